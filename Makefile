@@ -1,0 +1,33 @@
+# Two commands do everything on a fresh machine with Python 3.11+, make and a package index: make demo, make test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LAB := transfer-learning
+
+.PHONY: demo test release solution lint clean
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+demo: $(BIN)/.installed  ## release, sample submissions, nbgrader autograde, feedback, table of the class
+	$(BIN)/python -m autograder.demo
+
+test: $(BIN)/.installed lint  ## everything that is tested
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/.installed
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+release: $(BIN)/.installed  ## master text -> notebook and release
+	$(BIN)/autograder build $(LAB)
+
+solution: $(BIN)/.installed  ## runs the solution with all experiments (about ten minutes)
+	$(BIN)/autograder build $(LAB) --execute $(if $(DATA),--data $(DATA))
+
+clean:
+	rm -rf demo build dist

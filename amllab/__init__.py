@@ -1,0 +1,22 @@
+"""The course library of the Advanced Machine Learning labs: what notebooks lean on.
+
+>>> from amllab import load_backbone, layers_of
+>>> len(layers_of(load_backbone("net12")))
+12
+"""
+
+from amllab.checks import check
+from amllab.layers import Layer, layers_of
+from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
+from amllab.numerics import best_device, fast_math
+
+__all__ = [
+    "BackboneUnavailable",
+    "Layer",
+    "UnknownBackbone",
+    "best_device",
+    "check",
+    "fast_math",
+    "layers_of",
+    "load_backbone",
+]

@@ -1,0 +1,150 @@
+"""The course's own backbones, registered with timm: ``net12`` (12 layers) and ``net6`` (6 layers).
+
+Both are small residual convolutional networks for 32x32 images, pretrained on CIFAR-10 by
+``python -m amllab.pretrain``. The family follows two sources: the residual block of He et al., *Deep Residual
+Learning for Image Recognition* (CVPR 2016), and the layout "convolution, pooling, two convolutions with a skip" of
+the fast CIFAR-10 networks of Page, *How to Train Your ResNet* (2018).
+
+>>> import timm, amllab
+>>> timm.create_model("net12", pretrained=True, num_classes=5).num_classes
+5
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.layers import ClassifierHead
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class ConvNormAct(nn.Module):
+    """3x3 convolution, optional 2x2 max pooling, batch normalisation, GELU."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, pool: bool = False, act: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.act = nn.GELU() if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.pool(self.conv(x))))
+
+
+class Stage(nn.Module):
+    """Halves the resolution with one convolution; a residual branch of two follows where ``residual`` is set."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, residual: bool) -> None:
+        super().__init__()
+        self.conv1 = ConvNormAct(in_channels, out_channels, pool=True)
+        self.residual = residual
+        if residual:
+            self.conv2 = ConvNormAct(out_channels, out_channels)
+            self.conv3 = ConvNormAct(out_channels, out_channels, act=False)
+            self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        return self.act(x + self.conv3(self.conv2(x))) if self.residual else x
+
+
+class CifarNet(nn.Module):
+    """Residual convolutional network for small images.
+
+    Args:
+        widths: channels of the stem and of each stage.
+        residual: whether each stage has a residual branch (three convolutions) or not (one).
+        num_classes: outputs of the classifier; 0 for none.
+        in_chans: channels of the input images.
+        global_pool: timm's name of the pooling before the classifier.
+        drop_rate: dropout before the classifier.
+
+    Takes images ``(batch, in_chans, height, width)``, gives logits ``(batch, num_classes)``.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        *,
+        residual: bool,
+        num_classes: int = 10,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_features = self.head_hidden_size = widths[-1]
+        self.stem = ConvNormAct(in_chans, widths[0])
+        pairs = zip(widths, widths[1:], strict=False)
+        self.stages = nn.Sequential(*(Stage(i, o, residual=residual) for i, o in pairs))
+        self.final_conv = ConvNormAct(widths[-1], widths[-1])
+        self.head = ClassifierHead(widths[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate)
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """timm's description of the layers, from input to output; what matches nothing (the head) comes last."""
+        stage = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.conv(\d+)"
+        return {"stem": r"^stem", "blocks": [(stage, None), (r"^final_conv", (1000,))]}
+
+    def get_classifier(self) -> nn.Module:
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.num_classes = num_classes
+        self.head.reset(num_classes, pool_type=global_pool)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images ``(batch, in_chans, h, w)`` to feature maps ``(batch, num_features, h / 2**stages, ...)``."""
+        return self.final_conv(self.stages(self.stem(x)))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        return self.head(x, pre_logits=pre_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def _cfg(name: str) -> dict[str, Any]:
+    return {
+        "file": str(WEIGHTS / f"{name}.safetensors"),
+        "num_classes": 10,
+        "input_size": (3, 32, 32),
+        "pool_size": None,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": CIFAR10_MEAN,
+        "std": CIFAR10_STD,
+        "first_conv": "stem.conv",
+        "classifier": "head.fc",
+        "license": "mit",
+        "origin_url": "",
+    }
+
+
+default_cfgs = generate_default_cfgs({"net12.cifar10": _cfg("net12"), "net6.cifar10": _cfg("net6")})
+
+
+def _create(name: str, pretrained: bool, **kwargs: Any) -> CifarNet:
+    return build_model_with_cfg(CifarNet, name, pretrained, **kwargs)
+
+
+@register_model
+def net12(pretrained: bool = False, **kwargs: Any) -> CifarNet:
+    """12 layers, 2.5 M parameters: stem, three residual stages of three convolutions, one convolution, head."""
+    return _create("net12", pretrained, **{"widths": (24, 48, 128, 256), "residual": True, **kwargs})
+
+
+@register_model
+def net6(pretrained: bool = False, **kwargs: Any) -> CifarNet:
+    """6 layers, 0.4 M parameters: stem, three stages of one convolution, one convolution, head."""
+    return _create("net6", pretrained, **{"widths": (24, 48, 96, 160), "residual": False, **kwargs})

@@ -1,0 +1,119 @@
+"""The pytest plugin behind every check: markers, fixtures, prerequisites, results.
+
+A check is a test function in ``test_*.py`` of a lab's folder::
+
+    pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1")
+
+    @pytest.mark.points(6)
+    @pytest.mark.needs("test_returns_the_model")
+    def test_last_layers(submission, rng):
+        '''Exactly the last `n_trainable` layers can be trained.'''
+        ...
+
+Its docstring is its title in every report. It sees the submission only through the fixture ``submission``
+(:class:`amllab.checks.submission.Submission`); hidden checks put the same question to the fixture ``reference``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+
+from amllab.checks.failure import CheckFailure, Failure
+from amllab.checks.lab import Lab
+from amllab.checks.results import CheckResult
+from amllab.checks.submission import Submission, SubmissionError
+
+
+class ChecksPlugin:
+    """Runs checks against one submission and collects their results.
+
+    Args:
+        lab: whose checks these are.
+        submission: what is checked.
+        reference: makes the reference when the first check asks for it; ``None`` where there is none to be had.
+        seed: every check draws its inputs from a generator seeded with this and its own name.
+    """
+
+    def __init__(
+        self, lab: Lab, submission: Submission, reference: Callable[[], Submission] | None = None, seed: int = 0
+    ) -> None:
+        self.lab = lab
+        self._submission = submission
+        self._reference = reference
+        self.seed = seed
+        self.results: list[CheckResult] = []
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        for line in (
+            "cell(grade_id, section): the grade cell that the checks of a module count for",
+            "points(n): what a check is worth",
+            "needs(*names): checks that must have passed, where they are part of the same run",
+        ):
+            config.addinivalue_line("markers", line)
+
+    @pytest.fixture
+    def submission(self) -> Submission:
+        return self._submission
+
+    @pytest.fixture
+    def reference(self) -> Submission:
+        if self._reference is None:
+            pytest.fail("this check compares with the reference, and there is none here")
+        return self._reference()
+
+    @pytest.fixture
+    def lab_settings(self) -> Lab:
+        return self.lab
+
+    @pytest.fixture
+    def run_seed(self) -> int:
+        """The seed of the run, for inputs that several checks share."""
+        return self.seed
+
+    @pytest.fixture
+    def rng(self, request: pytest.FixtureRequest) -> random.Random:
+        """A generator of this check's own, the same again for the same seed of the run."""
+        return random.Random(f"{self.seed}:{request.node.name}")
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Orders by file and line, public before hidden, so that prerequisites come first."""
+        items.sort(key=lambda item: ("autograder" in Path(item.path).parts, str(item.path)))
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        marker = item.get_closest_marker("needs")
+        not_passed = {r.name: r.title for r in self.results if r.outcome != "passed"}
+        for name in marker.args if marker else ():
+            if name in not_passed:
+                pytest.skip(f"mend this check first: {not_passed[name]}")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if call.when == "call" or (call.when == "setup" and not report.passed):
+            self.results.append(self._result(item, call, report))
+        return report
+
+    def _result(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> CheckResult:
+        cell, points = item.get_closest_marker("cell"), item.get_closest_marker("points")
+        if cell is None or points is None or not item.obj.__doc__:  # type: ignore[attr-defined]
+            raise pytest.UsageError(f"{item.nodeid}: a check needs the markers cell and points, and a docstring")
+        section = cell.kwargs.get("section", "")
+        outcome, failure = report.outcome, None
+        if call.excinfo is not None:
+            error = call.excinfo.value
+            if isinstance(error, (CheckFailure, SubmissionError)):
+                failure = error.failure
+                failure = Failure(failure.expected, failure.seen, failure.why, failure.where or section)
+            elif report.skipped:
+                failure = Failure(str(error).removeprefix("Skipped: "), "", "")
+            else:
+                outcome = "error"
+                failure = Failure("the check runs", f"{type(error).__name__}: {error}", "")
+        title = " ".join(item.obj.__doc__.strip().split("\n\n")[0].split())  # type: ignore[attr-defined]
+        return CheckResult(item.name, title, cell.args[0], points.args[0], outcome, failure, report.duration)

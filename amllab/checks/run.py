@@ -1,0 +1,64 @@
+"""Runs the checks of a lab with pytest, quietly, and returns their results."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from amllab.checks.lab import Lab
+from amllab.checks.plugin import ChecksPlugin
+from amllab.checks.results import CheckResult
+from amllab.checks.submission import Submission
+
+# pytest as an engine: no configuration of the working directory, no command-line options of ours, no cache, no capturing of our own streams
+QUIET = [
+    "-c",
+    os.devnull,
+    "--noconftest",
+    "-p",
+    "no:cacheprovider",
+    "--import-mode=importlib",
+    "--capture=no",
+    "-q",
+    "--tb=short",
+]
+
+
+class ChecksBroken(RuntimeError):  # noqa: N818
+    """pytest could not run the checks at all: a fault of the checks, never of a submission."""
+
+
+def run_checks(
+    lab: Lab,
+    paths: Sequence[Path],
+    submission: Submission,
+    *,
+    reference: Callable[[], Submission] | None = None,
+    seed: int = 0,
+) -> list[CheckResult]:
+    """Runs the checks in ``paths`` against a submission.
+
+    Args:
+        lab: whose checks these are.
+        paths: files or folders with ``test_*.py``.
+        submission: what is checked.
+        reference: makes the reference, for hidden checks.
+        seed: of all inputs that the checks draw.
+
+    Raises:
+        ChecksBroken: the checks could not be collected; the message is pytest's.
+    """
+    plugin = ChecksPlugin(lab, submission, reference, seed)
+    output = io.StringIO()
+    root = str(lab.folder.parent.parent)
+    arguments = [*QUIET, f"--rootdir={root}", *map(str, paths)]
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = pytest.main(arguments, plugins=[plugin])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not plugin.results:
+        raise ChecksBroken(f"pytest ended with {code!r}:\n{output.getvalue()[-4000:]}")
+    return plugin.results

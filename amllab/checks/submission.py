@@ -1,0 +1,175 @@
+"""How a check reaches a submission: it asks a question and gets plain data back.
+
+A *probe* is a function of a lab (``amllab/checks/<lab>/probes.py``) that runs beside the submission's functions, calls
+them, and returns plain data. The same probes serve a notebook in this process (students) and a worker process (grading).
+"""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from amllab.checks.failure import Failure
+from amllab.checks.wire import WireError, pack, unpack
+
+
+class SubmissionError(Exception):
+    """The submission gave no answer.
+
+    Attributes:
+        kind: ``"missing"`` (a function is not there, or still the stub), ``"raised"``, ``"timeout"``, ``"died"`` or
+            ``"unreadable"``.
+        failure: the same for the student's eyes.
+    """
+
+    def __init__(self, kind: str, failure: Failure) -> None:
+        super().__init__(f"{kind}: {failure.seen}")
+        self.kind = kind
+        self.failure = failure
+
+
+class MissingFunction(Exception):  # noqa: N818
+    """The submission defines no such function."""
+
+
+class Functions:
+    """The submission's functions by name: ``functions.freeze_layers(model, 2)``.
+
+    Args:
+        namespace: the notebook's variables. Probes may replace one of them for the time of a call.
+    """
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self.namespace = namespace
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = self.namespace.get(name)
+        if not callable(function):
+            raise MissingFunction(name)
+        return function
+
+
+def attempt(call: Callable[[], Any]) -> dict[str, Any]:
+    """``{"value": ...}`` or ``{"error": its type's names, "message": text}``: for questions that may end in an error."""
+    try:
+        return {"value": call()}
+    except (MissingFunction, NotImplementedError):
+        raise
+    except Exception as error:
+        return {"error": [cls.__name__ for cls in type(error).__mro__], "message": str(error)[:500]}
+
+
+def answer(namespace: dict[str, Any], question: bytes) -> bytes:
+    """Answers a packed question with the functions of ``namespace``; never raises for what they do.
+
+    The question is ``{"lab", "probe", "arguments"}``, the answer ``{"value"}`` or ``{"problem", ...}``.
+    """
+    asked = unpack(question)
+    try:
+        probes = importlib.import_module(f"amllab.checks.{asked['lab']}.probes")
+        probe = getattr(probes, asked["probe"])
+        return pack({"value": probe(Functions(namespace), **asked["arguments"])})
+    except MissingFunction as error:
+        return pack({"problem": "missing", "name": str(error)})
+    except NotImplementedError:
+        return pack({"problem": "stub"})
+    except WireError as error:
+        return pack({"problem": "unreadable", "message": str(error)})
+    except Exception as error:
+        return pack({"problem": "raised", "type": type(error).__name__, "message": str(error)[:1000], **_place(error)})
+
+
+def _place(error: BaseException) -> dict[str, Any]:
+    """The innermost line of the submission's own code in a traceback: cells have no file of their own."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if "ipykernel_" in frame.filename or frame.filename.startswith("<"):
+            return {"function": frame.name, "line": (frame.line or "").strip()[:200]}
+    return {}
+
+
+def problem(answered: Mapping[str, Any]) -> SubmissionError:
+    """Puts the problem of an answer into words."""
+    kind = answered.get("problem")
+    if kind == "missing":
+        name = answered.get("name")
+        seen = f"the notebook defines no function named `{name}`"
+        expected = f"a function `{name}`, with the name and arguments that the exercise gives"
+        return SubmissionError("missing", Failure(expected, seen, "the checks call your function by its name"))
+    if kind == "stub":
+        seen = "NotImplementedError: the function is still the stub, or calls one that is"
+        return SubmissionError("missing", Failure("an implementation", seen, "there is nothing to check yet"))
+    if kind == "raised":
+        place = f" in `{answered['function']}`, at `{answered.get('line', '')}`" if answered.get("function") else ""
+        seen = f"{answered.get('type')}: {answered.get('message')}{place}"
+        why = "an exception ends the call before there is a result"
+        return SubmissionError("raised", Failure("the call returns", seen, why))
+    seen = f"something that is no plain result ({answered.get('message', 'unknown')})"
+    return SubmissionError(
+        "unreadable", Failure("a result of the types in the contract", seen, "it cannot be compared")
+    )
+
+
+class Submission(ABC):
+    """A submission that answers questions."""
+
+    def __init__(self, lab: str) -> None:
+        self.lab = lab
+        self._answers: dict[bytes, Any] = {}
+
+    @abstractmethod
+    def exchange(self, question: bytes) -> bytes:
+        """Carries a packed question to where the submission is, and the packed answer back."""
+
+    def ask(self, probe: str, /, **arguments: Any) -> Any:
+        """Runs a probe of the lab beside the submission's functions.
+
+        The same question is put once: a second time its first answer is given, so that several checks can look at one training.
+
+        Args:
+            probe: name of a function in the lab's ``probes`` module.
+            **arguments: its arguments, plain data.
+
+        Returns:
+            What the probe returned, plain data.
+
+        Raises:
+            SubmissionError: no answer; its ``failure`` says why, in the student's terms.
+        """
+        question = pack({"lab": self.lab, "probe": probe, "arguments": arguments})
+        if question not in self._answers:
+            self._answers[question] = self._answer_to(question)
+        answered = self._answers[question]
+        if isinstance(answered, SubmissionError):
+            raise answered
+        return answered
+
+    def _answer_to(self, question: bytes) -> Any:
+        """The value of an answer, or the error that stands in its place."""
+        try:
+            answered = unpack(self.exchange(question))
+        except WireError as error:
+            answered = {"problem": "unreadable", "message": str(error)}
+        except SubmissionError as error:
+            return error
+        if not isinstance(answered, dict):
+            answered = {}
+        return answered["value"] if "value" in answered else problem(answered)
+
+
+class InProcessSubmission(Submission):
+    """The functions of this very process: what a student's own notebook checks.
+
+    Args:
+        lab: name of the lab, as of its folder of checks.
+        namespace: the notebook's variables.
+    """
+
+    def __init__(self, lab: str, namespace: dict[str, Any]) -> None:
+        super().__init__(lab)
+        self.namespace = namespace
+
+    def exchange(self, question: bytes) -> bytes:
+        return answer(self.namespace, question)

@@ -1,0 +1,72 @@
+"""Public checks of exercise 1, ``freeze_layers``."""
+
+import pytest
+import timm
+
+from amllab.checks import expect
+from amllab.layers import layers_of
+
+pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
+
+
+def last_layers(backbone, num_classes, n_trainable):
+    """Names of the parameters of the last ``n_trainable`` layers."""
+    layers = layers_of(timm.create_model(backbone, num_classes=num_classes))
+    chosen = layers[len(layers) - n_trainable :]
+    return [name for layer in chosen for name, _ in layer.named_parameters()]
+
+
+@pytest.mark.points(2)
+def test_returns_the_model(submission, rng):
+    """`freeze_layers` works in place and returns the very model it was given."""
+    n = rng.randint(1, 5)
+    (got,) = submission.ask("freeze", backbone="net6", seed=rng.getrandbits(30), calls=[n])
+    expect(
+        got.get("same_object") is True,
+        expected=f"`freeze_layers(model, {n}) is model`",
+        seen=f"{got['error'][0]}: {got['message']}" if "error" in got else "another object, or nothing at all",
+        why="whoever holds the model, an optimizer for instance, must see the same layers frozen",
+    )
+
+
+@pytest.mark.points(6)
+@pytest.mark.needs("test_returns_the_model")
+def test_last_layers_are_trainable(submission, rng):
+    """Exactly the last `n_trainable` layers can be trained, counted from the head backwards."""
+    for n in (1, rng.randint(2, 5), 6, 0):
+        (got,) = submission.ask("freeze", backbone="net6", seed=rng.getrandbits(30), calls=[n])
+        expect(
+            "error" not in got,
+            expected=f"`freeze_layers(model, {n})` returns: 0 <= {n} <= 6 layers",
+            seen=f"{got.get('error', [''])[0]}: {got.get('message')}",
+            why="0 and all layers are both allowed: nothing trainable, nothing frozen",
+        )
+        wanted, seen = set(last_layers("net6", 5, n)), set(got["trainable"])
+        too_many, too_few = sorted(seen - wanted), sorted(wanted - seen)
+        expect(
+            seen == wanted,
+            expected=f"{len(wanted)} trainable parameters for n_trainable={n} of net6's 6 layers",
+            seen=f"{len(seen)} trainable; trainable but should be frozen: {_some(too_many)}; "
+            f"frozen but should be trainable: {_some(too_few)}",
+            why="the first layers hold what transfers best (edges, colours); the last ones are specific to the old task",
+        )
+
+
+@pytest.mark.points(2)
+def test_refuses_impossible_numbers(submission, rng):
+    """`ValueError` unless `0 <= n_trainable <= len(layers_of(model))`."""
+    for n in (-1, 7, -rng.randint(2, 5), 6 + rng.randint(2, 50)):
+        (got,) = submission.ask("freeze", backbone="net6", seed=1, calls=[n])
+        expect(
+            "ValueError" in got.get("error", []),
+            expected=f"ValueError for n_trainable={n} (net6 has 6 layers)",
+            seen=f"{got['error'][0]}: {got['message']}" if "error" in got else "no error",
+            why="a negative index silently counts from the other end of a list: an error is better than a wrong experiment",
+        )
+
+
+def _some(names):
+    return (
+        ", ".join(f"`{name}`" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        or "none"
+    )

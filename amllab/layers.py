@@ -1,0 +1,95 @@
+"""The layers of a model, from input to output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from timm.models._manipulate import group_with_matcher
+from torch import nn
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer of a model: some of its parameters, and the modules that hold nothing else.
+
+    Attributes:
+        name: what the names of its parameters have in common, such as ``"stages.0.conv2"``.
+    """
+
+    name: str
+    _model: nn.Module
+    _tensors: frozenset[str]
+
+    def __repr__(self) -> str:
+        return f"Layer({self.name!r}, {sum(p.numel() for p in self.parameters()):,} parameters)"
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Pairs of name, as in ``model.named_parameters()``, and parameter."""
+        return ((name, p) for name, p in self._model.named_parameters() if name in self._tensors)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of this layer; those that live on the model itself included."""
+        return (p for _, p in self.named_parameters())
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The modules whose parameters and buffers all belong to this layer, the innermost included."""
+        for prefix, module in self._model.named_modules():
+            names = [f"{prefix}.{name}" if prefix else name for name in _tensor_names(module)]
+            if names and self._tensors.issuperset(names):
+                yield module
+
+
+def _tensor_names(module: nn.Module) -> Iterator[str]:
+    named = chain(module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
+    return (name for name, _ in named)
+
+
+def _common_name(names: list[str], index: int, count: int) -> str:
+    shared = []
+    for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared) or ("stem" if index == 0 else "head" if index == count - 1 else f"layer{index}")
+
+
+def _classifier(model: nn.Module) -> set[str]:
+    """Names of the tensors of the model's classifier; several modules where a model is distilled from a teacher."""
+    classifier = model.get_classifier()  # type: ignore[operator]
+    modules = classifier if isinstance(classifier, (tuple, list)) else (classifier,)
+    own = {id(p) for module in modules if isinstance(module, nn.Module) for p in module.parameters()}
+    return {name for name, p in model.named_parameters() if id(p) in own}
+
+
+def layers_of(model: nn.Module) -> list[Layer]:
+    """Splits a timm model into its layers, from input to output; the classifier head is the last.
+
+    The split is timm's own (``model.group_matcher()``, made for layer-wise learning rates), so that it means the same for
+    every architecture: the stem, each block, the head. Every parameter belongs to exactly one layer. The last layer is
+    the classifier alone; what an architecture has between its last block and the classifier belongs to that block.
+
+    Args:
+        model: any timm model.
+
+    Raises:
+        TypeError: the model does not say how its layers are grouped.
+
+    >>> import timm, amllab
+    >>> [layer.name for layer in layers_of(timm.create_model("net6"))]
+    ['stem', 'stages.0.conv1', 'stages.1.conv1', 'stages.2.conv1', 'final_conv', 'head.fc']
+    """
+    matcher = getattr(model, "group_matcher", None)
+    if matcher is None:
+        raise TypeError(
+            f"layers_of() knows the layers of timm models; {type(model).__name__} has no group_matcher(). "
+            "Create it with timm.create_model(name) or amllab.load_backbone(name)."
+        )
+    names = [(name, name) for name in _tensor_names(model)]
+    groups = list(group_with_matcher(names, matcher(coarse=False)).values())
+    head = _classifier(model)
+    if head:
+        neck = [name for name in groups[-1] if name not in head]
+        groups[-2:] = [groups[-2] + neck, sorted(head)]
+    return [Layer(_common_name(group, i, len(groups)), model, frozenset(group)) for i, group in enumerate(groups)]

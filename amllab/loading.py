@@ -1,0 +1,54 @@
+"""Pretrained backbones by name."""
+
+from __future__ import annotations
+
+import difflib
+
+import timm
+import torch
+from torch import nn
+
+from amllab import backbones  # noqa: F401  (importing registers net12 and net6 with timm)
+
+
+class UnknownBackbone(ValueError):  # noqa: N818
+    """No model of this name is registered with timm."""
+
+
+class BackboneUnavailable(RuntimeError):  # noqa: N818
+    """The model is known, but its pretrained weights are neither on this machine nor to be had from the network."""
+
+
+def load_backbone(name: str) -> nn.Module:
+    """A fresh model with its pretrained weights and its own classifier.
+
+    Args:
+        name: ``"net12"`` or ``"net6"`` (pretrained on CIFAR-10, 10 classes, shipped with this package), or any name that
+            ``timm.create_model`` takes, such as ``"resnet18"`` or ``"vit_tiny_patch16_224"`` (downloaded once).
+
+    Raises:
+        UnknownBackbone: no such model; the message lists names that are near.
+        BackboneUnavailable: its weights cannot be had; the message says what to do.
+
+    >>> load_backbone("net6").num_classes
+    10
+    """
+    if not isinstance(name, str) or not timm.is_model(name):
+        known = timm.list_models()
+        near = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4)
+        raise UnknownBackbone(
+            f"timm has no model named {name!r}. "
+            + (f"Near names: {', '.join(near)}. " if near else "")
+            + "All names: timm.list_models('*part of the name*')."
+        )
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # whatever the hub client, the file system or timm raises, the way out is the same
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        raise BackboneUnavailable(
+            f"The pretrained weights of {name!r} are not on this machine and could not be downloaded "
+            f"({type(error).__name__}: {first_line[:200]}). Connect to the internet and call load_backbone({name!r}) "
+            "once: timm keeps the file for later. Without a connection, use load_backbone('net12'), whose weights come "
+            "with this package."
+        ) from error
+    return model.to(memory_format=torch.channels_last)  # convolutions are faster so on CPUs and GPUs alike

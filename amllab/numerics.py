@@ -1,0 +1,41 @@
+"""The faster numeric settings of the machine at hand: device, autocast and memory format.
+
+Nothing here changes what a model computes beyond rounding: bfloat16 (or float16 on MPS) for convolutions and matrix
+products where the hardware has instructions for it, float32 elsewhere.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def best_device() -> torch.device:
+    """CUDA, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The reduced precision that is faster than float32 on ``device``; ``None`` where float32 is as fast.
+
+    Decided from what the hardware says of itself, not from a stopwatch, so that a machine always decides alike.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "mps":
+        return None
+    cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    has_bf16 = cpu.get("avx512_bf16") or cpu.get("amx_bf16") or cpu.get("amx_tile")
+    return torch.bfloat16 if has_bf16 else None
+
+
+def fast_math(device: torch.device | None = None) -> AbstractContextManager[object]:
+    """Context in which models compute in the faster precision of ``device`` (default: the best one)."""
+    device = device or best_device()
+    dtype = autocast_dtype(device)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)

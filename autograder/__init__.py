@@ -1,0 +1,43 @@
+"""The grading package: everything behind ``nbgrader autograde`` that students never get.
+
+``configure(c)`` in ``nbgrader_config.py`` puts it into nbgrader's pipeline. The command ``autograder`` grades single
+notebooks and prints the class.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+__all__ = ["configure"]
+
+
+def configure(c: Any) -> None:
+    """Puts the grading pipeline into an nbgrader configuration.
+
+    Classes are given by name, so that commands that do not grade need not load PyTorch.
+
+    Args:
+        c: the configuration object of ``nbgrader_config.py``.
+    """
+    # nbgrader starts alembic by name: it lies beside the interpreter, also where no environment is active
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # nbgrader builds its rows in an order that newer versions of SQLAlchemy remark upon, many times a submission
+    warnings.filterwarnings("ignore", message="Object of type <Submitted", category=Warning)
+    c.Autograde.exporter_class = "autograder.plugin.SubmissionExporter"
+    c.Autograde.sanitize_preprocessors = [
+        "nbgrader.preprocessors.DeduplicateIds",
+        "nbgrader.preprocessors.OverwriteKernelspec",
+        "nbgrader.preprocessors.OverwriteCells",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+    c.Autograde.autograde_preprocessors = [
+        "autograder.plugin.GradeChecks",
+        "nbgrader.preprocessors.LimitOutput",
+        "nbgrader.preprocessors.SaveAutoGrades",
+        "nbgrader.preprocessors.AssignLatePenalties",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]

@@ -1,0 +1,80 @@
+"""From one master text to everything that is handed out: notebook, release, solution.
+
+The master (``source/<lab>/<notebook>.py``, jupytext's percent format) holds prose, stubs, solutions and marking scheme;
+nbgrader's own commands take from it what each audience gets.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from amllab.checks.lab import find_lab
+from autograder.course import Course
+
+
+def notebook_of(master: Path) -> NotebookNode:
+    """The notebook that a master text yields, with the same cell ids each time."""
+    notebook = jupytext.read(master)
+    for i, cell in enumerate(notebook.cells):
+        grade_id = (cell.metadata.get("nbgrader") or {}).get("grade_id")
+        cell.id = grade_id or f"cell-{i:03d}"
+        if "nbgrader" in cell.metadata:
+            cell.metadata.nbgrader.setdefault("cell_type", cell.cell_type)
+    notebook.metadata.pop("jupytext", None)
+    notebook.nbformat_minor = 5
+    nbformat.validate(notebook)
+    return notebook
+
+
+def build(course: Course, assignment: str, *, execute: bool = False, data: str | None = None) -> None:
+    """Builds a lab's notebook and its release, and its solution where that is out of date.
+
+    Args:
+        course: whose lab it is.
+        assignment: name of the assignment.
+        execute: run the solution, experiments included (minutes), and keep its outputs.
+        data: images for the run, as of ``AMLLAB_DATA`` (:mod:`amllab.data`).
+
+    Raises:
+        FileNotFoundError: there is no master.
+        subprocess.CalledProcessError: an nbgrader command failed; it has said why.
+    """
+    lab = find_lab(assignment)
+    master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
+    if not master.is_file():
+        raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
+    notebook = notebook_of(master)
+    nbformat.write(notebook, master.with_suffix(".ipynb"))
+    _nbgrader(course, "generate_assignment", lab.assignment, "--force")
+    solution = course.solution(lab)
+    if execute:
+        environment = {"AMLLAB_DATA": data} if data else {}
+        _nbgrader(course, "generate_solution", lab.assignment, "--force", **environment)
+    elif not solution.is_file() or not same_text(nbformat.read(solution, as_version=4), solved(notebook)):
+        _nbgrader(course, "generate_solution", lab.assignment, "--force", "--Execute.enabled=False")
+        print(f"{solution.name}: the solution was built anew, without outputs; --execute runs it")
+
+
+def solved(notebook: NotebookNode) -> NotebookNode:
+    """The notebook as ``generate_solution`` writes it, not run: without marking schemes."""
+    from nbgrader.preprocessors import ClearMarkScheme
+
+    return ClearMarkScheme().preprocess(notebook, {})[0]
+
+
+def same_text(a: NotebookNode, b: NotebookNode) -> bool:
+    """Whether two notebooks have the same cells, outputs aside."""
+    return [(c.cell_type, c.source, c.id) for c in a.cells] == [(c.cell_type, c.source, c.id) for c in b.cells]
+
+
+def _nbgrader(course: Course, *arguments: str, **environment: str) -> None:
+    """Runs an nbgrader command of this interpreter's environment in the course, whether or not that is active."""
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    subprocess.run(command, cwd=course.root, env={**os.environ, **environment}, check=True)

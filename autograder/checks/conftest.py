@@ -1,0 +1,56 @@
+"""``pytest autograder/checks/transfer_learning --submission notebook.ipynb``: hidden checks on one notebook.
+
+Public checks can be named beside them: they are the same kind. ``--submission`` is repaired and run in a worker, as in grading.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from amllab.checks.lab import Lab, all_labs, find_lab
+from amllab.checks.plugin import ChecksPlugin
+from autograder.course import Course
+from autograder.judge import Reference, not_run
+from autograder.repair import read_release, repair
+from autograder.worker import Worker
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("checks of a lab")
+    group.addoption("--submission", type=Path, help="notebook to check")
+    group.addoption("--check-seed", type=int, help="seed of the checks' inputs (default: a fresh one)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--submission") is None:
+        return
+    labs = {name for name in all_labs() for argument in config.args if name in Path(argument).parts}
+    if len(labs) != 1:
+        raise pytest.UsageError(f"name the folder of one lab's checks; found {sorted(labs) or 'none'} in {config.args}")
+    seed = config.getoption("--check-seed")
+    plugin = _plugin(config, find_lab(labs.pop()), secrets.randbits(32) if seed is None else seed)
+    config.pluginmanager.register(plugin, "amllab-checks")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--submission") is None:
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason="give a notebook with --submission"))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    plugin = config.pluginmanager.get_plugin("amllab-checks")
+    return f"checks of {plugin.lab.title}, seed {plugin.seed}" if plugin else None
+
+
+def _plugin(config: pytest.Config, lab: Lab, seed: int) -> ChecksPlugin:
+    course = Course.find()
+    repaired = repair(config.getoption("--submission"), read_release(course.release(lab)))
+    worker = Worker(lab, repaired.notebook, skip=not_run(repaired.notebook)).__enter__()
+    reference = Reference(lab, course.solution(lab))
+    config.add_cleanup(reference.close)
+    config.add_cleanup(worker.close)
+    return ChecksPlugin(lab, worker, lambda: reference, seed)

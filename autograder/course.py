@@ -1,0 +1,58 @@
+"""A course: a folder with ``nbgrader_config.py``, and where nbgrader keeps things in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbgrader.api import Gradebook
+from nbgrader.coursedir import CourseDirectory
+from traitlets.config import PyFileConfigLoader
+
+from amllab.checks.lab import Lab
+
+CONFIG = "nbgrader_config.py"
+
+
+@dataclass(frozen=True)
+class Course:
+    """A course's directories and gradebook, as nbgrader's own configuration has them.
+
+    Attributes:
+        root: the course's folder.
+        directories: nbgrader's role (``release_directory``, ...) to path.
+        db_url: of the gradebook.
+    """
+
+    root: Path
+    directories: dict[str, Path]
+    db_url: str
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Course:
+        """The course that ``start`` (default: the working directory) lies in.
+
+        Raises:
+            FileNotFoundError: no folder above has an ``nbgrader_config.py``.
+        """
+        start = (start or Path.cwd()).resolve()
+        root = next((folder for folder in (start, *start.parents) if (folder / CONFIG).is_file()), None)
+        if root is None:
+            raise FileNotFoundError(f"no {CONFIG} in this folder or above it: run the command inside the course")
+        config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()
+        coursedir = CourseDirectory(config=config)
+        roles = ("source_directory", "release_directory", "solution_directory", "submitted_directory")
+        directories = {role: Path(coursedir.root, getattr(coursedir, role)) for role in roles}
+        return cls(root, directories, coursedir.db_url)
+
+    def release(self, lab: Lab) -> Path:
+        """The notebook as students get it."""
+        return self.directories["release_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
+
+    def solution(self, lab: Lab) -> Path:
+        """The solved notebook, the reference."""
+        return self.directories["solution_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
+
+    def gradebook(self) -> Gradebook:
+        """The gradebook; use as a context manager."""
+        return Gradebook(self.db_url)

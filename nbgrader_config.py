@@ -1,0 +1,23 @@
+"""The course: its directories, and the grading pipeline."""
+
+from pathlib import Path
+
+from autograder import configure
+
+c = get_config()
+
+c.CourseDirectory.course_id = "advanced-machine-learning"
+c.CourseDirectory.root = str(Path(__file__).parent)
+c.CourseDirectory.source_directory = "source"
+c.CourseDirectory.release_directory = "assignments"
+c.CourseDirectory.solution_directory = "solutions"
+c.CourseDirectory.submitted_directory = "submitted"
+c.CourseDirectory.autograded_directory = "autograded"
+c.CourseDirectory.feedback_directory = "feedback"
+c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc*", "__pycache__", "*.py"]
+
+# the solution is run with its experiments
+c.Execute.timeout = 1200
+c.Execute.record_timing = False
+
+configure(c)

@@ -1,0 +1,91 @@
+"""What several test modules need: the built lab, and a class graded over the real nbgrader command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+
+from amllab.checks.lab import Lab, find_lab
+from autograder.build import notebook_of
+from autograder.judge import Reference
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"
+
+
+def nbgrader(course: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The real command, with an environment in which nothing is activated."""
+    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    return subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, check=False)
+
+
+def new_course(folder: Path) -> Path:
+    """A course of its own with the lab's master built, released, and the shipped solution."""
+    shutil.copy(ROOT / "nbgrader_config.py", folder)
+    master = ROOT / "source" / ASSIGNMENT / "transfer_learning.py"
+    (folder / "source" / ASSIGNMENT).mkdir(parents=True)
+    nbformat.write(notebook_of(master), folder / "source" / ASSIGNMENT / NOTEBOOK)
+    shutil.copytree(ROOT / "solutions", folder / "solutions")
+    done = nbgrader(folder, "generate_assignment", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def submit(course: Path, student: str, notebook: NotebookNode | bytes | None, name: str = NOTEBOOK) -> None:
+    """Puts a notebook, some bytes, or nothing at all into a student's folder."""
+    folder = course / "submitted" / student / ASSIGNMENT
+    folder.mkdir(parents=True)
+    if isinstance(notebook, bytes):
+        (folder / name).write_bytes(notebook)
+    elif notebook is not None:
+        nbformat.write(notebook, folder / name)
+
+
+def scores(course: Path, student: str) -> dict[str, float]:
+    """Automatic score of each graded cell, from the gradebook."""
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        submission = gradebook.find_submission(ASSIGNMENT, student)
+        return {grade.name: grade.auto_score for notebook in submission.notebooks for grade in notebook.grades}
+
+
+def autograded(course: Path, student: str) -> NotebookNode:
+    return nbformat.read(course / "autograded" / student / ASSIGNMENT / NOTEBOOK, as_version=4)
+
+
+def report(course: Path, student: str, cell: str) -> str:
+    """The text of a cell's report."""
+    (found,) = [c for c in autograded(course, student).cells if c.metadata.get("nbgrader", {}).get("grade_id") == cell]
+    return found.outputs[0].data["text/plain"]
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    return find_lab(ASSIGNMENT)
+
+
+@pytest.fixture(scope="session")
+def release() -> NotebookNode:
+    return nbformat.read(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
+
+
+@pytest.fixture
+def reference(lab: Lab) -> Iterator[Reference]:
+    reference = Reference(lab, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK)
+    yield reference
+    reference.close()
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Path:
+    return new_course(tmp_path)
+

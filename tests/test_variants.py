@@ -1,0 +1,45 @@
+"""Every mistake costs points in its cell and nowhere else; correct styles lose none: over the real command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import ASSIGNMENT, new_course, nbgrader, report, scores, submit
+from nbformat import NotebookNode
+from variants import CORRECT, WRONG, Variant, notebook_of
+
+POINTS = {
+    "check_freeze_layers": 20,
+    "check_build_transfer_model": 20,
+    "check_train_with_early_stopping": 30,
+    "check_accuracy": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def graded_class(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
+    course = new_course(tmp_path_factory.mktemp("course"))
+    for variant in CORRECT + WRONG:
+        submit(course, variant.name, notebook_of(variant, release))
+    submit(course, "untouched", release)
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return course
+
+
+@pytest.mark.parametrize("variant", CORRECT + WRONG, ids=lambda variant: variant.name)
+def test_points_are_lost_where_the_mistake_is(graded_class: Path, variant: Variant) -> None:
+    got = scores(graded_class, variant.name)
+    lost = {cell for cell, points in POINTS.items() if got[cell] < points}
+    reports = "\n\n".join(report(graded_class, variant.name, cell) for cell in lost | variant.loses)
+    assert lost == variant.loses, reports
+    assert all("!" not in report(graded_class, variant.name, cell).split() for cell in POINTS), "a check itself broke"
+
+
+def test_the_untouched_release_scores_zero(graded_class: Path) -> None:
+    assert set(scores(graded_class, "untouched").values()) == {0}
+
+
+def test_the_reflection_waits_for_a_person(graded_class: Path) -> None:
+    assert scores(graded_class, "plain")["reflection"] is None
