@@ -13,7 +13,7 @@ $(BIN)/.installed: pyproject.toml
 	touch $@
 
 demo: $(BIN)/.installed  ## release, sample submissions, nbgrader autograde, feedback, table of the class
-	$(BIN)/python -m autograder.demo
+	$(BIN)/python tests/demo_class.py
 
 test: $(BIN)/.installed lint  ## everything that is tested
 	$(BIN)/python -m pytest

@@ -5,18 +5,27 @@
 12
 """
 
+from amllab import plots
 from amllab.checks import check
+from amllab.data import reptile_loaders
 from amllab.layers import Layer, layers_of
 from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
 from amllab.numerics import best_device, fast_math
+from amllab.progress import Epochs
+from amllab.training import evaluate, predict
 
 __all__ = [
     "BackboneUnavailable",
+    "Epochs",
     "Layer",
     "UnknownBackbone",
     "best_device",
     "check",
+    "evaluate",
     "fast_math",
     "layers_of",
     "load_backbone",
+    "plots",
+    "predict",
+    "reptile_loaders",
 ]

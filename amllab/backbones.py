@@ -12,6 +12,7 @@ the fast CIFAR-10 networks of Page, *How to Train Your ResNet* (2018).
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class CifarNet(nn.Module):
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = widths[-1]
         self.stem = ConvNormAct(in_chans, widths[0])
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = itertools.pairwise(widths)
         self.stages = nn.Sequential(*(Stage(i, o, residual=residual) for i, o in pairs))
         self.final_conv = ConvNormAct(widths[-1], widths[-1])
         self.head = ClassifierHead(widths[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate)

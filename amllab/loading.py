@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import timm
 import torch
+from huggingface_hub import constants
+from timm.models import get_pretrained_cfg
 from torch import nn
 
 from amllab import backbones  # noqa: F401  (importing registers net12 and net6 with timm)
+
+CONNECTION_SECONDS = 3.0
 
 
 class UnknownBackbone(ValueError):  # noqa: N818
@@ -41,8 +49,10 @@ def load_backbone(name: str) -> nn.Module:
             + (f"Near names: {', '.join(near)}. " if near else "")
             + "All names: timm.list_models('*part of the name*')."
         )
+    shipped = getattr(get_pretrained_cfg(name), "file", None)
     try:
-        model = timm.create_model(name, pretrained=True)
+        with _quick_to_give_up(needs_hub=not shipped):
+            model = timm.create_model(name, pretrained=True)
     except Exception as error:  # whatever the hub client, the file system or timm raises, the way out is the same
         first_line = (str(error).strip().splitlines() or [""])[0]
         raise BackboneUnavailable(
@@ -52,3 +62,24 @@ def load_backbone(name: str) -> nn.Module:
             "with this package."
         ) from error
     return model.to(memory_format=torch.channels_last)  # convolutions are faster so on CPUs and GPUs alike
+
+
+@contextmanager
+def _quick_to_give_up(*, needs_hub: bool) -> Iterator[None]:
+    """Where the hub does not answer, has its client look at this machine alone: it would try again for most of a minute."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or (needs_hub and not _answers(constants.ENDPOINT))
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=CONNECTION_SECONDS).close()
+    except urllib.error.HTTPError:
+        return True  # an error is an answer
+    except OSError:
+        return False
+    return True

@@ -1,6 +1,6 @@
 """The faster numeric settings of the machine at hand: device, autocast and memory format.
 
-Nothing here changes what a model computes beyond rounding: bfloat16 (or float16 on MPS) for convolutions and matrix
+Nothing here changes what a model computes beyond rounding: bfloat16 for convolutions and matrix
 products where the hardware has instructions for it, float32 elsewhere.
 """
 
@@ -26,7 +26,7 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     Decided from what the hardware says of itself, not from a stopwatch, so that a machine always decides alike.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type == "mps":
         return None
     cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -35,7 +35,11 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 
 def fast_math(device: torch.device | None = None) -> AbstractContextManager[object]:
-    """Context in which models compute in the faster precision of ``device`` (default: the best one)."""
+    """Context in which models compute in the faster precision of ``device`` (default: the best one).
+
+    May lie around a whole training. Loops need no loss scaling: bfloat16 has the range of float32.
+    """
     device = device or best_device()
     dtype = autocast_dtype(device)
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+    # autocast keeps its copies of the weights until it ends: around several steps, the first step's would be used in all
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=False)

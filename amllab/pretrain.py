@@ -24,7 +24,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD, WEIGHTS

@@ -8,6 +8,7 @@ penalties, formgrader and feedback, is nbgrader as it comes.
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Integer
+from traitlets import Dict, Integer
 
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import score
@@ -83,9 +84,11 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
     seed = Integer(None, allow_none=True, help="Seed of the checks' inputs; fresh for each submission by default").tag(
         config=True
     )
+    limits = Dict({}, help="Replaces limits of the lab's lab.toml, such as {'answer_seconds': 300}").tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         lab = find_lab(resources["nbgrader"]["assignment"])
+        lab = dataclasses.replace(lab, limits={**lab.limits, **self.limits})
         grading = grade(nb, lab, self.parent.reference(lab), seed=self.seed)
         earned, possible = score(grading.results)
         student = resources["nbgrader"]["student"]

@@ -34,12 +34,12 @@ from typing import Any
 import jupytext
 import timm
 import torch
-from amllab.data import reptile_loaders, test_loader
 from torch import nn
 from tqdm import tqdm
 
 from amllab import best_device, evaluate, fast_math, plots
 from amllab.backbones import WEIGHTS
+from amllab.data import reptile_loaders, test_loader
 from amllab.numerics import autocast_dtype
 
 ROOT = Path(__file__).resolve().parent.parent

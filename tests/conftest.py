@@ -88,4 +88,3 @@ def reference(lab: Lab) -> Iterator[Reference]:
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
     return new_course(tmp_path)
-

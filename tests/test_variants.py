@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ASSIGNMENT, new_course, nbgrader, report, scores, submit
+from conftest import ASSIGNMENT, nbgrader, new_course, report, scores, submit
 from nbformat import NotebookNode
 from variants import CORRECT, WRONG, Variant, notebook_of
 

@@ -587,7 +587,8 @@ def run(build, *arguments, loaders=(train_loader, val_loader), seed=0, max_epoch
         history = train_with_early_stopping(model, *loaders, max_epochs=max_epochs, patience=patience)
     best, epochs = history["best_epoch"], len(history["val_acc"])
     print(
-        f"{build.__name__}{arguments or '()'}: validation accuracy {history['val_acc'][best]:.1%} at epoch {best}, "
+        f"{build.__name__}({', '.join(map(str, arguments))}): "
+        f"validation accuracy {history['val_acc'][best]:.1%} at epoch {best}, "
         f"{epochs} epochs run, {time.perf_counter() - began:.0f} s"
     )
     return model, history

@@ -1,0 +1,170 @@
+"""Live progress of a training loop, in notebooks and in terminals.
+
+A notebook shows one text that is replaced in place, so that the stored notebook holds its last state and nothing else;
+a terminal shows tqdm bars. There is no output where nobody looks: with ``AMLLAB_PROGRESS=0``, when output is captured
+or written to a file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+from torch import Tensor
+from tqdm import tqdm
+
+Batch = TypeVar("Batch")
+Place = Literal["notebook", "terminal", "nowhere"]
+
+VARIABLE = "AMLLAB_PROGRESS"
+SECONDS_BETWEEN_UPDATES = 0.2
+COUNTER = "{desc:<7} {n_fmt:>4}/{total_fmt:<4} |{bar:20}| "
+LIVE = COUNTER + "{elapsed}, {remaining} left, {rate_fmt}{postfix}"
+DONE = COUNTER + "{elapsed}, {rate_fmt}"
+
+
+class Epochs:
+    """Counts epochs like ``range(max_epochs)`` and shows how far training is, the time left and current figures.
+
+    However the loop ends, by ``break`` and by Ctrl-C too, the display is closed and keeps its last state.
+
+    Args:
+        max_epochs: number of epochs, if the loop does not end earlier.
+
+    >>> for epoch in (progress := Epochs(2)):
+    ...     for batch in progress.batches([1.0, 2.0]):
+    ...         progress.show(loss=batch)
+    ...     progress.log(train_loss=1.5)
+    """
+
+    def __init__(self, max_epochs: int) -> None:
+        self.max_epochs = max_epochs
+        self._place = _place()
+        self._epoch = 0
+        self._epochs: tqdm | None = None
+        self._batches: tqdm | None = None
+        self._logged = ""
+        self._handle: Any = None
+        self._shown_at = 0.0
+
+    def __len__(self) -> int:
+        return self.max_epochs
+
+    def __iter__(self) -> Iterator[int]:
+        self._logged, self._handle = "", None  # a second loop gets a display of its own
+        with self._bar("epochs", self.max_epochs, "epoch") as self._epochs:
+            self._refresh()
+            try:
+                for epoch in range(self.max_epochs):
+                    self._epoch = epoch
+                    yield epoch
+                    self._count(epoch + 1)
+            finally:
+                self._epochs.bar_format = DONE  # no time is left to tell of
+                self._refresh()
+        self._epochs = None
+
+    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches of ``loader``, with a bar of their own that goes when they are through."""
+        length = len(loader) if hasattr(loader, "__len__") else None
+        with self._bar("batches", length, "batch", leave=False) as self._batches:
+            try:
+                for batch in loader:
+                    yield batch
+                    self._batches.update()
+                    self._refresh(throttled=True)
+            finally:
+                self._batches, bar = None, self._batches
+                bar.set_postfix_str("", refresh=False)
+                self._refresh()
+
+    def show(self, **figures: float | Tensor) -> None:
+        """Shows current figures beside the bar of batches, a few times a second at most; cheap enough for each batch.
+
+        Args:
+            figures: name and value of each; tensors of one element too.
+        """
+        bar = self._epochs if self._batches is None else self._batches
+        if bar is None or bar.disable or time.monotonic() - self._shown_at < SECONDS_BETWEEN_UPDATES:
+            return
+        bar.set_postfix_str(_text(figures), refresh=False)
+        self._refresh()
+
+    def log(self, **figures: float | Tensor) -> None:
+        """Shows the figures of the epoch that has ended, until the next one has."""
+        if self._place == "nowhere":
+            return
+        self._logged = f"epoch {self._epoch}: {_text(figures)}"
+        if self._place == "terminal":
+            tqdm.write(self._logged, file=sys.stderr)
+        self._count(self._epoch + 1)
+
+    def _count(self, done: int) -> None:
+        if self._epochs is not None and done > self._epochs.n:
+            self._epochs.update(done - self._epochs.n)
+        self._refresh()
+
+    @contextmanager
+    def _bar(self, name: str, total: int | None, unit: str, leave: bool | None = None) -> Iterator[tqdm]:
+        options: dict[str, Any] = {"total": total, "desc": name, "unit": unit, "leave": leave}
+        if total is not None:
+            options["bar_format"] = LIVE
+        if self._place == "notebook":  # tqdm counts and formats, _refresh displays
+            options |= {"file": io.StringIO(), "mininterval": float("inf")}
+        elif self._place == "terminal":
+            options |= {"file": sys.stderr, "dynamic_ncols": True}
+        bar = tqdm(disable=self._place == "nowhere", **options)
+        try:
+            yield bar
+        finally:
+            bar.close()
+
+    def _refresh(self, *, throttled: bool = False) -> None:
+        """Brings the display up to date; ``throttled``: unless that was done a moment ago."""
+        now = time.monotonic()
+        if self._place == "nowhere" or (throttled and now - self._shown_at < SECONDS_BETWEEN_UPDATES):
+            return
+        self._shown_at = now
+        bars = [bar for bar in (self._epochs, self._batches) if bar is not None]
+        if self._place == "terminal":
+            for bar in bars:
+                bar.refresh()
+            return
+        text = "\n".join([*map(str, bars), *filter(None, [self._logged])])
+        self._handle = _display(text, self._handle)
+
+
+def _place() -> Place:
+    """Where someone is looking, if anyone."""
+    if os.environ.get(VARIABLE) == "0":
+        return "nowhere"
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if hasattr(shell, "kernel"):
+        # Who captures prints (the course's checks do) does not expect displays between the lines either.
+        return "nowhere" if isinstance(sys.stdout, io.StringIO) else "notebook"
+    return "terminal" if sys.stderr.isatty() else "nowhere"
+
+
+def _text(figures: dict[str, float | Tensor]) -> str:
+    return "  ".join(f"{name} {_number(value)}" for name, value in figures.items())
+
+
+def _number(value: float | Tensor) -> str:
+    value = float(value.detach() if isinstance(value, Tensor) else value)
+    return f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.3g}"
+
+
+def _display(text: str, handle: Any) -> Any:
+    """Puts plain text where ``handle`` shows, or into a new output of the cell; returns the handle."""
+    from IPython.display import display
+
+    data = {"text/plain": text}
+    if handle is None:
+        return display(data, raw=True, display_id=True)
+    handle.update(data, raw=True)
+    return handle

@@ -1,0 +1,123 @@
+"""The check framework: points, prerequisites, seeds, reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from nbformat import NotebookNode
+
+from amllab.checks.failure import Failure
+from amllab.checks.lab import Lab, find_lab
+from amllab.checks.results import CheckResult, score, to_html, to_text
+from amllab.checks.run import ChecksBroken, run_checks
+from amllab.checks.submission import InProcessSubmission, SubmissionError
+from autograder.judge import HIDDEN_CHECKS, is_autograded
+
+CHECKS = '''
+import pytest
+from amllab.checks import expect
+pytestmark = pytest.mark.cell("check_x", section="Section 1")
+
+@pytest.mark.points(2)
+def test_first(submission, rng):
+    """First   sentence.
+
+    Not part of the title."""
+    expect({first}, expected="one", seen="two", why="three")
+
+@pytest.mark.points(3)
+@pytest.mark.needs("test_first")
+def test_second(rng):
+    """Second."""
+    {second}
+'''
+
+
+def run(tmp_path: Path, lab: Lab, first: str = "True", second: str = "pass", seed: int = 0) -> list[CheckResult]:
+    file = tmp_path / "test_x.py"
+    file.write_text(CHECKS.format(first=first, second=second))
+    return run_checks(lab, [file], InProcessSubmission(lab.name, {}), seed=seed)
+
+
+def test_passing(tmp_path: Path, lab: Lab) -> None:
+    results = run(tmp_path, lab)
+    assert [(r.name, r.outcome, r.points, r.cell) for r in results] == [
+        ("test_first", "passed", 2, "check_x"),
+        ("test_second", "passed", 3, "check_x"),
+    ]
+    assert results[0].title == "First sentence."
+    assert score(results) == (5, 5)
+
+
+def test_failing_carries_its_data_and_skips_what_needs_it(tmp_path: Path, lab: Lab) -> None:
+    first, second = run(tmp_path, lab, first="False")
+    assert first.failure == Failure("one", "two", "three", "Section 1")
+    assert second.outcome == "skipped"
+    assert "First sentence." in second.failure.expected  # type: ignore[union-attr]
+    assert score([first, second]) == (0, 5)
+
+
+def test_a_broken_check_is_nobodys_fault_but_its_own(tmp_path: Path, lab: Lab) -> None:
+    _, second = run(tmp_path, lab, second="1 / 0")
+    assert second.outcome == "error"
+    assert "ZeroDivisionError" in second.failure.seen  # type: ignore[union-attr]
+    assert "ZeroDivisionError" not in to_text([second]) + to_html([second])
+
+
+def test_checks_that_cannot_be_collected(tmp_path: Path, lab: Lab) -> None:
+    with pytest.raises(ChecksBroken, match="SyntaxError"):
+        run(tmp_path, lab, second="def")
+
+
+def test_inputs_are_drawn_from_the_seed(tmp_path: Path, lab: Lab) -> None:
+    def drawn(seed: int) -> str:
+        (_, second) = run(tmp_path, lab, second="expect(False, expected=str(rng.random()), seen='', why='')", seed=seed)
+        return second.failure.expected  # type: ignore[union-attr]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_reports_escape_what_a_submission_says() -> None:
+    failure = Failure("`x`", "<script>alert(1)</script>", "", "")
+    html = to_html([CheckResult("t", "T <b>", "c", 1, "failed", failure)])
+    assert "<script>" not in html
+    assert "T &lt;b&gt;" in html
+    assert "<code>x</code>" in html
+
+
+def test_every_check_is_complete_and_points_add_up(lab: Lab, release: NotebookNode) -> None:
+    nothing = InProcessSubmission(lab.name, {})
+    results = run_checks(lab, [lab.folder, HIDDEN_CHECKS / lab.name], nothing)
+    cells = {
+        cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader.points for cell in release.cells if is_autograded(cell)
+    }
+    assert {cell: score(results, cell)[1] for cell in cells} == cells
+    assert cells == {
+        "check_freeze_layers": 20,
+        "check_build_transfer_model": 20,
+        "check_train_with_early_stopping": 30,
+        "check_accuracy": 20,
+    }
+    assert score(results)[0] == 0
+    assert len({r.name for r in results}) == len(results)
+
+
+def test_missing_stub_and_raising_functions(lab: Lab) -> None:
+    def stub(model: object, n: int) -> None:
+        raise NotImplementedError
+
+    def raising(model: object, n: int) -> None:
+        raise KeyError("k")
+
+    for namespace, kind in (({}, "missing"), ({"freeze_layers": stub}, "missing"), ({"freeze_layers": 3}, "missing")):
+        with pytest.raises(SubmissionError) as info:
+            InProcessSubmission(lab.name, namespace).ask("freeze", backbone="net6", seed=0, calls=[1])
+        assert info.value.kind == kind
+    (got,) = InProcessSubmission(lab.name, {"freeze_layers": raising}).ask("freeze", backbone="net6", seed=0, calls=[1])
+    assert got["error"][0] == "KeyError"
+
+
+def test_unknown_labs_are_listed() -> None:
+    with pytest.raises(LookupError, match="transfer_learning"):
+        find_lab("no-such-lab")

@@ -1,0 +1,85 @@
+"""Drawn images: determined by the seed, balanced, any number and size, not to be told apart by colour."""
+
+import pytest
+import torch
+
+from amllab.drawn import CLASSES, draw
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw(300, seed=1)
+
+
+def test_same_seed_same_images():
+    first, second = draw(23, seed=5), draw(23, seed=5)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.labels, second.labels)
+
+
+def test_other_seed_other_images():
+    first, second = draw(23, seed=5), draw(23, seed=6)
+    assert not torch.equal(first.labels, second.labels)
+    assert not (first.images == second.images).flatten(1).all(1).any()
+
+
+def test_global_generators_do_not_matter():
+    torch.manual_seed(1)
+    first = draw(10, seed=5)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(2)
+    assert torch.equal(first.images, draw(10, seed=5).images)
+    torch.manual_seed(1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_format(drawn):
+    assert drawn.images.shape == (300, 3, 32, 32)
+    assert drawn.images.dtype == torch.uint8
+    assert drawn.labels.dtype == torch.int64
+    assert drawn.classes == CLASSES
+    assert "drawn" in drawn.source
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 13])
+def test_any_number_and_balanced(n):
+    drawn = draw(n, seed=0)
+    counts = torch.bincount(drawn.labels, minlength=5)
+    assert len(drawn) == counts.sum() == n
+    assert counts.max() - counts.min() <= 1
+
+
+def test_labels_are_shuffled(drawn):
+    assert torch.bincount(drawn.labels[:200], minlength=5).min() > 20
+
+
+@pytest.mark.parametrize("size", [8, 33, 64])
+def test_any_size(size):
+    assert draw(5, seed=0, size=size).images.shape == (5, 3, size, size)
+
+
+@pytest.mark.parametrize(("n", "size"), [(-1, 32), (5, 4)])
+def test_impossible_requests(n, size):
+    with pytest.raises(ValueError, match="draw"):
+        draw(n, seed=0, size=size)
+
+
+def test_no_image_is_empty_or_twice_there(drawn):
+    pixels = drawn.images.float().flatten(1)
+    assert pixels.std(1).min() > 3
+    assert len(drawn.images.flatten(1).unique(dim=0)) == len(drawn)
+
+
+def nearest_centroid_accuracy(features, labels):
+    """Accuracy on the second half of assigning each example to the class whose mean in the first half is nearest."""
+    half = len(labels) // 2
+    features = (features - features.mean(0)) / features.std(0)
+    centroids = torch.stack([features[:half][labels[:half] == label].mean(0) for label in range(5)])
+    return (torch.cdist(features[half:], centroids).argmin(1) == labels[half:]).double().mean().item()
+
+
+def test_colour_does_not_give_the_class_away():
+    drawn = draw(1000, seed=2)
+    pixels = drawn.images.float().flatten(2)
+    assert nearest_centroid_accuracy(pixels.mean(2), drawn.labels) < 0.28
+    assert nearest_centroid_accuracy(torch.cat([pixels.mean(2), pixels.std(2)], 1), drawn.labels) < 0.32

@@ -1,0 +1,167 @@
+"""What people really hand in, over the real nbgrader command line: everybody is graded, and told why."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograded, nbgrader, new_course, report, scores, submit
+from nbformat import NotebookNode
+from variants import BUILD, FREEZE, TRAIN, Variant, notebook_of
+
+FULL = {
+    "check_freeze_layers": 20,
+    "check_build_transfer_model": 20,
+    "check_train_with_early_stopping": 30,
+    "check_accuracy": 20,
+}
+PLAIN = Variant("plain")
+ZERO = dict.fromkeys(FULL, 0)
+LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 20, 'answer_seconds': 30}\n"
+
+
+def freezing(source: str) -> Variant:
+    return Variant("x", sources={"freeze_layers": source})
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> tuple[Path, str]:
+    course = new_course(tmp_path_factory.mktemp("course"))
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write(LIMITS)
+
+    def hand_in(student: str, variant: Variant = PLAIN, extra: str = "") -> None:
+        notebook = notebook_of(variant, release)
+        if extra:
+            notebook.cells.insert(2, nbformat.v4.new_code_cell(extra))
+        submit(course, student, notebook)
+
+    submit(course, "empty_folder", None)
+    submit(course, "empty_file", b"")
+    submit(course, "a_letter", b"Dear TA, my computer broke.")
+    submit(course, "binary", bytes(range(256)) * 9)
+    submit(course, "renamed_file", notebook_of(Variant("plain"), release), "transfer_learning (1).ipynb")
+    hand_in("syntax_error", freezing("def freeze_layers(model, n_trainable:\n    return model"))
+    hand_in("renamed_function", freezing(FREEZE.replace("def freeze_layers", "def freeze")))
+    hand_in("wrong_signature", freezing(FREEZE.replace("(model, n_trainable)", "(model)")))
+    hand_in("unrelated_error", extra="raise RuntimeError('an experiment went wrong')")
+    hand_in("noisy", extra="import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)")
+    hand_in("hanging_cell", extra="while True:\n    pass")
+    endless = TRAIN.replace("    device =", "    while True: pass\n    device =")
+    hand_in("endless_training", Variant("x", sources={"train_with_early_stopping": endless}))
+    hand_in("one_cell", Variant("x", sources={"freeze_layers": FREEZE + BUILD, "build_transfer_model": ""}))
+    hand_in("zz_last", Variant("plain"))
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr[-4000:]
+    feedback = nbgrader(course, "generate_feedback", ASSIGNMENT)
+    assert feedback.returncode == 0, feedback.stderr[-4000:]
+    return course, done.stderr
+
+
+def without(*cells: str) -> dict[str, float]:
+    return {cell: 0 if cell in cells else points for cell, points in FULL.items()}
+
+
+@pytest.mark.parametrize(
+    ("student", "points"),
+    [
+        ("empty_folder", ZERO),
+        ("empty_file", ZERO),
+        ("a_letter", ZERO),
+        ("binary", ZERO),
+        ("renamed_file", FULL),
+        ("syntax_error", without("check_freeze_layers")),
+        ("renamed_function", without("check_freeze_layers")),
+        ("wrong_signature", without("check_freeze_layers")),
+        ("unrelated_error", FULL),
+        ("noisy", FULL),
+        ("hanging_cell", FULL),
+        ("one_cell", FULL),
+        ("zz_last", FULL),
+    ],
+)
+def test_points(graded: tuple[Path, str], student: str, points: dict[str, float]) -> None:
+    got = scores(graded[0], student)
+    assert {cell: got[cell] for cell in FULL} == points
+
+
+def test_an_endless_training_keeps_the_other_points(graded: tuple[Path, str]) -> None:
+    got = scores(graded[0], "endless_training")
+    assert (got["check_freeze_layers"], got["check_build_transfer_model"], got["check_accuracy"]) == (20, 20, 0)
+    assert "30 seconds" in report(graded[0], "endless_training", "check_train_with_early_stopping")
+
+
+@pytest.mark.parametrize(
+    ("student", "says"),
+    [
+        ("empty_folder", "has no notebook transfer_learning.ipynb"),
+        ("a_letter", "not valid JSON"),
+        ("binary", "not text"),
+        ("renamed_file", "transfer_learning (1).ipynb"),
+    ],
+)
+def test_notes_stand_on_top(graded: tuple[Path, str], student: str, says: str) -> None:
+    assert says in autograded(graded[0], student).cells[0].source
+
+
+@pytest.mark.parametrize(
+    ("student", "says"),
+    [
+        ("renamed_function", "no function named `freeze_layers`"),
+        ("syntax_error", "no function named `freeze_layers`"),
+        ("wrong_signature", "takes 1 positional argument"),
+    ],
+)
+def test_reports_say_what_is_wrong(graded: tuple[Path, str], student: str, says: str) -> None:
+    assert says in report(graded[0], student, "check_freeze_layers")
+
+
+def test_feedback_shows_the_reports(graded: tuple[Path, str]) -> None:
+    pages = list(graded[0].glob("feedback/*/*/*.html"))
+    assert len(pages) == 14
+    (page,) = graded[0].glob("feedback/wrong_signature/*/*.html")
+    html = page.read_text()
+    assert "freeze_layers</code> works in place" in html
+    assert "takes 1 positional argument" in html
+
+
+def test_grading_twice_changes_nothing(graded: tuple[Path, str]) -> None:
+    before = {s: scores(graded[0], s) for s in ("zz_last", "binary")}
+    assert nbgrader(graded[0], "autograde", ASSIGNMENT).returncode == 0
+    assert {s: scores(graded[0], s) for s in before} == before
+
+
+def test_one_notebook_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / NOTEBOOK).write_text("Dear TA")
+    command = [sys.executable, "-m", "autograder.cli", "grade", str(tmp_path / NOTEBOOK), "--json", "--seed", "7"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    got = json.loads(done.stdout)
+    assert (got["score"], got["max_score"], got["seed"]) == (0, 90, 7)
+    assert "not valid JSON" in got["notes"][0]
+    assert {check["cell"] for check in got["checks"]} == set(FULL)
+
+
+def test_pytest_drives_the_same_checks() -> None:
+    command = [sys.executable, "-m", "pytest", "autograder/checks/transfer_learning", "--check-seed", "11", "-q"]
+    solution = f"solutions/{ASSIGNMENT}/{NOTEBOOK}"
+    untouched = f"assignments/{ASSIGNMENT}/{NOTEBOOK}"
+    good = subprocess.run(
+        [*command, "--submission", solution, "-k", "freeze"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    bad = subprocess.run(
+        [*command, "--submission", untouched, "-k", "freeze"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (good.returncode, bad.returncode) == (0, 1), good.stdout + bad.stdout
+    assert "passed" in good.stdout
+    assert "passed" not in bad.stdout
+
+
+def test_the_solution_has_full_marks() -> None:
+    command = [sys.executable, "-m", "autograder.cli", "grade", f"solutions/{ASSIGNMENT}/{NOTEBOOK}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "90 of 90 automatic points" in done.stdout, done.stdout + done.stderr

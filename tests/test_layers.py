@@ -1,0 +1,137 @@
+"""``layers_of`` over the architectures that students meet, and ``load_backbone``'s errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from amllab.layers import layers_of
+from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
+
+# name, layers, a parameter of the first layer; those with parameters on the model itself name one
+ARCHITECTURES = [
+    ("net12", 12, "stem.conv.weight"),
+    ("net6", 6, "stem.conv.weight"),
+    ("resnet18", 10, "conv1.weight"),
+    ("resnet50", 18, "conv1.weight"),
+    ("mobilenetv3_small_100", 14, "conv_stem.weight"),
+    ("mobilenetv2_100", 19, "conv_stem.weight"),
+    ("convnext_atto", 14, "stem.0.weight"),
+    ("vit_tiny_patch16_224", 14, "cls_token"),
+    ("deit_tiny_distilled_patch16_224", 14, "dist_token"),
+]
+
+
+@pytest.mark.parametrize(("name", "count", "first"), ARCHITECTURES)
+def test_layers_partition_the_parameters(name: str, count: int, first: str) -> None:
+    model = timm.create_model(name, num_classes=5)
+    layers = layers_of(model)
+    named = [n for layer in layers for n, _ in layer.named_parameters()]
+    assert len(layers) == count
+    assert sorted(named) == sorted(n for n, _ in model.named_parameters())
+    assert first in dict(layers[0].named_parameters())
+    assert len({layer.name for layer in layers}) == count
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in ARCHITECTURES])
+def test_the_last_layer_is_the_classifier(name: str) -> None:
+    model = timm.create_model(name, num_classes=5)
+    classifier = model.get_classifier()
+    modules = classifier if isinstance(classifier, tuple) else (classifier,)
+    wanted = {id(p) for module in modules for p in module.parameters()}
+    assert {id(p) for p in layers_of(model)[-1].parameters()} == wanted
+
+
+@pytest.mark.parametrize("name", ["net12", "mobilenetv3_small_100", "vit_tiny_patch16_224"])
+def test_modules_belong_to_one_layer(name: str) -> None:
+    model = timm.create_model(name, num_classes=5)
+    owner: dict[int, str] = {}
+    for layer in layers_of(model):
+        own = {id(p) for p in layer.parameters()}
+        for module in layer.modules():
+            assert owner.setdefault(id(module), layer.name) == layer.name
+            assert {id(p) for p in module.parameters()} <= own
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all(id(m) in owner for m in norms)
+
+
+def test_layers_follow_the_data_from_input_to_output() -> None:
+    model = timm.create_model("net12", num_classes=5)
+    seen: list[str] = []
+    for layer in layers_of(model):
+        for module in layer.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.register_forward_hook(lambda *_, name=layer.name: seen.append(name))
+    model(torch.randn(1, 3, 32, 32))
+    assert seen == [layer.name for layer in layers_of(model)]
+
+
+def test_models_without_groups_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"Sequential.*timm\.create_model"):
+        layers_of(nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_unknown_names_list_near_ones() -> None:
+    with pytest.raises(UnknownBackbone, match="resnet18"):
+        load_backbone("resnet_18")
+
+
+def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(BackboneUnavailable, match=r"resnet18.*internet"):
+        load_backbone("resnet18")
+
+
+def test_weights_on_this_machine_need_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    hub = timm.get_pretrained_cfg("resnet18").hf_hub_id.replace("/", "--")
+    snapshot = tmp_path / f"models--{hub}" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("0" * 40)
+    torch.manual_seed(3)
+    weights = timm.create_model("resnet18").state_dict()
+    save_file(weights, snapshot / "model.safetensors")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    got = load_backbone("resnet18")
+    assert torch.equal(got.fc.weight, weights["fc.weight"])
+    assert constants.HF_HUB_OFFLINE is False
+
+
+@pytest.mark.parametrize("name", ["net12", "net6"])
+def test_shipped_backbones(name: str) -> None:
+    first, second = load_backbone(name), load_backbone(name)
+    assert first.num_classes == 10
+    for (key, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+        assert a.untyped_storage().data_ptr() != b.untyped_storage().data_ptr()
+
+
+def test_timm_makes_the_course_models() -> None:
+    model = timm.create_model("net12", pretrained=True, num_classes=5).eval()
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 5)
+    assert model.pretrained_cfg["num_classes"] == 10
+    model.reset_classifier(7)
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+    assert model.forward_features(torch.randn(2, 3, 32, 32)).shape == (2, 256, 4, 4)
+    wanted = load_backbone("net12").state_dict()
+    same = [k for k, v in model.state_dict().items() if k in wanted and torch.equal(v, wanted[k])]
+    assert set(wanted) - set(same) == {"head.fc.weight", "head.fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "size"), [("net12", 3_000_000, 6_000_000), ("net6", 500_000, 1_000_000)]
+)
+def test_sizes(name: str, parameters: int, size: int) -> None:
+    from amllab.backbones import WEIGHTS
+
+    assert sum(p.numel() for p in load_backbone(name).parameters()) <= parameters
+    assert (WEIGHTS / f"{name}.safetensors").stat().st_size <= size

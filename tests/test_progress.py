@@ -1,0 +1,154 @@
+"""The live display: what is counted, what stays, and that no way out of the loop leaves it open."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from tqdm import tqdm
+
+from amllab import progress
+from amllab.progress import Epochs
+
+
+@pytest.fixture
+def outputs(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[str]]:
+    """A notebook's outputs, each with all texts that it has shown."""
+    shown: dict[int, list[str]] = {}
+
+    def display(text: str, handle: int | None) -> int:
+        handle = len(shown) if handle is None else handle
+        shown.setdefault(handle, []).append(text)
+        return handle
+
+    monkeypatch.setattr(progress, "_place", lambda: "notebook")
+    monkeypatch.setattr(progress, "_display", display)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_UPDATES", 0.0)
+    return shown
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    yield
+    assert not getattr(tqdm, "_instances", ())
+
+
+def loop(epochs: Epochs, *, stop: int = 99, error: BaseException | None = None) -> list[tuple[int, int]]:
+    seen = []
+    for epoch in epochs:
+        for batch in epochs.batches([10, 20, 30]):
+            seen.append((epoch, batch))
+            epochs.show(loss=batch / 100, acc=torch.tensor(0.25, requires_grad=True))
+            if error is not None and seen[-1] == (1, 20):
+                raise error
+        epochs.log(train_loss=0.5, val_loss=epoch / 10)
+        if epoch == stop:
+            break
+    return seen
+
+
+def test_counts_like_range(outputs: dict[int, list[str]]) -> None:
+    assert loop(Epochs(2)) == [(0, 10), (0, 20), (0, 30), (1, 10), (1, 20), (1, 30)]
+    assert len(Epochs(7)) == 7
+
+
+def test_notebook_keeps_one_small_text(outputs: dict[int, list[str]]) -> None:
+    loop(Epochs(10))
+    assert list(outputs) == [0]
+    epochs, figures = outputs[0][-1].splitlines()
+    assert "10/10" in epochs
+    assert "left" not in epochs
+    assert figures == "epoch 9: train_loss 0.500  val_loss 0.900"
+
+
+def test_notebook_shows_batches_and_current_figures(outputs: dict[int, list[str]]) -> None:
+    loop(Epochs(2))
+    live = [text for text in outputs[0] if "loss 0.200  acc 0.250" in text]
+    assert live
+    assert "batches" in live[0]
+    assert "1/3" in live[0]
+    assert "left" in live[0]
+
+
+def test_early_stop_shows_epochs_run(outputs: dict[int, list[str]]) -> None:
+    loop(Epochs(10), stop=3)
+    assert "4/10" in outputs[0][-1]
+    assert "epoch 3: " in outputs[0][-1]
+    assert "batches" not in outputs[0][-1]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("in the loop")])
+def test_interrupted(outputs: dict[int, list[str]], error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        loop(Epochs(5), error=error)
+    assert "1/5" in outputs[0][-1]
+    assert "batches" not in outputs[0][-1]
+
+
+def test_several_and_nested_loops_have_their_own_displays(outputs: dict[int, list[str]]) -> None:
+    same = Epochs(2)
+    loop(same)
+    loop(same)
+    assert len(outputs) == 2
+    for _ in (outer := Epochs(1)):
+        loop(Epochs(1))
+        outer.log(best=1.0)
+    assert "best 1.000" in outputs[2][-1]
+    assert "val_loss 0.000" in outputs[3][-1]
+
+
+def test_loader_of_unknown_length(outputs: dict[int, list[str]]) -> None:
+    for _ in (epochs := Epochs(1)):
+        for _ in epochs.batches(iter([1, 2])):
+            epochs.show(loss=float("nan"))
+    assert any("batches: 1" in text and "loss nan" in text for text in outputs[0])
+
+
+def test_use_without_a_loop(outputs: dict[int, list[str]]) -> None:
+    epochs = Epochs(3)
+    epochs.show(loss=1.0)
+    assert list(epochs.batches([1, 2])) == [1, 2]
+    epochs.log(loss=1.0)
+
+
+def test_terminal_has_plain_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(written, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", written)
+    loop(Epochs(3), stop=1)
+    text = written.getvalue()
+    assert "epoch 0: train_loss 0.500" in text
+    assert "2/3" in text
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tty: bool) -> None:
+    if tty:
+        monkeypatch.setenv("AMLLAB_PROGRESS", "0")
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert len(loop(Epochs(2))) == 6
+    assert capsys.readouterr() == ("", "")
+
+
+def test_silent_where_a_notebook_captures_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shell:
+        kernel: Any = None
+
+    import IPython
+
+    monkeypatch.delenv("AMLLAB_PROGRESS", raising=False)
+    monkeypatch.setattr(IPython, "get_ipython", Shell)
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+    assert progress._place() == "notebook"
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert progress._place() == "nowhere"
+
+
+def test_numbers() -> None:
+    text = progress._text({"a": 0.0, "b": 12.3456, "c": 1e-4, "d": float("nan")})
+    assert text == "a 0.000  b 12.346  c 0.0001  d nan"
