@@ -432,12 +432,12 @@ def _strew(picture: Array, rng: Rng, most: int, size: int, *, stones: bool) -> A
         path = _walk(start, np.stack([heading, heading + bend], -1), np.stack([length, length * 0.7], -1))
         thick = np.where(grass, _u(rng, 0.02, 0.07, n), _u(rng, 0.04, 0.16 if stones else 0.11, n))
         if stones:
-            thick = thick * _f(np.where(_maybe(rng, 0.25, n), 2.2, 1.0))
+            thick = _f(thick * _f(np.where(_maybe(rng, 0.25, n), 2.2, 1.0)))
         parts = _chain(path, thick[:, None] * _f([0.7, 1.0, 0.3]))
         cover, height, _ = _rasterise(parts, size)
         own = 0.5 * tint[:, 0] + 0.5 * _colours(rng, n)
-        colour = own[:, :, None, None] * (0.8 + 2 * np.minimum(height, 0.2))[:, None]
-        cover = cover * (i < number)[:, None, None]
+        colour = _f(own[:, :, None, None] * (0.8 + 2 * np.minimum(height, 0.2))[:, None])
+        cover = cover * _f(i < number)[:, None, None]
         picture = picture + cover[:, None] * (colour - picture)
     return picture
 

@@ -86,7 +86,7 @@ def layers_of(model: nn.Module) -> list[Layer]:
             f"layers_of() knows the layers of timm models; {type(model).__name__} has no group_matcher(). "
             "Create it with timm.create_model(name) or amllab.load_backbone(name)."
         )
-    names = [(name, name) for name in _tensor_names(model)]
+    names = ((name, name) for name in _tensor_names(model))
     groups = list(group_with_matcher(names, matcher(coarse=False)).values())
     head = _classifier(model)
     if head:

@@ -23,8 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from numpy.typing import ArrayLike
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from torch import Tensor, nn
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
@@ -43,7 +42,8 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
 )
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 GREY = "#666666"
-STYLE = {"font.size": 11, "axes.titlesize": 12, "figure.titlesize": 13, "hatch.linewidth": 0.8}
+STYLE: dict[Any, Any] = {"font.size": 11, "axes.titlesize": 12, "figure.titlesize": 13, "hatch.linewidth": 0.8}
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
 PIXELS_PER_INCH = 144  # of the stored image
 SHOWN_PER_INCH = 96  # of the same image on a page: sharp on screens with small pixels
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -91,7 +91,7 @@ def curves(history: History | Mapping[str, History], title: str = "") -> Plot:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes[0].set_ylabel("cross-entropy (nats)")
         axes[1].set_ylabel("accuracy")
-        axes[1].yaxis.set_major_formatter(PercentFormatter(1))
+        axes[1].yaxis.set_major_formatter(PERCENT)
         figure.suptitle(title)
         handles = _curve_legend(None if single else list(runs), [_best(run) for run in runs.values()])
         figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
@@ -136,11 +136,11 @@ def sweep(results: Mapping[int, Sequence[float]], baseline: Sequence[float] | No
             markersize=15,
             markeredgecolor="white",
             zorder=5,
-            label=f"highest: {numbers[best]} layers, {means[best]:.1%}",
+            label=f"highest: {means[best]:.1%} at n_trainable = {numbers[best]}",
         )
         _decorate(ax, title=title, xlabel="n_trainable (layers, counted from the head)", ylabel="accuracy")
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=min(14, len(numbers) + 1)))
+        ax.yaxis.set_major_formatter(PERCENT)
+        ax.xaxis.set_major_locator(FixedLocator(numbers) if len(numbers) <= 14 else MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
     points = ", ".join(f"{n}: {_spread(results[n])}" for n in numbers)
     against = f" From scratch: {_spread(baseline)}." if baseline is not None and len(baseline) else ""
@@ -148,7 +148,9 @@ def sweep(results: Mapping[int, Sequence[float]], baseline: Sequence[float] | No
     return figure
 
 
-def confusion(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str], title: str = "") -> Plot:
+def confusion(
+    labels: Tensor | Sequence[int], predictions: Tensor | Sequence[int], classes: Sequence[str], title: str = ""
+) -> Plot:
     """Confusion matrix: a row for each true class, a column for each predicted one, counts and percent of the row.
 
     Args:
@@ -156,9 +158,14 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str],
         predictions: int ``(n,)``, likewise.
         classes: names of the classes.
         title: above the plot; by default the accuracy.
+
+    Raises:
+        ValueError: a label or prediction is no index into ``classes``.
     """
-    true, predicted = (np.asarray(values, dtype=np.int64) for values in (labels, predictions))
+    true, predicted = (torch.as_tensor(values).cpu().long().numpy() for values in (labels, predictions))
     k = len(classes)
+    if any(len(values) and not 0 <= values.min() <= values.max() < k for values in (true, predicted)):
+        raise ValueError(f"labels and predictions must be indices into the {k} classes, from 0 to {k - 1}")
     counts = np.bincount(true * k + predicted, minlength=k * k).reshape(k, k)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     summary = f"{np.trace(counts)} of {counts.sum()} right"
@@ -167,6 +174,7 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str],
     with mpl.rc_context(STYLE):
         side = min(14.0, max(4.0, 0.95 * k))
         figure = Plot(side + 2.2, side + 0.8)
+        figure.set_layout_engine("compressed")  # the one that leaves room for labels beside square cells
         ax = figure.subplots()
         image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for row, column in np.ndindex(k, k):
@@ -181,7 +189,7 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str],
         ax.tick_params(which="both", length=0)
         ax.spines[:].set_visible(False)
         ax.set(xlabel="predicted class", ylabel="true class", title=title or summary)
-        bar = figure.colorbar(image, ax=ax, format=PercentFormatter(1, 0), label="share of the true class", shrink=0.8)
+        bar = figure.colorbar(image, ax=ax, format=PERCENT, label="share of the true class", shrink=0.8)
         bar.outline.set_visible(False)  # type: ignore[operator]
     rows = "; ".join(
         f"{classes[i]}: {', '.join(f'{counts[i, j]} as {classes[j]}' for j in range(k) if counts[i, j])}"
@@ -218,7 +226,7 @@ def mistakes(
     labels = torch.as_tensor(labels).cpu()
     wrong = (predicted != labels).nonzero().squeeze(1)
     shown = wrong[confidence[wrong].argsort(descending=True, stable=True)][:n].tolist()
-    captions = [f"{classes[labels[i]]}\n→ {classes[predicted[i]]} {confidence[i]:.0%}" for i in shown]
+    captions = [f"{classes[int(labels[i])]}\n→ {classes[int(predicted[i])]} {confidence[i]:.0%}" for i in shown]
     count = f"{len(wrong)} mistakes in {len(labels)} images"
     heading = title or (f"{count}; the {len(shown)} most confident" if len(shown) < len(wrong) else count)
     figure = _grid(_pixels(torch.as_tensor(images)[shown], mean, std), captions, heading)
@@ -313,6 +321,7 @@ def frozen(model: nn.Module, title: str = "") -> Plot:
 def _decorate(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -> None:
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     ax.grid(True, color="#DDDDDD", linewidth=0.8)
+    ax.tick_params(labelsize=10)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
 

@@ -99,7 +99,7 @@ def whiten_stem(model: nn.Module, data: LabelledImages) -> None:
     Together with the batch normalisation behind it this hands decorrelated channels of equal variance to the rest of
     the network, which shortens training (Page 2018). The convolution is trained on from there.
     """
-    weight = model.stem.conv.weight
+    weight: Tensor = model.stem.conv.weight  # type: ignore[assignment]
     patches = F.unfold(normalise(data.images[:2000]), weight.shape[-1]).transpose(1, 2).reshape(-1, weight[0].numel())
     _, vectors = torch.linalg.eigh(patches.double().T.cov())
     components = vectors.flip(1).T[: len(weight) // 2].view(-1, *weight.shape[1:]).to(weight)

@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
@@ -71,16 +71,16 @@ class Epochs:
 
     def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """The batches of ``loader``, with a bar of their own that goes when they are through."""
-        length = len(loader) if hasattr(loader, "__len__") else None
-        with self._bar("batches", length, "batch", leave=False) as self._batches:
+        length = len(loader) if isinstance(loader, Sized) else None
+        with self._bar("batches", length, "batch", leave=False) as bar:
+            self._batches = bar
             try:
                 for batch in loader:
                     yield batch
-                    self._batches.update()
+                    bar.update()
                     self._refresh(throttled=True)
             finally:
-                self._batches, bar = None, self._batches
-                bar.set_postfix_str("", refresh=False)
+                self._batches = None
                 self._refresh()
 
     def show(self, **figures: float | Tensor) -> None:
@@ -115,7 +115,7 @@ class Epochs:
         if total is not None:
             options["bar_format"] = LIVE
         if self._place == "notebook":  # tqdm counts and formats, _refresh displays
-            options |= {"file": io.StringIO(), "mininterval": float("inf")}
+            options |= {"file": io.StringIO(), "mininterval": float("inf"), "ascii": False}
         elif self._place == "terminal":
             options |= {"file": sys.stderr, "dynamic_ncols": True}
         bar = tqdm(disable=self._place == "nowhere", **options)

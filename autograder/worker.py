@@ -107,8 +107,8 @@ class Worker(Submission):
         client = NotebookClient(
             nbformat.v4.new_notebook(), km=manager, allow_errors=True, startup_timeout=_STARTUP_SECONDS
         )
-        client.km.extra_arguments = ["--HistoryManager.hist_file=:memory:"]
         nowhere = subprocess.DEVNULL
+        client.extra_arguments = ["--HistoryManager.hist_file=:memory:"]
         client.start_new_kernel(cwd=str(self.scratch), env={**env, **home, **quiet}, stdout=nowhere, stderr=nowhere)
         client.start_new_kernel_client()
         self._client = client

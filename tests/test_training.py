@@ -13,7 +13,7 @@ from amllab.training import evaluate, predict
 
 
 @pytest.fixture
-def model() -> nn.Module:
+def model() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(4 * 36, 5)
@@ -46,7 +46,7 @@ def test_means_are_over_examples() -> None:
     assert all(type(value) is float for value in measured.values())
 
 
-def test_equals_one_pass_over_all_examples(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> None:
+def test_equals_one_pass_over_all_examples(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
     images, labels = (torch.cat(part) for part in zip(*batches, strict=True))
     measured = evaluate(model, batches)
     model.eval()
@@ -55,7 +55,7 @@ def test_equals_one_pass_over_all_examples(model: nn.Module, batches: list[tuple
     assert measured["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
 
 
-def test_leaves_the_model_as_it_was(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> None:
+def test_leaves_the_model_as_it_was(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
     model.train()
     model[1].eval()  # a frozen BatchNorm
     modes = [module.training for module in model.modules()]
@@ -68,7 +68,7 @@ def test_leaves_the_model_as_it_was(model: nn.Module, batches: list[tuple[Tensor
     assert torch.is_grad_enabled()
 
 
-def test_restores_modes_after_an_error(model: nn.Module) -> None:
+def test_restores_modes_after_an_error(model: nn.Sequential) -> None:
     model.train()
     with pytest.raises(RuntimeError):
         evaluate(model, [(torch.zeros(1, 5, 8, 8), torch.tensor([0]))])
@@ -76,7 +76,7 @@ def test_restores_modes_after_an_error(model: nn.Module) -> None:
     assert torch.is_grad_enabled()
 
 
-def test_empty_loader(model: nn.Module) -> None:
+def test_empty_loader(model: nn.Sequential) -> None:
     for measure in (evaluate, predict):
         with pytest.raises(ValueError, match="empty"):
             measure(model, [])
@@ -88,7 +88,7 @@ def test_nan_is_reported() -> None:
     assert math.isnan(evaluate(Logits(), [(torch.full((2, 3), math.nan), torch.tensor([0, 1]))])["loss"])
 
 
-def test_precision_is_the_callers(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> None:
+def test_precision_is_the_callers(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
     exact = evaluate(model, batches)["loss"]
     with torch.autocast("cpu", torch.bfloat16):
         rounded = evaluate(model, batches)["loss"]
@@ -97,17 +97,17 @@ def test_precision_is_the_callers(model: nn.Module, batches: list[tuple[Tensor, 
 
 
 def test_sees_the_current_weights_within_a_long_autocast(
-    model: nn.Module, batches: list[tuple[Tensor, Tensor]]
+    model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]
 ) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         model(batches[0][0])  # from here on the context keeps these weights, cast
         with torch.no_grad():
-            model[-1].weight.zero_()
-            model[-1].bias.zero_()
+            for parameter in model[-1].parameters():
+                parameter.zero_()
         assert evaluate(model, batches)["loss"] == pytest.approx(math.log(5))
 
 
-def test_predict(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> None:
+def test_predict(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
     probabilities, labels, images = predict(model, batches)
     assert probabilities.shape == (16, 5)
     assert probabilities.dtype == images.dtype == torch.float32

@@ -24,7 +24,7 @@ import pytest
 
 from amllab.checks.failure import CheckFailure, Failure
 from amllab.checks.lab import Lab
-from amllab.checks.results import CheckResult
+from amllab.checks.results import CheckResult, Outcome
 from amllab.checks.submission import Submission, SubmissionError
 
 
@@ -104,7 +104,8 @@ class ChecksPlugin:
         if cell is None or points is None or not item.obj.__doc__:  # type: ignore[attr-defined]
             raise pytest.UsageError(f"{item.nodeid}: a check needs the markers cell and points, and a docstring")
         section = cell.kwargs.get("section", "")
-        outcome, failure = report.outcome, None
+        outcome: Outcome = report.outcome
+        failure = None
         if call.excinfo is not None:
             error = call.excinfo.value
             if isinstance(error, (CheckFailure, SubmissionError)):

@@ -112,6 +112,8 @@ class ScriptedModel(nn.Module):
         self.val_logits, self.batches = script["val_logits"], script["batches"]
         self.head = nn.Linear(2, CLASSES, bias=False)
         self.body = nn.Linear(2, 2).requires_grad_(False)
+        self.steps: Tensor
+        self.noise: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("noise", torch.zeros(3))
         self._seen = 0
