@@ -53,7 +53,7 @@ class Plot(Figure):
     """A matplotlib figure with a description in words.
 
     Attributes:
-        alt_text: the description; notebooks store it with the image, and exported pages carry it as ``alt``.
+        alt_text: the description; notebooks store it with the image (``metadata["image/png"]["alt"]``) and as its text.
     """
 
     def __init__(self, width: float, height: float) -> None:

@@ -6,6 +6,7 @@ nbgrader's own commands take from it what each audience gets.
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def solved(notebook: NotebookNode) -> NotebookNode:
     """The notebook as ``generate_solution`` writes it, not run: without marking schemes."""
     from nbgrader.preprocessors import ClearMarkScheme
 
-    return ClearMarkScheme().preprocess(notebook, {})[0]
+    return ClearMarkScheme(enforce_metadata=False).preprocess(copy.deepcopy(notebook), {})[0]
 
 
 def same_text(a: NotebookNode, b: NotebookNode) -> bool:

@@ -13,6 +13,8 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import redirect_stdout
+from io import StringIO
 
 import timm
 import torch
@@ -90,7 +92,8 @@ def measure(seeds: int, epochs: int) -> dict[str, list[float]]:
     runs = [(seed, row) for seed in range(seeds) for row in ROWS]
     for seed, row in (bar := tqdm(runs, unit="run")):
         pretrained, n_trainable = ROWS[row]
-        loader, val = reptile_loaders(seed=seed, source="drawn")
+        with redirect_stdout(StringIO()):  # the table speaks for itself
+            loader, val = reptile_loaders(seed=seed, source="drawn")
         torch.manual_seed(seed)
         model = build(pretrained, len(drawn.classes))
         results[row].append(train(model, n_trainable, loader, val, test, epochs))

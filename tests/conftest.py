@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"
 
 
-def nbgrader(course: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def nbgrader(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The real command, with an environment in which nothing is activated."""
-    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+    environment = {**os.environ, "PATH": "/usr/bin:/bin", **variables}
     command = [sys.executable, "-m", "nbgrader", *arguments]
     return subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, check=False)
 

@@ -6,7 +6,6 @@ Release from the master, sample submissions as a learning platform delivers them
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,11 @@ def main() -> None:
     began = time.perf_counter()
 
     step(
-        course, "Release: one master text becomes the notebook and what students get", "autograder", "build", ASSIGNMENT
+        course,
+        "Release: one master text becomes the notebook and what students get",
+        "autograder.cli",
+        "build",
+        ASSIGNMENT,
     )
     deliver(course)
     step(course, "Collect: what the learning platform delivered", "nbgrader", "zip_collect", ASSIGNMENT)
@@ -65,20 +68,15 @@ def step(course: Path, title: str, module: str, *arguments: str) -> None:
     """Runs a command of this environment in the course, whether or not the environment is active."""
     name = module.split(".")[0]
     print(f"\n== {title}\n$ {name} {' '.join(arguments)}", flush=True)
-    module = "autograder.cli" if module == "autograder" else module
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=course,
-        env=os.environ,
-        text=True,
-        stderr=subprocess.STDOUT,
-        stdout=subprocess.PIPE,
-    )
-    for line in done.stdout.splitlines():
-        if name == "autograder" or done.returncode or "automatic points" in line or "WARNING" in line:
-            print(line)
-    if done.returncode:
-        sys.exit(f"{name} {arguments[0]} failed")
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, cwd=course, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        lines = []
+        for line in process.stdout or ():
+            lines.append(line)
+            if name == "autograder" or "automatic points" in line or ("WARNING" in line and "Creating" not in line):
+                print(line, end="", flush=True)
+    if process.returncode:
+        sys.exit("".join(lines[-40:]) + f"{name} {arguments[0]} failed")
 
 
 if __name__ == "__main__":

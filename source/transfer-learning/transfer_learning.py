@@ -410,7 +410,7 @@ plt.show()
 #
 # <details><summary><b>Hint 1</b>: the order of an epoch</summary>
 #
-# Set train mode (`evaluate` has left the model in eval mode) · for each batch: forward, loss, clear the old
+# Set train mode (a validation of your own has left the model in eval mode) · for each batch: forward, loss, clear the old
 # gradients, backward, step · validate · write down four figures · improved? then remember · not improved? then count,
 # and maybe stop.
 #
