@@ -59,8 +59,24 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
         environment = {"AMLLAB_DATA": data} if data else {}
         _nbgrader(course, "generate_solution", lab.assignment, "--force", **environment)
     elif not solution.is_file() or not same_text(nbformat.read(solution, as_version=4), solved(notebook)):
+        before = nbformat.read(solution, as_version=4) if solution.is_file() else None
         _nbgrader(course, "generate_solution", lab.assignment, "--force", "--Execute.enabled=False")
-        print(f"{solution.name}: the solution was built anew, without outputs; --execute runs it")
+        changed = _keep_outputs(before, solution)
+        print(f"{solution.name}: {changed} code cells of the solution have no outputs yet; --execute runs it")
+
+
+def _keep_outputs(before: NotebookNode | None, solution: Path) -> int:
+    """Where only prose was edited, gives the new solution the outputs of the old one; returns how many cells lack theirs."""
+    after = nbformat.read(solution, as_version=4)
+    cells = [cell for cell in after.cells if cell.cell_type == "code"]
+    old = [cell for cell in before.cells if cell.cell_type == "code"] if before else []
+    if [cell.source for cell in cells] != [cell.source for cell in old]:
+        return len(cells)
+    for cell, twin in zip(cells, old, strict=True):
+        cell.outputs, cell.execution_count = twin.outputs, twin.execution_count
+    after.metadata = before.metadata  # type: ignore[union-attr]
+    nbformat.write(after, solution)
+    return sum(cell.execution_count is None for cell in cells)
 
 
 def solved(notebook: NotebookNode) -> NotebookNode:

@@ -34,6 +34,7 @@ def new_course(folder: Path) -> Path:
     shutil.copy(ROOT / "nbgrader_config.py", folder)
     master = ROOT / "source" / ASSIGNMENT / "transfer_learning.py"
     (folder / "source" / ASSIGNMENT).mkdir(parents=True)
+    shutil.copy(master, folder / "source" / ASSIGNMENT)
     nbformat.write(notebook_of(master), folder / "source" / ASSIGNMENT / NOTEBOOK)
     shutil.copytree(ROOT / "solutions", folder / "solutions")
     done = nbgrader(folder, "generate_assignment", ASSIGNMENT)
