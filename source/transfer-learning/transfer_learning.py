@@ -363,13 +363,13 @@ with torch.no_grad(), fast_math(torch.device("cpu")):
             mean, deviation = start[name]
             drift[name].append(((norm.running_mean - mean).abs() / deviation).mean().item())
 
-fig, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
 for i, (name, values) in enumerate(drift.items()):
     ax.plot([100 * v for v in values], color=plt.get_cmap("viridis")(i / len(drift)), label=name)
 ax.set(
-    title="A frozen network in train mode: its BatchNorm statistics move",
-    xlabel="training batches seen (no loss, no gradient, no optimizer)",
-    ylabel="shift of the running means, % of a standard deviation",
+    title="Frozen, in train mode: running means move",
+    xlabel="batches seen (no loss, no optimizer)",
+    ylabel="mean shift, % of a standard dev.",
 )
 ax.legend(fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
