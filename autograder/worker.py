@@ -101,7 +101,14 @@ class Worker(Submission):
     def _start(self) -> None:
         env = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         home = {name: str(self.scratch) for name in ("HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR")}
-        quiet = {"AMLLAB_PROGRESS": "0", "AMLLAB_DATA": "drawn", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+        # threads that wait do not spin: on a busy machine a training would otherwise take many times as long
+        quiet = {
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "AMLLAB_PROGRESS": "0",
+            "AMLLAB_DATA": "drawn",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONWARNINGS": "ignore",
+        }
         # sockets in the scratch directory: no port of the machine is opened
         manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(self.scratch / "kernel"))
         client = NotebookClient(

@@ -21,7 +21,7 @@ FULL = {
 }
 PLAIN = Variant("plain")
 ZERO = dict.fromkeys(FULL, 0)
-LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 20, 'answer_seconds': 30}\n"
+LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 30, 'answer_seconds': 45}\n"
 
 
 def freezing(source: str) -> Variant:
@@ -92,7 +92,7 @@ def test_points(graded: tuple[Path, str], student: str, points: dict[str, float]
 def test_an_endless_training_keeps_the_other_points(graded: tuple[Path, str]) -> None:
     got = scores(graded[0], "endless_training")
     assert (got["check_freeze_layers"], got["check_build_transfer_model"], got["check_accuracy"]) == (20, 20, 0)
-    assert "30 seconds" in report(graded[0], "endless_training", "check_train_with_early_stopping")
+    assert "45 seconds" in report(graded[0], "endless_training", "check_train_with_early_stopping")
 
 
 @pytest.mark.parametrize(
