@@ -19,6 +19,7 @@ from types import TracebackType
 
 import nbformat
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -163,7 +164,6 @@ class Worker(Submission):
 
 def _wait(awaitable: object) -> None:
     """Runs nbclient's and jupyter_client's coroutines to their end, whether or not a loop is running."""
-    from jupyter_core.utils import run_sync
 
     async def wait() -> None:
         await awaitable  # type: ignore[misc]
