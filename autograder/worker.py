@@ -1,65 +1,79 @@
-"""The worker: a process of its own, in which a submission's code runs.
+"""The worker: an isolated process tree in which a submission's code runs, and the judge's connection to it.
 
-The process is a Jupyter kernel, started and talked to with nbclient; isolation belongs into the kernel provisioner that
-starts it. Questions and answers travel as files in the worker's scratch directory (:mod:`amllab.checks.wire`): the judge
-reads plain data of limited size, nothing else.
+Requests and replies are frames of limited size on one socket (:mod:`amllab.checks.frames`): outputs as JSON, answers in the
+format of :mod:`amllab.checks.wire`. The judge keeps the time itself: whatever happens inside, it waits no longer than the
+limits say, and a worker that does not answer is ended with everything that it started.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-import os
-import shutil
-import stat
-import subprocess
-import tempfile
+import time
 from collections.abc import Iterable
-from pathlib import Path
+from functools import lru_cache
 from types import TracebackType
+from typing import Any
 
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
-from jupyter_core.utils import run_sync
-from nbclient import NotebookClient
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
 from amllab.checks.failure import Failure
+from amllab.checks.frames import FrameError, receive_frame, send_frame
 from amllab.checks.lab import Lab
 from amllab.checks.submission import Submission, SubmissionError
+from autograder.launcher import Launcher, Tree
 
 log = logging.getLogger(__name__)
 
-# what a worker's process may know of the grader's environment
-ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-_STARTUP_SECONDS = 120
-_SERVE = "__import__('amllab.checks.serve', fromlist=['serve']).serve({question!r}, {reply!r})"
+# the worker keeps the limits of a cell or an answer itself; the judge steps in when it does not
+_GRACE_SECONDS = 5.0
+_START_SECONDS = 60.0
 _WHY_TIME = "a function that does not return cannot be graded, nor can anything behind it"
+_WHY_MEMORY = "a process that takes all memory of the machine takes the others with it"
+_FATAL = {
+    "timeout": "stopped after {seconds:g} seconds",
+    "died": "this cell ended the Python process",
+    "memory": "this cell used more memory than the limit of {memory:.1f} GB",
+    "budget": "not run: the time for the whole submission, {total:g} seconds, is used up",
+}
+
+
+class WorkerFailed(RuntimeError):  # noqa: N818
+    """A worker did not start: a fault of the grading or its machine, never of a submission, of which nothing has run yet."""
+
+
+@lru_cache
+def default_launcher() -> Launcher:
+    """One launcher for whoever does not bring one; it starts its fork server when first used."""
+    return Launcher()
 
 
 class Worker(Submission):
-    """Runs the cells of a notebook in a kernel, then answers questions with what they defined.
+    """Runs the cells of a notebook, then answers questions with what they defined.
 
-    Use as a context manager; at its end the kernel and its scratch directory are gone.
+    Use as a context manager; at its end its processes and their scratch directory are gone.
 
     Args:
         lab: whose limits hold.
-        notebook: the notebook; its code cells get their outputs in place.
+        notebook: the notebook; its code cells get their outputs in place, as they come from the worker: untrusted.
         skip: indices of cells that are not run, their outputs stay as they are.
+        launcher: starts the process tree.
     """
 
-    def __init__(self, lab: Lab, notebook: NotebookNode, skip: Iterable[int] = ()) -> None:
+    def __init__(
+        self, lab: Lab, notebook: NotebookNode, skip: Iterable[int] = (), launcher: Launcher | None = None
+    ) -> None:
         super().__init__(lab.name)
         self.limits = lab.limits
         self.notebook = notebook
         self.skip = set(skip)
-        self.scratch = Path(tempfile.mkdtemp(prefix="amllab-worker-"))
-        self._client: NotebookClient | None = None
-        self._questions = 0
+        self.launcher = launcher or default_launcher()
+        self._tree: Tree | None = None
+        self._began = time.monotonic()
 
     def __enter__(self) -> Worker:
         try:
-            self._start()
             self._run_cells()
         except BaseException:
             self.close()
@@ -70,114 +84,122 @@ class Worker(Submission):
         self.close()
 
     def close(self) -> None:
-        """Ends the kernel at once and removes its scratch directory."""
+        """Ends everything that the submission started, at once."""
         self._stop()
-        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def exchange(self, question: bytes) -> bytes:
-        """Carries a question to the kernel; a kernel that died or was ended for an earlier question is started anew."""
-        if self._client is None:
-            self._start()
+        """Carries a question to the worker; one that died or was ended for an earlier question is started anew."""
+        if self._tree is None:
             self._run_cells()
-        self._questions += 1
-        asked, reply = (self.scratch / f"{name}-{self._questions}" for name in ("question", "answer"))
-        asked.write_bytes(question)
-        cell = nbformat.v4.new_code_cell(_SERVE.format(question=str(asked), reply=str(reply)))
-        seconds = self.limits["answer_seconds"]
-        try:
-            self._execute(cell, seconds)
-            return _read_regular_file(reply, self.limits["answer_bytes"])
-        except CellTimeoutError:
-            self._stop()
-            seen = f"no answer within {seconds} seconds"
-            raise SubmissionError("timeout", Failure("the call returns in time", seen, _WHY_TIME)) from None
-        except DeadKernelError:
-            self._stop()
+        state, body = self._request("ask", question, self.limits["answer_seconds"], self.limits["answer_bytes"])
+        if state == "ok":
+            return body
+        raise SubmissionError(state, self._failure(state))
+
+    def _failure(self, state: str) -> Failure:
+        if state == "timeout":
+            seen = f"no answer within {self.limits['answer_seconds']} seconds"
+        elif state == "memory":
+            seen = f"the call used more memory than the limit of {self._gigabytes:.1f} GB"
+            return Failure("the call returns", seen, _WHY_MEMORY)
+        elif state == "budget":
+            seen = f"the time for the whole submission, {self.limits['total_seconds']} seconds, is used up"
+        elif state == "died":
             seen = "the process died during the call (out of memory, or ended by the code itself)"
-            raise SubmissionError("died", Failure("the call returns", seen, _WHY_TIME)) from None
-        except OSError as error:
-            seen = f"the call left no readable result ({error.strerror or error})"
-            raise SubmissionError("unreadable", Failure("the call returns", seen, _WHY_TIME)) from None
+        else:
+            seen = "the call left no readable result (none, or one that is too large)"
+        return Failure("the call returns", seen, _WHY_TIME)
+
+    @property
+    def _gigabytes(self) -> float:
+        return float(self.limits["memory_bytes"]) / 1e9
+
+    @property
+    def _left(self) -> float:
+        """Seconds that the whole submission still has."""
+        return float(self.limits["total_seconds"]) - (time.monotonic() - self._began)
+
+    def _request(self, do: str, body: bytes, seconds: float, limit: int) -> tuple[str, bytes]:
+        """One request; returns its state and the body of its reply. After a state that is not ``"ok"`` nothing runs any more."""
+        if self._left <= 0:
+            return "budget", b""
+        allowed = min(seconds, self._left)
+        try:
+            if self._tree is None:
+                self._start()
+            assert self._tree is not None
+            connection = self._tree.connection
+            connection.settimeout(allowed + _GRACE_SECONDS)
+            send_frame(connection, json.dumps({"do": do, "seconds": allowed}).encode() + b"\n" + body)
+            reply = receive_frame(connection, limit + 1000, allowed + _GRACE_SECONDS)
+            state, answered = self._read(reply)
+        except TimeoutError:
+            state, answered = "timeout", b""
+        except FrameError:
+            state, answered = "unreadable", b""
+        except OSError:
+            state, answered = "died", b""
+        if state == "timeout" and allowed < seconds:
+            state = "budget"
+        if state != "ok":
+            state = self._stop() or state
+        return state, answered
+
+    @staticmethod
+    def _read(reply: bytes | None) -> tuple[str, bytes]:
+        """State and body of a reply; whatever is not one is unreadable."""
+        if reply is None:
+            return "died", b""
+        head, _, body = reply.partition(b"\n")
+        try:
+            state = json.loads(head)["state"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return "unreadable", b""
+        return (state, body) if state in ("ok", "timeout", "died") else ("unreadable", b"")
 
     def _start(self) -> None:
-        env = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-        home = {name: str(self.scratch) for name in ("HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR")}
-        # threads that wait do not spin: on a busy machine a training would otherwise take many times as long
-        quiet = {
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "AMLLAB_PROGRESS": "0",
-            "AMLLAB_DATA": "drawn",
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONWARNINGS": "ignore",
-        }
-        # sockets in the scratch directory: no port of the machine is opened
-        manager = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(self.scratch / "kernel"))
-        client = NotebookClient(
-            nbformat.v4.new_notebook(), km=manager, allow_errors=True, startup_timeout=_STARTUP_SECONDS
-        )
-        nowhere = subprocess.DEVNULL
-        client.extra_arguments = ["--HistoryManager.hist_file=:memory:"]
-        client.start_new_kernel(cwd=str(self.scratch), env={**env, **home, **quiet}, stdout=nowhere, stderr=nowhere)
-        client.start_new_kernel_client()
-        self._client = client
+        names = ("memory_bytes", "processes", "open_files", "file_bytes", "scratch_bytes")
+        limits = {name: self.limits[name] for name in names} | {"cpu_seconds": 2 * self.limits["total_seconds"]}
+        serve = {name: self.limits[name] for name in ("output_bytes", "answer_bytes")}
+        self._tree = self.launcher.start(limits, serve)
+        hello = receive_frame(self._tree.connection, 1 << 16, _START_SECONDS)
+        if hello is None or not hello.startswith(b'{"state": "ready"}'):
+            self._stop()
+            raise WorkerFailed(f"a worker did not start:\n{(hello or b'no message').decode(errors='replace')}")
 
-    def _stop(self) -> None:
-        client, self._client = self._client, None
-        if client is None:
-            return
-        if client.kc is not None:
-            client.kc.stop_channels()
-        if client.km is not None:
-            _wait(client.km.shutdown_kernel(now=True))
-
-    def _execute(self, cell: NotebookNode, seconds: int) -> None:
-        """Runs one cell; raises ``CellTimeoutError`` or ``DeadKernelError``, an error in the cell is an output."""
-        if self._client is None:
-            raise DeadKernelError("no kernel")
-        self._client.timeout = seconds
-        self._client.nb.cells = [cell]
-        self._client.execute_cell(cell, 0, store_history=False)
+    def _stop(self) -> str:
+        """Ends the process tree; returns ``"memory"`` where that had ended it before, else nothing."""
+        tree, self._tree = self._tree, None
+        return "memory" if tree is not None and self.launcher.end(tree) == "memory" else ""
 
     def _run_cells(self) -> None:
-        """Runs the notebook's code cells in order; a cell that fails, hangs or kills the kernel costs only itself.
+        """Runs the notebook's code cells in order; a cell that fails, hangs or kills the process costs only itself.
 
-        A cell that hung or killed the kernel is left out from then on, so that the others can be run in a new one.
+        A cell that hung or killed the process is left out from then on, so that the others can be run in a new one.
         """
         for index, cell in enumerate(self.notebook.cells):
             if cell.cell_type != "code" or index in self.skip or not cell.source.strip():
                 continue
-            cell.outputs, cell.execution_count = [], None
-            seconds = self.limits["cell_seconds"]
-            try:
-                self._execute(cell, seconds)
-            except (CellTimeoutError, DeadKernelError) as error:
-                timed_out = isinstance(error, CellTimeoutError)
-                text = f"stopped after {seconds} seconds" if timed_out else "this cell ended the Python process"
-                log.warning("cell %d: %s", index, text)
-                self.skip.add(index)
-                cell.outputs = [nbformat.v4.new_output("error", ename="Grading", evalue=text, traceback=[text])]
-                self._stop()
-                self._start()
+            limit, seconds = self.limits["output_bytes"], self.limits["cell_seconds"]
+            state, body = self._request("run", cell.source.encode(), seconds, 4 * limit)
+            cell.outputs, cell.execution_count = _outputs(body) if state == "ok" else [], None
+            if state == "ok":
+                continue
+            text = _FATAL.get(state, _FATAL["died"]).format(
+                seconds=seconds, memory=self._gigabytes, total=self.limits["total_seconds"]
+            )
+            log.warning("cell %d: %s", index, text)
+            self.skip.add(index)
+            cell.outputs = [nbformat.v4.new_output("error", ename="Grading", evalue=text, traceback=[text])]
+            if state != "budget":
                 self._run_cells()
                 return
 
 
-def _wait(awaitable: object) -> None:
-    """Runs nbclient's and jupyter_client's coroutines to their end, whether or not a loop is running."""
-
-    async def wait() -> None:
-        await awaitable  # type: ignore[misc]
-
-    run_sync(wait)()
-
-
-def _read_regular_file(path: Path, limit: int) -> bytes:
-    """Reads a file that the worker wrote: no link, no device, not larger than ``limit`` bytes."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("not a regular file")
-        if status.st_size > limit:
-            raise OSError(f"{status.st_size} bytes, allowed are {limit}")
-        return file.read(limit + 1)
+def _outputs(body: bytes) -> list[Any]:
+    """The outputs in a reply, not cleaned yet; none where they are no JSON list."""
+    try:
+        outputs = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    return outputs if isinstance(outputs, list) else []

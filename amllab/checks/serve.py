@@ -1,15 +1,190 @@
-"""The worker's side of a question: read it from a file, answer it beside the notebook's functions, write the answer."""
+"""The worker's side: runs the cells that the judge sends, and answers its questions beside the notebook's functions.
+
+:func:`serve` runs in a process that is already isolated. It starts the notebook's kernel (forked, so that PyTorch is there
+at once), talks to it with nbclient, and to the judge in frames over one socket. Nothing here is trusted by the judge: a
+submission that takes all of this over can lie about its own outputs and answers, and reach nothing else.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import math
+import os
+import socket
+import stat
+import traceback
 from pathlib import Path
+from typing import Any, cast
 
+import nbformat
 from IPython import get_ipython
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.connect import write_connection_file
+from jupyter_client.manager import KernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
 
+from amllab.checks import integrity
+from amllab.checks.frames import receive_frame, send_frame
 from amllab.checks.submission import answer
 
+_STARTUP_SECONDS = 60
+_REQUEST_BYTES = 1 << 28
+_OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "error")
+_ANSWER = "__import__('amllab.checks.serve', fromlist=['answer_file']).answer_file({question!r}, {reply!r})"
 
-def serve(question: str, reply: str) -> None:
-    """Answers the question in the file ``question`` into the file ``reply``, both in the working directory."""
+
+def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) -> int:
+    """Serves the judge until it closes the connection; returns an exit status.
+
+    A request is a JSON head, a newline, and a body: ``{"do": "run", "seconds": s}`` and the source of a cell, or
+    ``{"do": "ask", "seconds": s}`` and a packed question. The reply has the same form: ``{"state": "ok" | "timeout" |
+    "died" | "unreadable", ...}``, the outputs of the cell as JSON or the packed answer.
+
+    Args:
+        connection: to the judge.
+        output_bytes: outputs of one cell that are kept.
+        answer_bytes: size of an answer.
+    """
+    try:
+        integrity.take()
+        kernel = Kernel(Path.cwd() / ".kernel")  # forked before anything here starts a thread
+        return asyncio.run(_serve(connection, kernel, output_bytes, answer_bytes))
+    except Exception:
+        report = traceback.format_exc() + "".join(file.read_text() for file in Path.cwd().glob(".kernel/failure"))
+        _send(connection, {"state": "broken"}, report.encode())
+        return 1
+
+
+async def _serve(connection: socket.socket, kernel: Kernel, output_bytes: int, answer_bytes: int) -> int:
+    client = CappedClient(output_bytes, kernel)
+    await client.connect()
+    _send(connection, {"state": "ready"})
+    folder = Path.cwd()
+    count = 0
+    while (request := receive_frame(connection, _REQUEST_BYTES)) is not None:
+        head, _, body = request.partition(b"\n")
+        asked = json.loads(head)
+        if asked["do"] == "run":
+            state, outputs = await client.run(body.decode(), asked["seconds"])
+            reply = json.dumps(outputs).encode()
+        else:
+            count += 1
+            question, file = folder / f"question-{count}", folder / f"answer-{count}"
+            question.write_bytes(body)
+            state, _ = await client.run(_ANSWER.format(question=str(question), reply=str(file)), asked["seconds"])
+            state, reply = _read(file, answer_bytes) if state == "ok" else (state, b"")
+            for path in (question, file):
+                path.unlink(missing_ok=True)
+        _send(connection, {"state": state}, reply)
+    return 0
+
+
+def _send(connection: socket.socket, head: dict[str, Any], body: bytes = b"") -> None:
+    send_frame(connection, json.dumps(head).encode() + b"\n" + body)
+
+
+def answer_file(question: str, reply: str) -> None:
+    """In the kernel: answers the question in one file into another."""
     namespace = get_ipython().user_ns  # type: ignore[no-untyped-call]
     Path(reply).write_bytes(answer(namespace, Path(question).read_bytes()))
+
+
+def _read(path: Path, limit: int) -> tuple[str, bytes]:
+    """An answer, where the kernel left a regular file of at most ``limit`` bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+                return "unreadable", b""
+            return "ok", file.read(limit)
+    except OSError:
+        return "unreadable", b""
+
+
+class Kernel:
+    """An IPython kernel in a forked process; for nbclient, what it asks a kernel manager for.
+
+    Args:
+        folder: of its connection file and sockets.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        self.connection_file = str(folder / "connection.json")
+        # sockets in the scratch directory: no port of the machine is opened
+        write_connection_file(self.connection_file, transport="ipc", ip=str(folder / "socket"))
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self._run()
+            except BaseException:
+                Path(folder, "failure").write_text(traceback.format_exc())
+            finally:
+                os._exit(1)
+
+    def _run(self) -> None:
+        from ipykernel.kernelapp import IPKernelApp
+
+        os.closerange(3, 1 << 16)  # the connection to the judge is not the notebook's
+        arguments = ["-f", self.connection_file, "--HistoryManager.hist_file=:memory:"]
+        IPKernelApp.launch_instance(arguments)
+
+    async def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        try:
+            return os.waitpid(self.pid, os.WNOHANG)[0] == 0
+        except ChildProcessError:
+            return False
+
+
+class CappedClient(NotebookClient):  # type: ignore[misc]
+    """nbclient on a forked kernel, that keeps so many bytes of a cell's outputs and drops what comes after them.
+
+    Args:
+        output_bytes: kept of one cell.
+        kernel: the kernel.
+    """
+
+    def __init__(self, output_bytes: int, kernel: Kernel) -> None:
+        super().__init__(nbformat.v4.new_notebook(), km=cast(KernelManager, kernel), allow_errors=True)
+        self.output_bytes = output_bytes
+        self._left = 0
+
+    async def connect(self) -> None:
+        """Waits until the kernel answers."""
+        kernel_client = AsyncKernelClient()
+        kernel_client.load_connection_file(self.km.connection_file)
+        kernel_client.start_channels()
+        await kernel_client.wait_for_ready(timeout=_STARTUP_SECONDS)
+        kernel_client.allow_stdin = False
+        self.kc = kernel_client
+
+    async def run(self, source: str, seconds: float) -> tuple[str, list[Any]]:
+        """Runs a cell; returns what became of it (``"ok"`` also where it raised an error) and its outputs."""
+        cell = nbformat.v4.new_code_cell(source)
+        self.nb.cells = [cell]
+        self.timeout, self._left = math.ceil(seconds), self.output_bytes
+        try:
+            await self.async_execute_cell(cell, 0, store_history=False)
+        except CellTimeoutError:
+            return "timeout", cell.outputs
+        except DeadKernelError:
+            return "died", cell.outputs
+        return "ok", cell.outputs
+
+    def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+        if msg["msg_type"] in _OUTPUTS:
+            if self._left < 0:
+                return None
+            size = len(json.dumps(msg["content"], default=str))
+            if size > self._left:
+                text = msg["content"]["text"][: self._left] if msg["msg_type"] == "stream" else ""
+                note = {"name": "stdout", "text": f"{text}\n... further output left out ...\n"}
+                msg = {**msg, "msg_type": "stream", "header": {**msg["header"], "msg_type": "stream"}, "content": note}
+            self._left -= size
+        output: NotebookNode | None = super().process_message(msg, cell, cell_index)
+        return output

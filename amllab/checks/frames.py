@@ -1,0 +1,66 @@
+"""Messages on a stream socket: eight bytes of length, then so many bytes; the reader says how many it will take."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+_HEAD = 8
+_PIECE = 1 << 20
+
+
+class FrameError(OSError):
+    """The other side sent something that is no frame, more than was allowed, or ended in the middle of one."""
+
+
+def send_frame(stream: socket.socket, data: bytes) -> None:
+    """Sends one message."""
+    stream.sendall(len(data).to_bytes(_HEAD, "big"))
+    stream.sendall(data)
+
+
+def receive_frame(stream: socket.socket, limit: int, seconds: float | None = None) -> bytes | None:
+    """Receives one message.
+
+    Args:
+        stream: a connected socket.
+        limit: bytes that are accepted; a longer message is refused before any of it is read.
+        seconds: for the whole message; ``None`` waits for ever.
+
+    Returns:
+        The message, or ``None`` where the other side closed the connection between two messages.
+
+    Raises:
+        FrameError: see the class.
+        TimeoutError: the time is over.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    head = _receive(stream, _HEAD, deadline)
+    if not head:
+        return None
+    length = int.from_bytes(head, "big")
+    if len(head) < _HEAD or length > limit:
+        raise FrameError(
+            f"a message of {length} bytes, allowed are {limit}" if len(head) == _HEAD else "half a message"
+        )
+    data = _receive(stream, length, deadline)
+    if len(data) < length:
+        raise FrameError(f"{len(data)} of {length} bytes, then the end")
+    return data
+
+
+def _receive(stream: socket.socket, length: int, deadline: float | None) -> bytes:
+    """Reads ``length`` bytes, fewer where the stream ends."""
+    pieces: list[bytes] = []
+    while length:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("no complete message in time")
+            stream.settimeout(left)
+        piece = stream.recv(min(length, _PIECE))
+        if not piece:
+            break
+        pieces.append(piece)
+        length -= len(piece)
+    return b"".join(pieces)

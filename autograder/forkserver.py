@@ -1,0 +1,177 @@
+"""The fork server: one process for a run of grading, with everything imported, that forks a process tree for each worker.
+
+It never holds anything secret: no reference, no hidden check, no gradebook, an environment of a few names. A worker that is
+forked from it has PyTorch at hand at once, and enters its isolation (:mod:`autograder.isolation`) before it runs a line of
+a submission. The judge talks to it over a socket (:class:`autograder.launcher.Launcher`); when that closes, the server
+ends, and with it all trees.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from autograder.isolation import SCRATCH, IsolationError, Limits, linux, supervise, visible_paths
+
+PRELOAD = ("torch", "torchvision", "timm", "matplotlib.pyplot", "IPython", "ipykernel.kernelapp", "nbclient", "amllab")
+_MESSAGE_BYTES = 1 << 16
+_PATIENCE_SECONDS = 5.0
+
+
+class Server:
+    """Answers the judge's requests: start a worker, end one."""
+
+    def __init__(self, control: socket.socket, hidden: tuple[str, ...]) -> None:
+        self.control = control
+        view = visible_paths()
+        # a folder of packages that is to be hidden holds the library, which is shown by itself
+        readable = tuple(path for path in view.readable if path not in hidden or path == sys.prefix)
+        self.view = replace(view, readable=readable, hidden=view.hidden + hidden)
+        self.trees: dict[int, str | None] = {}  # supervisor -> its own scratch directory, where it is not isolated
+
+    def serve(self) -> None:
+        """Until the judge closes the connection."""
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self.control, _MESSAGE_BYTES, 1)
+            if not data:
+                break
+            request = json.loads(data)
+            if request["do"] == "start":
+                answer = self._start(request, descriptors[0])
+                os.close(descriptors[0])
+            else:
+                answer = self._end(request["tree"])
+            self.control.send(json.dumps(answer).encode())
+        for tree in list(self.trees):
+            self._end(tree)
+
+    def _start(self, request: dict[str, Any], connection: int) -> dict[str, Any]:
+        isolated = request["isolation"] == "namespaces"
+        scratch = None if isolated else tempfile.mkdtemp(prefix="amllab-worker-")
+        limits = Limits(**request["limits"])
+        reading, writing = os.pipe()
+        tree = os.fork()
+        if tree == 0:
+            code = 1
+            try:
+                os.close(reading)
+                code = self._in_tree(request, connection, writing, limits, scratch)
+            finally:
+                os._exit(code)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as report:
+            failure = report.read()
+        if failure:
+            os.waitpid(tree, 0)
+            return {"failure": json.loads(failure)}
+        self.trees[tree] = scratch
+        return {"tree": tree}
+
+    def _in_tree(
+        self, request: dict[str, Any], connection: int, ready: int, limits: Limits, scratch: str | None
+    ) -> int:
+        from amllab.checks.serve import serve
+
+        connection, ready = _keep_only(connection, ready)
+        home = scratch or SCRATCH
+
+        def worker() -> int:
+            _environment(home, request["environment"])
+            os.chdir(home)
+            return serve(socket.socket(fileno=connection), **request["serve"])
+
+        if scratch is None:
+            try:
+                self.view.check()
+            except IsolationError as error:
+                os.write(ready, json.dumps({"layer": "mounts", "reason": str(error)}).encode())
+                return 1
+            return supervise(self.view, limits, worker, ready)
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if sys.platform == "linux":
+            linux.die_with_parent(signal.SIGKILL)
+        os.close(ready)
+        return worker()
+
+    def _end(self, tree: int) -> dict[str, Any]:
+        """Ends a tree, waits until all of it is gone, and tells its exit status."""
+        scratch = self.trees.pop(tree)
+        signal_all: Callable[[int], None] = (
+            (lambda number: os.kill(tree, number)) if scratch is None else (lambda number: os.killpg(tree, number))
+        )
+        ended, status = os.waitpid(tree, os.WNOHANG)
+        if not ended:
+            signal_all(signal.SIGTERM if scratch is None else signal.SIGKILL)
+            status = _wait(tree)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return {"status": os.waitstatus_to_exitcode(status)}
+
+
+def _wait(process: int) -> int:
+    """Waits for a child for some seconds, then kills it; returns its status."""
+    descriptor = os.pidfd_open(process) if hasattr(os, "pidfd_open") else None
+    if descriptor is not None:
+        ready = select.select([descriptor], [], [], _PATIENCE_SECONDS)[0]
+        os.close(descriptor)
+        if not ready:
+            os.kill(process, signal.SIGKILL)
+    return os.waitpid(process, 0)[1]
+
+
+def _keep_only(connection: int, ready: int) -> tuple[int, int]:
+    """Closes every descriptor but two, moves these to 3 and 4, and connects the standard streams to nothing."""
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in (connection, ready)]
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for place, descriptor in enumerate([nothing, nothing, nothing, *moved]):
+        os.dup2(descriptor, place)
+    os.closerange(5, 1 << 16)
+    return 3, 4
+
+
+def _environment(home: str, names: dict[str, str]) -> None:
+    """The few names that a worker's process has in its environment."""
+    os.environ.clear()
+    os.environ.update(names)
+    os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR"), home))
+    tempfile.tempdir = None
+
+
+def main() -> int:
+    """``python -m autograder.forkserver DESCRIPTOR``: started by :class:`autograder.launcher.Launcher`."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    hidden = json.loads(control.recv(_MESSAGE_BYTES))["hidden"]
+    from amllab.checks.lab import all_labs
+
+    for name in (*PRELOAD, *(f"amllab.checks.{lab}.probes" for lab in all_labs())):
+        importlib.import_module(name)
+    if Path("/proc/self/task").is_dir() and (threads := len(os.listdir("/proc/self/task"))) > 1:
+        control.send(
+            json.dumps({"failure": {"layer": "fork", "reason": f"{threads} threads after the imports"}}).encode()
+        )
+        return 1
+    gc.collect()
+    gc.freeze()  # a collection in a forked process would otherwise copy all that it shares
+    server = Server(control, tuple(hidden))
+    control.send(json.dumps({"ready": os.getpid()}).encode())
+    server.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

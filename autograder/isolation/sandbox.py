@@ -1,0 +1,314 @@
+"""A process tree of its own for a submission: what it sees, what it may use, and that all of it ends.
+
+:func:`supervise` is called in a freshly forked process. It moves into new namespaces and starts the tree's first process,
+which builds the new root, gives up every privilege, locks itself in, starts the worker, and watches its memory::
+
+    fork server ── supervisor ── init (pid 1 inside) ── worker ── kernel of the notebook
+                   outside: ends the tree on SIGTERM, or with the fork server
+
+When init ends, the kernel ends everything else in its pid namespace: daemons, threads, whatever ignored its signals.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from autograder.isolation import landlock, linux, seccomp
+
+SCRATCH = "/tmp"
+OUT_OF_MEMORY = 97  # exit status of a tree that was ended for its memory
+_USER = 1000  # a plain user's number inside
+# as root every tree gets a user of its own, in a range that neither people nor services are numbered in
+_FIRST_OUTER_USER = 2_000_000_000
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store", "/sys/devices/system/cpu")
+_SETTINGS = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_WATCH_SECONDS = 0.05
+
+
+class IsolationError(RuntimeError):
+    """This machine did not isolate a process; the message says at which layer, and why."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission's process tree may use.
+
+    Attributes:
+        memory_bytes: of all its processes together, beyond what they share with the fork server.
+        processes: processes and threads.
+        open_files: of each process.
+        file_bytes: of one file.
+        scratch_bytes: of all files in the scratch directory; as much again in shared memory is a sixteenth of it.
+        cpu_seconds: processor time of each process.
+    """
+
+    memory_bytes: int
+    processes: int
+    open_files: int
+    file_bytes: int
+    scratch_bytes: int
+    cpu_seconds: int
+
+
+@dataclass(frozen=True)
+class View:
+    """What of the file system a submission sees, read-only. Of two entries, the one with the longer path decides.
+
+    Attributes:
+        readable: files and folders seen at their own paths.
+        hidden: folders that are empty, whatever they lie in.
+    """
+
+    readable: tuple[str, ...]
+    hidden: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raises :class:`IsolationError` where an entry is both."""
+        for path in set(self.readable) & set(self.hidden):
+            raise IsolationError(
+                f"{path} holds the interpreter's packages and is to be hidden: use a virtual environment"
+            )
+
+
+def supervise(view: View, limits: Limits, worker: Callable[[], int], ready: int) -> int:
+    """Runs ``worker`` isolated, in this (freshly forked, single-threaded) process's descendants; returns its exit status.
+
+    Args:
+        view: what it sees.
+        limits: what it may use.
+        worker: runs inside; descriptors other than its own must have been closed.
+        ready: descriptor that gets nothing and is closed once ``worker`` starts, or a message, in JSON, saying what failed.
+    """
+    outer_user = None if os.geteuid() else _FIRST_OUTER_USER + os.getpid()
+    try:
+        linux.die_with_parent(signal.SIGTERM)
+        _new_namespaces(as_root=outer_user is not None)
+        init = os.fork()
+    except OSError as error:
+        return _failed(ready, "namespaces", error)
+    if init == 0:
+        os._exit(_init(view, limits, worker, ready, outer_user))
+    os.close(ready)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os.kill(init, signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end)
+    return os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
+
+
+def _failed(ready: int, layer: str, error: BaseException) -> int:
+    os.write(ready, json.dumps({"layer": layer, "reason": str(error)}).encode())
+    os.close(ready)
+    return 1
+
+
+def _new_namespaces(*, as_root: bool) -> None:
+    flags = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+    flags |= linux.CLONE_NEWCGROUP
+    if as_root:
+        linux.unshare(flags)
+        return
+    user, group = os.geteuid(), os.getegid()
+    linux.unshare(flags | linux.CLONE_NEWUSER)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{_USER} {user} 1"),
+        ("gid_map", f"{_USER} {group} 1"),
+    ):
+        Path(f"/proc/self/{name}").write_text(text)
+
+
+def _init(view: View, limits: Limits, worker: Callable[[], int], ready: int, outer_user: int | None) -> int:
+    """The tree's first process: locks itself in, starts the worker, watches, and ends everything by ending."""
+    user = _USER if outer_user is None else outer_user
+    layer = "parent"
+    try:
+        linux.die_with_parent(signal.SIGKILL)
+        layer = "mounts"
+        _new_root(view, limits, user)
+        layer = "limits"
+        _set_limits(limits)
+        layer = "privileges"
+        _drop_privileges(outer_user)
+        layer = "Landlock"
+        landlock.restrict([SCRATCH, "/dev"])
+        layer = "seccomp"
+        seccomp.install()
+        linux.set_dumpable(False)
+        linux.die_with_parent(signal.SIGKILL)  # the change of user has undone the first
+        base = _anonymous_memory(os.getpid())
+        child = os.fork()
+    except (OSError, ValueError) as error:
+        return _failed(ready, layer, error)
+    os.close(ready)
+    if child == 0:
+        linux.set_dumpable(True)  # a process that cannot be dumped cannot read its own /proc
+        os._exit(worker())
+    os.closerange(0, 1024)  # nothing of the worker's stays open here: its end is seen as an end
+    return _watch(child, base, limits.memory_bytes)
+
+
+def _new_root(view: View, limits: Limits, user: int) -> None:
+    """A root of nothing but what ``view`` names, a scratch directory, ``/proc`` and a few devices."""
+    linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+    # two steps, so that everything of the old root can be bound, what lies in /tmp too
+    linux.mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=16m")
+    os.mkdir("/tmp/old")
+    os.mkdir("/tmp/new")
+    linux.pivot_root("/tmp", "/tmp/old")
+    os.chdir("/")
+    linux.mount("tmpfs", "/new", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=16m")
+    _show(view)
+    _make_etc(user)
+    _make_dev(user, limits)
+    os.makedirs("/new/proc")
+    linux.mount("proc", "/new/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    os.makedirs("/new" + SCRATCH)
+    options = f"mode=700,uid={user},gid={user},size={limits.scratch_bytes},nr_inodes=20000"
+    linux.mount("tmpfs", "/new" + SCRATCH, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
+    os.mkdir("/new/.old")
+    linux.pivot_root("/new", "/new/.old")
+    os.chdir(SCRATCH)
+    linux.unmount("/.old")
+    os.rmdir("/.old")
+    linux.mount("", "/", flags=linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV)
+
+
+def _show(view: View) -> None:
+    """Binds what is readable and covers what is hidden, shorter paths first so that longer ones lie on top."""
+    entries = [(path, True) for path in (*_SYSTEM, *_SETTINGS, *view.readable)] + [(p, False) for p in view.hidden]
+    for path, readable in sorted(set(entries), key=lambda entry: (len(Path(entry[0]).parts), entry[0])):
+        source, target = "/old" + path, "/new" + path
+        if os.path.islink(source) and path in _SYSTEM:  # /lib -> usr/lib
+            os.symlink(os.readlink(source), target)
+        elif readable and os.path.exists(source):
+            _make_target(source, target)
+            linux.mount(source, target, flags=linux.MS_BIND | linux.MS_REC)
+            linux.read_only(target)
+        elif not readable and os.path.isdir(target):
+            linux.mount("tmpfs", target, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=1m")
+
+
+def _make_target(source: str, target: str) -> None:
+    """A place to bind to; one that lies in a folder already bound, and so read-only, is there."""
+    if os.path.exists(target):
+        return
+    if os.path.isdir(source):
+        os.makedirs(target)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        Path(target).touch()
+
+
+def _make_etc(user: int) -> None:
+    os.makedirs("/new/etc", exist_ok=True)
+    for name, text in {
+        "passwd": f"student:x:{user}:{user}::{SCRATCH}:/bin/sh\n",
+        "group": f"student:x:{user}:\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+        "hosts": "127.0.0.1 localhost\n",
+    }.items():
+        Path("/new/etc", name).write_text(text)
+
+
+def _make_dev(user: int, limits: Limits) -> None:
+    os.makedirs("/new/dev/pts")
+    for name in _DEVICES:
+        Path("/new/dev", name).touch()
+        linux.mount(f"/old/dev/{name}", f"/new/dev/{name}", flags=linux.MS_BIND)
+    for name, target in {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
+                         "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx"}.items():  # fmt: skip
+        os.symlink(target, f"/new/dev/{name}")
+    flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+    linux.mount("devpts", "/new/dev/pts", "devpts", flags & ~linux.MS_NODEV, "newinstance,ptmxmode=0666,mode=620")
+    os.makedirs("/new/dev/shm")
+    size = limits.scratch_bytes // 16
+    linux.mount("tmpfs", "/new/dev/shm", "tmpfs", flags, f"mode=700,uid={user},gid={user},size={size},nr_inodes=1000")
+
+
+def _set_limits(limits: Limits) -> None:
+    private = int(_status(os.getpid())["VmData"].split()[0]) * 1024
+    for kind, value in (
+        (resource.RLIMIT_DATA, private + limits.memory_bytes),  # one allocation that is too large fails, and says so
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+        (resource.RLIMIT_CPU, limits.cpu_seconds),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 1 << 20),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    # where the machine itself runs out of memory, this is what goes first
+    Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _drop_privileges(outer_user: int | None) -> None:
+    linux.empty_bounding_set()
+    if outer_user is not None:
+        os.setgroups([])
+        os.setresgid(outer_user, outer_user, outer_user)
+        os.setresuid(outer_user, outer_user, outer_user)
+    linux.drop_capabilities()
+    linux.no_new_privileges()
+
+
+def _status(process: int) -> dict[str, str]:
+    with open(f"/proc/{process}/status") as file:
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+
+
+def _anonymous_memory(process: int) -> int:
+    """Bytes of memory that belong to a process alone or are shared with its ancestors until written to."""
+    return int(_status(process).get("RssAnon", "0").split()[0]) * 1024
+
+
+def _watch(worker: int, base: int, memory_bytes: int) -> int:
+    """Waits for the worker and all strays, and adds up the memory of the tree; returns the exit status of the tree."""
+    while True:
+        try:
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == worker:
+                    code = os.waitstatus_to_exitcode(ended[1])
+                    return code if code >= 0 else 128 - code
+        except ChildProcessError:
+            return 1
+        if _tree_memory(base) > memory_bytes:
+            return OUT_OF_MEMORY
+        time.sleep(_WATCH_SECONDS)
+
+
+def _tree_memory(base: int) -> int:
+    """Bytes that the processes of this pid namespace have beyond what each got from the fork server."""
+    total = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit() and name != "1":
+            try:
+                total += max(0, _anonymous_memory(int(name)) - base)
+            except (OSError, ValueError):  # it has just ended
+                continue
+    return total
+
+
+def visible_paths() -> View:
+    """What a submission needs to see of this machine: the interpreter and its packages, without the grading package."""
+    import amllab
+    import autograder
+
+    packages = [entry for entry in sys.path if entry and os.path.exists(entry)]
+    library, grading = (str(Path(module.__file__ or "").resolve().parent) for module in (amllab, autograder))
+    readable = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, library, *packages}
+    return View(tuple(sorted({os.path.abspath(path) for path in readable})), (grading,))

@@ -1,0 +1,176 @@
+"""The judge's end of the fork server: starts it when first needed, asks for workers, ends them."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autograder.isolation import OUT_OF_MEMORY, IsolationError
+
+log = logging.getLogger(__name__)
+
+ISOLATIONS = ("namespaces", "none")
+WAYS_OUT = (
+    "Nothing was graded. Grade on a Linux machine (5.14 or newer) where user namespaces are allowed, as root, or in a "
+    "container that may create namespaces; 'autograder doctor' shows what this machine offers, layer by layer. "
+    "With c.GradeChecks.isolation = 'none' (autograder grade --isolation=none) submissions run with all your rights: only "
+    "for notebooks whose every line you trust."
+)
+# what a worker's process may know of the grader's environment
+ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS")
+_SETTINGS = {
+    # threads that wait do not spin: on a busy machine a training would otherwise take many times as long
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # OpenBLAS starts its threads when it is imported, and a fork does not copy threads
+    "OPENBLAS_NUM_THREADS": "1",
+    "AMLLAB_PROGRESS": "0",
+    "AMLLAB_DATA": "drawn",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONWARNINGS": "ignore",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+_START_SECONDS = 180.0
+_MESSAGE_BYTES = 1 << 16
+
+
+@dataclass
+class Tree:
+    """A worker's process tree.
+
+    Attributes:
+        number: of its supervisor.
+        connection: the judge's end of the socket to the worker.
+    """
+
+    number: int
+    connection: socket.socket
+
+
+class Launcher:
+    """Starts isolated workers.
+
+    Args:
+        isolation: ``"namespaces"`` or, for notebooks that are trusted, ``"none"``.
+        course: folder that no worker sees, whatever it lies in.
+    """
+
+    def __init__(self, isolation: str = "namespaces", course: Path | None = None) -> None:
+        if isolation not in ISOLATIONS:
+            raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, not {isolation!r}")
+        self.isolation = isolation
+        self.course = course.resolve() if course is not None else None
+        self._lock = threading.Lock()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._home: tempfile.TemporaryDirectory[str] | None = None
+        atexit.register(self.close)
+
+    @property
+    def isolates(self) -> bool:
+        """Whether workers are kept apart from the machine."""
+        return self.isolation != "none"
+
+    def start(self, limits: dict[str, int], serve: dict[str, Any]) -> Tree:
+        """Starts a worker.
+
+        Args:
+            limits: of :class:`autograder.isolation.sandbox.Limits`.
+            serve: arguments of :func:`amllab.checks.serve.serve`.
+
+        Raises:
+            IsolationError: this machine cannot isolate it; the message says what failed and which ways there are.
+        """
+        ours, theirs = socket.socketpair()
+        request = {
+            "do": "start",
+            "isolation": self.isolation,
+            "limits": limits,
+            "serve": serve,
+            "environment": self._names(),
+        }
+        with theirs:
+            answer = self._ask(request, [theirs.fileno()])
+        if "failure" in answer:
+            ours.close()
+            failure = answer["failure"]
+            raise IsolationError(
+                f"This machine does not isolate submissions ({failure['layer']}: {failure['reason']}). {WAYS_OUT}"
+            )
+        return Tree(answer["tree"], ours)
+
+    def end(self, tree: Tree) -> str:
+        """Ends a tree with all its processes; returns what had ended it: ``"memory"``, ``"died"`` or ``""``."""
+        tree.connection.close()
+        status = self._ask({"do": "end", "tree": tree.number})["status"]
+        return "memory" if status == OUT_OF_MEMORY else "died" if status > 0 else ""
+
+    def close(self) -> None:
+        """Ends the fork server and every worker."""
+        atexit.unregister(self.close)
+        if self._control is not None:
+            self._control.close()
+        if self._server is not None:
+            try:
+                self._server.wait(10)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+        if self._home is not None:
+            self._home.cleanup()
+        self._control = self._server = self._home = None
+
+    def _names(self) -> dict[str, str]:
+        return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | _SETTINGS
+
+    def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
+        with self._lock:
+            if self._control is None:
+                self._start_server()
+            assert self._control is not None
+            socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
+            return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._control is not None
+        data = self._control.recv(_MESSAGE_BYTES)
+        if not data:
+            raise IsolationError("The fork server ended unexpectedly; run the command again.")
+        answer: dict[str, Any] = json.loads(data)
+        return answer
+
+    def _start_server(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._home = tempfile.TemporaryDirectory(prefix="amllab-grading-")
+        names = self._names()
+        if "HOME" in os.environ:
+            names["HOME"] = os.environ["HOME"]  # pip's per-user packages lie there
+        names["MPLCONFIGDIR"] = self._home.name
+        with theirs:
+            self._server = subprocess.Popen(
+                # no folder of the course comes into the path of imports
+                [sys.executable, "-P", "-E", "-m", "autograder.forkserver", str(theirs.fileno())],
+                env=names,
+                cwd=self._home.name,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._control = ours
+        ours.settimeout(_START_SECONDS)
+        ours.send(
+            json.dumps({"hidden": [str(self.course)] if self.course else []}).encode()
+        )  # not in the arguments: workers can read these
+        answer = self._answer()
+        if "failure" in answer:
+            raise IsolationError(f"The fork server did not start: {answer['failure']['reason']}")
