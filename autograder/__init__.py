@@ -27,6 +27,12 @@ def configure(c: Any) -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # nbgrader builds its rows in an order that newer versions of SQLAlchemy remark upon, many times a submission
     warnings.filterwarnings("ignore", message="Object of type <Submitted", category=Warning)
+    # formgrader and feedback render what students wrote: HTML in it is cleaned on the way, see autograder.outputs
+    c.HTMLExporter.sanitize_html = True
+    c.HTMLExporter.filters = {
+        "markdown2html": "autograder.outputs.markdown2html",
+        "clean_html": "autograder.outputs.clean_html",
+    }
     c.Autograde.exporter_class = "autograder.plugin.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [
         "nbgrader.preprocessors.DeduplicateIds",

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
+import os
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nbconvert.filters import markdown2html_mistune
 from nbformat import NotebookNode
 
-from autograder.repair import clean_outputs, repair
+from autograder.repair import MAX_SOURCE_BYTES, Repaired, repair
 
 NAME = "transfer_learning.ipynb"
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 28).decode()
 
 
 def graded_ids(notebook: NotebookNode) -> list[str]:
@@ -27,7 +34,7 @@ def by_id(notebook: NotebookNode, grade_id: str) -> NotebookNode:
     return cell
 
 
-def repaired(tmp_path: Path, release: NotebookNode, notebook: NotebookNode):
+def repaired(tmp_path: Path, release: NotebookNode, notebook: NotebookNode) -> Repaired:
     (tmp_path / NAME).write_text(json.dumps(notebook))
     return repair(tmp_path / NAME, release)
 
@@ -97,6 +104,7 @@ def test_unreadable_files_become_the_release_with_a_note(
     (tmp_path / NAME).write_bytes(data)
     got = repair(tmp_path / NAME, release)
     assert len(got.notes) == 1
+    assert not got.readable
     assert re.search(says, got.notes[0]), got.notes
     assert graded_ids(got.notebook) == graded_ids(release)
     assert got.notes[0] in got.notebook.cells[0].source
@@ -130,18 +138,343 @@ def test_repair_is_idempotent(tmp_path: Path, release: NotebookNode) -> None:
     ]
 
 
-def test_outputs_keep_text_and_pictures_only() -> None:
-    data = {"text/html": "<script>1</script>", "application/javascript": "1", "text/plain": "x", "image/png": "AA=="}
-    outputs = [
-        {"output_type": "display_data", "data": data, "metadata": {}},
-        {"output_type": "stream", "name": "stdout", "text": ["a", "b"]},
-        {"output_type": "display_data", "data": {"text/html": "<b>"}, "metadata": {}},
-        {"nonsense": 1},
+def bare(notebook: NotebookNode, *, ids: bool = True) -> NotebookNode:
+    """The notebook as a tool leaves it that drops all metadata, and maybe ids."""
+    for cell in notebook.cells:
+        cell.metadata = NotebookNode()
+        if not ids:
+            del cell["id"]
+    return notebook
+
+
+def test_a_copy_of_the_locked_setup_does_not_move_it_behind_what_needs_it(
+    tmp_path: Path, release: NotebookNode
+) -> None:
+    submitted = copy.deepcopy(release)
+    submitted.cells.append(copy.deepcopy(by_id(release, "setup")))
+    got = repaired(tmp_path, release, submitted)
+    assert graded_ids(got.notebook) == graded_ids(release)
+    assert [c.source for c in got.notebook.cells[1:]] == [c.source for c in release.cells]
+
+
+@pytest.mark.parametrize("grade_id", ["freeze_layers", "reflection"])
+def test_an_untouched_copy_does_not_take_the_place_of_the_answer(
+    tmp_path: Path, release: NotebookNode, grade_id: str
+) -> None:
+    submitted = copy.deepcopy(release)
+    by_id(submitted, grade_id).source = "mine"
+    submitted.cells.append(copy.deepcopy(by_id(release, grade_id)))
+    got = repaired(tmp_path, release, submitted)
+    assert by_id(got.notebook, grade_id).source == "mine"
+    assert len(got.notebook.cells) == len(release.cells)
+    assert got.notes == []
+
+
+def test_of_several_answers_the_last_counts_and_all_are_run(tmp_path: Path, release: NotebookNode) -> None:
+    submitted = copy.deepcopy(release)
+    second = copy.deepcopy(by_id(submitted, "freeze_layers"))
+    by_id(submitted, "freeze_layers").source = "first"
+    second.source = "second"
+    submitted.cells.append(second)
+    got = repaired(tmp_path, release, submitted)
+    assert by_id(got.notebook, "freeze_layers").source == "second"
+    (first,) = [c for c in got.notebook.cells if c.source == "first"]
+    assert "nbgrader" not in first.metadata
+    assert "several cells `freeze_layers`" in got.notes[0]
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_lost_metadata(tmp_path: Path, release: NotebookNode, ids: bool) -> None:
+    submitted = copy.deepcopy(release)
+    by_id(submitted, "build_transfer_model").source = "def build_transfer_model(backbone, num_classes, n): return 1"
+    by_id(submitted, "reflection").source = by_id(release, "reflection").source.replace("YOUR ANSWER HERE", "4 points")
+    sources = {grade_id: by_id(submitted, grade_id).source for grade_id in graded_ids(submitted)}
+    got = repaired(tmp_path, release, bare(submitted, ids=ids))
+    assert graded_ids(got.notebook) == graded_ids(release)
+    assert {grade_id: by_id(got.notebook, grade_id).source for grade_id in sources} == sources
+    assert "recognised by their content" in got.notes[0]
+    assert len(got.notes) == 1
+    experiments = [c.source for c in release.cells if "experiment" in c.metadata.get("tags", [])]
+    assert [c.source for c in got.notebook.cells if "experiment" in c.metadata.get("tags", [])] == experiments
+
+
+def test_an_answer_is_recognised_behind_its_heading(tmp_path: Path, release: NotebookNode) -> None:
+    submitted = copy.deepcopy(release)
+    by_id(submitted, "reflection").source = "Transfer gave me ten points more."
+    got = repaired(tmp_path, release, bare(submitted, ids=False))
+    assert by_id(got.notebook, "reflection").source == "Transfer gave me ten points more."
+
+
+def test_a_retyped_cell_is_recognised_by_its_function(tmp_path: Path, release: NotebookNode) -> None:
+    submitted = copy.deepcopy(release)
+    submitted.cells.remove(by_id(submitted, "freeze_layers"))
+    submitted.cells.insert(2, nbformat.v4.new_code_cell("def freeze_layers(model, n): return model"))
+    got = repaired(tmp_path, release, submitted)
+    assert by_id(got.notebook, "freeze_layers").source.endswith("return model")
+
+
+def test_types_of_graded_cells_are_the_releases(tmp_path: Path, release: NotebookNode) -> None:
+    submitted = copy.deepcopy(release)
+    for grade_id, kind in [("freeze_layers", "markdown"), ("reflection", "raw"), ("check_accuracy", "raw")]:
+        cell = by_id(submitted, grade_id)
+        cell.cell_type, cell.source = kind, f"my {grade_id}"
+    got = repaired(tmp_path, release, submitted).notebook
+    kinds = [by_id(got, grade_id).cell_type for grade_id in ("freeze_layers", "reflection", "check_accuracy")]
+    assert kinds == ["code", "markdown", "code"]
+    assert by_id(got, "freeze_layers").source == "my freeze_layers"
+    assert by_id(got, "reflection").source == "my reflection"
+
+
+def experiments(notebook: NotebookNode) -> set[str]:
+    return {c.source for c in notebook.cells if "experiment" in c.metadata.get("tags", [])}
+
+
+def test_who_says_what_an_experiment_is(tmp_path: Path, release: NotebookNode) -> None:
+    submitted = copy.deepcopy(release)
+    plain = next(c for c in submitted.cells if c.cell_type == "code" and not c.metadata)
+    plain.metadata.tags = by_id(submitted, "freeze_layers").metadata.tags = ["experiment"]
+    untagged, tagged = (nbformat.v4.new_code_cell(text) for text in ("new_1", "new_2"))
+    tagged.metadata.tags = ["experiment", "skip-execution"]
+    submitted.cells += [untagged, tagged]
+    first = next(c for c in submitted.cells if "experiment" in c.metadata.get("tags", []) and c.id.startswith("cell-"))
+    first.metadata.tags = []
+    got = repaired(tmp_path, release, submitted).notebook
+    assert experiments(got) == experiments(release) | {"new_2"}
+    assert all(c.metadata.get("tags", []) in ([], ["experiment"]) for c in got.cells)
+
+
+def test_a_note_tag_hides_no_graded_cell(tmp_path: Path, release: NotebookNode) -> None:
+    submitted = copy.deepcopy(release)
+    for cell in submitted.cells:
+        cell.metadata.tags = ["grading-note"]
+    by_id(submitted, "reflection").source = by_id(submitted, "freeze_layers").source = "mine"
+    got = repaired(tmp_path, release, submitted)
+    assert by_id(got.notebook, "reflection").source == by_id(got.notebook, "freeze_layers").source == "mine"
+
+
+def raw_of(release: NotebookNode) -> dict[str, Any]:
+    raw = json.loads(nbformat.writes(release))
+    next(c for c in raw["cells"] if c["id"] == "freeze_layers")["source"] = "mine = 'ä'"
+    return raw
+
+
+def is_mine(got: Repaired) -> bool:
+    return got.readable and by_id(got.notebook, "freeze_layers").source == "mine = 'ä'"
+
+
+@pytest.mark.parametrize("version", [True, 4.5, 99, "4", None, [], -1, 10**30, float("nan")])
+def test_strange_versions(tmp_path: Path, release: NotebookNode, version: object) -> None:
+    raw = {**raw_of(release), "nbformat": version, "nbformat_minor": version}
+    (tmp_path / NAME).write_text(json.dumps(raw))
+    got = repair(tmp_path / NAME, release)
+    assert is_mine(got)
+    assert "was read as usual" in got.notes[0]
+
+
+@pytest.mark.parametrize("schema", [None, 0, 1, 2, 4, "3", -1])
+def test_old_and_new_schemas(tmp_path: Path, release: NotebookNode, schema: object) -> None:
+    raw = raw_of(release)
+    for cell in raw["cells"]:
+        if "nbgrader" in cell["metadata"]:
+            cell["metadata"]["nbgrader"] = {"grade_id": cell["metadata"]["nbgrader"]["grade_id"]}
+            if schema is not None:
+                cell["metadata"]["nbgrader"]["schema_version"] = schema
+    raw["metadata"] = {"kernelspec": {"name": "ir"}, "language_info": 3}
+    (tmp_path / NAME).write_text(json.dumps(raw))
+    got = repair(tmp_path / NAME, release)
+    assert is_mine(got)
+    assert got.notes == []
+    assert got.notebook.metadata == release.metadata
+    assert [c.metadata.get("nbgrader") for c in got.notebook.cells] == [
+        c.metadata.get("nbgrader") for c in release.cells
     ]
-    got = clean_outputs(outputs, 10_000)
-    assert [o.output_type for o in got] == ["display_data", "stream"]
-    assert got[0].data == {"text/plain": "x", "image/png": "AA=="}
-    assert clean_outputs([{"output_type": "stream", "name": "stdout", "text": "x" * 99}], 10)[0].text.startswith("...")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "bom+latin-1"]
+)
+def test_encodings(tmp_path: Path, release: NotebookNode, encoding: str) -> None:
+    text = json.dumps(raw_of(release), ensure_ascii=False).encode("latin-1", "ignore").decode("latin-1")
+    bom = b"\xef\xbb\xbf" if encoding.startswith("bom") else b""
+    (tmp_path / NAME).write_bytes(bom + text.encode(encoding.removeprefix("bom+")))
+    got = repair(tmp_path / NAME, release)
+    assert is_mine(got)
+    assert any("Latin-1" in note for note in got.notes) == ("latin-1" in encoding)
+
+
+def test_literals_that_python_writes_and_reads_with_reserve(tmp_path: Path, release: NotebookNode) -> None:
+    text = json.dumps(raw_of(release), ensure_ascii=False)
+    text = text.replace('"points": 20', f'"points": {"9" * 10_000}').replace('"points": 30', '"points": NaN')
+    text = text.replace('"points": 10', '"points": -Infinity').replace("mine = ", "mine\x01 = ")
+    (tmp_path / NAME).write_text(f"\n{text}\n\0\0\0")
+    got = repair(tmp_path / NAME, release)
+    assert is_mine(got)
+    assert by_id(got.notebook, "check_accuracy").metadata == by_id(release, "check_accuracy").metadata
+
+
+def test_text_that_utf8_cannot_hold(tmp_path: Path, release: NotebookNode) -> None:
+    raw = raw_of(release)
+    raw["cells"] += [
+        {
+            "cell_type": "code",
+            "source": "x = '\ud800'\0",
+            "metadata": {"tags": ["experiment"]},
+            "outputs": [{"output_type": "stream", "name": "\udfff", "text": "\udfff"}],
+        },
+        {
+            "cell_type": "markdown",
+            "source": ["\ud800", "b"],
+            "metadata": {},
+            "attachments": {"\ud800": {"\ud800": "x"}},
+        },
+    ]
+    (tmp_path / NAME).write_text(json.dumps(raw))
+    got = repair(tmp_path / NAME, release)
+    assert is_mine(got)
+    nbformat.write(got.notebook, tmp_path / "written.ipynb")
+    assert [c.source for c in got.notebook.cells[-2:]] == ["x = '\ufffd'", "\ufffdb"]
+
+
+def test_fields_of_wrong_types_and_entries_that_are_no_cells(tmp_path: Path, release: NotebookNode) -> None:
+    raw = raw_of(release)
+    raw["cells"] += [3, None, {}, {"cell_type": "code", "source": None}, {"source": {"a": 1}, "metadata": []}]
+    raw["cells"].append({"cell_type": "code", "source": ["a", 3], "outputs": {"a": 1}, "metadata": {"tags": 4}})
+    raw["cells"].append({"cell_type": "markdown", "metadata": {"nbgrader": {"grade_id": [1]}}, "id": {}})
+    (tmp_path / NAME).write_text(json.dumps(raw))
+    got = repair(tmp_path / NAME, release)
+    assert is_mine(got)
+    assert got.notes == ["The file is damaged: 2 entries that are no cells were left out."]
+    assert {c.source for c in got.notebook.cells[-5:]} == {""}
+
+
+def test_old_notebook_format_with_damage(tmp_path: Path, release: NotebookNode) -> None:
+    old = json.loads(nbformat.writes(nbformat.convert(copy.deepcopy(release), 3), version=3))
+    cells = old["worksheets"][0]["cells"]
+    code = {"cell_type": "code", "input": "mine = 1", "metadata": {"tags": ["experiment"]}, "prompt_number": "x"}
+    code["outputs"] = [
+        {"output_type": "pyout", "text": ["1"], "png": PNG, "metadata": {}},
+        {"output_type": "stream", "stream": "stderr", "text": "careful"},
+        {"output_type": "pyerr", "ename": "E", "evalue": "v", "traceback": ["t"]},
+        {"output_type": "pyout"},
+        7,
+    ]
+    cells += [code, {"cell_type": "heading", "level": 2, "source": "Title"}, {"cell_type": "heading", "level": []}]
+    old["worksheets"] += [None, {"cells": 3}]
+    (tmp_path / NAME).write_text(json.dumps(old))
+    got = repair(tmp_path / NAME, release)
+    assert got.notes == []
+    assert graded_ids(got.notebook) == graded_ids(release)
+    mine, title, _ = got.notebook.cells[-3:]
+    assert mine.source == "mine = 1"
+    assert mine.outputs[0].data == {"text/plain": "1", "image/png": PNG}
+    assert (mine.outputs[1].name, mine.outputs[2].ename) == ("stderr", "E")
+    assert title.source == "## Title"
+
+
+def test_files_that_are_no_files(tmp_path: Path, release: NotebookNode) -> None:
+    """A pipe would be waited for, a device would never end, a link leads to the solution or to another student."""
+    solution = tmp_path / "solution.ipynb"
+    solution.write_text(json.dumps(raw_of(release)))
+
+    def folder(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        return tmp_path / name / NAME
+
+    folder("folder").mkdir()
+    os.mkfifo(folder("pipe"))
+    folder("link").symlink_to(solution)
+    folder("device").symlink_to("/dev/zero")
+    folder("loop").symlink_to(NAME)
+    folder("dangling").symlink_to("nothing")
+    folder("renamed").with_name("other.ipynb").symlink_to(solution)
+    (tmp_path / "away").symlink_to(tmp_path / "own")
+    for name in ("folder", "pipe", "link", "device", "loop", "dangling", "renamed", "away"):
+        got = repair(tmp_path / name / NAME, release)
+        assert not got.readable, name
+        assert "mine" not in str(got.notebook)
+    own = folder("own")
+    own.with_name("real.ipynb").write_text(json.dumps(raw_of(release)))
+    own.symlink_to("real.ipynb")
+    assert is_mine(repair(own, release))
+
+
+def test_files_that_may_not_be_read(tmp_path: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / NAME).write_text(json.dumps(raw_of(release)))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for function in ("listdir", "open"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, refuse)
+            got = repair(tmp_path / NAME, release)
+        assert not got.readable
+        assert "cannot be opened (Permission denied)" in got.notes[0]
+
+
+@pytest.mark.parametrize("name", ["transfer_learning.ipynb.txt", "transfer_learning.ipynb.json", "My Lab.IPYNB"])
+def test_what_downloads_are_named(tmp_path: Path, release: NotebookNode, name: str) -> None:
+    (tmp_path / "._transfer_learning.ipynb").write_bytes(b"\0\5\x16\7Mac OS X")
+    (tmp_path / name).write_text(json.dumps(raw_of(release)))
+    got = repair(tmp_path / NAME, release)
+    assert is_mine(got)
+    assert f"`{name}`" in got.notes[0]
+
+
+def test_limits_of_code_and_cells(tmp_path: Path, release: NotebookNode) -> None:
+    code = copy.deepcopy(release)
+    code.cells.append(nbformat.v4.new_code_cell("weights = '" + "x" * MAX_SOURCE_BYTES + "'"))
+    got = repaired(tmp_path, release, code)
+    assert (got.readable, "kB of code" in got.notes[0]) == (False, True)
+    many = copy.deepcopy(release)
+    many.cells += [nbformat.v4.new_code_cell("1")] * 2001
+    got = repaired(tmp_path, release, many)
+    assert (got.readable, "cells; at most 2000" in got.notes[0]) == (False, True)
+    assert "x" * 100 not in str(got.notebook)
+
+
+@pytest.mark.parametrize("kind", ["code", "markdown", "output", "attachment"])
+def test_a_cell_of_30_megabytes(tmp_path: Path, release: NotebookNode, kind: str) -> None:
+    raw, much = raw_of(release), "x y\n" * 7_500_000
+    cell: dict[str, Any] = {"cell_type": "code", "source": "1", "metadata": {"tags": ["experiment"]}, "outputs": []}
+    if kind == "output":
+        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": much}]
+    elif kind == "attachment":
+        cell = {"cell_type": "markdown", "attachments": {"a.png": {"image/png": PNG + "A" * 30_000_000}}}
+    else:
+        cell["cell_type"], cell["source"] = kind, much
+    raw["cells"].append(cell)
+    (tmp_path / NAME).write_text(json.dumps(raw))
+    began = time.perf_counter()
+    got = repair(tmp_path / NAME, release)
+    assert time.perf_counter() - began < 20
+    assert is_mine(got) == (kind != "code")
+    assert len(json.dumps(got.notebook)) < 12_000_000
+    assert bool(got.notes) == (kind != "output")
+
+
+def test_notes_carry_nothing_active(tmp_path: Path, release: NotebookNode) -> None:
+    names = [
+        "<img src=x onerror=alert(1)>",
+        "`code` [a](javascript:1)",
+        "$\\href{javascript:1}{x}$\n# head",
+        b"\xff\x1b[2J",
+    ]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).touch()
+    (note,) = repair(tmp_path / NAME, release).notes
+    assert note.isprintable()
+    html = BeautifulSoup(markdown2html_mistune(note), "html.parser")
+    assert {element.name for element in html.find_all(True)} == {"p", "code"}
+    assert "<img src=x onerror=alert(1)>" in html.get_text()
+
+
+def test_many_files_are_not_all_listed(tmp_path: Path, release: NotebookNode) -> None:
+    for i in range(500):
+        (tmp_path / f"file {i}").touch()
+    (note,) = repair(tmp_path / NAME, release).notes
+    assert "and 490 more" in note
+    assert len(note) < 500
 
 
 json_values = st.recursive(
