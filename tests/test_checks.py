@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any, TypedDict
 
 import pytest
+import torch
 from nbformat import NotebookNode
 
+from amllab.checks.declared import Floats, declaration, misfit
 from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult, score, to_html, to_text
 from amllab.checks.run import ChecksBroken, run_checks
-from amllab.checks.submission import InProcessSubmission, SubmissionError
+from amllab.checks.seeds import derive
+from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
+from amllab.checks.transfer_learning import probes
+from amllab.checks.wire import pack
 from autograder.judge import HIDDEN_CHECKS, is_autograded
 
 CHECKS = '''
@@ -112,10 +119,66 @@ def test_missing_stub_and_raising_functions(lab: Lab) -> None:
 
     for namespace, kind in (({}, "missing"), ({"freeze_layers": stub}, "missing"), ({"freeze_layers": 3}, "missing")):
         with pytest.raises(SubmissionError) as info:
-            InProcessSubmission(lab.name, namespace).ask("freeze", backbone="net6", seed=0, calls=[1])
+            InProcessSubmission(lab.name, namespace).ask("freeze", backbone="net6", calls=[1])
         assert info.value.kind == kind
-    (got,) = InProcessSubmission(lab.name, {"freeze_layers": raising}).ask("freeze", backbone="net6", seed=0, calls=[1])
+    (got,) = InProcessSubmission(lab.name, {"freeze_layers": raising}).ask("freeze", backbone="net6", calls=[1])
     assert got["error"][0] == "KeyError"
+
+
+class Row(TypedDict):
+    n: int
+    f: float
+
+
+@pytest.mark.parametrize(
+    ("declared", "fits", "others"),
+    [
+        (int, 1, [True, 1.0, "1", None, [1]]),
+        (float, 1.0, [1, True, "1"]),
+        (bool, True, [1, None]),
+        (None, None, [0, False, []]),
+        (list[int], [1, 2], [[True], [1, None], (1,), {}]),
+        (dict[str, list[float] | None], {"a": [1.0], "b": None}, [{"a": [1]}, [], {"a": 1.0}]),
+        (Row, {"n": 1, "f": 1.0}, [{"n": 1}, {"n": 1, "f": 1.0, "g": 1}, {"n": 1, "f": 1}, []]),
+        (Row | list[Row], [{"n": 1, "f": 1.0}], [[{"n": 1}], None]),
+        (str, "text", ["x" * 3000, None]),
+        (Floats, torch.zeros(2, 3), [torch.zeros(2), torch.zeros(2, 3).double(), [[0.0]], None]),
+    ],
+)
+def test_answers_are_held_against_their_declaration(declared: Any, fits: Any, others: list[Any]) -> None:
+    assert misfit(fits, declared) == ""
+    assert all(misfit(other, declared) for other in others)
+
+
+def test_an_undeclared_answer_is_a_failed_check(tmp_path: Path, lab: Lab) -> None:
+    class Other(Submission):
+        def exchange(self, question: bytes) -> bytes:
+            return pack({"value": [{"same_object": 1, "trainable": [], "state": {}}]})
+
+    with pytest.raises(SubmissionError) as info:
+        Other(lab.name).ask("freeze", backbone="net6", calls=[1])
+    assert info.value.kind == "unreadable"
+    assert "same_object is int, not bool" in info.value.failure.seen
+
+
+def test_every_probe_declares_its_answer() -> None:
+    own = [f for f in vars(probes).values() if inspect.isfunction(f) and f.__module__ == probes.__name__]
+    found = [f.__name__ for f in own if not f.__name__.startswith("_") and declaration(f)]
+    assert found == ["freeze", "build", "build_twice", "train_scripted", "train_frozen", "fit", "predict"]
+
+
+def test_seeds_tell_nothing_of_one_another() -> None:
+    derived = {derive(seed, *purpose) for seed in (0, 1, 1 << 62) for purpose in (("a",), ("b",), ("a", "b"), ())}
+    assert len(derived) == 12
+    assert all(0 <= seed < 1 << 63 for seed in derived)
+    assert max(derived) > 1 << 58
+
+
+def test_texts_of_a_submission_are_cut_and_cleaned(tmp_path: Path, lab: Lab) -> None:
+    (first, _) = run(tmp_path, lab, first='False, expected="\\x1b[2J" + "x" * 5000, seen="", why="") or expect(False')
+    text = first.failure.expected  # type: ignore[union-attr]
+    assert "\x1b" not in text
+    assert len(text) < 2100
 
 
 def test_unknown_labs_are_listed() -> None:

@@ -1,41 +1,51 @@
-"""Plain data in, the same out; everything else is refused."""
+"""Plain data in, the same out; everything else is refused, quickly."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import pickle
+import time
+import tracemalloc
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 
-from amllab.checks.wire import WireError, pack, unpack
+from amllab.checks.wire import MAGIC, MAX_DEPTH, MAX_ITEMS, MAX_TEXT, WireError, pack, unpack
 
+keys = st.text().filter(lambda key: not key.startswith("$"))
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda children: st.lists(children, max_size=5) | st.dictionaries(keys, children, max_size=5),
     max_leaves=20,
 )
 
 
+def framed(text: str | bytes, tensors: bytes = b"") -> bytes:
+    text = text.encode() if isinstance(text, str) else text
+    return MAGIC + len(text).to_bytes(4, "little") + text + tensors
+
+
 @given(plain)
-def test_round_trip(value: object) -> None:
-    assert unpack(pack(value)) == value  # type: ignore[arg-type]
+def test_round_trip(value: Any) -> None:
+    assert unpack(pack(value)) == value
 
 
 def test_tensors_keep_type_shape_and_values() -> None:
     shared = torch.randn(4, 3)
-    value = {
-        "a": [shared, shared.T, shared[1:]],
+    value: Any = {
+        "a": [shared, shared.T, shared[1:], torch.zeros(1).expand(1000)],
         "b": torch.tensor(5),
         "c": torch.randn(2).bfloat16(),
         "d": torch.empty(0),
     }
     got = unpack(pack(value))
-    for x, y in zip(
-        [*value["a"], value["b"], value["c"], value["d"]], [*got["a"], got["b"], got["c"], got["d"]], strict=True
-    ):
+    for x, y in zip([*value["a"], *list(value.values())[1:]], [*got["a"], *list(got.values())[1:]], strict=True):
         assert x.dtype == y.dtype
         assert torch.equal(x, y)
 
@@ -46,18 +56,140 @@ def test_not_a_number_is_carried_by_intent() -> None:
     assert got[1:] == [math.inf, -math.inf]
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2}, [lambda: 0], {"a": {"b": b"bytes"}}])
-def test_other_values_are_refused(value: object) -> None:
-    with pytest.raises(WireError, match="plain data"):
-        pack(value)  # type: ignore[arg-type]
+deep: Any = 0
+for _ in range(MAX_DEPTH + 5):
+    deep = [deep]
 
 
-@given(st.binary(max_size=200))
-def test_damaged_bytes_are_refused(data: bytes) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        {1: 2},
+        {"$tensor": "0"},
+        [lambda: 0],
+        {"a": {"b": b"bytes"}},
+        torch.zeros(2, dtype=torch.complex64),
+        torch.eye(2).to_sparse(),
+        1 << 64,
+        "\ud800",
+        deep,
+        [0] * (MAX_ITEMS + 1),
+        "x" * (MAX_TEXT + 1),
+    ],
+)
+def test_other_values_are_refused(value: Any) -> None:
     with pytest.raises(WireError):
+        pack(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NaN",
+        "[Infinity]",
+        "-Infinity",
+        "1e999",
+        "9" * 30,
+        "9" * 100_000,
+        '{"a": 1, "a": 2}',
+        '{"$tensor": "0"}',
+        '{"$tensor": ["0"]}',
+        '{"$float": "1.0"}',
+        '{"$float": 1.0}',
+        '{"$float": []}',
+        '{"$new": 1}',
+        '{"$float": "nan", "x": 1}',
+        r'"\ud800"',
+        r'{"\ud800": 1}',
+        "[" * 30 + "]" * 30,
+        "[" * 100_000 + "]" * 100_000,
+        "[[],[]",
+        "",
+        b"\xff",
+    ],
+)
+def test_odd_texts_are_refused(text: str | bytes) -> None:
+    with pytest.raises(WireError):
+        unpack(framed(text))
+
+
+def test_tensors_are_referred_to_once_each() -> None:
+    one = save({"0": torch.zeros(2)})
+    assert unpack(framed('{"$tensor": "0"}', one)).shape == (2,)
+    for text in ('[{"$tensor": "0"}, {"$tensor": "0"}]', "0", '{"$tensor": "1"}'):
+        with pytest.raises(WireError):
+            unpack(framed(text, one))
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(2, dtype=torch.complex64), torch.zeros([1] * 9), torch.zeros(2).char()])
+def test_tensors_of_other_kinds_are_refused(tensor: torch.Tensor) -> None:
+    with pytest.raises(WireError):
+        unpack(framed('{"$tensor": "0"}', save({"0": tensor})))
+
+
+def test_headers_of_tensors_that_lie_are_refused() -> None:
+    def one(**changed: Any) -> bytes:
+        header = json.dumps({"0": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changed}}).encode()
+        return len(header).to_bytes(8, "little") + header + bytes(8)
+
+    assert unpack(framed('{"$tensor": "0"}', one())).tolist() == [0, 0]
+    for changed in (
+        {"shape": [1 << 40]},
+        {"shape": [0, 1 << 40], "data_offsets": [0, 0]},
+        {"shape": [-2]},
+        {"data_offsets": [0, 1 << 60]},
+        {"data_offsets": [8, 0]},
+        {"dtype": "F4"},
+        {"dtype": "O"},
+    ):
+        with pytest.raises(WireError):
+            unpack(framed('{"$tensor": "0"}', one(**changed)))
+    with pytest.raises(WireError):
+        unpack(framed("0", ((1 << 63) - 1).to_bytes(8, "little")))
+
+
+def test_millions_of_lists_take_neither_time_nor_memory() -> None:
+    bombs = [
+        framed("[" + "[]," * 21_000_000 + "[]]"),
+        framed("[" + "[]," * 1_390_000 + "[]]"),
+        framed('["' + "," * (MAX_TEXT - 100) + '"]'),
+    ]
+    tracemalloc.start()
+    began = time.perf_counter()
+    for bomb in bombs:
+        with pytest.raises(WireError):
+            unpack(bomb)
+    assert time.perf_counter() - began < 2
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=200).map(framed))
+def test_damaged_bytes_are_refused(data: bytes) -> None:
+    try:
         unpack(data)
+    except WireError:
+        return
+    json.loads(data[len(MAGIC) + 4 :].decode())  # hypothesis found a valid text
+
+
+SAMPLE = pack({"a": [1.5, {"b": math.nan}], "c": torch.arange(6).reshape(2, 3), "d": torch.zeros(2), "e": "text"})
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_changed_bytes_are_read_or_refused(data: st.DataObject) -> None:
+    changed = bytearray(SAMPLE)
+    for _ in range(data.draw(st.integers(1, 4))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(changed)))
+    for damaged in (bytes(changed), bytes(changed[:cut])):
+        with contextlib.suppress(WireError):
+            pack(unpack(damaged))
 
 
 def test_pickles_are_refused() -> None:
-    with pytest.raises(WireError):
-        unpack(pickle.dumps({"value": 1}))
+    for data in (pickle.dumps({"value": 1}), framed(pickle.dumps(1)), framed('{"$tensor": "0"}', pickle.dumps(1))):
+        with pytest.raises(WireError):
+            unpack(data)

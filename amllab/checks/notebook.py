@@ -47,7 +47,7 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
         raise RuntimeError("check() looks at the functions of a notebook: call it in a notebook or in IPython")
     chosen, file = _find(cell.removeprefix("check_"), lab)
     submission = InProcessSubmission(chosen.name, shell.user_ns)
-    return CheckReport(run_checks(chosen, [file], submission, seed=secrets.randbits(32)))
+    return CheckReport(run_checks(chosen, [file], submission, seed=secrets.randbits(63)))
 
 
 def _find(cell: str, lab: str | None) -> tuple[Lab, Path]:

@@ -25,7 +25,16 @@ import pytest
 from amllab.checks.failure import CheckFailure, Failure
 from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult, Outcome
+from amllab.checks.seeds import derive
 from amllab.checks.submission import Submission, SubmissionError
+
+MAX_TEXT = 2000  # characters of each part of a report
+
+
+def _readable(text: str) -> str:
+    """Text for a report: a submission's messages are part of it, and may hold anything."""
+    text = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[: MAX_TEXT + 1])
+    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " ..."
 
 
 class ChecksPlugin:
@@ -35,7 +44,8 @@ class ChecksPlugin:
         lab: whose checks these are.
         submission: what is checked.
         reference: makes the reference when the first check asks for it; ``None`` where there is none to be had.
-        seed: every check draws its inputs from a generator seeded with this and its own name.
+        seed: every check draws its inputs from a generator seeded with this and its own name. It never leaves the judge:
+            what a question holds of it is derived, one way.
     """
 
     def __init__(
@@ -71,13 +81,13 @@ class ChecksPlugin:
 
     @pytest.fixture
     def run_seed(self) -> int:
-        """The seed of the run, for inputs that several checks share."""
+        """For inputs that several checks share. Not to be put into a question: derive one for each purpose."""
         return self.seed
 
     @pytest.fixture
     def rng(self, request: pytest.FixtureRequest) -> random.Random:
         """A generator of this check's own, the same again for the same seed of the run."""
-        return random.Random(f"{self.seed}:{request.node.name}")
+        return random.Random(derive(self.seed, request.node.name))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Orders by file and line, public before hidden, so that prerequisites come first."""
@@ -110,7 +120,8 @@ class ChecksPlugin:
             error = call.excinfo.value
             if isinstance(error, (CheckFailure, SubmissionError)):
                 failure = error.failure
-                failure = Failure(failure.expected, failure.seen, failure.why, failure.where or section)
+                texts = (failure.expected, failure.seen, failure.why, failure.where or section)
+                failure = Failure(*map(_readable, texts))
             elif report.skipped:
                 failure = Failure(str(error).removeprefix("Skipped: "), "", "")
             else:

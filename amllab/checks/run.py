@@ -22,6 +22,8 @@ QUIET = [
     "--noconftest",
     "-p",
     "no:cacheprovider",
+    "-p",
+    "no:unraisableexception",  # collects garbage at its end, several times: seconds in a process that holds PyTorch
     "--import-mode=importlib",
     "--capture=no",
     "-q",

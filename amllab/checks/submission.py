@@ -1,7 +1,8 @@
 """How a check reaches a submission: it asks a question and gets plain data back.
 
 A *probe* is a function of a lab (``amllab/checks/<lab>/probes.py``) that runs beside the submission's functions, calls
-them, and returns plain data. The same probes serve a notebook in this process (students) and a worker process (grading).
+them, and returns plain data of the shape that its return annotation declares: raw observations, no verdicts. What they
+mean is decided where the check runs. The same probes serve a notebook in this process (students) and a worker process (grading).
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import importlib
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
+from amllab.checks import integrity
+from amllab.checks.declared import declaration, misfit
 from amllab.checks.failure import Failure
 from amllab.checks.wire import WireError, pack, unpack
 
@@ -20,7 +24,8 @@ class SubmissionError(Exception):
     """The submission gave no answer.
 
     Attributes:
-        kind: ``"missing"`` (a function is not there, or still the stub), ``"raised"``, ``"timeout"``, ``"died"`` or
+        kind: ``"missing"`` (a function is not there, or still the stub), ``"raised"``, ``"timeout"``, ``"died"``,
+            ``"lost"`` (what an earlier question left for this one), ``"tampered"`` (with what the checks measure with) or
             ``"unreadable"``.
         failure: the same for the student's eyes.
     """
@@ -33,6 +38,13 @@ class SubmissionError(Exception):
 
 class MissingFunction(Exception):  # noqa: N818
     """The submission defines no such function."""
+
+
+class Lost(Exception):  # noqa: N818
+    """What an earlier question left for this one is not there."""
+
+
+_KEPT = "__kept_for_checks__"
 
 
 class Functions:
@@ -51,6 +63,17 @@ class Functions:
             raise MissingFunction(name)
         return function
 
+    def keep(self, key: str, value: Any) -> None:
+        """Leaves a value for a later question to this process; the one left before is dropped."""
+        self.namespace[_KEPT] = (key, value)
+
+    def kept(self, key: str) -> Any:
+        """What was left under this key."""
+        found = self.namespace.get(_KEPT)
+        if not isinstance(found, tuple) or found[0] != key:
+            raise Lost
+        return found[1]
+
 
 def attempt(call: Callable[[], Any]) -> dict[str, Any]:
     """``{"value": ...}`` or ``{"error": its type's names, "message": text}``: for questions that may end in an error."""
@@ -59,7 +82,16 @@ def attempt(call: Callable[[], Any]) -> dict[str, Any]:
     except (MissingFunction, NotImplementedError):
         raise
     except Exception as error:
-        return {"error": [cls.__name__ for cls in type(error).__mro__], "message": str(error)[:500]}
+        return {"error": [cls.__name__ for cls in type(error).__mro__], "message": _message(error)}
+
+
+def _message(error: BaseException) -> str:
+    """The text of an exception; also of one whose ``__str__`` raises, or that cannot be encoded."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(an exception without a readable message)"
+    return text[:500].encode(errors="replace").decode()
 
 
 def answer(namespace: dict[str, Any], question: bytes) -> bytes:
@@ -68,31 +100,49 @@ def answer(namespace: dict[str, Any], question: bytes) -> bytes:
     The question is ``{"lab", "probe", "arguments"}``, the answer ``{"value"}`` or ``{"problem", ...}``.
     """
     asked = unpack(question)
+    if name := integrity.replaced():
+        return pack({"problem": "tampered", "name": name})
     try:
-        probes = importlib.import_module(f"amllab.checks.{asked['lab']}.probes")
-        probe = getattr(probes, asked["probe"])
+        probe = getattr(_probes(asked["lab"]), asked["probe"])
         return pack({"value": probe(Functions(namespace), **asked["arguments"])})
     except MissingFunction as error:
         return pack({"problem": "missing", "name": str(error)})
     except NotImplementedError:
         return pack({"problem": "stub"})
+    except Lost:
+        return pack({"problem": "lost"})
     except WireError as error:
-        return pack({"problem": "unreadable", "message": str(error)})
+        return pack({"problem": "unreadable", "message": _message(error)})
     except Exception as error:
-        return pack({"problem": "raised", "type": type(error).__name__, "message": str(error)[:1000], **_place(error)})
+        return pack({"problem": "raised", "type": type(error).__name__, "message": _message(error), **_place(error)})
+
+
+def _probes(lab: str) -> ModuleType:
+    return importlib.import_module(f"amllab.checks.{lab}.probes")
 
 
 def _place(error: BaseException) -> dict[str, Any]:
     """The innermost line of the submission's own code in a traceback: cells have no file of their own."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if "ipykernel_" in frame.filename or frame.filename.startswith("<"):
-            return {"function": frame.name, "line": (frame.line or "").strip()[:200]}
+            line = (frame.line or "").strip()[:200].encode(errors="replace").decode()
+            return {"function": frame.name, "line": line}
     return {}
 
 
 def problem(answered: Mapping[str, Any]) -> SubmissionError:
-    """Puts the problem of an answer into words."""
+    """Puts the problem of an answer into words; what is no text in it is left out."""
+    answered = {key: value for key, value in answered.items() if type(value) is str}
     kind = answered.get("problem")
+    if kind == "tampered":
+        seen = f"the notebook replaces `{answered.get('name')}`"
+        expected = "the functions of torch and of the checks as they were before the first cell"
+        why = "the checks measure with it, and a bent yardstick measures nothing: restart without that line"
+        return SubmissionError("tampered", Failure(expected, seen, why))
+    if kind == "lost":
+        seen = "the process that trained it had to be started anew in between"
+        why = "it ended, or was ended, after the training: the model is gone with it"
+        return SubmissionError("lost", Failure("the model that was trained a moment ago", seen, why))
     if kind == "missing":
         name = answered.get("name")
         seen = f"the notebook defines no function named `{name}`"
@@ -106,7 +156,12 @@ def problem(answered: Mapping[str, Any]) -> SubmissionError:
         seen = f"{answered.get('type')}: {answered.get('message')}{place}"
         why = "an exception ends the call before there is a result"
         return SubmissionError("raised", Failure("the call returns", seen, why))
-    seen = f"something that is no plain result ({answered.get('message', 'unknown')})"
+    return unreadable(str(answered.get("message", "an answer of another form")))
+
+
+def unreadable(message: str) -> SubmissionError:
+    """The error for an answer that is not what the question asks for."""
+    seen = f"something that is no plain result ({message})"
     return SubmissionError(
         "unreadable", Failure("a result of the types in the contract", seen, "it cannot be compared")
     )
@@ -133,30 +188,33 @@ class Submission(ABC):
             **arguments: its arguments, plain data.
 
         Returns:
-            What the probe returned, plain data.
+            What the probe returned: plain data of the shape that it declares, whatever the other side sent.
 
         Raises:
             SubmissionError: no answer; its ``failure`` says why, in the student's terms.
         """
         question = pack({"lab": self.lab, "probe": probe, "arguments": arguments})
         if question not in self._answers:
-            self._answers[question] = self._answer_to(question)
+            self._answers[question] = self._answer_to(question, getattr(_probes(self.lab), probe))
         answered = self._answers[question]
         if isinstance(answered, SubmissionError):
             raise answered
         return answered
 
-    def _answer_to(self, question: bytes) -> Any:
+    def _answer_to(self, question: bytes, probe: Callable[..., Any]) -> Any:
         """The value of an answer, or the error that stands in its place."""
         try:
             answered = unpack(self.exchange(question))
         except WireError as error:
-            answered = {"problem": "unreadable", "message": str(error)}
+            return unreadable(str(error))
         except SubmissionError as error:
             return error
         if not isinstance(answered, dict):
-            answered = {}
-        return answered["value"] if "value" in answered else problem(answered)
+            return unreadable("not an answer")
+        if answered.keys() != {"value"}:
+            return problem(answered)
+        wrong = misfit(answered["value"], declaration(probe))
+        return unreadable(wrong) if wrong else answered["value"]
 
 
 class InProcessSubmission(Submission):

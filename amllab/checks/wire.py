@@ -1,14 +1,19 @@
 """What travels between a check and a submission: plain data as bytes, never code.
 
-A value is built of ``None``, booleans, numbers, strings, tensors, lists and dictionaries with string keys. Tensors go
-into a safetensors file, everything else into JSON in that file's header. Neither format can carry code.
+A value is built of ``None``, booleans, numbers, strings, tensors, lists and dictionaries with string keys. A frame is
+
+    ``MAGIC`` | length of the text, 4 bytes, little endian | text: JSON, UTF-8 | tensors: a safetensors file, or nothing
+
+Neither format can carry code. In the text, ``{"$tensor": i}`` stands for the tensor named ``i``, and ``{"$float": "nan"}``
+for a number that JSON has no form for. The reader trusts nothing: sizes are limited before anything is parsed, and
+whatever :func:`pack` would not write is refused.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +22,26 @@ from torch import Tensor
 
 Data = None | bool | int | float | str | Tensor | list["Data"] | dict[str, "Data"]
 
+MAGIC = b"AML1"
+MAX_TEXT = 4 << 20  # bytes of JSON
+MAX_ITEMS = 200_000  # values in it: an empty list of two bytes takes a hundred in memory
+MAX_DEPTH = 16
+MAX_TENSORS_HEADER = 1 << 20  # bytes of the safetensors header: some 10,000 tensors
+MAX_SIDE = 1 << 31  # of a tensor; one that is empty may claim any
+DTYPES = {
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+}
+
 _TENSOR, _FLOAT = "$tensor", "$float"
+_SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_HEAD = len(MAGIC) + 4
 
 
 class WireError(ValueError):
@@ -28,30 +52,40 @@ def pack(value: Data) -> bytes:
     """Writes a value as bytes.
 
     Raises:
-        WireError: the value holds something that is no plain data; the message names it.
+        WireError: the value holds something that is no plain data, or too much of it; the message names it.
     """
     tensors: dict[str, Tensor] = {}
 
     def encode(item: Any, path: str) -> Any:
+        if path.count("/") >= MAX_DEPTH:
+            raise WireError(f"{path} is nested too deeply")
         if item is None or isinstance(item, (bool, str)):
             return item
         if isinstance(item, int):
+            if not -(1 << 63) <= item < 1 << 64:
+                raise WireError(f"{path} is an integer of more than 64 bits")
             return int(item)
         if isinstance(item, float):
             return float(item) if math.isfinite(item) else {_FLOAT: repr(float(item))}
-        if isinstance(item, Tensor):
+        if isinstance(item, Tensor) and item.dtype in DTYPES and item.layout == torch.strided:
             key = str(len(tensors))
             # a copy: safetensors refuses tensors that share memory
             tensors[key] = item.detach().cpu().clone(memory_format=torch.contiguous_format)
             return {_TENSOR: key}
         if isinstance(item, (list, tuple)):
-            return [encode(v, f"{path}[{i}]") for i, v in enumerate(item)]
-        if isinstance(item, dict) and all(isinstance(k, str) for k in item):
-            return {k: encode(v, f"{path}.{k}") for k, v in item.items()}
-        raise WireError(f"{path} is a {type(item).__name__}, not plain data")
+            return [encode(v, f"{path}/{i}") for i, v in enumerate(item)]
+        if isinstance(item, dict) and all(isinstance(k, str) and not k.startswith("$") for k in item):
+            return {k: encode(v, f"{path}/{k.replace('/', '')}") for k, v in item.items()}
+        kind = f"tensor of {item.dtype}" if isinstance(item, Tensor) else type(item).__name__
+        raise WireError(f"{path} is a {kind}, not plain data")
 
-    text = json.dumps(encode(value, "value"), allow_nan=False)
-    return save(tensors, metadata={"value": text})
+    try:
+        text = json.dumps(encode(value, "value"), allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise WireError("a string is not plain data: it holds half a character") from error
+    if len(text) > MAX_TEXT or _items(text) > MAX_ITEMS:
+        raise WireError(f"the value is too large: {len(text)} bytes without its tensors")
+    return MAGIC + len(text).to_bytes(4, "little") + text + (save(tensors) if tensors else b"")
 
 
 def unpack(data: bytes) -> Any:
@@ -60,22 +94,87 @@ def unpack(data: bytes) -> Any:
     Raises:
         WireError: the bytes are something else.
     """
+    size = int.from_bytes(data[len(MAGIC) : _HEAD], "little")
+    text = data[_HEAD : _HEAD + size]
+    if data[: len(MAGIC)] != MAGIC or len(text) != size or size > MAX_TEXT or _items(text) > MAX_ITEMS:
+        raise WireError("not a packed value, or too large a one")
     try:
-        tensors = load(data)
-        size = int.from_bytes(data[:8], "little")
-        text = json.loads(data[8 : 8 + size])["__metadata__"]["value"]
-
-        def decode(item: Any) -> Any:
-            if isinstance(item, list):
-                return [decode(v) for v in item]
-            if isinstance(item, dict):
-                if item.keys() == {_TENSOR}:
-                    return tensors[item[_TENSOR]]
-                if item.keys() == {_FLOAT}:
-                    return float(item[_FLOAT])
-                return {k: decode(v) for k, v in item.items()}
-            return item
-
-        return decode(json.loads(text))
+        tensors = _tensors(data[_HEAD + size :])
+        parsed = json.loads(
+            text.decode(),
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_refuse,
+            parse_int=_integer,
+            parse_float=_finite,
+        )
+        value = _decode(parsed, tensors, 0)
+    except WireError:
+        raise
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WireError(f"not a packed value: {type(error).__name__}") from error
+    if tensors:
+        raise WireError("tensors that no value refers to")
+    return value
+
+
+def _items(text: bytes) -> int:
+    """An upper bound of the number of values in a JSON text."""
+    return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    if not data:
+        return {}
+    if int.from_bytes(data[:8], "little") > MAX_TENSORS_HEADER:
+        raise WireError("too many tensors")
+    tensors = load(data)
+    for tensor in tensors.values():
+        if tensor.dtype not in DTYPES or tensor.ndim > 8 or any(side >= MAX_SIDE for side in tensor.shape):
+            raise WireError(f"a tensor of {tensor.dtype} and shape {tuple(tensor.shape)}")
+    return tensors
+
+
+def _decode(item: Any, tensors: dict[str, Tensor], depth: int) -> Any:
+    """Puts tensors and special numbers where they stand; each tensor is taken once, as :func:`pack` writes it once."""
+    if depth > MAX_DEPTH + 1:
+        raise WireError("nested too deeply")
+    if isinstance(item, str):
+        item.encode()  # refuses halves of surrogate pairs, which no report could be written with
+    if isinstance(item, list):
+        return [_decode(v, tensors, depth + 1) for v in item]
+    if not isinstance(item, dict):
+        return item
+    if item.keys() == {_TENSOR}:
+        return tensors.pop(item[_TENSOR])
+    if item.keys() == {_FLOAT}:
+        return _SPECIAL[item[_FLOAT]]
+    for key in item:
+        key.encode()
+        if key.startswith("$"):
+            raise WireError("an unknown form")
+    return {k: _decode(v, tensors, depth + 1) for k, v in item.items()}
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise WireError("a key stands twice")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise WireError(f"{constant} in JSON")
+
+
+def _integer(digits: str) -> int:
+    # 64 bits have 20 digits and a sign; longer ones would also take quadratic time to read
+    if len(digits) > 21 or not -(1 << 63) <= int(digits) < 1 << 64:
+        raise WireError("an integer of more than 64 bits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise WireError("a number out of range")
+    return number

@@ -1,22 +1,34 @@
 """Probes of lab 1: what the checks can ask a submission. Each calls its functions and returns plain data.
 
-Models, images and losses are made from the arguments alone; nothing here knows which answer is right.
+A probe observes and does not judge: it returns tensors, names and counts, and the check compares them where it runs, with
+values that never were in the submission's process. Weights, images and losses come with the question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from amllab import backbones  # noqa: F401  (registers net12 and net6)
+from amllab.checks.declared import AnyTensor, Floats, Integers, Table
 from amllab.checks.submission import Functions, attempt
 from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel
 from amllab.numerics import fast_math
+
+State = dict[str, AnyTensor]
+
+
+class Raised(TypedDict):
+    """The call raised an error: the names of its classes, its own first, and its message."""
+
+    error: list[str]
+    message: str
 
 
 def _trainable(model: nn.Module) -> list[str]:
@@ -27,52 +39,50 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def _new_model(backbone: str, num_classes: int, seed: int) -> nn.Module:
-    """A model with random weights and random BatchNorm statistics, none of them at the values models start with."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = timm.create_model(backbone, num_classes=num_classes)
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.uniform_(-0.5, 0.5)  # type: ignore[union-attr]
-                module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+def _model(backbone: str, state: dict[str, Tensor] | None) -> nn.Module:
+    """A model for five classes, with the weights of the question."""
+    model = timm.create_model(backbone, num_classes=5)
+    if state is not None:
+        model.load_state_dict(state)
     return model
 
 
-def freeze(functions: Functions, *, backbone: str, seed: int, calls: list[int]) -> list[dict[str, Any]]:
-    """Calls ``freeze_layers`` on one model, once for each number of ``calls``.
+class Frozen(TypedDict):
+    """After a call of ``freeze_layers``: names of trainable parameters; the state, where one was given."""
 
-    Returns for each call: ``error`` and ``message`` where it raised, else ``same_object``, ``trainable`` (names of
-    parameters), ``changed`` (names of parameters and buffers whose values changed).
-    """
-    model = _new_model(backbone, 5, seed)
-    answers = []
+    same_object: bool
+    trainable: list[str]
+    state: State
+
+
+def freeze(
+    functions: Functions, *, backbone: str, calls: list[int], state: dict[str, Tensor] | None = None
+) -> list[Raised | Frozen]:
+    """Calls ``freeze_layers`` on one model, once for each number of ``calls``."""
+    model = _model(backbone, state)
+    answers: list[Any] = []
     for n_trainable in calls:
-        before = _state(model)
         got = attempt(lambda n=n_trainable: functions.freeze_layers(model, n))  # type: ignore[misc]
         if "error" in got:
             answers.append(got)
             continue
-        after = model.state_dict()
-        changed = [name for name in before if name not in after or not torch.equal(before[name], after[name])]
-        answers.append({"same_object": got["value"] is model, "trainable": _trainable(model), "changed": changed})
+        seen = {} if state is None else _state(model)
+        answers.append({"same_object": got["value"] is model, "trainable": _trainable(model), "state": seen})
     return answers
 
 
 @contextmanager
-def _freezing_by_name(functions: Functions, trainable: list[str] | None) -> Iterator[None]:
-    """Replaces the notebook's ``freeze_layers`` by one that sets the given parameters trainable and all others not.
+def _freezing_by_name(functions: Functions, frozen: list[str] | None) -> Iterator[None]:
+    """Replaces the notebook's ``freeze_layers`` by one that freezes the given parameters and no others.
 
     What another exercise is about is then judged by itself, whatever became of this one.
     """
-    if trainable is None:
+    if frozen is None:
         yield
         return
 
     def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in trainable)
-        return model
+        return _freeze(model, frozen)
 
     own = functions.namespace.get("freeze_layers")
     functions.namespace["freeze_layers"] = freeze_layers
@@ -85,140 +95,198 @@ def _freezing_by_name(functions: Functions, trainable: list[str] | None) -> Iter
             functions.namespace["freeze_layers"] = own
 
 
+def _freeze(model: nn.Module, frozen: list[str]) -> nn.Module:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    return model
+
+
+class NoModel(TypedDict):
+    """What was returned is no model, but of this type."""
+
+    type: str
+
+
+class Built(TypedDict):
+    """A model: shape of its logits, names of trainable parameters, and on demand its state."""
+
+    output: list[int]
+    trainable: list[str]
+    state: State
+
+
 def build(
     functions: Functions,
     *,
     backbone: str,
     num_classes: int,
     n_trainable: int,
-    seed: int,
-    freezing: list[str] | None = None,
+    images: Tensor,
+    frozen: list[str] | None = None,
     with_state: bool = False,
-) -> dict[str, Any]:
-    """Calls ``build_transfer_model`` once.
-
-    Returns ``error`` and ``message`` where it raised; else ``is_model``, ``output`` (shape of the logits of two images),
-    ``trainable``, and on demand ``state`` (all parameters and buffers).
-    """
-    torch.manual_seed(seed)
-    with _freezing_by_name(functions, freezing):
+) -> Raised | NoModel | Built:
+    """Calls ``build_transfer_model`` once, and the model on ``images``, float ``(n, 3, h, w)``."""
+    with _freezing_by_name(functions, frozen):
         got = attempt(lambda: functions.build_transfer_model(backbone, num_classes, n_trainable))
     if "error" in got:
-        return got
+        return {"error": got["error"], "message": got["message"]}
     model = got["value"]
     if not isinstance(model, nn.Module):
-        return {"is_model": False, "type": type(model).__name__}
+        return {"type": type(model).__name__}
     model.eval()
     with torch.no_grad():
-        logits = model(torch.randn(2, 3, 32, 32))
-    state = dict(model.state_dict()) if with_state else {}
-    return {"is_model": True, "output": list(logits.shape), "trainable": _trainable(model), "state": state}
+        logits = model(images)
+    state = _state(model) if with_state else {}
+    return {"output": list(logits.shape), "trainable": _trainable(model), "state": state}
 
 
-def build_twice(functions: Functions, *, backbone: str, num_classes: int, freezing: list[str]) -> dict[str, Any]:
-    """Builds two models and changes every tensor of the second.
+class Twice(TypedDict):
+    """Two models: addresses of their storages, and states before and after all tensors of the second were raised by 1."""
 
-    Returns ``same_object``, ``shared`` (names of tensors of the first that lie in memory of the second), ``moved`` (names whose values in
-    the first changed with the second) and ``heads``: the classifier weights of both as they were built.
-    """
-    with _freezing_by_name(functions, freezing):
-        torch.manual_seed(1)
-        first = functions.build_transfer_model(backbone, num_classes, 1)
-        torch.manual_seed(2)
-        second = functions.build_transfer_model(backbone, num_classes, 1)
-    heads = [model.get_classifier().weight.detach().clone() for model in (first, second)]
-    before = _state(first)
-    storages = {value.untyped_storage().data_ptr() for value in second.state_dict().values()}
-    shared = [n for n, v in first.state_dict().items() if v.numel() and v.untyped_storage().data_ptr() in storages]
+    same_object: bool
+    storages: list[dict[str, int]]
+    before: list[State]
+    after: list[State]
+
+
+def build_twice(functions: Functions, *, backbone: str, num_classes: int, frozen: list[str]) -> Twice:
+    """Builds two models and changes every tensor of the second."""
+    with _freezing_by_name(functions, frozen):
+        first, second = (functions.build_transfer_model(backbone, num_classes, 1) for _ in range(2))
+    both = (first, second)
+    storages = [{n: v.untyped_storage().data_ptr() for n, v in m.state_dict().items() if v.numel()} for m in both]
+    before = [_state(model) for model in both]
     with torch.no_grad():
         for value in second.state_dict().values():
             value.add_(1)
-    moved = [name for name, value in first.state_dict().items() if not torch.equal(value, before[name])]
-    return {"same_object": first is second, "shared": shared, "moved": moved, "heads": heads}
+    after = [_state(model) for model in both]
+    return {"same_object": first is second, "storages": storages, "before": before, "after": after}
 
 
-def train_scripted(functions: Functions, *, script: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """Calls ``train_with_early_stopping`` on a model whose losses are laid down in ``script``.
+class History(TypedDict):
+    """What a training returned: its type, and of each entry of a dict the numbers (where it holds any) and their types."""
 
-    Returns ``error`` and ``message`` where it raised; else ``history`` (what it returned, with the types of its values),
-    ``model`` (what the model recorded, see ``ScriptedModel.record``) and ``weights`` (per epoch, and at the end).
+    type: str
+    values: dict[str, list[float] | float | None]
+    types: dict[str, str]
+
+
+class Epoch(TypedDict):
+    """The state of the scripted model when it was last validated in an epoch."""
+
+    epoch: int
+    state: State
+
+
+class Trained(TypedDict):
+    """A training of the scripted model, and the model's journal.
+
+    Attributes:
+        forwards: one row for each forward pass: is it of validation images, is the model in train mode, are gradients
+            switched on, number of images, epoch.
+        batches: number of examples of each backward pass through logits.
+        examples: their numbers, in order; of validation examples ``-1 - number``.
+        gradients: ``(len(examples), CLASSES)``: of the loss with respect to their logits.
+        accumulated: norm of the weight's ``grad`` whenever a backward pass had reached it.
+        accumulated_after: number of ``batches`` until then.
+        epochs: states.
+        final: the state at the end.
+        trainable: names of trainable parameters at the end.
     """
-    torch.manual_seed(0)
+
+    history: History
+    forwards: Table
+    batches: list[int]
+    examples: Integers
+    gradients: Floats
+    accumulated: list[float]
+    accumulated_after: list[int]
+    epochs: list[Epoch]
+    final: State
+    trainable: list[str]
+
+
+def train_scripted(functions: Functions, *, script: dict[str, Any], arguments: dict[str, Any]) -> Raised | Trained:
+    """Calls ``train_with_early_stopping`` on a model whose losses are laid down in ``script``."""
     model = ScriptedModel(script)
     train, val = Batches(script["train"]), Batches(script["val"])
     got = attempt(lambda: functions.train_with_early_stopping(model, train, val, **arguments))
     if "error" in got:
-        return got
-    return {"history": _plain_history(got["value"]), **model.record()}
+        return {"error": got["error"], "message": got["message"]}
+    answer: Any = {"history": _plain_history(got["value"]), **model.record()}
+    return answer  # type: ignore[no-any-return]
 
 
-def _plain_history(history: Any) -> dict[str, Any]:
+def _plain_history(history: Any) -> History:
     """The returned dictionary as plain data; ``types`` tells what each value is, as the contract asks for floats."""
-    if not isinstance(history, dict):
-        return {"type": type(history).__name__}
-    values: dict[str, Any] = {}
+    values: dict[str, list[float] | float | None] = {}
     types: dict[str, str] = {}
-    for key, value in history.items():
+    for key, value in history.items() if isinstance(history, dict) else ():
+        name = str(key)[:100]
         is_list = isinstance(value, list)
         kinds = {type(item).__name__ for item in value} if is_list else {type(value).__name__}
-        types[str(key)] = ("list of " if is_list else "") + "/".join(sorted(kinds))
+        types[name] = (("list of " if is_list else "") + "/".join(sorted(kinds)))[:200]
         try:
-            values[str(key)] = [float(item) for item in value] if is_list else float(value)
-        except (TypeError, ValueError):
-            values[str(key)] = None
-    return {"type": "dict", "values": values, "types": types}
+            values[name] = [float(item) for item in value] if is_list else float(value)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            values[name] = None
+    return {"type": type(history).__name__, "values": values, "types": types}
+
+
+class Trainable(TypedDict):
+    """Names of the parameters that were trainable in a training, and the state after it."""
+
+    trainable: list[str]
+    state: State
 
 
 def train_frozen(
-    functions: Functions, *, backbone: str, n_trainable: int, seed: int, freezing: list[str] | None, epochs: int = 2
-) -> dict[str, Any]:
-    """Freezes with ``freeze_layers``, trains with ``train_with_early_stopping`` on noise.
+    functions: Functions,
+    *,
+    backbone: str,
+    state: dict[str, Tensor],
+    images: Tensor,
+    labels: Tensor,
+    n_trainable: int,
+    epochs: int,
+    frozen: list[str] | None,
+) -> Trainable:
+    """Freezes with ``freeze_layers``, trains with ``train_with_early_stopping``, in batches of 16.
 
     Which parameters are frozen is read off the model, so that *which* layers were frozen plays no part here. A
-    ``freeze_layers`` that cannot be called is replaced (``freezing``).
-
-    Returns ``frozen`` (names of frozen parameters before training), ``before`` and ``after``: the tensors of every module
-    whose own parameters were all frozen, and ``trained``: whether some trainable parameter moved.
+    ``freeze_layers`` that cannot be called is replaced (``frozen``).
     """
-    model = _new_model(backbone, 5, seed)
-    with _freezing_by_name(functions, freezing):
+    model = _model(backbone, state)
+    with _freezing_by_name(functions, frozen):
         functions.freeze_layers(model, n_trainable)
-    frozen_modules = [
-        (prefix, module)
-        for prefix, module in model.named_modules()
-        if (own := list(module.parameters(recurse=False))) and not any(p.requires_grad for p in own)
-    ]
-    names = {
-        f"{prefix}.{name}" if prefix else name
-        for prefix, module in frozen_modules
-        for name in (*module._parameters, *module._buffers)
-        if not name.endswith("num_batches_tracked")
-    }
-    before = _state(model)
-    names &= before.keys()
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(48, 3, 32, 32, generator=generator) * 2 + 1
-    labels = torch.randint(0, 5, (48,), generator=generator)
+    trainable = _trainable(model)
     batches = list(zip(images.split(16), labels.split(16), strict=True))
     functions.train_with_early_stopping(model, batches, batches[:1], max_epochs=epochs, patience=epochs)
-    after = model.state_dict()
-    rest = [name for name in before if name not in names and before[name].is_floating_point()]
-    return {
-        "frozen": sorted(names),
-        "before": {name: before[name] for name in names},
-        "after": {name: after[name].clone() for name in names if name in after},
-        "trained": any(not torch.equal(before[name], after[name]) for name in rest),
-    }
+    return {"trainable": trainable, "state": _state(model)}
+
+
+class Fitted(TypedDict):
+    """What a training took: batches that the loader gave, examples seen in train mode with gradients, optimizer steps."""
+
+    history: History
+    batches: int
+    examples: int
+    steps: int
+
+
+def _normalised(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    m, s = (torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (mean, std))
+    return ((images.float() / 255 - m) / s).contiguous(memory_format=torch.channels_last)
 
 
 def fit(
     functions: Functions,
     *,
+    key: str,
     train_images: Tensor,
     train_labels: Tensor,
     val_images: Tensor,
     val_labels: Tensor,
-    test_images: Tensor,
     mean: list[float],
     std: list[float],
     backbone: str,
@@ -227,32 +295,65 @@ def fit(
     max_epochs: int,
     batch_size: int,
     seed: int,
-    freezing: list[str],
-) -> dict[str, Any]:
-    """Builds with ``build_transfer_model``, trains with ``train_with_early_stopping``; ``freeze_layers`` is given.
+    frozen: list[str],
+) -> Fitted:
+    """Builds with ``build_transfer_model``, trains with ``train_with_early_stopping``; what is frozen is given.
 
-    Images are uint8 ``(n, 3, h, w)``. Returns ``history``, and the logits ``(n, num_classes)`` of the trained model on the
-    validation and the test images.
+    Images are uint8 ``(n, 3, h, w)``. The model is kept under ``key`` for :func:`predict`.
     """
     torch.manual_seed(seed)
-
-    def normalised(images: Tensor) -> Tensor:
-        m, s = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
-        return ((images / 255 - m) / s).contiguous(memory_format=torch.channels_last)
-
     train = Batches(
-        {"images": normalised(train_images), "labels": train_labels, "batch_size": batch_size, "shuffle_seed": seed}
+        {
+            "images": _normalised(train_images, mean, std),
+            "labels": train_labels,
+            "batch_size": batch_size,
+            "shuffle_seed": seed,
+        }
     )
-    val = Batches({"images": normalised(val_images), "labels": val_labels, "batch_size": 250})
+    val = Batches({"images": _normalised(val_images, mean, std), "labels": val_labels, "batch_size": 250})
     with fast_math(torch.device("cpu")):
-        with _freezing_by_name(functions, freezing):
+        with _freezing_by_name(functions, frozen):
             model = functions.build_transfer_model(backbone, num_classes, n_trainable)
-        history = functions.train_with_early_stopping(model, train, val, max_epochs=max_epochs, patience=max_epochs)
+        _freeze(model, frozen)
+        with _effort(model) as effort:
+            history = functions.train_with_early_stopping(model, train, val, max_epochs=max_epochs, patience=max_epochs)
+    functions.keep(key, model)
+    return {"history": _plain_history(history), "batches": train.given, **effort}  # type: ignore[typeddict-item]
+
+
+@contextmanager
+def _effort(model: nn.Module) -> Iterator[dict[str, int]]:
+    """Counts the examples that a model sees in train mode with gradients, and the steps of all optimizers."""
+    effort = {"examples": 0, "steps": 0}
+
+    def forward(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if module.training and torch.is_grad_enabled() and inputs:
+            effort["examples"] += len(inputs[0])
+
+    def step(*_: Any) -> None:
+        effort["steps"] += 1
+
+    handles = [model.register_forward_pre_hook(forward), register_optimizer_step_post_hook(step)]
+    try:
+        yield effort
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Predicted(TypedDict):
+    """Logits ``(n, num_classes)`` of the model that :func:`fit` kept, and its state."""
+
+    logits: Floats
+    state: State
+
+
+def predict(functions: Functions, *, key: str, images: Tensor, mean: list[float], std: list[float]) -> Predicted:
+    """Applies the model that was trained under ``key`` to images uint8 ``(n, 3, h, w)`` that it has not seen before."""
+    model = functions.kept(key)
     model.eval()
-
-    def logits(images: Tensor) -> Tensor:
-        device = next(model.parameters()).device
-        with torch.no_grad(), fast_math(torch.device("cpu")):
-            return torch.cat([model(part.to(device)).float().cpu() for part in normalised(images).split(250)])
-
-    return {"history": _plain_history(history), "val_logits": logits(val_images), "test_logits": logits(test_images)}
+    device = next(model.parameters()).device
+    with torch.no_grad(), fast_math(torch.device("cpu")):
+        parts = _normalised(images, mean, std).split(250)
+        logits = torch.cat([model(part.to(device)).float().cpu() for part in parts])
+    return {"logits": logits, "state": _state(model)}

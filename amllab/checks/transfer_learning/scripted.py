@@ -1,11 +1,15 @@
 """A model whose losses are laid down beforehand, so that early stopping can be checked to the last epoch.
 
-Every example carries its own logits in its "image". For training examples they are what the model returns. For
-validation examples they are looked up in the script, for the epoch that the model is in; it counts epochs by the
-training batches it has seen with gradients. A loop that validates twice an epoch, that measures the training loss in
-a pass of its own, or that keeps the validation batches in a list, sees the same losses.
+Every example carries its number in its "image", a training example its logits as well. For validation examples the logits
+are looked up in the script, for the epoch that the model is in; it counts epochs by the training examples whose loss has been
+differentiated. A loop that validates twice an epoch, that measures the training loss in a pass of its own, or that keeps the
+validation batches in a list, sees the same losses.
 
 The trainable parameter has a gradient but no effect on the loss: it enters as ``weight - weight.detach()``.
+
+The model keeps a journal: every forward pass, and the gradient that came back to the logits of every example. Who knows the
+losses of epochs to come has won nothing: the judge computes those gradients itself, and believes a history only where the
+journal shows as many epochs of training and validation as the history has entries.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ class Batches:
         self.sizes = data.get("sizes") or [size] * (n // size) + ([n % size] if n % size else [])
         seed = data.get("shuffle_seed")
         self.generator = None if seed is None else torch.Generator().manual_seed(seed)
+        self.given = 0  # batches so far
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -44,6 +49,7 @@ class Batches:
         n = len(self.labels)
         order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
         for index in order.split(self.sizes):
+            self.given += 1
             yield self.images[index], self.labels[index]
 
 
@@ -58,19 +64,20 @@ def make_script(
         train_sizes, val_sizes: sizes of the batches.
 
     Returns:
-        The script for :class:`ScriptedModel`, plain data: ``batches``, ``val_logits``, and under ``train`` and ``val`` what
-        :class:`Batches` takes.
+        The script for :class:`ScriptedModel`, plain data: ``state`` (the model's at the start), ``val_logits`` float
+        ``(epochs, n_val, CLASSES)``, and under ``train`` and ``val`` what :class:`Batches` takes.
     """
-    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    generator = torch.Generator().manual_seed(rng.getrandbits(63))
     n_train, n_val = sum(train_sizes), sum(val_sizes)
     train_labels, val_labels = (torch.randint(CLASSES, (n,), generator=generator) for n in (n_train, n_val))
     train_logits = torch.randn(n_train, CLASSES, generator=generator) * 2
     val_logits = [_logits_with_loss(loss, val_labels, generator) for loss in val_losses]
-    train_images = torch.stack([image_of(_TRAIN, logits) for logits in train_logits])
-    val_images = torch.stack([image_of(_VAL, torch.zeros(CLASSES)) for _ in range(n_val)])
-    val_images[:, 2, 0, 0] = torch.arange(n_val)
+    train_images = torch.stack([image_of(_TRAIN, i, logits) for i, logits in enumerate(train_logits)])
+    val_images = torch.stack([image_of(_VAL, i, torch.zeros(CLASSES)) for i in range(n_val)])
+    weights = {"head.weight": (CLASSES, 2), "body.weight": (2, 2), "body.bias": (2,)}
+    state = {name: torch.randn(shape, generator=generator) / 2 for name, shape in weights.items()}
     return {
-        "batches": len(train_sizes),
+        "state": {**state, "steps": torch.zeros((), dtype=torch.int64), "noise": torch.zeros(3)},
         "val_logits": torch.stack(val_logits),
         "train": {"images": train_images, "labels": train_labels, "sizes": list(train_sizes)},
         "val": {"images": val_images, "labels": val_labels, "sizes": list(val_sizes)},
@@ -91,80 +98,102 @@ def _logits_with_loss(loss: float, labels: Tensor, generator: torch.Generator) -
     return (logits + shift * true).float()
 
 
-def image_of(kind: float, logits: Tensor) -> Tensor:
-    """An "image" ``(3, 4, 4)`` that carries its kind and its logits ``(CLASSES,)``."""
+def image_of(kind: float, number: int, logits: Tensor) -> Tensor:
+    """An "image" ``(3, 4, 4)`` that carries its kind, its number and its logits ``(CLASSES,)``."""
     image = torch.zeros(3, 4, 4)
     image[0, 0, 0] = kind
     image[1, 0, :CLASSES] = logits
+    image[2, 0, 0] = number
     return image
+
+
+class _Stage:
+    """Script and journal of a model. Copies of the model play on the same stage, one that was saved to a file on none."""
+
+    def __init__(self, script: dict[str, Any]) -> None:
+        self.val_logits, self.n_train = script["val_logits"], len(script["train"]["labels"])
+        self.trained = 0
+        self.forwards: list[list[int]] = []
+        self.examples: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+        self.accumulated: list[float] = []
+        self.accumulated_after: list[int] = []
+        self.states: dict[int, dict[str, Tensor]] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Stage:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Stage, ({"val_logits": torch.zeros(1, 0, CLASSES), "train": {"labels": [0]}},)
+
+    @property
+    def epoch(self) -> int:
+        """0-based: the epoch of the training example that was differentiated last; -1 before the first."""
+        return (self.trained - 1) // self.n_train
+
+    def logits(self, examples: Tensor) -> Tensor:
+        """Of validation examples, in the present epoch."""
+        epoch = min(max(self.epoch, 0), len(self.val_logits) - 1)
+        return self.val_logits[epoch][examples.cpu()].to(examples.device)
+
+    def note_gradient(self, examples: Tensor, is_val: bool, gradient: Tensor) -> None:
+        """A loss was differentiated: ``gradient`` is that with respect to the logits of ``examples``."""
+        self.trained += 0 if is_val else len(examples)
+        self.examples.append(-1 - examples.cpu() if is_val else examples.cpu())
+        self.gradients.append(gradient.detach().float().cpu())
+
+    def note_accumulated(self, parameter: Tensor) -> None:
+        """A backward pass has reached the weight."""
+        self.accumulated.append(float(parameter.grad.norm()))
+        self.accumulated_after.append(len(self.examples))
 
 
 class ScriptedModel(nn.Module):
     """Returns the logits that its script lays down.
 
     Args:
-        script: ``val_logits``, float ``(epochs, n_val, CLASSES)``: of each validation example in each epoch (the example's number stands in its
-            image); ``batches``: number of training batches of an epoch.
+        script: what :func:`make_script` makes.
     """
 
     def __init__(self, script: dict[str, Any]) -> None:
         super().__init__()
-        self.val_logits, self.batches = script["val_logits"], script["batches"]
-        self.head = nn.Linear(2, CLASSES, bias=False)
-        self.body = nn.Linear(2, 2).requires_grad_(False)
+        self.head = nn.Linear(2, CLASSES, bias=False, dtype=torch.float32)
+        self.body = nn.Linear(2, 2, dtype=torch.float32).requires_grad_(False)
         self.steps: Tensor
         self.noise: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("noise", torch.zeros(3))
-        self._seen = 0
-        self._initial_body = self.body.weight.detach().clone()
-        self._epochs: dict[int, dict[str, Tensor]] = {}
-        self._gradients: list[float] = []
-        self._facts: dict[str, Any] = {
-            "train_batches_in_eval_mode": 0,
-            "train_batches_in_train_mode": 0,
-            "val_batches_in_train_mode": 0,
-            "val_batches_in_eval_mode": 0,
-            "val_batches_with_gradients": 0,
-        }
-        self.head.weight.register_post_accumulate_grad_hook(self._note_gradient)
-
-    def _note_gradient(self, parameter: Tensor) -> None:
-        self._gradients.append(float(parameter.grad.norm()))  # type: ignore[union-attr]
-
-    @property
-    def epoch(self) -> int:
-        """0-based: the epoch of the training batch seen last; -1 before the first."""
-        return (self._seen - 1) // self.batches
+        self.register_buffer("noise", torch.zeros(3, dtype=torch.float32))
+        self.load_state_dict(script["state"])
+        self._stage = _Stage(script)
+        self.head.weight.register_post_accumulate_grad_hook(self._stage.note_accumulated)
 
     def forward(self, x: Tensor) -> Tensor:
+        stage = self._stage
         is_val = bool((x[:, 0, 0, 0] == _VAL).all())
-        mode = "train" if self.training else "eval"
-        self._facts[f"{'val' if is_val else 'train'}_batches_in_{mode}_mode"] += 1
-        if is_val and torch.is_grad_enabled():
-            self._facts["val_batches_with_gradients"] += 1
-        if not is_val and torch.is_grad_enabled():
-            self._seen += 1
+        examples = x[:, 2, 0, 0].long()
+        stage.forwards.append([is_val, self.training, torch.is_grad_enabled(), len(x), stage.epoch])
         if self.training:  # as BatchNorm does: whatever passes in train mode moves the buffers
             self.steps += 1
             self.noise += x[:, 1, 0, :3].detach().mean(0) + 1
         if is_val:
-            epoch = min(max(self.epoch, 0), len(self.val_logits) - 1)
-            logits = self.val_logits[epoch][x[:, 2, 0, 0].long()]
-            self._epochs[self.epoch] = {name: value.clone() for name, value in self.state_dict().items()}
-        else:
-            logits = x[:, 1, 0, :CLASSES]
-        effect = self.head(torch.ones(len(x), 2, device=x.device))
-        return logits + (effect - effect.detach())
+            stage.states[stage.epoch] = {name: value.clone() for name, value in self.state_dict().items()}
+        effect = self.head(torch.ones(len(x), 2, dtype=torch.float32, device=x.device))
+        logits = (stage.logits(examples) if is_val else x[:, 1, 0, :CLASSES]) + (effect - effect.detach())
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: stage.note_gradient(examples, is_val, gradient))
+        return logits
 
     def record(self) -> dict[str, Any]:
-        """What was seen: counts of batches by mode, norms of gradients, the state after each epoch and at the end."""
-        epochs = [{"epoch": epoch, **state} for epoch, state in sorted(self._epochs.items())]
+        """The journal; see ``probes.Trained``."""
+        stage = self._stage
         return {
-            "facts": self._facts,
-            "gradients": self._gradients,
-            "epochs": epochs,
+            "forwards": torch.tensor(stage.forwards, dtype=torch.int64).reshape(-1, 5),
+            "batches": [len(examples) for examples in stage.examples],
+            "examples": torch.cat([torch.zeros(0, dtype=torch.int64), *stage.examples]),
+            "gradients": torch.cat([torch.zeros(0, CLASSES, dtype=torch.float32), *stage.gradients]),
+            "accumulated": stage.accumulated,
+            "accumulated_after": stage.accumulated_after,
+            "epochs": [{"epoch": epoch, "state": state} for epoch, state in sorted(stage.states.items())],
             "final": dict(self.state_dict()),
             "trainable": [name for name, p in self.named_parameters() if p.requires_grad],
-            "frozen_moved": bool((self.body.weight != self._initial_body).any()),
         }

@@ -1,30 +1,39 @@
 """Public checks of exercise 1, ``freeze_layers``."""
 
 import pytest
-import timm
 
 from amllab.checks import expect
-from amllab.layers import layers_of
+from amllab.checks.transfer_learning.models import last_layers
 
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
 
 
-def last_layers(backbone, num_classes, n_trainable):
-    """Names of the parameters of the last ``n_trainable`` layers."""
-    layers = layers_of(timm.create_model(backbone, num_classes=num_classes))
-    chosen = layers[len(layers) - n_trainable :]
-    return [name for layer in chosen for name, _ in layer.named_parameters()]
+def freeze(submission, backbone, *calls, **arguments):
+    """The answers to calls of ``freeze_layers`` on one model, one for each."""
+    answers = submission.ask("freeze", backbone=backbone, calls=list(calls), **arguments)
+    expect(
+        len(answers) == len(calls),
+        expected=f"{len(calls)} results for {len(calls)} calls",
+        seen=f"{len(answers)} results",
+        why="each call is looked at by itself",
+    )
+    return answers
+
+
+def raised(got):
+    """The error of a call in words."""
+    return f"{' '.join(got['error'][:1])}: {got['message']}"
 
 
 @pytest.mark.points(2)
 def test_returns_the_model(submission, rng):
     """`freeze_layers` works in place and returns the very model it was given."""
     n = rng.randint(1, 5)
-    (got,) = submission.ask("freeze", backbone="net6", seed=rng.getrandbits(30), calls=[n])
+    (got,) = freeze(submission, "net6", n)
     expect(
         got.get("same_object") is True,
         expected=f"`freeze_layers(model, {n}) is model`",
-        seen=f"{got['error'][0]}: {got['message']}" if "error" in got else "another object, or nothing at all",
+        seen=raised(got) if "error" in got else "another object, or nothing at all",
         why="whoever holds the model, an optimizer for instance, must see the same layers frozen",
     )
 
@@ -34,14 +43,14 @@ def test_returns_the_model(submission, rng):
 def test_last_layers_are_trainable(submission, rng):
     """Exactly the last `n_trainable` layers can be trained, counted from the head backwards."""
     for n in (1, rng.randint(2, 5), 6, 0):
-        (got,) = submission.ask("freeze", backbone="net6", seed=rng.getrandbits(30), calls=[n])
+        (got,) = freeze(submission, "net6", n)
         expect(
             "error" not in got,
             expected=f"`freeze_layers(model, {n})` returns: 0 <= {n} <= 6 layers",
-            seen=f"{got.get('error', [''])[0]}: {got.get('message')}",
+            seen=raised(got) if "error" in got else "",
             why="0 and all layers are both allowed: nothing trainable, nothing frozen",
         )
-        wanted, seen = set(last_layers("net6", 5, n)), set(got["trainable"])
+        wanted, seen = set(last_layers("net6", n)), set(got["trainable"])
         too_many, too_few = sorted(seen - wanted), sorted(wanted - seen)
         expect(
             seen == wanted,
@@ -56,11 +65,11 @@ def test_last_layers_are_trainable(submission, rng):
 def test_refuses_impossible_numbers(submission, rng):
     """`ValueError` unless `0 <= n_trainable <= len(layers_of(model))`."""
     for n in (-1, 7, -rng.randint(2, 5), 6 + rng.randint(2, 50)):
-        (got,) = submission.ask("freeze", backbone="net6", seed=1, calls=[n])
+        (got,) = freeze(submission, "net6", n)
         expect(
             "ValueError" in got.get("error", []),
             expected=f"ValueError for n_trainable={n} (net6 has 6 layers)",
-            seen=f"{got['error'][0]}: {got['message']}" if "error" in got else "no error",
+            seen=raised(got) if "error" in got else "no error",
             why="a negative index silently counts from the other end of a list: an error is better than a wrong experiment",
         )
 

@@ -3,7 +3,9 @@
 import pytest
 
 from amllab.checks import expect
+from amllab.checks.transfer_learning.journal import believe
 from amllab.checks.transfer_learning.scripted import make_script
+from amllab.checks.transfer_learning.test_freeze_layers import raised
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
 
@@ -11,25 +13,41 @@ KEYS = ("train_loss", "train_acc", "val_loss", "val_acc")
 
 
 def run(submission, val_losses, rng, *, train_sizes=(4, 4), val_sizes=(3, 3), **arguments):
-    """Trains the scripted model; fails the check where the training raised or returned no history."""
+    """Trains the scripted model on losses laid down here; see :func:`run_script`."""
     script = make_script(val_losses, rng, train_sizes=train_sizes, val_sizes=val_sizes)
+    return run_script(submission, script, **arguments)
+
+
+def run_script(submission, script, **arguments):
+    """Trains the scripted model. Fails the check where the training raised, returned no history, or did not happen.
+
+    Returns:
+        The script, the model's journal, and the history as numbers.
+    """
     got = submission.ask("train_scripted", script=script, arguments=arguments)
     call = ", ".join(f"{name}={value}" for name, value in arguments.items())
     expect(
         "error" not in got,
         expected=f"`train_with_early_stopping(model, train_loader, val_loader, {call})` returns",
-        seen=f"{got.get('error', [''])[0]}: {got.get('message')}",
+        seen=raised(got) if "error" in got else "",
         why="loaders are any re-iterables of (images, labels), models any module",
     )
-    values = got["history"].get("values") or {}
+    values, types = got["history"]["values"], got["history"]["types"]
     complete = all(isinstance(values.get(key), list) for key in KEYS) and isinstance(values.get("best_epoch"), float)
     expect(
         complete,
         expected=f"a dict with lists of floats under {', '.join(KEYS)}, and the index `best_epoch`",
-        seen=f"{got['history']['type']} with {got['history'].get('types', {})}",
+        seen=f"{got['history']['type']} with {types}",
         why="curves, sweeps and the lab report read these keys",
     )
-    return script, got, values
+    lengths = [len(values[key]) for key in KEYS]
+    expect(
+        len(set(lengths)) == 1,
+        expected="as many entries in each list as epochs were run",
+        seen=f"lengths {lengths} for {', '.join(KEYS)}",
+        why="a curve needs one point for each epoch that was run",
+    )
+    return script, believe(script, got, lengths[0]), values
 
 
 def table(losses):
@@ -41,8 +59,8 @@ def table(losses):
 def test_history(submission, rng):
     """Returns a history: one float per epoch for loss and accuracy, and the best epoch's index."""
     losses = [1.2 - 0.1 * i for i in range(rng.randint(2, 5))]
-    _, got, values = run(submission, losses, rng, max_epochs=len(losses), patience=3)
-    types = got["history"]["types"]
+    _, journal, values = run(submission, losses, rng, max_epochs=len(losses), patience=3)
+    types = journal.got["history"]["types"]
     lengths = [len(values[key]) for key in KEYS]
     expect(
         lengths == [len(losses)] * 4,
@@ -51,7 +69,7 @@ def test_history(submission, rng):
         why="a curve needs one point for each epoch that was run",
     )
     expect(
-        all(types[key] == "list of float" for key in KEYS) and types["best_epoch"] == "int",
+        all(types.get(key) == "list of float" for key in KEYS) and types.get("best_epoch") == "int",
         expected="lists of Python floats, and an int for best_epoch",
         seen=str(types),
         why="a tensor in a history keeps its whole graph alive, and cannot be written to a file",
@@ -91,6 +109,6 @@ def test_refuses_impossible_arguments(submission, rng):
         expect(
             "ValueError" in got.get("error", []),
             expected=f"ValueError for {call}",
-            seen=f"{got['error'][0]}: {got['message']}" if "error" in got else "no error",
+            seen=raised(got) if "error" in got else "no error",
             why="a training of zero epochs has no best epoch",
         )

@@ -3,6 +3,8 @@
 import pytest
 
 from amllab.checks import expect
+from amllab.checks.transfer_learning.models import differing, random_state
+from amllab.checks.transfer_learning.test_freeze_layers import freeze, raised
 
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
 
@@ -10,16 +12,14 @@ pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze
 ARCHITECTURES = {"net12": 12, "test_resnet": 6, "test_vit": 8, "test_efficientnet": 7, "test_convnext": 11}
 
 
-def compare(submission, reference, *, backbone, seed, calls, why):
+def compare(submission, reference, *, backbone, calls, why):
     """Puts the same calls to both, and fails where other parameters are trainable."""
-    question = {"backbone": backbone, "seed": seed, "calls": calls}
-    for n, got, wanted in zip(
-        calls, submission.ask("freeze", **question), reference.ask("freeze", **question), strict=True
-    ):
+    answers = zip(calls, freeze(submission, backbone, *calls), freeze(reference, backbone, *calls), strict=True)
+    for n, got, wanted in answers:
         expect(
             "error" not in got,
             expected=f"`freeze_layers(model, {n})` returns, for {backbone}",
-            seen=f"{got.get('error', [''])[0]}: {got.get('message')}",
+            seen=raised(got) if "error" in got else "",
             why="any timm model can be the backbone",
         )
         too_many = sorted(set(got["trainable"]) - set(wanted["trainable"]))
@@ -43,7 +43,6 @@ def test_every_architecture(submission, reference, rng):
             submission,
             reference,
             backbone=backbone,
-            seed=rng.getrandbits(30),
             calls=[rng.randint(1, layers - 1)],
             why="a layer that is missed goes on training: the experiment is not the one that you report",
         )
@@ -58,7 +57,6 @@ def test_thaws(submission, reference, rng):
         submission,
         reference,
         backbone="net6",
-        seed=rng.getrandbits(30),
         calls=[few, more, 0, 6],
         why="training often starts with the head alone and goes on with more layers",
     )
@@ -68,13 +66,18 @@ def test_thaws(submission, reference, rng):
 @pytest.mark.needs("test_returns_the_model")
 def test_changes_no_values(submission, rng):
     """Freezing changes no weight and no statistic: it only decides what may change later."""
-    calls = [rng.randint(1, 5), rng.randint(1, 5)]
-    for n, got in zip(
-        calls, submission.ask("freeze", backbone="net6", seed=rng.getrandbits(30), calls=calls), strict=True
-    ):
+    calls, state = [rng.randint(1, 5), rng.randint(1, 5)], random_state("net6", rng.getrandbits(63))
+    for n, got in zip(calls, freeze(submission, "net6", *calls, state=state), strict=True):
         expect(
-            got.get("changed") == [],
+            "error" not in got,
+            expected=f"`freeze_layers(model, {n})` returns",
+            seen=raised(got) if "error" in got else "",
+            why="any number of layers from 0 to all may be asked for",
+        )
+        changed = differing(state, got["state"])
+        expect(
+            not changed,
             expected="all parameters and buffers as they were before the call",
-            seen=f"changed by `freeze_layers(model, {n})`: {', '.join(got.get('changed', ['unknown'])[:3])}",
+            seen=f"changed by `freeze_layers(model, {n})`: {', '.join(changed[:3])}",
             why="the pretrained weights are what is to be transferred",
         )

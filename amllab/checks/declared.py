@@ -1,0 +1,87 @@
+"""Whether an answer is what its probe declares: the judge looks at nothing else.
+
+The declaration is the return annotation of the probe, built of ``None``, ``bool``, ``int``, ``float``, ``str``, ``list``,
+``dict`` with string keys, unions, ``TypedDict``, and ``Annotated[Tensor, Kind(...)]``. Nothing is converted: a ``bool`` is no
+``int``, an ``int`` no ``float``.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+import torch
+from torch import Tensor
+
+MAX_STRING = 2000
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Of a tensor: its dtype and the number of its dimensions; ``None`` leaves that open."""
+
+    dtype: torch.dtype | None = None
+    ndim: int | None = None
+
+
+AnyTensor = Annotated[Tensor, Kind()]
+Integers = Annotated[Tensor, Kind(torch.int64, 1)]
+Table = Annotated[Tensor, Kind(torch.int64, 2)]
+Floats = Annotated[Tensor, Kind(torch.float32, 2)]
+
+
+@cache
+def _hints(declared: Any) -> dict[str, Any]:
+    return get_type_hints(declared, include_extras=True)
+
+
+def declaration(probe: Callable[..., Any]) -> Any:
+    """The return annotation of a probe."""
+    return _hints(probe)["return"]
+
+
+def misfit(value: Any, declared: Any, path: str = "answer") -> str:
+    """Where a value departs from its declaration, in words; empty where it does not."""
+    origin, arguments = get_origin(declared), get_args(declared)
+    if origin in (Union, types.UnionType):
+        misfits = [misfit(value, option, path) for option in arguments]
+        return "" if "" in misfits else misfits[-1]
+    if origin is Annotated:
+        return _misfit_tensor(value, arguments[1], path)
+    if is_typeddict(declared):
+        fields = _hints(declared)
+        if type(value) is not dict or value.keys() != fields.keys():
+            return f"{path} is {_described(value)}, not a dict with {', '.join(fields)}"
+        return _first(misfit(value[name], kind, f"{path}.{name}") for name, kind in fields.items())
+    wanted = origin or (type(None) if declared is None else declared)
+    if type(value) is not wanted:
+        return f"{path} is {_described(value)}, not {getattr(wanted, '__name__', wanted)}"
+    if isinstance(value, str) and len(value) > MAX_STRING:
+        return f"{path} has {len(value)} characters"
+    if isinstance(value, list):
+        return _first(misfit(item, arguments[0], f"{path}[{i}]") for i, item in enumerate(value))
+    if isinstance(value, dict):
+        return _first(misfit(item, arguments[1], f"{path}[...]") for item in value.values())
+    return ""
+
+
+def _misfit_tensor(value: Any, kind: Kind, path: str) -> str:
+    if not isinstance(value, Tensor):
+        return f"{path} is {_described(value)}, not a tensor"
+    if kind.dtype not in (None, value.dtype) or kind.ndim not in (None, value.ndim):
+        return f"{path} is a tensor of {value.dtype} with {value.ndim} dimensions"
+    return ""
+
+
+def _first(misfits: Iterator[str]) -> str:
+    return next(filter(None, misfits), "")
+
+
+def _described(value: Any) -> str:
+    """Says of a value what it is, and nothing of what it holds."""
+    return (
+        "a dict with other keys" if type(value) is dict else "a list" if type(value) is list else type(value).__name__
+    )

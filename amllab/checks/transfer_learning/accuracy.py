@@ -1,0 +1,180 @@
+"""What the checks of exercise 4 share: the data, the training under a budget, and what the judge makes of its result.
+
+Images and labels are drawn anew in every run, from a seed that never leaves the judge, and which class has which label is
+drawn as well: neither a table of answers nor a head trained beforehand fits. The images to be recognised go to the submission
+when its training is over, without their labels, and changed once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
+from amllab.checks import expect
+from amllab.checks.lab import Lab
+from amllab.checks.seeds import derive
+from amllab.checks.submission import Submission
+from amllab.checks.transfer_learning.models import differing, first_layers, pretrained
+from amllab.drawn import CLASSES, draw
+
+SHIFT = 2  # pixels
+CONTRAST, NOISE = 0.04, 2.0  # share; standard deviation in steps of 255
+# parameters that a model may have beyond those of the backbone: a head, not a second network
+MOST_IN_HEAD = 500_000
+# images whose predictions the judge makes itself, and the share that has to agree: reduced precision turns a few
+LOOKED_AT, AGREEING = 200, 0.9
+
+
+def data_seed(seed: int) -> int:
+    """Of the images, from the seed of the run."""
+    return derive(seed, "accuracy", "images")
+
+
+def key(seed: int) -> str:
+    """Under which the trained model is kept."""
+    return f"{derive(seed, 'accuracy', 'key'):x}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images uint8 ``(n, 3, 32, 32)`` and labels int64 ``(n,)``."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@lru_cache(maxsize=1)
+def reptiles(seed: int, sizes: tuple[int, int, int]) -> tuple[Part, Part, Part]:
+    """Training, validation and test images of a run."""
+    data = draw(sum(sizes), seed=data_seed(seed))
+    generator = torch.Generator().manual_seed(derive(seed, "accuracy", "labels"))
+    labels = torch.randperm(len(CLASSES), generator=generator)[data.labels]
+    train, val, test = map(Part, data.images.split(sizes), labels.split(sizes))
+    return train, val, Part(perturbed(test.images, generator), test.labels)
+
+
+def perturbed(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images mirrored at random, shifted by up to ``SHIFT`` pixels, with another contrast and some noise; uint8."""
+    n, _, height, width = images.shape
+    mirrored = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.5, images.flip(3), images)
+    padded = F.pad(mirrored.float(), [SHIFT] * 4, mode="reflect")
+    corners = torch.randint(2 * SHIFT + 1, (n, 2), generator=generator).tolist()
+    shifted = torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(corners)])
+    contrast = 1 + CONTRAST * (2 * torch.rand(n, 1, 1, 1, generator=generator) - 1)
+    noise = NOISE * torch.randn(shifted.shape, generator=generator)
+    return ((shifted - 127.5) * contrast + 127.5 + noise).round().clamp(0, 255).to(torch.uint8)
+
+
+def measured(submission: Submission, lab: Lab, seed: int) -> float:
+    """Builds and trains with the submission under the lab's budget; its share of test images that are recognised.
+
+    Fails the check where the training went beyond the budget, or the predictions are not those of the model to be trained.
+    """
+    budget = lab.settings["accuracy"]
+    fitted, predicted, test = fit_and_predict(submission, lab, seed)
+    logits = predicted["logits"]
+    expect(
+        len(logits) == len(test.labels) and 2 <= logits.shape[1] <= 1000,
+        expected=f"logits of shape ({len(test.labels)}, classes)",
+        seen=f"shape {tuple(logits.shape)}",
+        why="accuracy is counted from the logits of every image",
+    )
+    _keeps_to_the_budget(fitted, budget)
+    _keeps_the_frozen_layers(predicted["state"], budget)
+    _predicts_with_its_weights(predicted, test.images[:LOOKED_AT], budget["backbone"])
+    return accuracy(logits, test.labels)
+
+
+def fit_and_predict(submission: Submission, lab: Lab, seed: int) -> tuple[dict[str, Any], dict[str, Any], Part]:
+    """The answers of the probes ``fit`` and ``predict``, and the images and labels that were to be predicted."""
+    budget = lab.settings["accuracy"]
+    train, val, test = reptiles(seed, (budget["train_images"], budget["val_images"], budget["test_images"]))
+    numbers: dict[str, Any] = {"mean": list(CIFAR10_MEAN), "std": list(CIFAR10_STD)}
+    fitted = submission.ask(
+        "fit",
+        key=key(seed),
+        train_images=train.images,
+        train_labels=train.labels,
+        val_images=val.images,
+        val_labels=val.labels,
+        **numbers,
+        **{name: budget[name] for name in ("backbone", "n_trainable", "max_epochs", "batch_size")},
+        num_classes=len(CLASSES),
+        seed=derive(seed, "accuracy", "training"),
+        frozen=first_layers(budget["backbone"], budget["n_trainable"]),
+    )
+    return fitted, submission.ask("predict", key=key(seed), images=test.images, **numbers), test
+
+
+def _keeps_to_the_budget(fitted: dict[str, Any], budget: dict[str, Any]) -> None:
+    """A pass of its own for the training figures is fine, and so is an optimizer that takes two looks at a batch."""
+    passes = 2 * budget["max_epochs"] + 1
+    batches = -(-budget["train_images"] // budget["batch_size"])
+    expect(
+        fitted["batches"] <= passes * batches
+        and fitted["steps"] <= passes * batches
+        and fitted["examples"] <= passes * budget["train_images"],
+        expected=f"max_epochs={budget['max_epochs']}: at most {budget['max_epochs'] * batches} batches to train on, and as many "
+        "again to measure on",
+        seen=f"{fitted['batches']} batches taken from the loader, {fitted['examples']} images seen in training, "
+        f"{fitted['steps']} steps of the optimizer",
+        why="everyone trains under the same budget: what is compared is what the pretrained weights are worth",
+    )
+
+
+def _keeps_the_frozen_layers(state: dict[str, Tensor], budget: dict[str, Any]) -> None:
+    """BatchNorm's statistics play no part here: exercise 3 is about them."""
+    backbone = pretrained(budget["backbone"])
+    frozen = first_layers(budget["backbone"], budget["n_trainable"])
+    different = differing({name: backbone[name] for name in frozen}, state)
+    expect(
+        not different,
+        expected=f"{len(frozen)} tensors of the frozen layers as {budget['backbone']} was pretrained, when training is over",
+        seen=f"{len(different)} differ, the first of them {different[0] if different else ''}",
+        why="the frozen layers are what is transferred: only the last ones learn the new task",
+    )
+    extra = sum(value.numel() for value in state.values()) - sum(value.numel() for value in backbone.values())
+    expect(
+        extra <= MOST_IN_HEAD,
+        expected=f"the backbone with a head of at most {MOST_IN_HEAD:,} numbers",
+        seen=f"{extra:,} numbers beyond those of the backbone",
+        why="the head tells classes apart by the features of the backbone; a network of its own would not need them",
+    )
+
+
+def _predicts_with_its_weights(predicted: dict[str, Any], images: Tensor, backbone: str) -> None:
+    """The judge applies the weights itself; only where the head is of another make than timm's it has to take the answer."""
+    state, logits = predicted["state"], predicted["logits"]
+    model = timm.create_model(backbone, num_classes=logits.shape[1]).eval()
+    if {n: v.shape for n, v in state.items()} != {n: v.shape for n, v in model.state_dict().items()}:
+        return
+    model.load_state_dict(state)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
+    with torch.no_grad():
+        features = model.forward_features((images.float() / 255 - mean) / std)
+        pooled = [features.mean((2, 3)), features.amax((2, 3))]
+        own = [model.get_classifier()(p) for p in (*pooled, sum(pooled) / 2)]
+    agreeing = max((o.argmax(1) == logits[: len(images)].argmax(1)).double().mean().item() for o in own)
+    expect(
+        agreeing >= AGREEING,
+        expected="the predictions that the trained weights make",
+        seen=f"the same class for {percent(agreeing)} of {len(images)} images",
+        why="what is measured is the model that was trained, in eval mode",
+    )
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of rows of ``logits`` ``(n, classes)`` whose largest entry is the label; rows that are not finite are wrong."""
+    right = (logits.argmax(1) == labels) & logits.isfinite().all(1)
+    return right.double().mean().item()
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"

@@ -1,0 +1,74 @@
+"""The judge's own view of models: which layers are which, what was pretrained, and whether tensors are the same."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from amllab import load_backbone
+from amllab.layers import layers_of
+
+
+@lru_cache(maxsize=64)
+def layer_names(backbone: str) -> list[list[str]]:
+    """Names of the parameters of each layer, from input to output."""
+    layers = layers_of(timm.create_model(backbone))
+    return [[name for name, _ in layer.named_parameters()] for layer in layers]
+
+
+def last_layers(backbone: str, n_trainable: int) -> list[str]:
+    """Names of the parameters of the last ``n_trainable`` layers."""
+    layers = layer_names(backbone)
+    return [name for layer in layers[len(layers) - n_trainable :] for name in layer]
+
+
+def first_layers(backbone: str, n_trainable: int) -> list[str]:
+    """Names of the parameters of all layers but the last ``n_trainable``."""
+    layers = layer_names(backbone)
+    return [name for layer in layers[: len(layers) - n_trainable] for name in layer]
+
+
+@lru_cache(maxsize=4)
+def pretrained(backbone: str) -> dict[str, Tensor]:
+    """The state of the pretrained backbone, its classifier included."""
+    return load_backbone(backbone).state_dict()
+
+
+def random_state(backbone: str, seed: int) -> dict[str, Tensor]:
+    """Random weights and BatchNorm statistics for five classes, none of them at the values that models start with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = timm.create_model(backbone, num_classes=5)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.5, 0.5)
+                module.running_var.uniform_(0.5, 2.0)
+                nn.init.uniform_(module.weight, 0.8, 1.2)
+    return model.state_dict()
+
+
+def frozen_tensors(backbone: str, trainable: list[str]) -> list[str]:
+    """Names of the parameters and BatchNorm statistics of every module whose own parameters are all frozen."""
+    names: list[str] = []
+    for prefix, module in timm.create_model(backbone).named_modules():
+        path = f"{prefix}." if prefix else ""
+        own = [path + name for name, _ in module.named_parameters(recurse=False)]
+        if own and not set(own) & set(trainable):
+            names += own
+            names += [path + name for name, _ in module.named_buffers(recurse=False) if name != "num_batches_tracked"]
+    return names
+
+
+def same(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two tensors are equal bit for bit; a tensor that is missing equals none."""
+    if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return torch.equal(*(t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b)))
+
+
+def differing(wanted: dict[str, Tensor], seen: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors of ``wanted`` that are missing from ``seen`` or not the same there."""
+    return [name for name, value in wanted.items() if not same(value, seen.get(name))]
