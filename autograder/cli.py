@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 from autograder.course import Course
+from autograder.isolation import IsolationError
+from autograder.launcher import ISOLATIONS, Launcher
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 2 unusable arguments or files."""
+    """Runs the command; returns its exit status: 0 done, 1 not isolated (doctor), 2 unusable arguments, files or machine."""
     parser = argparse.ArgumentParser(prog="autograder", description="Grading of the Advanced Machine Learning labs.")
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -26,15 +28,21 @@ def main(argv: list[str] | None = None) -> int:
     grading.add_argument("notebook", type=Path)
     grading.add_argument("--lab", help="assignment; needed where the course has several labs")
     grading.add_argument("--seed", type=int, help="seed of the checks' inputs (a report names its own)")
+    grading.add_argument(
+        "--isolation", choices=ISOLATIONS, default="namespaces", help="none: only for a notebook that you trust"
+    )
     grading.add_argument("--json", action="store_true", help="print the result for machines")
 
     scores = commands.add_parser("scores", help="table of students and scores, from the gradebook")
     scores.add_argument("lab", help="assignment, such as transfer-learning")
 
+    commands.add_parser("doctor", help="what this machine offers to isolate submissions with")
+
     args = parser.parse_args(argv)
     try:
-        return {"build": _build, "grade": _grade, "scores": _scores}[args.command](args)
-    except (FileNotFoundError, LookupError, ValueError) as error:
+        commands_by_name = {"build": _build, "grade": _grade, "scores": _scores, "doctor": _doctor}
+        return commands_by_name[args.command](args)
+    except (FileNotFoundError, LookupError, ValueError, IsolationError) as error:
         print(f"autograder: {error}", file=sys.stderr)
         return 2
 
@@ -50,28 +58,48 @@ def _grade(args: argparse.Namespace) -> int:
     # PyTorch is loaded here, not for every call of the command
     from amllab.checks.lab import all_labs, find_lab
     from amllab.checks.results import score, to_text
-    from autograder.judge import Reference, grade
+    from autograder.judge import NOT_ISOLATED, Reference, grade
     from autograder.repair import read_release, repair
 
     if args.lab is None and len(all_labs()) > 1:
         raise ValueError(f"there are several labs: add --lab, one of {', '.join(all_labs())}")
     course, lab = Course.find(), find_lab(args.lab or all_labs()[0])
     repaired = repair(args.notebook, read_release(course.release(lab)))
-    reference = Reference(lab, course.solution(lab))
+    launcher = Launcher(args.isolation, course.root)
+    reference = Reference(lab, course.solution(lab), launcher)
     try:
-        grading = grade(repaired.notebook, lab, reference, seed=args.seed, notes=repaired.notes)
+        grading = grade(
+            repaired.notebook,
+            lab,
+            reference,
+            seed=args.seed,
+            notes=repaired.notes,
+            readable=repaired.readable,
+            launcher=launcher,
+        )
     finally:
         reference.close()
+        launcher.close()
     if args.json:
         print(json.dumps(grading.as_dict(), indent=2))
         return 0
     for note in grading.notes:
         print(f"note: {note}")
+    if not launcher.isolates:
+        print(f"note:{NOT_ISOLATED}")
     for cell in dict.fromkeys(result.cell for result in grading.results):
         print(f"\n{cell}\n{to_text([r for r in grading.results if r.cell == cell])}")
     earned, possible = score(grading.results)
     print(f"\n{args.notebook.name}: {earned:g} of {possible:g} automatic points (seed {grading.seed})")
     return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from autograder.isolation.doctor import examine, report
+
+    findings = examine()
+    print(report(findings))
+    return 0 if findings[-1].works else 1
 
 
 def _scores(args: argparse.Namespace) -> int:
