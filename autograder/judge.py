@@ -166,6 +166,8 @@ def grade(
         if readable:
             submission = stack.enter_context(Worker(lab, notebook, not_run(notebook), launcher))
         results = run_checks(lab, paths, submission, reference=lambda: reference, seed=seed)
+        if isinstance(submission, Worker) and submission.failed is not None:
+            raise submission.failed
     for result in results:
         if result.outcome == "error":
             log.error("check %s broke: %s", result.name, result.failure and result.failure.seen)

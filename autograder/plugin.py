@@ -3,45 +3,81 @@
 ``nbgrader autograde`` reads each submission through :class:`SubmissionExporter`, which repairs it, and runs
 :class:`GradeChecks` where stock nbgrader executes the notebook. Everything behind that, from the gradebook to late
 penalties, formgrader and feedback, is nbgrader as it comes.
+
+A run may be killed at any moment: the next one goes on where it ended. What was finished is read off what stands there
+(:func:`is_graded`), no state is kept beside it, and who is graded again is asked the same questions (:func:`seed_of`).
 """
 
 from __future__ import annotations
 
-import atexit
+import copy
 import dataclasses
+import fcntl
+import gc
+import hmac
+import json
 import os
+import re
+import sys
+import weakref
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import nbformat
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Dict, Integer
+from nbgrader.utils import rmtree
+from sqlalchemy.exc import SQLAlchemyError
+from traitlets import Dict, Enum, Integer
 
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import score
-from autograder.judge import Reference, grade
-from autograder.repair import read_release, repair
+from amllab.checks.run import ChecksBroken
+from autograder.isolation import IsolationError
+from autograder.judge import Grading, Reference, ReferenceFailed, grade, is_autograded
+from autograder.launcher import ISOLATIONS, Launcher
+from autograder.repair import Repaired, read_release, repair
+from autograder.worker import WorkerFailed
+
+# faults of the course or of its machine: they would cost every student the same
+COURSE_FAULTS = (ReferenceFailed, ChecksBroken, WorkerFailed, IsolationError)
 
 
 class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
     """Reads submissions: whatever the file is, what comes out is a notebook in the release's shape.
 
-    nbgrader makes one for each run of ``autograde`` (``parent`` is its converter), after it has listed the submissions:
-    those without the expected notebook are added to its list here, so that they are graded too, with zero and a message.
+    nbgrader makes one for each run of ``autograde`` (``parent`` is its converter), after it has listed the submissions
+    and before it goes through them. Here the list is completed: submissions without the expected notebook are graded
+    too, with zero and a message, and those whose grading was cut short are graded again.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._references: dict[str, Reference] = {}
-        atexit.register(self.close)
-        self._add_submissions_without_notebook()
-
-    def close(self) -> None:
-        for reference in self._references.values():
-            reference.close()
-        self._references.clear()
+        gc.collect()  # formgrader grades inside its server: what an earlier run there still holds is given back
+        coursedir = self.parent.coursedir
+        self.run = Run(self.log, Path(coursedir.root))
+        weakref.finalize(self, self.run.end)
+        self.repaired: dict[str, Repaired] = {}
+        assignment = coursedir.assignment_id
+        try:
+            self.lab = find_lab(assignment)
+            self.release = read_release(
+                self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
+            )
+            with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
+                found = gradebook.find_assignment(assignment)
+                self.secret, self.run.notebooks = found.id, [notebook.name for notebook in found.notebooks]
+        except MissingEntry:
+            self._refuse(f"{assignment} is not in the gradebook: run 'nbgrader generate_assignment {assignment}'")
+        except SQLAlchemyError as error:
+            self._refuse(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}")
+        except (LookupError, OSError, ValueError) as error:
+            self._refuse(str(error))
+        self._remove(self._list_submissions())
 
     def course_path(self, directory: str, assignment: str) -> Path:
         """Absolute path of an assignment in one of the course's directories, such as ``release_directory``."""
@@ -49,51 +85,278 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         relative = coursedir.format_path(getattr(coursedir, directory), ".", assignment)
         return Path(coursedir.root, relative)
 
-    def reference(self, lab: Lab) -> Reference:
-        if lab.name not in self._references:
+    def launcher(self, isolation: str) -> Launcher:
+        """Starts the workers of this run."""
+        if self.run.launcher is None:
+            self.run.launcher = Launcher(isolation, self.run.root)
+        return self.run.launcher
+
+    def reference(self, lab: Lab, launcher: Launcher) -> WatchedReference:
+        """The reference, kept for the whole run."""
+        if self.run.reference is None:
             path = self.course_path("solution_directory", lab.assignment) / f"{lab.notebook}.ipynb"
-            self._references[lab.name] = Reference(lab, path)
-        return self._references[lab.name]
+            self.run.reference = WatchedReference(lab, path, launcher)
+        return self.run.reference
 
     def from_filename(self, filename: str, resources: Any = None, **kwargs: Any) -> Any:
-        path, assignment = Path(filename), resources["nbgrader"]["assignment"]
+        path, student = Path(filename), resources["nbgrader"]["student"]
         coursedir = self.parent.coursedir
         if Path(coursedir.root, coursedir.autograded_directory) in path.parents:  # the second pass reads what we wrote
             return super().from_filename(filename, resources=resources, **kwargs)
-        lab = find_lab(assignment)
-        release = read_release(self.course_path("release_directory", assignment) / f"{lab.notebook}.ipynb")
-        repaired = repair(path, release)
+        repaired = self.repaired[student] = repair(path, self.release)
         for note in repaired.notes:
-            self.log.warning("%s: %s", resources["nbgrader"]["student"], note)
+            self.log.warning("%s: %s", student, _one_line(note))
         return self.from_notebook_node(repaired.notebook, resources=resources, **kwargs)
 
-    def _add_submissions_without_notebook(self) -> None:
-        converter = self.parent
+    def stop(self, student: str, fault: str) -> NoReturn:
+        """Ends the run for a fault of the course, before it costs anybody points."""
+        self.run.stopped = True
+        rmtree(str(self.run.folders[student]))  # as nbgrader does where grading fails
+        self.log.error("Grading stops, %s and those after keep what they had: %s", student, fault)
+        sys.exit(1)
+
+    def _refuse(self, fault: str) -> NoReturn:
+        """Ends the run before anything was touched, in nbgrader's way."""
+        self.log.error("Nothing was graded: %s", fault)
+        raise NbGraderException(fault)
+
+    def _list_submissions(self) -> dict[str, Path]:
+        """Completes nbgrader's list; returns student -> folder of what is there of a grading that was cut short."""
+        converter, run, unfinished = self.parent, self.run, {}
         coursedir = converter.coursedir
-        with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
-            try:
-                expected = [notebook.name for notebook in gradebook.find_assignment(coursedir.assignment_id).notebooks]
-            except MissingEntry:
-                return  # autograde itself explains that the assignment was never generated
+        named = converter._format_source("(?P<assignment_id>.*)", "(?P<student_id>.*)", escape=True)
         pattern = converter._format_source(coursedir.assignment_id, coursedir.student_id)
-        for folder in sorted(Path(coursedir.root).glob(os.path.relpath(pattern, coursedir.root))):
-            if folder.is_dir():
-                converter.assignments[str(folder)] = [str(folder / f"{name}.ipynb") for name in expected]
+        for folder in sorted(run.root.glob(os.path.relpath(pattern, run.root))):
+            match = re.match(named, str(folder))
+            if not folder.is_dir() or match is None or match["student_id"] in coursedir.student_id_exclude.split(","):
+                continue
+            if danger := _danger(folder, match["student_id"]):
+                run.left_out[match["student_id"]] = danger
+                converter.assignments.pop(str(folder), None)
+                continue
+            converter.assignments[str(folder)] = [str(folder / f"{name}.ipynb") for name in run.notebooks]
+            graded = run.folders[match["student_id"]] = Path(
+                converter._format_dest(match["assignment_id"], match["student_id"])
+            )
+            # nbgrader compares timestamps: where that of an old grading is gone, it was about to be replaced
+            replaced = _has_timestamp(folder) and not _has_timestamp(graded)
+            if graded.exists() and (replaced or not is_graded(graded, run.notebooks)):
+                unfinished[match["student_id"]] = graded
+        return unfinished
+
+    def _remove(self, unfinished: dict[str, Path]) -> None:
+        """Removes what a killed run left half done, as nbgrader removes what fails: it skips whatever has a folder."""
+        alone = self.run.lock()
+        for student, folder in unfinished.items():
+            if alone:
+                self.log.warning("%s: grading was cut short, it is done again", student)
+                rmtree(str(folder))
+            else:
+                self.log.warning("%s: left to another run, which is at work", student)
+        self.run.share_lock()
 
 
 class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
     """Runs the checks in place of the notebook's own grade cells and writes reports and scores."""
 
-    seed = Integer(None, allow_none=True, help="Seed of the checks' inputs; fresh for each submission by default").tag(
-        config=True
-    )
+    seed = Integer(
+        None, allow_none=True, help="Seed of the checks' inputs; by default each submission has its own"
+    ).tag(config=True)
     limits = Dict({}, help="Replaces limits of the lab's lab.toml, such as {'answer_seconds': 300}").tag(config=True)
+    isolation = Enum(
+        ISOLATIONS, ISOLATIONS[0], help="'none' runs submissions with all your rights: only for those that you trust"
+    ).tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
-        lab = find_lab(resources["nbgrader"]["assignment"])
-        lab = dataclasses.replace(lab, limits={**lab.limits, **self.limits})
-        grading = grade(nb, lab, self.parent.reference(lab), seed=self.seed)
+        exporter, student = self.parent, resources["nbgrader"]["student"]
+        lab = dataclasses.replace(exporter.lab, limits={**exporter.lab.limits, **self.limits})
+        seed = seed_of(exporter.secret, student, nb) if self.seed is None else self.seed
+        try:
+            nb, grading = self._grade(nb, lab, seed, exporter.repaired[student])
+        except COURSE_FAULTS as fault:
+            exporter.stop(student, str(fault))
         earned, possible = score(grading.results)
-        student = resources["nbgrader"]["student"]
+        exporter.run.graded.add(student)
+        exporter.run.attention[student] = _attention(nb, grading, exporter.repaired[student])
         self.log.info("%s: %g of %g automatic points in %.1f s", student, earned, possible, grading.seconds)
         return nb, resources
+
+    def _grade(self, nb: NotebookNode, lab: Lab, seed: int, repaired: Repaired) -> tuple[NotebookNode, Grading]:
+        """The graded notebook. A reference that failed is started anew, once: a busy machine can do that to it too."""
+        launcher = self.parent.launcher(self.isolation)
+        more = {"notes": repaired.notes, "readable": repaired.readable, "launcher": launcher}
+        for last in (False, True):
+            reference, attempt = self.parent.reference(lab, launcher), copy.deepcopy(nb)
+            grading = grade(attempt, lab, reference, seed=seed, **more)
+            if reference.failed is None:
+                break
+            reference.close()
+            self.parent.run.reference = None
+            if last:
+                raise reference.failed
+            self.log.warning("%s: once more, with a new process", _one_line(str(reference.failed)))
+        return attempt, grading
+
+
+class WatchedReference(Reference):
+    """The reference, which remembers that it failed: a check that could not ask it is broken, and says nothing of the submission.
+
+    Attributes:
+        failed: what it last failed with.
+    """
+
+    failed: Exception | None = None
+
+    def ask(self, probe: str, /, **arguments: Any) -> Any:
+        try:
+            return super().ask(probe, **arguments)
+        except COURSE_FAULTS as error:
+            self.failed = error
+            raise
+
+
+class Run:
+    """One run of ``nbgrader autograde``: what it holds, and what became of whom.
+
+    Attributes:
+        root: the course's folder.
+        launcher: starts the workers.
+        reference: started when first asked.
+        notebooks: that the assignment consists of.
+        folders: student -> where the graded notebooks are put.
+        graded: whose checks were run in this one.
+        attention: student -> what a person should look at.
+        left_out: student -> why nbgrader must not touch what was handed in.
+        stopped: whether a fault of the course ended it.
+    """
+
+    def __init__(self, log: Any, root: Path) -> None:
+        self.log, self.root = log, root
+        self.launcher: Launcher | None = None
+        self.reference: WatchedReference | None = None
+        self.notebooks: list[str] = []
+        self.folders: dict[str, Path] = {}
+        self.graded: set[str] = set()
+        self.attention: dict[str, list[str]] = {}
+        self.left_out: dict[str, str] = {}
+        self.stopped = False
+        self._lock: int | None = None
+
+    def lock(self) -> bool:
+        """Whether no other run is at work in this course; the kernel takes the lock back however a run ends."""
+        self._lock = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # a file system without locks cannot say, and unfinished work must not stay so for ever
+        return True
+
+    def share_lock(self) -> None:
+        """Lets other runs begin, which then know of this one."""
+        if self._lock is not None:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
+            except OSError:
+                self.log.debug("This file system has no locks")
+
+    def end(self) -> None:
+        """Closes what it holds and says what became of whom; called when the exporter goes, at the latest at exit."""
+        try:
+            if self.reference is not None:
+                self.reference.close()
+            if self.launcher is not None:
+                self.launcher.close()
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+            self._summarise()
+
+    def _summarise(self) -> None:
+        if not self.folders and not self.left_out:
+            return
+        finished = {student for student, folder in self.folders.items() if is_graded(folder, self.notebooks)}
+        done, missing = self.graded & finished, sorted(set(self.folders) - finished)
+        counts = f"{len(done)} graded, {len(finished - done)} graded before, {len(missing)} not graded"
+        self.log.info("%d submissions: %s", len(self.folders), counts)
+        for student in sorted(done):
+            for line in self.attention.get(student, []):
+                self.log.warning("Look at %s: %s", student, line)
+        for student, danger in sorted(self.left_out.items()):
+            self.log.error("Look at %s: not graded, %s", _one_line(student), danger)
+        for student in [] if self.stopped else missing:
+            self.log.error("Look at %s: not graded, the reason stands above", student)
+
+
+def is_graded(folder: Path, notebooks: Iterable[str]) -> bool:
+    """Whether grading of a submission came to its end.
+
+    The notebook is written twice, without and with scores, the second time after the gradebook has them; a file that was
+    cut off in the middle is no JSON. So scores in all grade cells tell that everything before was done.
+
+    Args:
+        folder: of the autograded submission.
+        notebooks: names of those that the assignment consists of, without ``.ipynb``.
+    """
+    for name in notebooks:
+        try:
+            notebook = nbformat.from_dict(json.loads((folder / f"{name}.ipynb").read_bytes()))
+            scores = [cell.outputs for cell in notebook.cells if is_autograded(cell)]
+            if not all(any(output.output_type == "execute_result" for output in outputs) for outputs in scores):
+                return False
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+            return False
+    return True
+
+
+def seed_of(secret: str, student: str, notebook: NotebookNode) -> int:
+    """The seed of a submission's checks: the same whenever the same code is graded again, and never to be foreseen.
+
+    Args:
+        secret: the assignment's random id in the gradebook, which no submission gets to see.
+        student: whose submission it is.
+        notebook: before it is run; all code that a worker will see counts, so that none can be written for its own seed.
+    """
+    code = [student, *(cell.source for cell in notebook.cells if cell.cell_type == "code")]
+    return int.from_bytes(hmac.digest(secret.encode(), json.dumps(code).encode(), "sha256")[:8], "big") >> 1
+
+
+def _attention(notebook: NotebookNode, grading: Grading, repaired: Repaired) -> list[str]:
+    """What a person should know of a graded submission: unreadable, stopped, or a check that broke on it."""
+    if not repaired.readable:
+        return [_one_line(" ".join(repaired.notes))]
+    stops = [
+        f"a cell: {output.evalue}"
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "error" and output.ename == "Grading"
+    ]
+    broken = [
+        f"the check {result.name} broke, which is no fault of the submission: {result.failure and result.failure.seen}"
+        for result in grading.results
+        if result.outcome == "error"
+    ]
+    return [_one_line(line) for line in stops + broken]
+
+
+def _danger(folder: Path, student: str) -> str:
+    """Why a submission must not be handed to nbgrader, which copies its files, following links, and shows its name unescaped."""
+    if set(student) & set("<>\"'&"):
+        return "the name of its folder holds characters of HTML: rename it"
+    for path in (folder.parent, folder, *sorted(folder.rglob("*"))):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            return (
+                f"it holds a link or a device, not a file of its own: {_one_line(path.name)}; remove it and grade again"
+            )
+    return ""
+
+
+def _has_timestamp(folder: Path) -> bool:
+    return (folder / "timestamp.txt").is_file()
+
+
+def _one_line(text: str, most: int = 300) -> str:
+    """Text that may come from a submission, fit for a log: on one line, nothing that a terminal would obey."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= most else line[:most] + " ..."

@@ -59,6 +59,9 @@ class Worker(Submission):
         notebook: the notebook; its code cells get their outputs in place, as they come from the worker: untrusted.
         skip: indices of cells that are not run, their outputs stay as they are.
         launcher: starts the process tree.
+
+    Attributes:
+        failed: why no process tree could be started, where that happened: inside a check it would pass for a broken check.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Worker(Submission):
         self.notebook = notebook
         self.skip = set(skip)
         self.launcher = launcher or default_launcher()
+        self.failed: WorkerFailed | None = None
         self._tree: Tree | None = None
         self._began = time.monotonic()
 
@@ -165,7 +169,8 @@ class Worker(Submission):
         hello = receive_frame(self._tree.connection, 1 << 16, _START_SECONDS)
         if hello is None or not hello.startswith(b'{"state": "ready"}'):
             self._stop()
-            raise WorkerFailed(f"a worker did not start:\n{(hello or b'no message').decode(errors='replace')}")
+            self.failed = WorkerFailed(f"a worker did not start:\n{(hello or b'no message').decode(errors='replace')}")
+            raise self.failed
 
     def _stop(self) -> str:
         """Ends the process tree; returns ``"memory"`` where that had ended it before, else nothing."""

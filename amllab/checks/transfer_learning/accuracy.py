@@ -28,8 +28,10 @@ SHIFT = 2  # pixels
 CONTRAST, NOISE = 0.04, 2.0  # share; standard deviation in steps of 255
 # parameters that a model may have beyond those of the backbone: a head, not a second network
 MOST_IN_HEAD = 500_000
-# images whose predictions the judge makes itself, and the share that has to agree: reduced precision turns a few
-LOOKED_AT, AGREEING = 200, 0.9
+# Share of predictions that have to follow from the backbone's features. Measured over three seeds: at least 0.97 for a linear
+# layer, dropout before it, or two layers; at most 0.56 for another network behind the same backbone.
+AGREEING = 0.8
+RIDGE = 10.0  # of the linear map from features to logits
 
 
 def data_seed(seed: int) -> int:
@@ -88,7 +90,8 @@ def measured(submission: Submission, lab: Lab, seed: int) -> float:
     )
     _keeps_to_the_budget(fitted, budget)
     _keeps_the_frozen_layers(predicted["state"], budget)
-    _predicts_with_its_weights(predicted, test.images[:LOOKED_AT], budget["backbone"])
+    _trained_the_others(predicted["state"], budget)
+    _predicts_from_its_features(predicted, test.images, budget["backbone"])
     return accuracy(logits, test.labels)
 
 
@@ -149,25 +152,49 @@ def _keeps_the_frozen_layers(state: dict[str, Tensor], budget: dict[str, Any]) -
     )
 
 
-def _predicts_with_its_weights(predicted: dict[str, Any], images: Tensor, backbone: str) -> None:
-    """The judge applies the weights itself; only where the head is of another make than timm's it has to take the answer."""
-    state, logits = predicted["state"], predicted["logits"]
-    model = timm.create_model(backbone, num_classes=logits.shape[1]).eval()
-    if {n: v.shape for n, v in state.items()} != {n: v.shape for n, v in model.state_dict().items()}:
-        return
-    model.load_state_dict(state)
+def _trained_the_others(state: dict[str, Tensor], budget: dict[str, Any]) -> None:
+    backbone = pretrained(budget["backbone"])
+    frozen = set(first_layers(budget["backbone"], budget["n_trainable"]))
+    weights = [name for name, value in backbone.items() if name not in frozen and value.ndim > 1]
+    still = [name for name in weights if name in state and not differing({name: backbone[name]}, state)]
+    expect(
+        not still,
+        expected=f"weights of the {budget['n_trainable']} trainable layers that have learned",
+        seen=f"{len(still)} of {len(weights)} as they were pretrained, the first of them {still[0] if still else ''}",
+        why="fine-tuning changes the last layers; a new head on untouched features is a linear probe",
+    )
+
+
+def _predicts_from_its_features(predicted: dict[str, Any], images: Tensor, backbone: str) -> None:
+    """The judge computes the features with the weights that came back: whatever the head is made of, its classes follow from them.
+
+    A linear map from features to logits is fitted on some images, and has to give the classes of the others: a network of
+    another origin, hidden in the head or in ``forward``, sees what the backbone does not.
+    """
+    state, logits = predicted["state"], predicted["logits"].double().nan_to_num(0, 0, 0)
+    model = timm.create_model(backbone).eval()
+    known = {n: v for n, v in model.state_dict().items() if n in state and state[n].shape == v.shape}
+    model.load_state_dict({name: state[name] for name in known}, strict=False)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
     with torch.no_grad():
-        features = model.forward_features((images.float() / 255 - mean) / std)
-        pooled = [features.mean((2, 3)), features.amax((2, 3))]
-        own = [model.get_classifier()(p) for p in (*pooled, sum(pooled) / 2)]
-    agreeing = max((o.argmax(1) == logits[: len(images)].argmax(1)).double().mean().item() for o in own)
+        maps = model.forward_features((images.float() / 255 - mean) / std).double().nan_to_num(0, 0, 0)
+    agreeing = max(_agreement(features, logits) for features in (maps.mean((2, 3)), maps.amax((2, 3))))
     expect(
         agreeing >= AGREEING,
-        expected="the predictions that the trained weights make",
-        seen=f"the same class for {percent(agreeing)} of {len(images)} images",
-        why="what is measured is the model that was trained, in eval mode",
+        expected="predictions that follow from the features of the trained backbone",
+        seen=f"the same class for {percent(agreeing)} of the images",
+        why="what is measured is the model that was trained, in eval mode, and no other network",
     )
+
+
+def _agreement(features: Tensor, logits: Tensor) -> float:
+    """Share of images whose class a linear map finds from ``features`` ``(n, f)`` that was fitted on three fifths of them."""
+    n = len(features) * 3 // 5
+    x = (features - features[:n].mean(0)) / (features[:n].std(0) + 1e-6)
+    x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
+    gram = x[:n].T @ x[:n] + RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
+    found = x[n:] @ torch.linalg.solve(gram, x[:n].T @ logits[:n])
+    return (found.argmax(1) == logits[n:].argmax(1)).double().mean().item()
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -1,0 +1,187 @@
+"""Attacks and faults over the real nbgrader command line: what each earns, and that nobody and nothing else is touched.
+
+Two courses are graded side by side. In each, honest students come first and last, with the attacks between them.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from attack_base import FULL, Attack, Surroundings
+from attacks import ATTACKS
+from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, report, scores, submit
+from hostile_traces import Ears, marked_files, marked_processes, snapshot
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+from variants import Variant, notebook_of
+
+from amllab.checks.lab import Lab, find_lab
+
+HONEST = ("aa_honest", "zz_honest")
+# shorter than those of lab.toml, so that what hangs does not hold up the tests; those that a lab does not know are left out
+LIMITS = {
+    "cell_seconds": 15,
+    "answer_seconds": 45,
+    "total_seconds": 150,
+    "memory_bytes": 4 << 30,
+    "scratch_bytes": 256 << 20,
+}
+KNOWN = find_lab(ASSIGNMENT).limits
+PLAYED = [attack for attack in ATTACKS if attack.only != "stock" and (not attack.needs or attack.needs in KNOWN)]
+
+
+@dataclass
+class Batch:
+    """What was graded, and what came of it.
+
+    Attributes:
+        courses: of each student; honest students are in both.
+        canaries: secrets that nobody may have seen.
+        errors: what the command printed, for each course.
+        traces: what was found that should not be: names of files, processes, connections.
+    """
+
+    courses: dict[str, list[Path]]
+    canaries: list[str]
+    errors: dict[Path, str]
+    traces: dict[str, list[str]] = field(default_factory=dict)
+
+    def course(self, student: str) -> Path:
+        return self.courses[student][0]
+
+
+@pytest.fixture(scope="module")
+def batch(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode
+) -> Iterator[Batch]:
+    """Only attacks whose tests were selected are graded: ``pytest tests/hostile -k "memory or nothing_else"`` is quick."""
+    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    selected = {p["attack"].name for p in parameters if "attack" in p}
+    base = tmp_path_factory.mktemp("hostile")
+    marker = f"amlh{secrets.token_hex(5)}"
+    canaries = [f"{marker}-canary-{place}" for place in ("file", "home", "environment")]
+    home = base / "home"
+    home.mkdir()
+    (home / ".netrc").write_text(f"machine example.org login ta password {canaries[1]}\n")
+    (base / "secret.txt").write_text(canaries[0])
+    ears = Ears(marker, home)
+    courses = []
+    for number in range(2):
+        (base / f"course{number}").mkdir()
+        course = new_course(base / f"course{number}")
+        (course / "secret.txt").write_text(canaries[0])
+        limits = {key: value for key, value in LIMITS.items() if key in KNOWN}
+        with (course / "nbgrader_config.py").open("a") as config:
+            config.write(f"\nc.GradeChecks.limits = {limits!r}\n")
+        courses.append(course)
+    students: dict[str, list[Path]] = {}
+    for number, attack in enumerate(attack for attack in PLAYED if attack.name in selected):
+        course = courses[number % 2]
+        surroundings = Surroundings(course, home, ears.tcp, ears.udp, marker)
+        submit(course, attack.name, attack.submit(release, surroundings))
+        students[attack.name] = [course]
+    for student in HONEST:
+        students[student] = courses
+        for course in courses:
+            submit(course, student, notebook_of(Variant("plain"), release))
+    before = snapshot(*courses, home)
+
+    def autograde(course: Path):
+        secret = {"HOME": str(home), "COURSE_SECRET": canaries[2], "OMP_NUM_THREADS": "1"}
+        return nbgrader(course, "autograde", ASSIGNMENT, **secret)
+
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(autograde, courses))
+    found = Batch(students, canaries, {c: d.stderr for c, d in zip(courses, done, strict=True)})
+    found.traces["commands that failed"] = [d.stderr[-3000:] for d in done if d.returncode != 0]
+    found.traces["processes left"] = marked_processes(marker)
+    after = snapshot(*courses, home)
+    found.traces["files changed"] = sorted(path for path in before if after.get(path) != before[path])
+    # in the grader's home Jupyter and Matplotlib keep what is theirs
+    new = [path for path in after.keys() - before.keys() if not path.startswith(str(home))]
+    found.traces["files added"] = sorted(new)
+    found.traces["files written"] = marked_files(marker, base)
+    found.traces["connections"] = ears.heard
+    for course in courses:
+        made = nbgrader(course, "generate_feedback", ASSIGNMENT)
+        found.traces["commands that failed"] += [made.stderr[-3000:]] if made.returncode else []
+    yield found
+    ears.close()
+
+
+def printed(course: Path, student: str) -> str:
+    """What the cells printed and returned; not the tracebacks, which quote the source."""
+    texts = []
+    for cell in autograded(course, student).cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                texts.append(output.text)
+            elif "data" in output:
+                texts += [str(value) for value in output.data.values()]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("attack", PLAYED, ids=lambda attack: attack.name)
+def test_an_attack_earns_what_its_work_is_worth(batch: Batch, attack: Attack) -> None:
+    course = batch.course(attack.name)
+    got = scores(course, attack.name)
+    reports = "\n\n".join(report(course, attack.name, cell) for cell in FULL)
+    assert {cell: got[cell] for cell in FULL} == attack.earns, reports
+    assert not got["reflection"], "an untouched answer is worth zero, any other waits for a person"
+    assert "! " not in reports, "a check itself broke"
+
+
+@pytest.mark.parametrize("attack", PLAYED, ids=lambda attack: attack.name)
+def test_an_attack_learns_nothing(batch: Batch, attack: Attack) -> None:
+    course = batch.course(attack.name)
+    text = json.dumps(autograded(course, attack.name))
+    (page,) = course.glob(f"feedback/{attack.name}/{ASSIGNMENT}/*.html")
+    html = page.read_text()
+    assert [c for c in batch.canaries if c in text or c in html] == []
+    shown = printed(course, attack.name)
+    assert "REFUSED:" not in shown, "the attack was not tried: its process is not shut off"
+    assert attack.says in text
+    if attack.never:
+        assert attack.never not in shown
+    if attack.inert:
+        assert attack.inert not in html
+    assert len(text) < 20_000_000
+
+
+@pytest.mark.parametrize("student", HONEST)
+def test_honest_students_keep_their_points(batch: Batch, student: str) -> None:
+    for course in batch.courses[student]:
+        got = scores(course, student)
+        assert {cell: got[cell] for cell in FULL} == FULL
+        assert got["reflection"] is None
+
+
+@pytest.mark.parametrize(
+    "trace", ["commands that failed", "processes left", "files changed", "files added", "files written", "connections"]
+)
+def test_nothing_else_is_touched(batch: Batch, trace: str) -> None:
+    assert batch.traces[trace] == []
+
+
+def test_the_gradebook_holds_what_the_judge_wrote(batch: Batch) -> None:
+    for course in batch.errors:
+        with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+            submissions = gradebook.assignment_submissions(ASSIGNMENT)
+            graded = {s.student.id for s in submissions}
+            manual = [g.manual_score for s in submissions for n in s.notebooks for g in n.grades]
+            waiting = [g.name for s in submissions for n in s.notebooks for g in n.grades if g.needs_manual_grade]
+        assert graded == {student for student, places in batch.courses.items() if course in places}
+        assert set(manual) == {None}
+        assert set(waiting) == {"reflection"}
+
+
+def test_there_are_attacks_of_every_kind(lab: Lab) -> None:
+    assert len(PLAYED) >= 40
+    assert all(attack.earns.keys() == FULL.keys() for attack in ATTACKS)
+    assert NOTEBOOK.startswith(lab.notebook)
