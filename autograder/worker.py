@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 from amllab.checks.failure import Failure
 from amllab.checks.frames import FrameError, receive_frame, send_frame
 from amllab.checks.lab import Lab
-from amllab.checks.submission import Submission, SubmissionError
+from amllab.checks.submission import Submission, SubmissionError, problem
 from autograder.launcher import Launcher, Tree
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,8 @@ class Worker(Submission):
         state, body = self._request("ask", question, self.limits["answer_seconds"], self.limits["answer_bytes"])
         if state == "ok":
             return body
+        if state == "tampered":
+            raise problem({"problem": state, "name": body[:200].decode(errors="replace")})
         raise SubmissionError(state, self._failure(state))
 
     def _failure(self, state: str) -> Failure:
@@ -111,7 +113,7 @@ class Worker(Submission):
         elif state == "died":
             seen = "the process died during the call (out of memory, or ended by the code itself)"
         else:
-            seen = "the call left no readable result (none, or one that is too large)"
+            seen = "the call left no readable result: none, one that is too large, or no room for it was left"
         return Failure("the call returns", seen, _WHY_TIME)
 
     @property
@@ -124,7 +126,7 @@ class Worker(Submission):
         return float(self.limits["total_seconds"]) - (time.monotonic() - self._began)
 
     def _request(self, do: str, body: bytes, seconds: float, limit: int) -> tuple[str, bytes]:
-        """One request; returns its state and the body of its reply. After a state that is not ``"ok"`` nothing runs any more."""
+        """One request; returns its state and the body of its reply. After a state of failure nothing runs any more."""
         if self._left <= 0:
             return "budget", b""
         allowed = min(seconds, self._left)
@@ -145,7 +147,7 @@ class Worker(Submission):
             state, answered = "died", b""
         if state == "timeout" and allowed < seconds:
             state = "budget"
-        if state != "ok":
+        if state not in ("ok", "tampered"):
             state = self._stop() or state
         return state, answered
 
@@ -159,7 +161,7 @@ class Worker(Submission):
             state = json.loads(head)["state"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return "unreadable", b""
-        return (state, body) if state in ("ok", "timeout", "died") else ("unreadable", b"")
+        return (state, body) if state in ("ok", "timeout", "died", "tampered") else ("unreadable", b"")
 
     def _start(self) -> None:
         names = ("memory_bytes", "processes", "open_files", "file_bytes", "scratch_bytes")

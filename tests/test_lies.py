@@ -7,6 +7,7 @@ import random
 import time
 from typing import Any
 
+import nbformat
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +24,7 @@ from amllab.checks.transfer_learning import accuracy
 from amllab.checks.wire import WireError, pack, unpack
 from amllab.drawn import draw
 from autograder.judge import HIDDEN_CHECKS
+from autograder.worker import Worker
 
 SEED = (1 << 62) + 12345
 F, B, T, A = "check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy"
@@ -54,7 +56,7 @@ class Remembering(Submission):
 def small() -> Lab:
     """The lab with a training of a second, and thresholds that any model reaches."""
     lab = find_lab("transfer_learning")
-    sizes = {"train_images": 64, "val_images": 32, "test_images": 48, "batch_size": 32, "max_epochs": 1}
+    sizes = {"train_images": 64, "val_images": 32, "test_images": 400, "batch_size": 32, "max_epochs": 1}
     budget = {**lab.settings["accuracy"], **sizes, "learned": 0.0, "transferred": 0.0}
     return dataclasses.replace(lab, settings={**lab.settings, "accuracy": budget})
 
@@ -376,9 +378,8 @@ def test_labels_are_drawn_afresh_in_every_run() -> None:
 
 
 @pytest.fixture
-def snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integrity, "_taken", {})
-    integrity.take()
+def snapshot() -> integrity.Identities:
+    return integrity.identities()
 
 
 @pytest.mark.parametrize(
@@ -398,7 +399,7 @@ def snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_replaced_instruments_are_named(small: Lab, snapshot: None, line: str, name: str) -> None:
+def test_replaced_instruments_are_named(small: Lab, snapshot: integrity.Identities, line: str, name: str) -> None:
     from amllab.checks.transfer_learning import probes, scripted
 
     restore = [(torch, "equal"), (torch.nn.Module, "state_dict"), (__import__("json"), "dumps")]
@@ -409,7 +410,7 @@ def test_replaced_instruments_are_named(small: Lab, snapshot: None, line: str, n
     asked = pack({"lab": small.name, "probe": "freeze", "arguments": {"backbone": "net6", "calls": [1]}})
     exec(line, {"torch": torch})
     try:
-        found = integrity.replaced()
+        found = integrity.replaced(snapshot)
     finally:
         for owner, attribute, value in kept:
             setattr(owner, attribute, value)
@@ -419,16 +420,18 @@ def test_replaced_instruments_are_named(small: Lab, snapshot: None, line: str, n
         elif "__eq__" in torch.Tensor.__dict__:
             del torch.Tensor.__eq__
     assert found == name
-    assert integrity.replaced() == ""
+    assert integrity.replaced(snapshot) == ""
     assert "value" in unpack(honest.exchange(asked))
 
 
-def test_a_replaced_instrument_ends_the_answer(small: Lab, snapshot: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "arange", lambda *a: None)
-    with pytest.raises(SubmissionError) as info:
-        submission(small).ask("freeze", backbone="net6", calls=[1])
-    assert info.value.kind == "tampered"
-    assert "`torch.arange`" in info.value.failure.seen
+def test_a_replaced_instrument_ends_the_answer(lab: Lab) -> None:
+    lines = ["import torch; torch.arange = lambda *a: None", "import amllab.checks.submission as s; s.answer = print"]
+    for line, name in zip(lines, ("torch.arange", "amllab.checks.submission.answer"), strict=True):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(line)])
+        with Worker(lab, notebook) as worker, pytest.raises(SubmissionError) as info:
+            worker.ask("freeze", backbone="net6", calls=[1])
+        assert info.value.kind == "tampered"
+        assert f"`{name}`" in info.value.failure.seen
 
 
 @pytest.mark.parametrize(
@@ -442,7 +445,8 @@ def test_a_replaced_instrument_ends_the_answer(small: Lab, snapshot: None, monke
         "from amllab import *; check = 3; print = repr",
     ],
 )
-def test_ordinary_notebooks_are_left_alone(small: Lab, snapshot: None, prelude: str) -> None:
+def test_ordinary_notebooks_are_left_alone(small: Lab, snapshot: integrity.Identities, prelude: str) -> None:
     assert "error" not in submission(small, prelude).ask("freeze", backbone="net6", calls=[1])[0]
+    assert integrity.replaced(snapshot) == ""
     if hasattr(torch.nn.Module, "n_parameters"):
         del torch.nn.Module.n_parameters

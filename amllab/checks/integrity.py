@@ -1,12 +1,13 @@
 """Whether what the checks measure with is still what it was before the notebook ran.
 
 Probes run in the process of the submission and measure with its torch. A cell that puts another function in the place of
-``torch.equal`` or ``Module.state_dict`` would bend the yardstick. The worker takes a snapshot before the first cell, and
-every answer is preceded by a look at whether the instruments are still the same objects.
+``torch.equal`` or ``Module.state_dict`` would bend the yardstick. Before the notebook's kernel is forked, the worker notes the
+identities of all instruments (:func:`identities`); with each question it sends them along with a fresh copy of this very
+file, which looks whether they are the same objects still (:func:`answer_file`).
 
-This is a speed bump and no boundary: code in the same process can reach the snapshot as well. What must not be forged is
+This is a speed bump and no boundary: code in the same process can bend the interpreter itself. What must not be forged is
 measured by the judge, in its own process. New attributes, subclasses, hooks and settings of torch are none of this module's
-business; in a student's own notebook there is no snapshot, and it is silent.
+business; a student's own notebook never asks it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -40,7 +42,7 @@ autocast"
 )
 _BUILTINS = (
     "isinstance len getattr hasattr type callable float int bool str list dict set tuple sorted zip map any all min \
-max sum enumerate range"
+max sum exec open id vars compile enumerate range"
 )
 
 # owner, how its name is written, names of its instruments
@@ -59,23 +61,41 @@ INSTRUMENTS: list[tuple[Any, str, str]] = [
 ]
 
 _MISSING = object()
-_taken: dict[str, tuple[Any, str, tuple[Any, ...]]] = {}
+TAMPERED = b"tampered with: "
+
+# what a replaced instrument is known by: numbers of the objects that it consists of, the same in a forked process
+Identities = dict[str, list[int]]
 
 
-def take() -> None:
-    """Takes the snapshot; to be called before any code of a submission runs."""
+def identities() -> Identities:
+    """Those of all instruments; to be called before any code of a submission runs."""
     for lab in all_labs():
         importlib.import_module(f"amllab.checks.{lab}.probes")
-    _taken.update({path: (owner, name, _identity(owner, name)) for path, owner, name in _instruments()})
+    return {path: _identity(owner, name) for path, owner, name in _instruments()}
 
 
-def replaced() -> str:
-    """Name of an instrument that is no longer what it was; empty when all are, or no snapshot was taken."""
-    for path, (owner, name, identity) in _taken.items():
-        now = _identity(owner, name)
-        if len(now) != len(identity) or any(a is not b for a, b in zip(now, identity, strict=True)):
-            return path
-    return ""
+def replaced(known: Identities) -> str:
+    """Name of an instrument that is no longer what it was; empty when all are.
+
+    Args:
+        known: what :func:`identities` returned, in this process or in the one that it was forked from.
+    """
+    now = {path: _identity(owner, name) for path, owner, name in _instruments()}
+    return next((path for path, identity in known.items() if now.get(path) != identity), "")
+
+
+def answer_file(question: str, reply: str, known: Identities) -> None:
+    """In the kernel: answers the question in one file into another, or names what was tampered with."""
+    name = replaced(known)
+    if name:
+        data = TAMPERED + name.encode()
+    else:
+        from IPython import get_ipython
+
+        from amllab.checks.submission import answer
+
+        data = answer(get_ipython().user_ns, Path(question).read_bytes())  # type: ignore[no-untyped-call]
+    Path(reply).write_bytes(data)
 
 
 def _instruments() -> Iterator[tuple[str, Any, str]]:
@@ -91,9 +111,10 @@ def _instruments() -> Iterator[tuple[str, Any, str]]:
                 yield from ((f"{module.__name__}.{name}.{method}", value, method) for method in methods)
 
 
-def _identity(owner: Any, name: str) -> tuple[Any, ...]:
+def _identity(owner: Any, name: str) -> list[int]:
     """The object itself, and for a Python function what it runs."""
     found = inspect.getattr_static(owner, name, _MISSING)
+    parts = [found]
     if isinstance(found, types.FunctionType):
-        return found, found.__code__, found.__defaults__, found.__kwdefaults__
-    return (found,)
+        parts += [found.__code__, found.__defaults__, found.__kwdefaults__]
+    return [id(part) for part in parts]

@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import os
+import secrets
 import socket
 import stat
 import traceback
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import nbformat
-from IPython import get_ipython
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.connect import write_connection_file
 from jupyter_client.manager import KernelManager
@@ -28,12 +28,12 @@ from nbformat import NotebookNode
 
 from amllab.checks import integrity
 from amllab.checks.frames import receive_frame, send_frame
-from amllab.checks.submission import answer
 
 _STARTUP_SECONDS = 60
 _REQUEST_BYTES = 1 << 28
 _OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "error")
-_ANSWER = "__import__('amllab.checks.serve', fromlist=['answer_file']).answer_file({question!r}, {reply!r})"
+# the file itself, not the module that the notebook could have changed
+_ANSWER = "exec(open({file!r}).read() + {call!r}, {{'__name__': 'amllab.checks.integrity'}})"
 
 
 def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) -> int:
@@ -41,7 +41,7 @@ def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) ->
 
     A request is a JSON head, a newline, and a body: ``{"do": "run", "seconds": s}`` and the source of a cell, or
     ``{"do": "ask", "seconds": s}`` and a packed question. The reply has the same form: ``{"state": "ok" | "timeout" |
-    "died" | "unreadable", ...}``, the outputs of the cell as JSON or the packed answer.
+    "died" | "unreadable" | "tampered"}``, the outputs of the cell as JSON or the packed answer.
 
     Args:
         connection: to the judge.
@@ -49,21 +49,21 @@ def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) ->
         answer_bytes: size of an answer.
     """
     try:
-        integrity.take()
+        known = integrity.identities()
         kernel = Kernel(Path.cwd() / ".kernel")  # forked before anything here starts a thread
-        return asyncio.run(_serve(connection, kernel, output_bytes, answer_bytes))
+        return asyncio.run(_serve(connection, kernel, known, output_bytes, answer_bytes))
     except Exception:
         report = traceback.format_exc() + "".join(file.read_text() for file in Path.cwd().glob(".kernel/failure"))
         _send(connection, {"state": "broken"}, report.encode())
         return 1
 
 
-async def _serve(connection: socket.socket, kernel: Kernel, output_bytes: int, answer_bytes: int) -> int:
+async def _serve(
+    connection: socket.socket, kernel: Kernel, known: integrity.Identities, output_bytes: int, answer_bytes: int
+) -> int:
     client = CappedClient(output_bytes, kernel)
     await client.connect()
     _send(connection, {"state": "ready"})
-    folder = Path.cwd()
-    count = 0
     while (request := receive_frame(connection, _REQUEST_BYTES)) is not None:
         head, _, body = request.partition(b"\n")
         asked = json.loads(head)
@@ -71,25 +71,29 @@ async def _serve(connection: socket.socket, kernel: Kernel, output_bytes: int, a
             state, outputs = await client.run(body.decode(), asked["seconds"])
             reply = json.dumps(outputs).encode()
         else:
-            count += 1
-            question, file = folder / f"question-{count}", folder / f"answer-{count}"
-            question.write_bytes(body)
-            state, _ = await client.run(_ANSWER.format(question=str(question), reply=str(file)), asked["seconds"])
-            state, reply = _read(file, answer_bytes) if state == "ok" else (state, b"")
-            for path in (question, file):
-                path.unlink(missing_ok=True)
+            state, reply = await _ask(client, body, asked["seconds"], known, answer_bytes)
         _send(connection, {"state": state}, reply)
     return 0
 
 
+async def _ask(
+    client: CappedClient, question: bytes, seconds: float, known: integrity.Identities, answer_bytes: int
+) -> tuple[str, bytes]:
+    """State and answer of a question: it goes to the kernel in a file, and the answer comes back in one."""
+    asked, reply = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in ("question", "answer"))
+    asked.write_bytes(question)
+    call = f"\nanswer_file({str(asked)!r}, {str(reply)!r}, {known!r})"
+    state, _ = await client.run(_ANSWER.format(file=integrity.__file__, call=call), seconds)
+    state, data = _read(reply, answer_bytes) if state == "ok" else (state, b"")
+    for path in (asked, reply):
+        path.unlink(missing_ok=True)
+    if data.startswith(integrity.TAMPERED):
+        return "tampered", data.removeprefix(integrity.TAMPERED)
+    return state, data
+
+
 def _send(connection: socket.socket, head: dict[str, Any], body: bytes = b"") -> None:
     send_frame(connection, json.dumps(head).encode() + b"\n" + body)
-
-
-def answer_file(question: str, reply: str) -> None:
-    """In the kernel: answers the question in one file into another."""
-    namespace = get_ipython().user_ns  # type: ignore[no-untyped-call]
-    Path(reply).write_bytes(answer(namespace, Path(question).read_bytes()))
 
 
 def _read(path: Path, limit: int) -> tuple[str, bytes]:

@@ -6,7 +6,7 @@ import copy
 import json
 
 import nbformat
-from attack_base import FREEZE_ONLY, FULL, HONEST_FREEZE, MALFORMED, Attack, Edit, cell_of
+from attack_base import FREEZE_ONLY, FULL, HONEST_FREEZE, MALFORMED, ZERO, Attack, Edit, cell_of
 from nbformat import NotebookNode
 
 
@@ -134,7 +134,7 @@ ATTACKS = [
     unreadable("deep_json", "JSON nested a hundred thousand deep", b"[" * 100_000, "is no notebook"),
     unreadable("other_json", "JSON that is no notebook", b'{"cells": 7, "nbformat": "four"}', "is no notebook"),
     Attack("truncated", MALFORMED, "half a file", edit=_truncated, says="not valid JSON"),
-    damaged("large_cell", "a cell of 30 MB", _large_cell),
+    damaged("large_cell", "a cell of 30 MB", _large_cell, earns=ZERO, says="at most"),
     damaged("large_output", "a stored output of 30 MB", _large_output),
     damaged("lost_metadata", "metadata and ids of all cells lost", _lost_metadata),
     damaged("without_checks", "check cells deleted", _without_checks),

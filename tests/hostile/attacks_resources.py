@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attack_base import FREEZE_ONLY, HONEST_FREEZE, RESOURCES, Attack
+from attack_base import FREEZE_ONLY, HONEST_FREEZE, RESOURCES, ZERO, Attack
 
 # Names the process, so that what outlives the grading can be found.
 NAMED = """
@@ -21,7 +21,8 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 
 
 def resource(name: str, what: str, cell: str, **more: object) -> Attack:
-    return Attack(name, RESOURCES, what, cell=cell, sources=HONEST_FREEZE, earns=FREEZE_ONLY, **more)  # type: ignore[arg-type]
+    arguments: dict = {"cell": cell, "sources": HONEST_FREEZE, "earns": FREEZE_ONLY, **more}
+    return Attack(name, RESOURCES, what, **arguments)
 
 
 def _many_hanging_cells(notebook):
@@ -161,6 +162,8 @@ except OSError as error:
     print(error)
 """,
         guarded=True,
+        earns=ZERO,
+        says="no readable result",
     ),
     resource(
         "output_flood",
