@@ -14,6 +14,7 @@ from amllab.checks.lab import Lab, all_labs, find_lab
 from amllab.checks.plugin import ChecksPlugin
 from autograder.course import Course
 from autograder.judge import Reference, not_run
+from autograder.launcher import Launcher
 from autograder.repair import read_release, repair
 from autograder.worker import Worker
 
@@ -49,8 +50,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def _plugin(config: pytest.Config, lab: Lab, seed: int) -> ChecksPlugin:
     course = Course.find()
     repaired = repair(config.getoption("--submission"), read_release(course.release(lab)))
-    worker = Worker(lab, repaired.notebook, skip=not_run(repaired.notebook)).__enter__()
-    reference = Reference(lab, course.solution(lab))
+    launcher = Launcher(course=course.root)
+    config.add_cleanup(launcher.close)
+    worker = Worker(lab, repaired.notebook, not_run(repaired.notebook), launcher).__enter__()
+    reference = Reference(lab, course.solution(lab), launcher)
     config.add_cleanup(reference.close)
     config.add_cleanup(worker.close)
     return ChecksPlugin(lab, worker, lambda: reference, seed)
