@@ -138,14 +138,19 @@ class Launcher:
             if self._control is None:
                 self._start_server()
             assert self._control is not None
-            socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
-            return self._answer()
+            try:
+                socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
+                return self._answer()
+            except OSError as error:
+                self._control.close()
+                self._control = None
+                raise IsolationError(f"The fork server ended unexpectedly ({error}); run the command again.") from error
 
     def _answer(self) -> dict[str, Any]:
         assert self._control is not None
         data = self._control.recv(_MESSAGE_BYTES)
         if not data:
-            raise IsolationError("The fork server ended unexpectedly; run the command again.")
+            raise ConnectionResetError("it closed the connection")
         answer: dict[str, Any] = json.loads(data)
         return answer
 
@@ -171,6 +176,9 @@ class Launcher:
         ours.send(
             json.dumps({"hidden": [str(self.course)] if self.course else []}).encode()
         )  # not in the arguments: workers can read these
-        answer = self._answer()
+        try:
+            answer = self._answer()
+        except OSError as error:
+            raise IsolationError(f"The fork server did not start: {error}; it has said why above.") from error
         if "failure" in answer:
             raise IsolationError(f"The fork server did not start: {answer['failure']['reason']}")

@@ -36,7 +36,9 @@ _FATAL = {
     "died": "this cell ended the Python process",
     "memory": "this cell used more memory than the limit of {memory:.1f} GB",
     "budget": "not run: the time for the whole submission, {total:g} seconds, is used up",
+    "failures": "not run: too many cells before it ended the Python process or hung",
 }
+_MOST_FAILURES = 10  # each costs a new process, in which all cells are run again
 
 
 class WorkerFailed(RuntimeError):  # noqa: N818
@@ -129,15 +131,14 @@ class Worker(Submission):
         """One request; returns its state and the body of its reply. After a state of failure nothing runs any more."""
         if self._left <= 0:
             return "budget", b""
+        if self._tree is None:
+            self._tree = self._started()
         allowed = min(seconds, self._left)
         try:
-            if self._tree is None:
-                self._start()
-            assert self._tree is not None
-            connection = self._tree.connection
-            connection.settimeout(allowed + _GRACE_SECONDS)
-            send_frame(connection, json.dumps({"do": do, "seconds": allowed}).encode() + b"\n" + body)
-            reply = receive_frame(connection, limit + 1000, allowed + _GRACE_SECONDS)
+            self._tree.connection.settimeout(allowed + _GRACE_SECONDS)
+            request = json.dumps({"do": do, "seconds": allowed}).encode() + b"\n" + body
+            send_frame(self._tree.connection, request)
+            reply = receive_frame(self._tree.connection, limit + 1000, allowed + _GRACE_SECONDS)
             state, answered = self._read(reply)
         except TimeoutError:
             state, answered = "timeout", b""
@@ -163,16 +164,25 @@ class Worker(Submission):
             return "unreadable", b""
         return (state, body) if state in ("ok", "timeout", "died", "tampered") else ("unreadable", b"")
 
-    def _start(self) -> None:
+    def _started(self) -> Tree:
+        """A process tree that waits for requests.
+
+        Raises:
+            IsolationError, WorkerFailed: nothing of the submission has run yet, so it is not its fault.
+        """
         names = ("memory_bytes", "processes", "open_files", "file_bytes", "scratch_bytes")
         limits = {name: self.limits[name] for name in names} | {"cpu_seconds": 2 * self.limits["total_seconds"]}
         serve = {name: self.limits[name] for name in ("output_bytes", "answer_bytes")}
-        self._tree = self.launcher.start(limits, serve)
-        hello = receive_frame(self._tree.connection, 1 << 16, _START_SECONDS)
-        if hello is None or not hello.startswith(b'{"state": "ready"}'):
-            self._stop()
-            self.failed = WorkerFailed(f"a worker did not start:\n{(hello or b'no message').decode(errors='replace')}")
+        tree = self.launcher.start(limits, serve)
+        try:
+            hello = receive_frame(tree.connection, 1 << 16, _START_SECONDS) or b"no message"
+        except OSError as error:
+            hello = str(error).encode()
+        if not hello.startswith(b'{"state": "ready"}'):
+            self.launcher.end(tree)
+            self.failed = WorkerFailed(f"a worker did not start:\n{hello.decode(errors='replace')}")
             raise self.failed
+        return tree
 
     def _stop(self) -> str:
         """Ends the process tree; returns ``"memory"`` where that had ended it before, else nothing."""
@@ -182,25 +192,44 @@ class Worker(Submission):
     def _run_cells(self) -> None:
         """Runs the notebook's code cells in order; a cell that fails, hangs or kills the process costs only itself.
 
-        A cell that hung or killed the process is left out from then on, so that the others can be run in a new one.
+        A cell that hung or killed the process is left out from then on, and the others are run in a new one; a notebook
+        that goes on like this is not run any further.
         """
-        for index, cell in enumerate(self.notebook.cells):
-            if cell.cell_type != "code" or index in self.skip or not cell.source.strip():
-                continue
-            limit, seconds = self.limits["output_bytes"], self.limits["cell_seconds"]
-            state, body = self._request("run", cell.source.encode(), seconds, 4 * limit)
-            cell.outputs, cell.execution_count = _outputs(body) if state == "ok" else [], None
-            if state == "ok":
-                continue
-            text = _FATAL.get(state, _FATAL["died"]).format(
-                seconds=seconds, memory=self._gigabytes, total=self.limits["total_seconds"]
-            )
-            log.warning("cell %d: %s", index, text)
-            self.skip.add(index)
-            cell.outputs = [nbformat.v4.new_output("error", ename="Grading", evalue=text, traceback=[text])]
-            if state != "budget":
-                self._run_cells()
-                return
+        failures = 0
+        while (failure := self._run_until_failure()) is not None:
+            index, state = failure
+            failures += 1
+            log.warning("cell %d: %s", index, state)
+            for later in [index] if failures < _MOST_FAILURES and state != "budget" else self._cells_from(index):
+                self._leave_out(later, state if later == index or state == "budget" else "failures")
+
+    def _cells_from(self, first: int) -> list[int]:
+        cells = self.notebook.cells
+        return [i for i in range(first, len(cells)) if i not in self.skip and _is_run(cells[i])]
+
+    def _run_until_failure(self) -> tuple[int, str] | None:
+        """Runs the cells; returns index and state of the first that ended the process, ``None`` when all were run."""
+        for index in self._cells_from(0):
+            cell = self.notebook.cells[index]
+            limit = self.limits["output_bytes"]
+            state, body = self._request("run", cell.source.encode(), self.limits["cell_seconds"], 4 * limit)
+            if state != "ok":
+                return index, state
+            cell.outputs, cell.execution_count = _outputs(body), None
+        return None
+
+    def _leave_out(self, index: int, state: str) -> None:
+        """From now on a cell is not run, and its output says why."""
+        text = _FATAL.get(state, _FATAL["died"]).format(
+            seconds=self.limits["cell_seconds"], memory=self._gigabytes, total=self.limits["total_seconds"]
+        )
+        self.skip.add(index)
+        cell = self.notebook.cells[index]
+        cell.outputs = [nbformat.v4.new_output("error", ename="Grading", evalue=text, traceback=[text])]
+
+
+def _is_run(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip())
 
 
 def _outputs(body: bytes) -> list[Any]:

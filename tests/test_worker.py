@@ -49,6 +49,16 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(hasty: Lab) -> 
     assert "ended the Python process" in nb.cells[2].outputs[0]["evalue"]
 
 
+def test_a_notebook_that_keeps_ending_its_process_is_given_up(lab: Lab) -> None:
+    nb = notebook(FREEZE.format(body="pass"), *["import os; os._exit(1)"] * 14, "x = 1")
+    with Worker(lab, nb) as worker:
+        (got,) = worker.ask("freeze", **QUESTION)
+    said = [cell.outputs[0]["evalue"] for cell in nb.cells[1:]]
+    assert said[:10] == ["this cell ended the Python process"] * 10
+    assert set(said[10:]) == {"not run: too many cells before it ended the Python process or hung"}
+    assert got["same_object"] is True
+
+
 def test_answers_that_hang_or_end_the_process_leave_the_others(hasty: Lab) -> None:
     nb = notebook(
         FREEZE.format(body="while n == 1: pass"),
