@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT
 
 from amllab.checks.lab import Lab
-from autograder.isolation import IsolationError, seccomp
+from autograder.isolation import IsolationError, Limits, View, linux, seccomp, supervise
 from autograder.launcher import Launcher
 from autograder.worker import Worker
 
@@ -268,6 +268,38 @@ def test_the_grader_killed_leaves_nothing_behind(tmp_path: Path) -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in processes):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_no_privileges_are_needed() -> None:
+    """The tree as an ordinary user builds it, with a user namespace: also where the tests run as root."""
+    limits = Limits(1 << 30, 64, 64, 1 << 20, 1 << 24, 60)
+    ready, writing = os.pipe()
+    inside, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setresgid(12345, 12345, 12345)
+            os.setresuid(12345, 12345, 12345)
+            linux.set_dumpable(True)  # what changes its user may not write its own uid_map otherwise
+
+        def look() -> int:
+            with open("/tmp/file", "w") as file:
+                file.write("x")
+            status = Path("/proc/self/status").read_text()
+            facts = {"processes": [n for n in os.listdir("/proc") if n.isdigit()], "user": os.getuid(), "status": status}
+            os.write(told, json.dumps(facts | {"root": os.path.exists(ROOT)}).encode())
+            return 7
+
+        os._exit(supervise(View((), ()), limits, look, writing))
+    os.close(writing)
+    os.close(told)
+    with os.fdopen(ready, "rb") as failure, os.fdopen(inside, "rb") as seen:
+        assert failure.read() == b""
+        facts = json.loads(seen.read())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert (facts["processes"], facts["user"], facts["root"]) == (["1", "2"], 1000, False)
+    assert "CapEff:\t0000000000000000" in facts["status"]
 
 
 def test_refuses_where_it_cannot_isolate() -> None:
