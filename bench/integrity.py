@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "integrity.json"
 LIMITS = {"cell_seconds": 20, "answer_seconds": 45, "total_seconds": 150}
 STOCK_SECONDS = 30  # nbgrader's own default
+BATCH_SECONDS = 1200  # for a class; one attack on stock nbgrader would take close to an hour
 REFUSED = "REFUSED:"
 
 STOCK_CONFIG = """
@@ -180,7 +181,9 @@ def command(course: Path, *arguments: str, **variables: str) -> subprocess.Compl
     # stock nbgrader starts alembic and the kernel by name
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     call = [sys.executable, "-m", "nbgrader", *arguments]
-    return subprocess.run(call, cwd=course, env=environment, capture_output=True, text=True, check=False, timeout=3600)
+    return subprocess.run(
+        call, cwd=course, env=environment, capture_output=True, text=True, check=False, timeout=BATCH_SECONDS
+    )
 
 
 def play(attacks: list[Attack], template: Path, base: Path, *, stock: bool) -> dict[str, Outcome]:
@@ -226,7 +229,7 @@ def play(attacks: list[Attack], template: Path, base: Path, *, stock: bool) -> d
     if points.get("zz_honest") != 20:
         common.append("cost an honest student points")
     if status not in (0, 1):
-        common.append("stopped the batch")
+        common.append("stopped the batch" if status != -1 else f"held up the batch for more than {BATCH_SECONDS} s")
     outcomes = {}
     for attack in attacks:
         text = "".join(path.read_text() for path in course.glob(f"autograded/{attack.name}/*/*.ipynb"))
@@ -272,11 +275,11 @@ def any_manual(course: Path) -> bool:
     return bool(_rows(course, "SELECT 1 FROM grade WHERE manual_score IS NOT NULL LIMIT 1"))
 
 
-def text_of(outcome: Outcome | None) -> str:
+def text_of(outcome: dict | None) -> str:
     if outcome is None:
         return "–"
-    points = "not graded" if outcome.points is None else f"{outcome.points:g}"
-    return "; ".join([points, *outcome.harm])
+    points = "not graded" if outcome["points"] is None else f"{outcome['points']:g}"
+    return "; ".join([points, *outcome["harm"]])
 
 
 def main() -> None:
@@ -308,36 +311,57 @@ def main() -> None:
         with ThreadPoolExecutor(args.jobs) as pool:
             work = pool.map(lambda task: play(task[0], task[1], base, stock=task[2]), tasks)
             done = list(tqdm(work, total=len(tasks), disable=None))
-    outcomes = {
+    found = {
         (name, "stock" if task[2] else "here"): outcome
-        for task, found in zip(tasks, done, strict=True)
-        for name, outcome in found.items()
+        for task, played in zip(tasks, done, strict=True)
+        for name, outcome in played.items()
     }
+    rows = merged(chosen, found)
+    print_table(rows, {a.name for a in chosen})
+    RESULTS.write_text(json.dumps({"totals": totals(rows), "attacks": rows}, indent=1, ensure_ascii=False) + "\n")
+    print(f"\nall that was measured: {RESULTS.relative_to(ROOT)}")
+
+
+def merged(chosen: list[Attack], found: dict[tuple[str, str], Outcome]) -> list[dict]:
+    """Rows of all attacks that were ever measured, those of this run anew, in the order of ``ATTACKS``."""
+    stored = json.loads(RESULTS.read_text())["attacks"] if RESULTS.is_file() else []
+    rows = {row["name"]: row for row in stored}
+    for a in chosen:
+        row = {"name": a.name, "group": a.group, "what": a.what, "worth": sum(a.earns.values())}
+        for where in ("stock", "here"):
+            outcome = found.get((a.name, where))
+            row[where] = asdict(outcome) if outcome else None
+        rows[a.name] = row
+    return [rows[a.name] for a in ATTACKS if a.name in rows]
+
+
+def totals(rows: list[dict]) -> dict[str, dict[str, int]]:
+    """For stock nbgrader and here: how many attacks were played, earned more than their work is worth, did harm."""
+    result = {}
+    for where in ("stock", "here"):
+        played = [(row["worth"], row[where]) for row in rows if row[where]]
+        result[where] = {
+            "played": len(played),
+            "earned more than its worth": sum(o["points"] is not None and not o["points"] <= w for w, o in played),
+            "did harm": sum(bool(o["harm"]) for _, o in played),
+        }
+    return result
+
+
+def print_table(rows: list[dict], names: set[str]) -> None:
+    """The rows of this run, and the totals of all."""
     print(f"Points of {sum(FULL.values()):g}, and what else happened.\n")
     print("| attack | worth | stock nbgrader | here |\n|---|---|---|---|")
     for group in GROUPS:
-        members = [a for a in chosen if a.group == group]
+        members = [row for row in rows if row["group"] == group and row["name"] in names]
         if members:
             print(f"| **{group}** | | | |")
-        for a in members:
-            got = [text_of(outcomes.get((a.name, where))) for where in ("stock", "here")]
-            print(f"| {a.name}: {a.what} | {sum(a.earns.values()):g} | {got[0]} | {got[1]} |")
-    rows = [{"name": a.name, "group": a.group, "what": a.what, "worth": sum(a.earns.values())} for a in chosen]
-    totals = {}
-    for where in ("stock", "here"):
-        played = [(a, outcomes[a.name, where]) for a in chosen if (a.name, where) in outcomes]
-        more = [a.name for a, o in played if o.points is not None and not o.points <= sum(a.earns.values())]
-        harmful = [a.name for a, o in played if o.harm]
-        totals[where] = {"played": len(played), "earned more than its worth": len(more), "did harm": len(harmful)}
-        print(
-            f"\n{where}: {len(played)} attacks, {len(more)} earned more than their work is worth, {len(harmful)} did harm"
-        )
-        for row in rows:
-            outcome = outcomes.get((str(row["name"]), where))
-            row[where] = asdict(outcome) if outcome else None
-    if not args.only:
-        RESULTS.write_text(json.dumps({"totals": totals, "attacks": rows}, indent=1, ensure_ascii=False) + "\n")
-        print(f"\nwritten to {RESULTS.relative_to(ROOT)}")
+        for row in members:
+            print(
+                f"| {row['name']}: {row['what']} | {row['worth']:g} | {text_of(row['stock'])} | {text_of(row['here'])} |"
+            )
+    for where, counts in totals(rows).items():
+        print(f"\n{where}: " + ", ".join(f"{number} {what}" for what, number in counts.items()))
 
 
 if __name__ == "__main__":
