@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "integrity.json"
 LIMITS = {"cell_seconds": 20, "answer_seconds": 45, "total_seconds": 150}
 STOCK_SECONDS = 30  # nbgrader's own default
-BATCH_SECONDS = 1200  # for a class; one attack on stock nbgrader would take close to an hour
+SUBMISSION_SECONDS = 300  # in all; one attack on stock nbgrader would take close to an hour
 REFUSED = "REFUSED:"
 
 STOCK_CONFIG = """
@@ -176,13 +176,15 @@ def stock_course(folder: Path) -> Path:
     return folder
 
 
-def command(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def command(
+    course: Path, *arguments: str, seconds: float | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "AMLLAB_PROGRESS": "0", "AMLLAB_DATA": "drawn", **variables}
     # stock nbgrader starts alembic and the kernel by name
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     call = [sys.executable, "-m", "nbgrader", *arguments]
     return subprocess.run(
-        call, cwd=course, env=environment, capture_output=True, text=True, check=False, timeout=BATCH_SECONDS
+        call, cwd=course, env=environment, capture_output=True, text=True, check=False, timeout=seconds
     )
 
 
@@ -211,7 +213,9 @@ def play(attacks: list[Attack], template: Path, base: Path, *, stock: bool) -> d
     before = snapshot(course, home)
     began = time.perf_counter()
     try:
-        status = command(course, "autograde", ASSIGNMENT, HOME=str(home), COURSE_SECRET=canaries[2]).returncode
+        secret = {"HOME": str(home), "COURSE_SECRET": canaries[2]}
+        seconds_in_all = SUBMISSION_SECONDS * len(attacks)
+        status = command(course, "autograde", ASSIGNMENT, seconds=seconds_in_all, **secret).returncode
     except subprocess.TimeoutExpired:
         status = -1
     seconds = time.perf_counter() - began
@@ -229,7 +233,7 @@ def play(attacks: list[Attack], template: Path, base: Path, *, stock: bool) -> d
     if points.get("zz_honest") != 20:
         common.append("cost an honest student points")
     if status not in (0, 1):
-        common.append("stopped the batch" if status != -1 else f"held up the batch for more than {BATCH_SECONDS} s")
+        common.append("stopped the batch" if status != -1 else f"held up the others for {SUBMISSION_SECONDS} s")
     outcomes = {}
     for attack in attacks:
         text = "".join(path.read_text() for path in course.glob(f"autograded/{attack.name}/*/*.ipynb"))
@@ -287,6 +291,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of attacks, or of groups")
     parser.add_argument("--list", action="store_true", help="print all attacks, and do nothing")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--where", choices=("stock", "here"), help="play the attacks only there")
     args = parser.parse_args()
     if args.list:
         for attack in ATTACKS:
@@ -306,33 +311,32 @@ def main() -> None:
             config.write(f"\nc.GradeChecks.limits = {LIMITS!r}\n")
         # on stock nbgrader each attack has a course of its own: there the first would spoil the others
         tasks = [([a], stock, True) for a in chosen if a.only in ("", "stock")]
-        isolated = [a for a in chosen if a.only in ("", "here")]
+        tasks = [] if args.where == "here" else tasks
+        isolated = [] if args.where == "stock" else [a for a in chosen if a.only in ("", "here")]
         tasks += [(part, here, False) for i in range(args.jobs) if (part := isolated[i :: args.jobs])]
+        rows: list[dict] = []
         with ThreadPoolExecutor(args.jobs) as pool:
-            work = pool.map(lambda task: play(task[0], task[1], base, stock=task[2]), tasks)
-            done = list(tqdm(work, total=len(tasks), disable=None))
-    found = {
-        (name, "stock" if task[2] else "here"): outcome
-        for task, played in zip(tasks, done, strict=True)
-        for name, outcome in played.items()
-    }
-    rows = merged(chosen, found)
+            work = [pool.submit(play, part, template, base, stock=stock) for part, template, stock in tasks]
+            for done in tqdm(as_completed(work), total=len(work), disable=None):
+                stock = tasks[work.index(done)][2]
+                rows = merged({(name, "stock" if stock else "here"): o for name, o in done.result().items()})
     print_table(rows, {a.name for a in chosen})
-    RESULTS.write_text(json.dumps({"totals": totals(rows), "attacks": rows}, indent=1, ensure_ascii=False) + "\n")
     print(f"\nall that was measured: {RESULTS.relative_to(ROOT)}")
 
 
-def merged(chosen: list[Attack], found: dict[tuple[str, str], Outcome]) -> list[dict]:
-    """Rows of all attacks that were ever measured, those of this run anew, in the order of ``ATTACKS``."""
+def merged(found: dict[tuple[str, str], Outcome]) -> list[dict]:
+    """Puts outcomes into the stored results, so that nothing is lost when a run ends early; returns all rows."""
     stored = json.loads(RESULTS.read_text())["attacks"] if RESULTS.is_file() else []
     rows = {row["name"]: row for row in stored}
-    for a in chosen:
+    for a in ATTACKS:
         row = {"name": a.name, "group": a.group, "what": a.what, "worth": sum(a.earns.values())}
-        for where in ("stock", "here"):
-            outcome = found.get((a.name, where))
-            row[where] = asdict(outcome) if outcome else None
-        rows[a.name] = row
-    return [rows[a.name] for a in ATTACKS if a.name in rows]
+        known = {where: rows.get(a.name, {}).get(where) for where in ("stock", "here")}
+        fresh = {where: asdict(found[a.name, where]) for where in known if (a.name, where) in found}
+        rows[a.name] = row | known | fresh
+    result = [rows[a.name] for a in ATTACKS if rows[a.name]["stock"] or rows[a.name]["here"]]
+    text = json.dumps({"totals": totals(result), "attacks": result}, indent=1, ensure_ascii=False)
+    RESULTS.write_text(text + "\n")
+    return result
 
 
 def totals(rows: list[dict]) -> dict[str, dict[str, int]]:

@@ -287,7 +287,11 @@ def test_no_privileges_are_needed() -> None:
             with open("/tmp/file", "w") as file:
                 file.write("x")
             status = Path("/proc/self/status").read_text()
-            facts = {"processes": [n for n in os.listdir("/proc") if n.isdigit()], "user": os.getuid(), "status": status}
+            facts = {
+                "processes": [n for n in os.listdir("/proc") if n.isdigit()],
+                "user": os.getuid(),
+                "status": status,
+            }
             os.write(told, json.dumps(facts | {"root": os.path.exists(ROOT)}).encode())
             return 7
 
