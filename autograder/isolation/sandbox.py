@@ -169,14 +169,15 @@ def _new_root(view: View, limits: Limits, user: int) -> None:
     linux.pivot_root("/tmp", "/tmp/old")
     os.chdir("/")
     linux.mount("tmpfs", "/new", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=16m")
+    # before the rest: the interpreter may lie in a folder of that name, and is then shown inside
+    os.makedirs("/new" + SCRATCH)
+    options = f"mode=700,uid={user},gid={user},size={limits.scratch_bytes},nr_inodes=20000"
+    linux.mount("tmpfs", "/new" + SCRATCH, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
     _show(view)
     _make_etc(user)
     _make_dev(user, limits)
     os.makedirs("/new/proc")
     linux.mount("proc", "/new/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
-    os.makedirs("/new" + SCRATCH)
-    options = f"mode=700,uid={user},gid={user},size={limits.scratch_bytes},nr_inodes=20000"
-    linux.mount("tmpfs", "/new" + SCRATCH, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
     os.mkdir("/new/.old")
     linux.pivot_root("/new", "/new/.old")
     os.chdir(SCRATCH)
