@@ -26,6 +26,7 @@ from nbgrader.apps import NbGrader
 from nbgrader.converters import GenerateFeedback
 from nbgrader.server_extensions.formgrader.formgrader import FormgradeExtension
 
+import amllab
 from amllab.checks.failure import Failure
 from amllab.checks.results import CheckResult, to_html
 from autograder.outputs import clean_html, clean_outputs, joined, machine_paths, markdown2html, picture, scrub
@@ -418,17 +419,19 @@ def test_text_can_be_written_and_shown() -> None:
 
 
 def test_paths_of_the_machine_are_replaced() -> None:
-    paths = machine_paths(ROOT)
+    course = Path("/srv/course")
+    paths = machine_paths(course)
+    library = Path(str(amllab.__file__)).parent
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     text = (
-        f'File "{nbformat.__file__}", line 1\n\x1b[32m{ROOT}/amllab/data.py\x1b[0m {ROOT}/x {ROOT}2/x '
+        f'File "{nbformat.__file__}", line 1\n\x1b[32m{library}/data.py\x1b[0m {course}/x {course}2/x '
         f"{Path.home()}/.ssh:{json.__file__} /tmp/ipykernel_3/77.py in f"
     )
     assert scrub(text, paths) == (
-        f'File "site-packages/nbformat/__init__.py", line 1\n\x1b[32mamllab/data.py\x1b[0m course/x {ROOT}2/x '
+        f'File "site-packages/nbformat/__init__.py", line 1\n\x1b[32mamllab/data.py\x1b[0m course/x {course}2/x '
         f"~/.ssh:{python}/json/__init__.py scratch/77.py in f"
     )
     assert scrub("nothing here", paths) == "nothing here"
     assert scrub("x", {}) == "x"
-    (got,) = clean_outputs([stream(f"{ROOT}/secret")], 1000, paths)
+    (got,) = clean_outputs([stream(f"{course}/secret")], 1000, paths)
     assert got.text == "course/secret"
