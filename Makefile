@@ -16,7 +16,7 @@ demo: $(BIN)/.installed  ## release, sample submissions, nbgrader autograde, fee
 	$(BIN)/python tests/demo_class.py
 
 test: $(BIN)/.installed lint  ## everything that is tested
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 lint: $(BIN)/.installed
 	$(BIN)/python -m ruff check .
