@@ -347,7 +347,7 @@ def totals(rows: list[dict]) -> dict[str, dict[str, int]]:
         result[where] = {
             "played": len(played),
             "earned more than its worth": sum(o["points"] is not None and not o["points"] <= w for w, o in played),
-            "did harm": sum(bool(o["harm"]) for _, o in played),
+            "did harm": sum(any(not h.startswith("refused") for h in o["harm"]) for _, o in played),
         }
     return result
 
