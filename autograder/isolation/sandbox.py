@@ -48,7 +48,7 @@ class Limits:
         processes: processes and threads.
         open_files: of each process.
         file_bytes: of one file.
-        scratch_bytes: of all files in the scratch directory; as much again in shared memory is a sixteenth of it.
+        scratch_bytes: of all files in the scratch directory; shared memory (``/dev/shm``) gets a sixteenth of it on top.
         cpu_seconds: processor time of each process.
     """
 
