@@ -67,8 +67,8 @@ for i in range(8):
         time.sleep(10)
         os._exit(0)
     children.append(pid)
-time.sleep(3)
 print("FORKED", len(children))
+time.sleep(10)  # on a slow machine it takes the children seconds to fill what they asked for
 """,
         guarded=True,
     ),
