@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +186,8 @@ def _scrubbed(result: CheckResult, hide: Mapping[str, str]) -> CheckResult:
     """The result without the machine's paths: messages of exceptions can hold them."""
     if result.failure is None:
         return result
-    texts = {name: scrub(text, hide) for name, text in asdict(result.failure).items()}
-    return replace(result, failure=Failure(**texts))
+    texts: dict[str, Any] = {k: scrub(v, hide) for k, v in vars(result.failure).items() if isinstance(v, str)}
+    return replace(result, failure=replace(result.failure, **texts))
 
 
 def _is_experiment(cell: NotebookNode) -> bool:

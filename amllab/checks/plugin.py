@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,8 +121,14 @@ class ChecksPlugin:
             error = call.excinfo.value
             if isinstance(error, (CheckFailure, SubmissionError)):
                 failure = error.failure
-                texts = (failure.expected, failure.seen, failure.why, failure.where or section)
-                failure = Failure(*map(_readable, texts))
+                failure = replace(
+                    failure,
+                    expected=_readable(failure.expected),
+                    seen=_readable(failure.seen),
+                    why=_readable(failure.why),
+                    where=_readable(failure.where or section),
+                    reproduce=_readable(failure.reproduce),
+                )
             elif report.skipped:
                 failure = Failure(str(error).removeprefix("Skipped: "), "", "")
             else:

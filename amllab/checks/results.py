@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -40,7 +41,11 @@ class CheckResult:
 
     @property
     def earned(self) -> float:
-        return self.points if self.outcome == "passed" else 0.0
+        """Points: all where it passed; where it failed, the share that the failure leaves, in steps of half a point."""
+        if self.outcome == "passed":
+            return self.points
+        share = self.failure.share if self.failure is not None and self.outcome == "failed" else 0.0
+        return math.floor(2 * self.points * share) / 2
 
     def as_dict(self) -> dict[str, object]:
         return {**asdict(self), "earned": self.earned}
