@@ -7,6 +7,7 @@
 
 from amllab import plots
 from amllab.checks import check
+from amllab.checks.transfer_learning.scripted import scripted_training
 from amllab.data import reptile_loaders
 from amllab.layers import Layer, layers_of
 from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
@@ -28,4 +29,5 @@ __all__ = [
     "plots",
     "predict",
     "reptile_loaders",
+    "scripted_training",
 ]

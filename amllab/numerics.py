@@ -6,7 +6,8 @@ products where the hardware has instructions for it, float32 elsewhere.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -43,3 +44,19 @@ def fast_math(device: torch.device | None = None) -> AbstractContextManager[obje
     dtype = autocast_dtype(device)
     # autocast keeps its copies of the weights until it ends: around several steps, the first step's would be used in all
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=False)
+
+
+@contextmanager
+def same_numbers() -> Iterator[None]:
+    """Context in which a CPU computes in float32 on one thread: for numbers that verdicts hang on.
+
+    Sums come out the same however many threads a machine has, and whether or not it is faster in bfloat16. What is left to
+    differ is the last digits between kinds of processors.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_num_threads(threads)

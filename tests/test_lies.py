@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import nbformat
@@ -53,12 +54,15 @@ class Remembering(Submission):
 
 
 @pytest.fixture(scope="module")
-def small() -> Lab:
+def small() -> Iterator[Lab]:
     """The lab with a training of a second, and thresholds that any model reaches."""
     lab = find_lab("transfer_learning")
     sizes = {"train_images": 64, "val_images": 32, "test_images": 400, "batch_size": 32, "max_epochs": 1}
-    budget = {**lab.settings["accuracy"], **sizes, "learned": 0.0, "transferred": 0.0}
-    return dataclasses.replace(lab, settings={**lab.settings, "accuracy": budget})
+    budget = {**lab.settings["accuracy"], **sizes}
+    measured = {"budget": {k: v for k, v in budget.items() if k != "data"}, "thresholds": {"start": -1.0, "full": 0.0}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accuracy, "_calibrations", lambda: {"drawn": measured})
+        yield dataclasses.replace(lab, settings={**lab.settings, "accuracy": budget})
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +180,13 @@ def test_no_answer_breaks_a_check(small: Lab, reference: Remembering, seed: int)
         [(r.name, r.failure) for r in results if r.outcome == "error"]
     )
     assert seconds < 60
-    assert all(len(part) < 2100 for r in results if r.failure for part in dataclasses.astuple(r.failure))
+    assert all(
+        len(part) < 2100
+        for r in results
+        if r.failure
+        for part in dataclasses.astuple(r.failure)
+        if isinstance(part, str)
+    )
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0" * 100, pack(3), pack({}), pack({"value": 1, "problem": "stub"})])
@@ -291,10 +301,10 @@ SMUGGLED = TRAIN.replace(
 )
 OTHER_NETWORK = BUILD.replace(
     "    freeze_layers(model",
-    "    model.head.fc = torch.nn.Sequential(torch.nn.Linear(256, 4000), torch.nn.Linear(4000, num_classes))\n"
+    "    model.head.fc = torch.nn.Sequential(torch.nn.Linear(160, 1000), torch.nn.Linear(1000, num_classes))\n"
     "    freeze_layers(model",
 )
-OWN_HEAD = OTHER_NETWORK.replace("4000", "40")
+OWN_HEAD = OTHER_NETWORK.replace("1000", "40")
 FORGED_FORWARD = TRAIN.replace(
     "    return history",
     "    if hasattr(model, 'stem'): model.forward = lambda x: torch.eye(5)[torch.randint(5, (len(x),))]\n    return history",

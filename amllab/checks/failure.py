@@ -12,9 +12,9 @@ class Series:
 
     Attributes:
         name: what the numbers are, such as ``"val_loss"``.
-        values: one for each epoch; NaN is shown as such.
-        marks: epoch -> what is to be said of it, such as ``{3: "should stop", 4: "stopped"}``. Epochs beyond ``values``
-            have a mark alone.
+        values: one for each epoch, from epoch 0 on; NaN is shown as such.
+        marks: epochs (0-based) with what is to be said of them, such as ``((3, "should stop"), (4, "stopped"))``. Epochs
+            beyond ``values`` have a mark alone.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Failure:
         seen: what the submission did instead.
         why: why it matters.
         where: the section of the notebook that explains it; empty for that of the check's cell.
-        symptom: one word or two for the way in which it failed, the same for the same mistake whatever the numbers
-            (``"one epoch late"``). Not shown: mistakes are recognised by it.
+        symptom: a short fixed phrase for the way in which it failed, the same for the same mistake whatever the numbers
+            (``"1 epoch late"``), and never a text of the submission's. Not shown: mistakes are recognised by it.
         series: numbers behind it, shown as a small table.
-        reproduce: lines of code that bring the situation about at home; never an answer.
+        reproduce: lines of code that bring the situation about in the student's notebook; never an answer.
         share: of the check's points that are earned all the same, in [0, 1).
     """
 
@@ -73,7 +73,12 @@ def expect(
         raise CheckFailure(Failure(expected, seen, why, where, symptom, series, reproduce, share))
 
 
-def series(name: str, values: Sequence[float], **marks: int) -> Series:
-    """A :class:`Series`; keywords are marks, with ``_`` for blanks: ``series("val_loss", losses, should_stop=3)``."""
-    named = tuple(sorted((epoch, mark.replace("_", " ")) for mark, epoch in marks.items()))
-    return Series(name, tuple(map(float, values)), named)
+def series(name: str, values: Sequence[float], **marks: float | None) -> Series:
+    """A :class:`Series`; keywords are marks, with ``_`` for blanks: ``series("val_loss", losses, should_stop=3)``.
+
+    What a submission returned can be marked as it is: a mark that is ``None``, no whole number, or farther than one epoch
+    from the values is left out.
+    """
+    whole = {mark: int(epoch) for mark, epoch in marks.items() if epoch is not None and epoch in range(len(values) + 1)}
+    named = sorted(((epoch, mark.replace("_", " ")) for mark, epoch in whole.items()), key=lambda mark: mark[0])
+    return Series(name, tuple(map(float, values)), tuple(named))

@@ -121,12 +121,14 @@ class ChecksPlugin:
             error = call.excinfo.value
             if isinstance(error, (CheckFailure, SubmissionError)):
                 failure = error.failure
+                kind = error.kind if isinstance(error, SubmissionError) else ""
                 failure = replace(
                     failure,
                     expected=_readable(failure.expected),
                     seen=_readable(failure.seen),
                     why=_readable(failure.why),
                     where=_readable(failure.where or section),
+                    symptom=failure.symptom or kind,
                     reproduce=_readable(failure.reproduce),
                 )
             elif report.skipped:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
-from amllab.checks.failure import Failure
+from amllab.checks.failure import Failure, Series
 
 Outcome = Literal["passed", "failed", "skipped", "error"]
 
 _MARK = {"passed": "✓", "failed": "✗", "skipped": "–", "error": "!"}
 _COLOUR = {"passed": "#009e73", "failed": "#d55e00", "skipped": "#777777", "error": "#cc79a7"}
+_WIDTH = 100  # characters of a line of a table, those of its margin, and of what stands right of its last column
+_MARGIN, _OVERHANG = 4, 16
+_LABEL = 10  # characters of the labels of a report
+_ROWS = 3  # of a table; a longer series is shortened
+_AROUND = 2  # epochs that stay on both sides of a mark, and at both ends, where a series is shortened
+_BARS = "▁▂▃▄▅▆▇█"
+_POINTER = "↑"
+_GAP = "…"
 _INTERNAL = "This is a fault of the check, not of your work: a person will look at it."
 
 
@@ -48,7 +56,12 @@ class CheckResult:
         return math.floor(2 * self.points * share) / 2
 
     def as_dict(self) -> dict[str, object]:
-        return {**asdict(self), "earned": self.earned}
+        """Plain data that every reader of JSON takes: numbers that JSON has no form for are strings (``"nan"``)."""
+        failure = self.failure
+        if failure is not None and failure.series is not None:
+            values: Any = tuple(v if math.isfinite(v) else str(v) for v in failure.series.values)
+            failure = replace(failure, series=replace(failure.series, values=values))
+        return {**asdict(replace(self, failure=failure)), "earned": self.earned}
 
 
 def score(results: Sequence[CheckResult], cell: str | None = None) -> tuple[float, float]:
@@ -74,26 +87,160 @@ def _lines(result: CheckResult) -> list[tuple[str, str]]:
     return [(label, text) for label, text in pairs if text]
 
 
-def to_text(results: Sequence[CheckResult]) -> str:
-    """The report for a terminal."""
-    rows = []
+@dataclass(frozen=True)
+class _Column:
+    """An epoch in the table of a series, or a gap where some are left out."""
+
+    epoch: str
+    value: str = ""
+    bar: str = ""
+    marks: tuple[str, ...] = ()
+
+
+def _columns(series: Series) -> list[_Column]:
+    """All epochs of a series that fits into a few rows; of a longer one the ends, and what is around the marks."""
+    values = series.values
+    count = max([len(values), *(epoch + 1 for epoch, _ in series.marks)])
+    finite = [v for v in values if math.isfinite(v)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    shown = list(range(count))
+    if count > _ROWS * _columns_in_a_row(list(map(_value, values))):
+        kept = {epoch + d for epoch, _ in series.marks for d in range(-_AROUND, _AROUND + 1)}
+        kept |= {*range(_AROUND + 1), *range(count - _AROUND - 1, count)}
+        shown = sorted(kept & set(shown))
+    columns: list[_Column] = []
+    for previous, epoch in zip([-1, *shown], shown, strict=False):
+        if epoch > previous + 1:
+            columns.append(_Column(_GAP, _GAP))
+        marks = tuple(mark for marked, mark in series.marks if marked == epoch)
+        value, bar = (_value(values[epoch]), _bar(values[epoch], low, high)) if epoch < len(values) else ("–", "")
+        columns.append(_Column(str(epoch), value, bar, marks))
+    return columns
+
+
+def _rows(series: Series) -> list[list[_Column]]:
+    """The columns of a series, in rows that are not too wide."""
+    columns = _columns(series)
+    size = _columns_in_a_row([column.value for column in columns])
+    return [columns[i : i + size] for i in range(0, len(columns), size)]
+
+
+def _columns_in_a_row(values: list[str]) -> int:
+    return max((_WIDTH - _MARGIN - _LABEL - _OVERHANG) // (_column_width(values) + 2), 1)
+
+
+def _column_width(values: list[str]) -> int:
+    return max(map(len, values), default=1)
+
+
+def _value(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def _bar(value: float, low: float, high: float) -> str:
+    """A block whose height is the value's place between the lowest and the highest; NaN has none."""
+    if math.isnan(value):
+        return "×"
+    if high <= low or not math.isfinite(value):
+        return _BARS[-1] if value > low else _BARS[0]
+    share = (value / 2 - low / 2) / (high / 2 - low / 2)  # of halves: the difference of two large numbers may overflow
+    return _BARS[round(share * (len(_BARS) - 1))]
+
+
+def _series_text(series: Series) -> list[str]:
+    """Lines of the table: epochs, values, bars, and one line for each mark, which points at its epoch."""
+    lines = []
+    for row in _rows(series):
+        width = _column_width([column.value for column in row])
+        for label, cells in (
+            ("epoch", [column.epoch for column in row]),
+            (series.name, [column.value for column in row]),
+            ("", [column.bar for column in row]),
+        ):
+            lines.append(f"{label:<{_LABEL}}" + "  ".join(f"{cell:<{width}}" for cell in cells))
+        for i, column in enumerate(row):
+            lines += [" " * (_LABEL + i * (width + 2)) + f"{_POINTER} {mark}" for mark in column.marks]
+    return [line.rstrip() for line in lines]
+
+
+def _series_html(series: Series) -> str:
+    """The same as a table of HTML, with the marks of an epoch below it."""
+    tables = []
+    for row in _rows(series):
+        lines = [
+            ("epoch", [escape(column.epoch) for column in row], "th"),
+            (series.name, [escape(column.value) for column in row], "td"),
+            ("", [column.bar for column in row], "td"),
+        ]
+        if any(column.marks for column in row):
+            marks = ["<br>".join(f"{_POINTER} {escape(mark)}" for mark in column.marks) for column in row]
+            lines.append(("", marks, "th"))
+        body = "".join(
+            f'<tr><th style="{_CELL}">{escape(label)}</th>'
+            + "".join(f'<{tag} style="{_CELL}">{cell}</{tag}>' for cell in cells)
+            + "</tr>"
+            for label, cells, tag in lines
+        )
+        tables.append(f'<table style="border-collapse:collapse;margin:.3em 0">{body}</table>')
+    return f'<div style="margin-left:1.6em;overflow-x:auto">{"".join(tables)}</div>'
+
+
+# no colours: they have to be read on light and on dark pages
+_CELL = "text-align:left;vertical-align:top;padding:0 .5em;border:0;max-width:7em"
+_BOX = (
+    "margin:.2em 0 .4em 0;padding:.4em .8em;border:1px solid rgba(128,128,128,.5);"
+    "font-family:monospace;white-space:pre;overflow-x:auto"
+)
+
+
+def to_text(results: Sequence[CheckResult], remarks: Sequence[str] = ()) -> str:
+    """The report for a terminal.
+
+    Args:
+        results: of the checks.
+        remarks: sentences about all of them together, shown in front.
+    """
+    rows = [f"→ {remark}" for remark in remarks]
     for r in results:
         rows.append(f"{_MARK[r.outcome]} {r.title}  [{_number(r.earned)}/{_number(r.points)}]")
-        rows += [f"    {label + ':' if label else '':<10}{text}" for label, text in _lines(r)]
+        rows += [f"    {label + ':' if label else '':<{_LABEL}}{text}" for label, text in _lines(r)]
+        series, reproduce = _evidence(r)
+        if series is not None:
+            rows += [f"    {line}" for line in _series_text(series)]
+        for i, line in enumerate(reproduce.splitlines()):
+            rows.append(f"    {'try it:' if i == 0 else '':<{_LABEL}}{line}".rstrip())
     earned, possible = score(results)
     return "\n".join([*rows, f"{_number(earned)} of {_number(possible)} points in these checks"])
 
 
-def to_html(results: Sequence[CheckResult], *, note: str = "") -> str:
-    """The report for a notebook: no scripts, no style sheet, readable on light and dark pages."""
+def _evidence(result: CheckResult) -> tuple[Series | None, str]:
+    """What a failure shows beside its sentences: numbers, and lines to try."""
+    failure = result.failure
+    if failure is None or result.outcome != "failed":
+        return None, ""
+    return failure.series, failure.reproduce
+
+
+def to_html(results: Sequence[CheckResult], *, note: str = "", remarks: Sequence[str] = ()) -> str:
+    """The report for a notebook: no scripts, no style sheet, readable on light and dark pages; see :func:`to_text`."""
     earned, possible = score(results)
-    rows = []
+    rows = [f'<div style="margin:.35em 0">→ <i>{_code(remark)}</i></div>' for remark in remarks]
     for r in results:
         details = "".join(
             f'<div style="margin-left:1.6em"><span style="opacity:.7">{escape(label)}{":" if label else ""}</span> '
             f"{_code(text)}</div>"
             for label, text in _lines(r)
         )
+        series, reproduce = _evidence(r)
+        if series is not None:
+            details += _series_html(series)
+        if reproduce:
+            details += (
+                '<div style="margin-left:1.6em"><span style="opacity:.7">try it:</span>'
+                f'<pre style="{_BOX}">{escape(reproduce)}</pre></div>'
+            )
         rows.append(
             f'<div style="margin:.35em 0"><span style="color:{_COLOUR[r.outcome]};font-weight:bold">'
             f'{_MARK[r.outcome]} {r.outcome}</span> {_code(r.title)} <span style="opacity:.7">'

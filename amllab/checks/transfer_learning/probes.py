@@ -19,7 +19,7 @@ from amllab import backbones  # noqa: F401  (registers net12 and net6)
 from amllab.checks.declared import AnyTensor, Floats, Integers, Table
 from amllab.checks.submission import Functions, attempt
 from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel
-from amllab.numerics import fast_math
+from amllab.numerics import same_numbers
 
 State = dict[str, AnyTensor]
 
@@ -73,17 +73,24 @@ def freeze(
 
 
 @contextmanager
-def _freezing_by_name(functions: Functions, frozen: list[str] | None) -> Iterator[None]:
-    """Replaces the notebook's ``freeze_layers`` by one that freezes the given parameters and no others.
+def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> Iterator[None]:
+    """Replaces the notebook's ``freeze_layers`` by one that knows the layers from the question.
 
-    What another exercise is about is then judged by itself, whatever became of this one.
+    What another exercise is about is then judged by itself, whatever became of this one. The replacement freezes as many
+    layers as it is told to: which number it gets is the caller's affair.
+
+    Args:
+        functions: of the notebook.
+        layers: names of the parameters of each layer; ``None`` replaces nothing.
     """
-    if frozen is None:
+    if layers is None:
         yield
         return
 
-    def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
-        return _freeze(model, frozen)
+    def freeze_layers(model: nn.Module, n_trainable: int, *_: Any, **more: Any) -> nn.Module:
+        if not 0 <= n_trainable <= len(layers):
+            raise ValueError(f"n_trainable={n_trainable} of {len(layers)} layers")
+        return _freeze(model, [name for layer in layers[: len(layers) - n_trainable] for name in layer])
 
     own = functions.namespace.get("freeze_layers")
     functions.namespace["freeze_layers"] = freeze_layers
@@ -123,11 +130,11 @@ def build(
     num_classes: int,
     n_trainable: int,
     images: Tensor,
-    frozen: list[str] | None = None,
+    layers: list[list[str]] | None = None,
     with_state: bool = False,
 ) -> Raised | NoModel | Built:
     """Calls ``build_transfer_model`` once, and the model on ``images``, float ``(n, 3, h, w)``."""
-    with _freezing_by_name(functions, frozen):
+    with _freezing_by_name(functions, layers):
         got = attempt(lambda: functions.build_transfer_model(backbone, num_classes, n_trainable))
     if "error" in got:
         return {"error": got["error"], "message": got["message"]}
@@ -150,9 +157,9 @@ class Twice(TypedDict):
     after: list[State]
 
 
-def build_twice(functions: Functions, *, backbone: str, num_classes: int, frozen: list[str]) -> Twice:
+def build_twice(functions: Functions, *, backbone: str, num_classes: int, layers: list[list[str]]) -> Twice:
     """Builds two models and changes every tensor of the second."""
-    with _freezing_by_name(functions, frozen):
+    with _freezing_by_name(functions, layers):
         first, second = (functions.build_transfer_model(backbone, num_classes, 1) for _ in range(2))
     both = (first, second)
     storages = [{n: v.untyped_storage().data_ptr() for n, v in m.state_dict().items() if v.numel()} for m in both]
@@ -250,15 +257,15 @@ def train_frozen(
     labels: Tensor,
     n_trainable: int,
     epochs: int,
-    frozen: list[str] | None,
+    layers: list[list[str]] | None,
 ) -> Trainable:
     """Freezes with ``freeze_layers``, trains with ``train_with_early_stopping``, in batches of 16.
 
     Which parameters are frozen is read off the model, so that *which* layers were frozen plays no part here. A
-    ``freeze_layers`` that cannot be called is replaced (``frozen``).
+    ``freeze_layers`` that cannot be called is replaced (``layers``).
     """
     model = _model(backbone, state)
-    with _freezing_by_name(functions, frozen):
+    with _freezing_by_name(functions, layers):
         functions.freeze_layers(model, n_trainable)
     trainable = _trainable(model)
     batches = list(zip(images.split(16), labels.split(16), strict=True))
@@ -295,12 +302,14 @@ def fit(
     n_trainable: int,
     max_epochs: int,
     batch_size: int,
+    lr: float,
     seed: int,
-    frozen: list[str],
+    layers: list[list[str]],
 ) -> Fitted:
     """Builds with ``build_transfer_model``, trains with ``train_with_early_stopping``; what is frozen is given.
 
-    Images are uint8 ``(n, 3, h, w)``. The model is kept under ``key`` for :func:`predict`.
+    Images are uint8 ``(n, 3, h, w)``. The model is kept under ``key`` for :func:`predict`. Computes with
+    :func:`amllab.numerics.same_numbers`.
     """
     torch.manual_seed(seed)
     train = Batches(
@@ -312,12 +321,14 @@ def fit(
         }
     )
     val = Batches({"images": _normalised(val_images, mean, std), "labels": val_labels, "batch_size": 250})
-    with fast_math(torch.device("cpu")):
-        with _freezing_by_name(functions, frozen):
+    with same_numbers():
+        with _freezing_by_name(functions, layers):
             model = functions.build_transfer_model(backbone, num_classes, n_trainable)
-        _freeze(model, frozen)
+        _freeze(model, [name for layer in layers[: len(layers) - n_trainable] for name in layer])
         with _effort(model) as effort:
-            history = functions.train_with_early_stopping(model, train, val, max_epochs=max_epochs, patience=max_epochs)
+            history = functions.train_with_early_stopping(
+                model, train, val, max_epochs=max_epochs, patience=max_epochs, lr=lr
+            )
     functions.keep(key, model)
     return {"history": _plain_history(history), "batches": train.given, **effort}  # type: ignore[typeddict-item]
 
@@ -354,7 +365,7 @@ def predict(functions: Functions, *, key: str, images: Tensor, mean: list[float]
     model = functions.kept(key)
     model.eval()
     device = next(model.parameters()).device
-    with torch.no_grad(), fast_math(torch.device("cpu")):
+    with torch.no_grad(), same_numbers():
         parts = _normalised(images, mean, std).split(250)
         logits = torch.cat([model(part.to(device)).float().cpu() for part in parts])
     return {"logits": logits, "state": _state(model)}

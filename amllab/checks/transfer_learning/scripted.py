@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 CLASSES = 4
 _TRAIN, _VAL = 0.0, 1.0
+_MAX_LOSS = 40  # of a script: what logits of float32 reach with ease
 
 
 class Batches:
@@ -54,7 +55,12 @@ class Batches:
 
 
 def make_script(
-    val_losses: Sequence[float], rng: random.Random, *, train_sizes: Sequence[int], val_sizes: Sequence[int]
+    val_losses: Sequence[float],
+    rng: random.Random,
+    *,
+    train_sizes: Sequence[int],
+    val_sizes: Sequence[int],
+    in_each_batch: bool = False,
 ) -> dict[str, Any]:
     """Lays down a training run: its validation losses, and random logits behind them.
 
@@ -62,6 +68,7 @@ def make_script(
         val_losses: mean cross-entropy of the validation examples in each epoch; NaN is allowed.
         rng: draws logits and labels.
         train_sizes, val_sizes: sizes of the batches.
+        in_each_batch: whether each validation batch has the mean cross-entropy of its epoch, and not only all together.
 
     Returns:
         The script for :class:`ScriptedModel`, plain data: ``state`` (the model's at the start), ``val_logits`` float
@@ -71,7 +78,13 @@ def make_script(
     n_train, n_val = sum(train_sizes), sum(val_sizes)
     train_labels, val_labels = (torch.randint(CLASSES, (n,), generator=generator) for n in (n_train, n_val))
     train_logits = torch.randn(n_train, CLASSES, generator=generator) * 2
-    val_logits = [_logits_with_loss(loss, val_labels, generator) for loss in val_losses]
+    parts = val_labels.split(list(val_sizes)) if in_each_batch else [val_labels]
+    # the same logits for the same loss: what is equal on paper is equal in every digit
+    by_loss = {
+        loss: torch.cat([_logits_with_loss(loss, part, generator) for part in parts])
+        for loss in dict.fromkeys(val_losses)
+    }
+    val_logits = [by_loss[loss] for loss in val_losses]
     train_images = torch.stack([image_of(_TRAIN, i, logits) for i, logits in enumerate(train_logits)])
     val_images = torch.stack([image_of(_VAL, i, torch.zeros(CLASSES)) for i in range(n_val)])
     weights = {"head.weight": (CLASSES, 2), "body.weight": (2, 2), "body.bias": (2,)}
@@ -183,6 +196,11 @@ class ScriptedModel(nn.Module):
             logits.register_hook(lambda gradient: stage.note_gradient(examples, is_val, gradient))
         return logits
 
+    @property
+    def states(self) -> dict[int, dict[str, Tensor]]:
+        """From each epoch (0-based) to a copy of the model's ``state_dict()`` when it was last validated in it."""
+        return self._stage.states
+
     def record(self) -> dict[str, Any]:
         """The journal; see ``probes.Trained``."""
         stage = self._stage
@@ -197,3 +215,41 @@ class ScriptedModel(nn.Module):
             "final": dict(self.state_dict()),
             "trainable": [name for name, p in self.named_parameters() if p.requires_grad],
         }
+
+
+def scripted_training(
+    val_losses: Sequence[float],
+    *,
+    train_sizes: Sequence[int] = (4, 4),
+    val_sizes: Sequence[int] = (3, 3),
+    seed: int = 0,
+) -> tuple[ScriptedModel, Batches, Batches]:
+    """A training whose validation losses are known beforehand: to see what a loop with early stopping makes of them.
+
+    Whatever the optimizer does, the model's mean cross-entropy on the validation loader is ``val_losses[epoch]``. The epoch
+    counts up with the training examples whose loss was differentiated; epochs behind the last repeat its loss. The model has
+    one trainable weight, ``model.head.weight`` of shape ``(4, 2)``, a frozen layer ``model.body``, and buffers that move
+    with every batch in train mode. ``model.states[epoch]`` is its ``state_dict()`` when it was validated in that epoch.
+
+    Args:
+        val_losses: one for each epoch, between 0 and 40; NaN is allowed.
+        train_sizes, val_sizes: number of examples in each batch. There are 4 classes, and images have shape ``(3, 4, 4)``.
+        seed: of labels, logits and weights.
+
+    Returns:
+        The model, in train mode on the CPU, and the loaders ``train_loader`` and ``val_loader``: re-iterables of batches
+        ``(images, labels)``, float32 and int64.
+
+    Raises:
+        ValueError: no losses, a loss that no cross-entropy can have, or an empty batch.
+
+    >>> model, train_loader, val_loader = scripted_training([1.0, 0.9, 1.1])
+    >>> [tuple(images.shape) for images, labels in val_loader]
+    [(3, 3, 4, 4), (3, 3, 4, 4)]
+    """
+    if not len(val_losses) or any(loss < 0 or loss > _MAX_LOSS for loss in val_losses):
+        raise ValueError(f"val_losses needs a number between 0 and {_MAX_LOSS} or NaN for each epoch; got {val_losses}")
+    if min([*train_sizes, *val_sizes, len(train_sizes), len(val_sizes)]) < 1:
+        raise ValueError(f"each loader needs batches of at least 1 example; got {train_sizes} and {val_sizes}")
+    script = make_script(val_losses, random.Random(seed), train_sizes=train_sizes, val_sizes=val_sizes)
+    return ScriptedModel(script), Batches(script["train"]), Batches(script["val"])

@@ -1,8 +1,13 @@
 """Public checks of exercise 3, ``train_with_early_stopping``."""
 
+import math
+import textwrap
+from dataclasses import replace
+
 import pytest
 
-from amllab.checks import expect
+from amllab.checks import CheckFailure, expect, series
+from amllab.checks.transfer_learning import symptoms
 from amllab.checks.transfer_learning.journal import believe
 from amllab.checks.transfer_learning.scripted import make_script
 from amllab.checks.transfer_learning.test_freeze_layers import raised
@@ -10,35 +15,48 @@ from amllab.checks.transfer_learning.test_freeze_layers import raised
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
 
 KEYS = ("train_loss", "train_acc", "val_loss", "val_acc")
+IDEA_1 = "Exercise 3, Idea 1: stop when validation no longer improves"
+TASK = "Exercise 3, Your task"
+# shows every forward pass: the loaders of a report have batches of different sizes
+WATCH = (
+    "model.register_forward_hook(lambda m, inputs, logits: print(\n"
+    '    len(logits), "images,", "train" if m.training else "eval", "mode, gradients:", torch.is_grad_enabled()))\n'
+)
 
 
-def run(submission, val_losses, rng, *, train_sizes=(4, 4), val_sizes=(3, 3), **arguments):
+def run(submission, val_losses, rng, **arguments):
     """Trains the scripted model on losses laid down here; see :func:`run_script`."""
-    script = make_script(val_losses, rng, train_sizes=train_sizes, val_sizes=val_sizes)
-    return run_script(submission, script, **arguments)
+    # what becomes of a run does not depend on how the loss is averaged, which is checked by itself
+    script = make_script(val_losses, rng, train_sizes=(4, 4), val_sizes=(3, 3), in_each_batch=True)
+    return run_script(submission, script, val_losses, **arguments)
 
 
-def run_script(submission, script, **arguments):
+def run_script(submission, script, val_losses, **arguments):
     """Trains the scripted model. Fails the check where the training raised, returned no history, or did not happen.
 
     Returns:
         The script, the model's journal, and the history as numbers.
     """
     got = submission.ask("train_scripted", script=script, arguments=arguments)
-    call = ", ".join(f"{name}={value}" for name, value in arguments.items())
+    reproduce = lines(val_losses, "history", **arguments)
     expect(
         "error" not in got,
-        expected=f"`train_with_early_stopping(model, train_loader, val_loader, {call})` returns",
+        expected=f"`train_with_early_stopping(model, train_loader, val_loader, {call(arguments)})` returns",
         seen=raised(got) if "error" in got else "",
         why="loaders are any re-iterables of (images, labels), models any module",
+        where=TASK,
+        symptom=symptoms.raised(got) if "error" in got else "",
+        reproduce=reproduce,
     )
     values, types = got["history"]["values"], got["history"]["types"]
-    complete = all(isinstance(values.get(key), list) for key in KEYS) and isinstance(values.get("best_epoch"), float)
     expect(
-        complete,
+        not without(got["history"]),
         expected=f"a dict with lists of floats under {', '.join(KEYS)}, and the index `best_epoch`",
         seen=f"{got['history']['type']} with {types}",
         why="curves, sweeps and the lab report read these keys",
+        where=TASK,
+        symptom=without(got["history"]),
+        reproduce=reproduce,
     )
     lengths = [len(values[key]) for key in KEYS]
     expect(
@@ -46,69 +64,188 @@ def run_script(submission, script, **arguments):
         expected="as many entries in each list as epochs were run",
         seen=f"lengths {lengths} for {', '.join(KEYS)}",
         why="a curve needs one point for each epoch that was run",
+        where=TASK,
+        symptom="more entries of "
+        + ", ".join(key for key, length in zip(KEYS, lengths, strict=True) if length != min(lengths)),
+        reproduce=lines(val_losses, "{key: len(history[key]) for key in " + f"{KEYS}" + "}", **arguments),
     )
-    return script, believe(script, got, lengths[0]), values
+    try:
+        return script, believe(script, got, lengths[0]), values
+    except CheckFailure as error:
+        # for training batches of 4 and validation batches of 3 images, whatever they are here
+        watched = lines(val_losses, "", before=WATCH, **arguments)
+        raise CheckFailure(replace(error.failure, reproduce=watched)) from None
+
+
+def without(history):
+    """What of a history is not there; empty for one that is complete."""
+    if history["type"] == "NoneType":
+        return "nothing returned"
+    if not history["values"]:
+        return "no dict returned"
+    lists = [key for key in KEYS if not isinstance(history["values"].get(key), list)]
+    if not isinstance(history["values"].get("best_epoch"), float):
+        lists.append("best_epoch")
+    return f"without {', '.join(lists)}" if lists else ""
+
+
+def call(arguments):
+    """Arguments as they are written in a call."""
+    return ", ".join(f"{name}={value}" for name, value in arguments.items())
+
+
+def lines(val_losses, shown, *, sizes="", before="", **arguments):
+    """What a student can paste into the notebook to train on the losses of a report.
+
+    Args:
+        val_losses: of the run.
+        shown: an expression to look at afterwards.
+        sizes: further arguments of ``scripted_training``.
+        before: lines between the making of the model and its training.
+        **arguments: of ``train_with_early_stopping``.
+    """
+    losses = ", ".join("math.nan" if math.isnan(loss) else repr(float(loss)) for loss in val_losses)
+    wrapped = textwrap.fill(f"val_losses = [{losses}]", 90, subsequent_indent=" " * len("val_losses = ["))
+    return (
+        "from amllab import scripted_training\n\n"
+        f"{wrapped}\n"
+        f"model, train_loader, val_loader = scripted_training(val_losses{sizes})\n"
+        f"{before}"
+        f"history = train_with_early_stopping(model, train_loader, val_loader, {call(arguments)})\n"
+        f"{shown}"
+    ).strip()
+
+
+def losses_of(val_losses, *, best, epochs, returned=None, ran):
+    """The validation losses of a run as far as it went, or should have gone, with what was to happen and what did."""
+    shown = val_losses[: max(epochs, ran)]
+    marks = {"best": best} if returned in (None, best) else {"best": best, "returned_as_best": returned}
+    return series("val_loss", shown, **marks, should_stop=epochs - 1, stopped=ran - 1)
 
 
 def table(losses):
     """Losses as the student reads them."""
-    return ", ".join(f"{loss:.3f}" for loss in losses)
+    return ", ".join(f"{loss:.3f}" for loss in losses[:40]) + (" ..." if len(losses) > 40 else "")
 
 
 @pytest.mark.points(3)
 def test_history(submission, rng):
     """Returns a history: one float per epoch for loss and accuracy, and the best epoch's index."""
-    losses = [1.2 - 0.1 * i for i in range(rng.randint(2, 5))]
-    _, journal, values = run(submission, losses, rng, max_epochs=len(losses), patience=3)
+    epochs = rng.randint(3, 5)
+    losses = [round(1.2 - 0.1 * i, 3) for i in range(epochs + 2)]
+    _, journal, values = run(submission, losses, rng, max_epochs=epochs, patience=3)
     types = journal.got["history"]["types"]
-    lengths = [len(values[key]) for key in KEYS]
+    ran = len(values["val_loss"])
     expect(
-        lengths == [len(losses)] * 4,
-        expected=f"{len(losses)} entries in each list: max_epochs={len(losses)} and every epoch improved",
-        seen=f"lengths {lengths} for {', '.join(KEYS)}",
+        ran == epochs,
+        expected=f"{epochs} entries in each list: max_epochs={epochs}, and every epoch improved",
+        seen=f"{ran} entries in each list",
         why="a curve needs one point for each epoch that was run",
+        where=TASK,
+        symptom="1 epoch alone"
+        if ran == 1
+        else "1 epoch less than max_epochs"
+        if ran == epochs - 1
+        else "1 epoch more than max_epochs"
+        if ran == epochs + 1
+        else "fewer epochs than max_epochs"
+        if ran < epochs
+        else "more epochs than max_epochs",
+        series=losses_of(losses, best=epochs - 1, epochs=epochs, ran=ran),
+        reproduce=lines(losses, 'len(history["val_loss"])', max_epochs=epochs, patience=3),
     )
     expect(
-        all(types.get(key) == "list of float" for key in KEYS) and types.get("best_epoch") == "int",
+        not others(types),
         expected="lists of Python floats, and an int for best_epoch",
-        seen=str(types),
+        seen=", ".join(f"`{key}`: {types.get(key)}" for key in (*KEYS, "best_epoch")),
         why="a tensor in a history keeps its whole graph alive, and cannot be written to a file",
+        where=TASK,
+        symptom=others(types),
+        reproduce=lines(
+            losses,
+            'type(history["val_loss"][0]), type(history["train_acc"][0]), type(history["best_epoch"])',
+            max_epochs=epochs,
+            patience=3,
+        ),
     )
+
+
+def others(types):
+    """Entries of a history that are no Python numbers, by the kind that they are."""
+    wanted = {**dict.fromkeys(KEYS, "list of float"), "best_epoch": "int"}
+    wrong = {key: types.get(key, "") for key, kind in wanted.items() if types.get(key) != kind}
+    kinds = {
+        "Tensor": "tensor",
+        "float64": "numpy",
+        "float32": "numpy",
+        "int64": "numpy",
+        "float": "float",
+        "int": "int",
+    }
+    named = {key: next((n for k, n in kinds.items() if k in kind.split("of ")[-1].split("/")), "no number") for key, kind in wrong.items()}  # fmt: skip
+    return ", ".join(f"{key}: {kind}" for key, kind in named.items())
 
 
 @pytest.mark.points(4)
 @pytest.mark.needs("test_history")
 def test_stops_after_patience(submission, rng):
     """Stops after `patience` epochs in a row without improvement, and knows which epoch was best."""
-    best, patience = rng.randint(1, 3), rng.randint(2, 4)
-    losses = [1.0 - 0.1 * i for i in range(best + 1)] + [1.1 + 0.05 * rng.random() for _ in range(12)]
-    _, _, values = run(submission, losses, rng, max_epochs=len(losses), patience=patience)
-    ran, wanted = len(values["val_loss"]), best + 1 + patience
-    seen = f"{ran} epochs; validation losses {table(values['val_loss'])}"
+    # pairs by which the usual mistakes stop in different epochs
+    best, patience = rng.choice([(2, 5), (3, 3), (4, 3), (4, 4)])
+    losses = [round(1.0 - 0.1 * i, 3) for i in range(best + 1)]
+    # never better than the best, but always better than the epoch before
+    losses += [round(1.15 - 0.004 * i - 0.002 * rng.random(), 3) for i in range(12)]
+    arguments = {"max_epochs": len(losses), "patience": patience}
+    _, _, values = run(submission, losses, rng, **arguments)
+    ran, wanted, returned = len(values["val_loss"]), best + 1 + patience, values["best_epoch"]
+    symptom = symptoms.join(
+        symptoms.stopping(ran, wanted, best=best, patience=patience, most=len(losses)),
+        symptoms.best_epoch(returned, best, ran=ran),
+    )
+    numbers = losses_of(losses, best=best, epochs=wanted, returned=returned, ran=ran)
+    reproduce = lines(losses, 'len(history["val_loss"]), history["best_epoch"]', **arguments)
     expect(
         ran == wanted,
         expected=f"{wanted} epochs: the best is epoch {best} (0-based), then patience={patience} without improvement",
-        seen=seen,
+        seen=f"{ran} epochs",
         why="stopping early spares time; stopping one epoch off makes runs that cannot be compared",
+        where=IDEA_1,
+        symptom=symptom,
+        series=numbers,
+        reproduce=reproduce,
     )
     expect(
-        values["best_epoch"] == best,
+        returned == best,
         expected=f"best_epoch={best}, counted from 0",
-        seen=f"best_epoch={values['best_epoch']:g}; {seen}",
+        seen=f"best_epoch={returned:g}",
         why="the weights of this epoch are the result of the training",
+        where=IDEA_1,
+        symptom=symptom,
+        series=numbers,
+        reproduce=reproduce,
     )
 
 
 @pytest.mark.points(2)
 def test_refuses_impossible_arguments(submission, rng):
     """`ValueError` for `max_epochs < 1` or `patience < 1`."""
-    script = make_script([1.0, 0.9], rng, train_sizes=(4,), val_sizes=(3,))
-    for arguments in ({"max_epochs": 0}, {"patience": 0}, {"max_epochs": -rng.randint(1, 9), "patience": 2}):
-        got = submission.ask("train_scripted", script=script, arguments=arguments)
-        call = ", ".join(f"{name}={value}" for name, value in arguments.items())
+    losses = [1.0, 0.9]
+    script = make_script(losses, rng, train_sizes=(4,), val_sizes=(3,))
+    asked = {
+        "max_epochs=0": {"max_epochs": 0},
+        "patience=0": {"patience": 0},
+        "negative max_epochs": {"max_epochs": -rng.randint(1, 9), "patience": 2},
+    }
+    answers = {
+        name: submission.ask("train_scripted", script=script, arguments=arguments) for name, arguments in asked.items()
+    }
+    for name, got in answers.items():
         expect(
             "ValueError" in got.get("error", []),
-            expected=f"ValueError for {call}",
+            expected=f"ValueError for {call(asked[name])}",
             seen=raised(got) if "error" in got else "no error",
-            why="a training of zero epochs has no best epoch",
+            why="a training of zero epochs has no best epoch, and who waits for no epoch at all has stopped before the first",
+            where=TASK,
+            symptom=symptoms.accepted(answers),
+            reproduce=lines(losses, "", **asked[name]) + "  # raises ValueError where it is checked",
         )
