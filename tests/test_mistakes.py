@@ -1,0 +1,97 @@
+"""Recognised mistakes: named where the study is sure, silent elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from amllab.checks.failure import Failure
+from amllab.checks.results import CheckResult, Outcome
+from autograder import mistakes
+from autograder.mistakes import Case, learn, patterns, recognise
+
+CELL = "check_training"
+
+
+def result(name: str, symptom: str = "", outcome: Outcome = "failed", cell: str = CELL) -> CheckResult:
+    failure = None if outcome == "passed" else Failure("a", "b", "c", symptom=symptom)
+    return CheckResult(name, name, cell, 1, outcome, failure)
+
+
+def cases(mistake: str, mutant: str, *failed: str, seeds: range = range(4)) -> list[Case]:
+    return [Case(mistake, mutant, seed, {CELL: failed}) for seed in seeds]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "lab").mkdir()
+    monkeypatch.setattr(mistakes, "_CHECKS", tmp_path)
+    mistakes._known.cache_clear()
+    yield "lab"
+    mistakes._known.cache_clear()
+
+
+def test_a_pattern_is_what_failed_and_how() -> None:
+    results = [
+        result("test_b", "late"),
+        result("test_a", "early"),
+        result("test_c", outcome="skipped"),
+        result("test_d", outcome="passed"),
+        result("test_e", "x", cell="other"),
+    ]
+    assert patterns(results) == {CELL: ("test_a: early", "test_b: late"), "other": ("test_e: x",)}
+
+
+def test_one_mistake_behind_a_pattern_is_named(lab: str) -> None:
+    mistakes.write(lab, cases("keeps the last weights", "m1", "test_a: last"))
+    found = recognise(lab, [result("test_a", "last")])
+    assert found[CELL].name == "keeps the last weights"
+    assert found[CELL].confidence == 1
+    assert "keeps the last weights (1 of 1 cases" in str(found[CELL])
+
+
+@pytest.mark.parametrize(
+    ("name", "symptom"), [("test_a", "first"), ("test_b", "last")], ids=["another symptom", "another check"]
+)
+def test_another_pattern_says_nothing(lab: str, name: str, symptom: str) -> None:
+    mistakes.write(lab, cases("keeps the last weights", "m1", "test_a: last"))
+    assert recognise(lab, [result(name, symptom)]) == {}
+    assert recognise(lab, [result("test_a", "last"), result("test_b")]) == {}
+
+
+def test_two_mistakes_behind_a_pattern_say_nothing() -> None:
+    assert learn(cases("one", "m1", "test_a: x") + cases("two", "m2", "test_a: x")) == []
+    assert learn(cases("one", "m1", "test_a: x") + cases("", "m2", "test_a: x")) == []
+
+
+def test_a_mutant_counts_once_however_often_it_was_checked() -> None:
+    many = cases("one", "m1", "test_a: x", seeds=range(40)) + cases("two", "m2", "test_a: x", seeds=range(2))
+    assert learn(many) == []
+
+
+def test_confidence_comes_from_other_seeds_than_the_learning() -> None:
+    # on odd seeds the pattern comes from somewhere else
+    found = cases("one", "m1", "test_a: x", seeds=range(0, 8, 2)) + cases(
+        "two", "m2", "test_a: x", seeds=range(1, 9, 2)
+    )
+    assert learn(found) == []
+    assert learn(cases("one", "m1", "test_a: x", seeds=range(0, 8, 2))) == []  # never seen again
+
+
+def test_nine_of_ten_are_enough() -> None:
+    found = [case for i in range(9) for case in cases("one", f"m{i}", "test_a: x")] + cases("two", "n", "test_a: x")
+    (entry,) = learn(found)
+    assert (entry["name"], entry["hits"], entry["cases"]) == ("one", 9, 10)
+
+
+def test_a_lab_without_a_study_is_silent(lab: str) -> None:
+    assert recognise(lab, [result("test_a", "last")]) == {}
+
+
+def test_the_file_is_plain_data(lab: str) -> None:
+    file = mistakes.write(lab, cases("one", "m1", "test_a: x"))
+    assert json.loads(file.read_text()) == [
+        {"cell": CELL, "pattern": ["test_a: x"], "name": "one", "cases": 1, "hits": 1}
+    ]
