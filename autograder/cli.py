@@ -36,11 +36,33 @@ def main(argv: list[str] | None = None) -> int:
     scores = commands.add_parser("scores", help="table of students and scores, from the gradebook")
     scores.add_argument("lab", help="assignment, such as transfer-learning")
 
+    reporting = commands.add_parser(
+        "report", help="the class on one HTML page, with statistics of the checks; CSV beside it"
+    )
+    reporting.add_argument("lab", help="assignment, such as transfer-learning")
+    reporting.add_argument("--output", type=Path, metavar="FOLDER", help="where to (default: reports/ of the course)")
+    reporting.add_argument("--anonymous", action="store_true", help="without student ids and texts of submissions")
+
+    calibrating = commands.add_parser("calibrate", help="measure and write the thresholds of a lab's accuracy check")
+    calibrating.add_argument("lab", help="assignment, such as transfer-learning")
+    calibrating.add_argument("--data", help="in place of lab.toml's: drawn, cifar100 or a folder of class images")
+    calibrating.add_argument("--seeds", type=int, default=20, help="to fit on (default 20)")
+    calibrating.add_argument("--fresh", type=int, default=40, help="further ones, to judge on (default 40)")
+    calibrating.add_argument("--jobs", type=int, default=1, help="processes, of one thread each (default 1)")
+    calibrating.add_argument("--kept", type=Path, help="file of the runs so far (default: in build/)")
+
     commands.add_parser("doctor", help="what this machine offers to isolate submissions with")
 
     args = parser.parse_args(argv)
     try:
-        commands_by_name = {"build": _build, "grade": _grade, "scores": _scores, "doctor": _doctor}
+        commands_by_name = {
+            "build": _build,
+            "grade": _grade,
+            "scores": _scores,
+            "doctor": _doctor,
+            "calibrate": _calibrate,
+            "report": _report,
+        }
         return commands_by_name[args.command](args)
     except (FileNotFoundError, LookupError, ValueError, IsolationError) as error:
         print(f"autograder: {error}", file=sys.stderr)
@@ -88,9 +110,27 @@ def _grade(args: argparse.Namespace) -> int:
     if not launcher.isolates:
         print(f"note:{NOT_ISOLATED}")
     for cell in dict.fromkeys(result.cell for result in grading.results):
-        print(f"\n{cell}\n{to_text([r for r in grading.results if r.cell == cell])}")
+        print(f"\n{cell}\n{to_text([r for r in grading.results if r.cell == cell], grading.remarks(cell))}")
     earned, possible = score(grading.results)
     print(f"\n{args.notebook.name}: {earned:g} of {possible:g} automatic points (seed {grading.seed})")
+    return 0
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from amllab.checks.lab import find_lab
+    from autograder.calibrate import Calibration, page, picture_name, plot, sentences, table
+
+    lab, root = find_lab(args.lab), Course.find().root
+    calibration = Calibration(lab, data=args.data, seeds=args.seeds, fresh=args.fresh)
+    kept = args.kept or root / "build" / f"calibration-{lab.assignment}-{calibration.kind}.jsonl"
+    evidence = calibration.run(kept, args.jobs)
+    known = calibration.write(evidence)
+    docs = root / "docs"
+    docs.mkdir(exist_ok=True)
+    picture = docs / picture_name(lab, calibration.kind)
+    plot(evidence, picture, f"{lab.title}: accuracy check on {calibration.kind} images")
+    (docs / f"calibration-{lab.assignment}.md").write_text(page(lab, known), encoding="utf-8")
+    print(f"{table(evidence)}\n\n{sentences(evidence)}\n\nwritten to {calibration.file.name} and docs/{picture.stem}.*")
     return 0
 
 
@@ -100,6 +140,15 @@ def _doctor(args: argparse.Namespace) -> int:
     findings = examine()
     print(report(findings))
     return 0 if findings[-1].works else 1
+
+
+def _report(args: argparse.Namespace) -> int:
+    from autograder.report import write_report
+
+    files = write_report(Course.find(), args.lab, args.output, anonymous=args.anonymous)
+    here = Path.cwd()
+    print("\n".join(str(file.relative_to(here) if file.is_relative_to(here) else file) for file in files))
+    return 0
 
 
 def _scores(args: argparse.Namespace) -> int:

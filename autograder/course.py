@@ -41,7 +41,13 @@ class Course:
             raise FileNotFoundError(f"no {CONFIG} in this folder or above it: run the command inside the course")
         config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()
         coursedir = CourseDirectory(config=config)
-        roles = ("source_directory", "release_directory", "solution_directory", "submitted_directory")
+        roles = (
+            "source_directory",
+            "release_directory",
+            "solution_directory",
+            "submitted_directory",
+            "autograded_directory",
+        )
         directories = {role: Path(coursedir.root, getattr(coursedir, role)) for role in roles}
         return cls(root, directories, coursedir.db_url)
 

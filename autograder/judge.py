@@ -20,6 +20,7 @@ from amllab.checks.results import CheckResult, score, to_html, to_text
 from amllab.checks.run import run_checks
 from amllab.checks.submission import Submission, SubmissionError
 from autograder.launcher import Launcher
+from autograder.mistakes import Mistake, recognise
 from autograder.outputs import clean_outputs, machine_paths, scrub
 from autograder.repair import EXPERIMENT
 from autograder.worker import Worker, default_launcher
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 HIDDEN_CHECKS = Path(__file__).parent / "checks"
 NOT_ISOLATED = " This submission ran without isolation: its score and its outputs are not to be trusted."
+STORED = "amllab"  # key in the metadata of a report: the same results for machines
+STORED_VERSION = 1
+MAX_STORED_TEXT = 500  # characters of the exception of a check that broke
 
 
 class ReferenceFailed(RuntimeError):  # noqa: N818
@@ -89,6 +93,9 @@ class Grading:
         seconds: wall time of it all.
         notes: what was mended beforehand.
         isolation: how the submission was kept apart.
+        readable: whether anything of the submission could be run.
+        stopped: which cells a limit ended or kept from running, and why, in the judge's own words.
+        mistakes: cell -> the known mistake that its failures look like.
     """
 
     results: list[CheckResult]
@@ -96,6 +103,13 @@ class Grading:
     seconds: float
     notes: list[str] = field(default_factory=list)
     isolation: str = "namespaces"
+    readable: bool = True
+    stopped: list[str] = field(default_factory=list)
+    mistakes: dict[str, Mistake] = field(default_factory=dict)
+
+    def remarks(self, cell: str) -> list[str]:
+        """Sentences about a cell's failures taken together."""
+        return [str(self.mistakes[cell])] if cell in self.mistakes else []
 
     def as_dict(self) -> dict[str, object]:
         earned, possible = score(self.results)
@@ -109,6 +123,9 @@ class Grading:
             "seconds": round(self.seconds, 2),
             "notes": self.notes,
             "isolation": self.isolation,
+            "readable": self.readable,
+            "stopped": self.stopped,
+            "mistakes": {cell: mistake.name for cell, mistake in self.mistakes.items()},
         }
 
 
@@ -168,6 +185,7 @@ def grade(
         results = run_checks(lab, paths, submission, reference=lambda: reference, seed=seed)
         if isinstance(submission, Worker) and submission.failed is not None:
             raise submission.failed
+        stopped = _stopped(submission) if isinstance(submission, Worker) else []
     for result in results:
         if result.outcome == "error":
             log.error("check %s broke: %s", result.name, result.failure and result.failure.seen)
@@ -175,11 +193,24 @@ def grade(
     results = [_scrubbed(result, hide) for result in results]
     note = f"The inputs of these checks were drawn with seed {seed}." + ("" if launcher.isolates else NOT_ISOLATED)
     for cell in notebook.cells:
-        if is_autograded(cell):
-            _write_report(cell, [r for r in results if r.cell == cell.metadata.nbgrader.grade_id], note)
-        elif cell.cell_type == "code" and not _is_experiment(cell):  # those of experiments were cleaned by the repair
+        # outputs of experiments were cleaned by the repair
+        if cell.cell_type == "code" and not is_autograded(cell) and not _is_experiment(cell):
             cell.outputs = clean_outputs(cell.outputs, lab.limits["output_bytes"], hide)
-    return Grading(results, seed, time.perf_counter() - began, notes or [], launcher.isolation)
+    seconds = time.perf_counter() - began
+    mistakes = recognise(lab.name, results)
+    grading = Grading(results, seed, seconds, notes or [], launcher.isolation, readable, stopped, mistakes)
+    graded = [cell for cell in notebook.cells if is_autograded(cell)]
+    for cell in graded:
+        _write_report(cell, grading, note, with_submission=cell is graded[0])
+    return grading
+
+
+def _stopped(worker: Worker) -> list[str]:
+    """What the worker says of the cells that it left out: outputs alone do not tell, a cell can print what it likes."""
+    numbers: dict[str, list[str]] = {}
+    for i in sorted(worker.skip.difference(not_run(worker.notebook))):
+        numbers.setdefault(worker.notebook.cells[i].outputs[0].evalue, []).append(str(i + 1))
+    return [f"cell{'s' if len(cells) > 1 else ''} {', '.join(cells)}: {why}" for why, cells in numbers.items()]
 
 
 def _scrubbed(result: CheckResult, hide: Mapping[str, str]) -> CheckResult:
@@ -194,15 +225,58 @@ def _is_experiment(cell: NotebookNode) -> bool:
     return EXPERIMENT in cell.metadata.get("tags", [])
 
 
-def _write_report(cell: NotebookNode, results: list[CheckResult], note: str) -> None:
-    """The report as a display, then the score as the cell's one result: nbgrader reads the latter as partial credit."""
+def _write_report(cell: NotebookNode, grading: Grading, note: str, *, with_submission: bool) -> None:
+    """The report as a display, then the score as the cell's one result: nbgrader reads the latter as partial credit.
+
+    Args:
+        cell: whose outputs become these two.
+        grading: of the whole submission.
+        note: at the end of the report.
+        with_submission: also stores what is known of the submission as a whole; for one of its cells.
+    """
+    results = [r for r in grading.results if r.cell == cell.metadata.nbgrader.grade_id]
     earned, possible = score(results)
     most = float(cell.metadata.nbgrader.points)
     if possible != most:
         raise ValueError(
             f"{cell.metadata.nbgrader.grade_id}: the checks are worth {possible:g}, the cell {most:g} points"
         )
-    report = {"text/plain": f"{to_text(results)}\n{note}", "text/html": to_html(results, note=note)}
+    grade_id = cell.metadata.nbgrader.grade_id
+    remarks, mistake = grading.remarks(grade_id), grading.mistakes.get(grade_id)
+    report = {
+        "text/plain": f"{to_text(results, remarks)}\n{note}",
+        "text/html": to_html(results, note=note, remarks=remarks),
+    }
+    stored: dict[str, Any] = {"version": STORED_VERSION, "checks": [_stored_check(r) for r in results]}
+    stored["mistakes"] = [{"name": mistake.name, "confidence": round(mistake.confidence, 3)}] if mistake else []
+    if with_submission:
+        stored["submission"] = _stored_submission(grading)
     points = nbformat.v4.new_output("execute_result", data={"text/plain": f"{earned:g}"}, execution_count=1)
-    cell.outputs = [nbformat.v4.new_output("display_data", data=report), points]
+    cell.outputs = [nbformat.v4.new_output("display_data", data=report, metadata={STORED: stored}), points]
     cell.execution_count = 1
+
+
+def _stored_check(result: CheckResult) -> dict[str, Any]:
+    """A result without its sentences, which stand in the report beside it."""
+    broke = result.failure.seen[:MAX_STORED_TEXT] if result.outcome == "error" and result.failure else ""
+    return {
+        "name": result.name,
+        "title": result.title,
+        "points": result.points,
+        "earned": result.earned,
+        "outcome": result.outcome,
+        "symptom": result.failure.symptom if result.failure else "",
+        "seconds": round(result.seconds, 3),
+        "broke": broke,
+    }
+
+
+def _stored_submission(grading: Grading) -> dict[str, Any]:
+    return {
+        "seed": str(grading.seed),  # too long for the numbers of programs in JavaScript, which may save this notebook
+        "seconds": round(grading.seconds, 2),
+        "isolation": grading.isolation,
+        "readable": grading.readable,
+        "stopped": grading.stopped,
+        "notes": grading.notes,
+    }

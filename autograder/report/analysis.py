@@ -1,0 +1,325 @@
+"""What a report says about a class, as data: checks, mistakes, and what went wrong in grading."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, median
+
+import numpy as np
+
+from autograder.report.collect import Cell, ClassResults, Submission
+from autograder.report.measures import TRUSTED_FROM, Item, Summary, correlation, items, summary
+from autograder.report.stored import StoredCheck
+
+# how a check ends where the submission gave no answer (amllab.checks.submission.SubmissionError, autograder.worker)
+LIMITS = {
+    "timeout": "no answer within the limit of time",
+    "memory": "more memory than the limit",
+    "budget": "the time for the whole submission was used up",
+    "died": "the process died during the call",
+}
+TAMPERED = "tampered"
+FULL = 1 - 1e-9  # a mean share from here on means everybody, whatever floats do
+
+
+@dataclass
+class CheckStatistics:
+    """One check over the class.
+
+    Attributes:
+        number: in the page's tables and plots, from 1.
+        cell: that it counts for.
+        name, title: of the check.
+        points: what it is worth.
+        outcomes: outcome -> number of students.
+        item: its statistics as an item of a test.
+        seconds: median wall time.
+        remarks: what an instructor should look at.
+    """
+
+    number: int
+    cell: str
+    name: str
+    title: str
+    points: float
+    outcomes: Counter[str]
+    item: Item
+    seconds: float
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return self.outcomes.total()
+
+    @property
+    def pass_rate(self) -> float:
+        """Share of the students with a result who passed, in [0, 1]."""
+        return self.outcomes["passed"] / self.count
+
+
+@dataclass(frozen=True)
+class CellStatistics:
+    """One cell over the class, from the gradebook.
+
+    Attributes:
+        cell: which.
+        scores: of those with a score.
+        summary: of these; ``None`` where nobody has one yet.
+        waiting: how many a person has to grade.
+        by_hand: how many a person graded or changed.
+        full, nothing: how many have all points, and none.
+        discrimination: as of an item among the other cells, over the students who wait for nothing.
+    """
+
+    cell: Cell
+    scores: list[float]
+    summary: Summary | None
+    waiting: int
+    by_hand: int
+    full: int
+    nothing: int
+    discrimination: float | None
+
+
+@dataclass(frozen=True)
+class MistakeStatistics:
+    """A recognised mistake: how many students made it in a cell, and how sure its pattern is on average, in [0, 1]."""
+
+    name: str
+    cell: str
+    students: int
+    confidence: float | None
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something in the grading itself, about some students.
+
+    Attributes:
+        title: what.
+        meaning: what follows from it, and what to do.
+        entries: student and text; the text may come from a submission.
+    """
+
+    title: str
+    meaning: str
+    entries: list[tuple[str, str]]
+
+    @property
+    def students(self) -> int:
+        return len({student for student, _ in self.entries})
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that a report shows; see the attributes' classes."""
+
+    results: ClassResults
+    totals: Summary
+    cells: list[CellStatistics]
+    checks: list[CheckStatistics]
+    mistakes: list[MistakeStatistics]
+    seconds: list[float]
+    remarks: list[Remark]
+
+    @property
+    def trusted(self) -> bool:
+        """Whether there are enough students for discriminations."""
+        return len(self.results.checked) >= TRUSTED_FROM
+
+
+def analyse(results: ClassResults) -> Analysis:
+    """The statistics of a class of which at least one submission is graded."""
+    totals = summary([submission.total for submission in results.graded])
+    assert totals is not None
+    seconds = [submission.seconds for submission in results.graded]
+    return Analysis(
+        results=results,
+        totals=totals,
+        cells=[_cell(cell, results) for cell in results.cells],
+        checks=_checks(results),
+        mistakes=_mistakes(results),
+        seconds=[s for s in seconds if s is not None],
+        remarks=[remark for remark in _remarks(results) if remark.entries],
+    )
+
+
+def _cell(cell: Cell, results: ClassResults) -> CellStatistics:
+    found = [submission.scores[cell.key] for submission in results.graded]
+    known = [score.score for score in found if not score.to_grade]
+    complete = [s for s in results.graded if not s.waiting]
+    own = np.array([s.scores[cell.key].score for s in complete])
+    others = np.array([sum(x.score for key, x in s.scores.items() if key != cell.key) for s in complete])
+    return CellStatistics(
+        cell,
+        known,
+        summary(known),
+        waiting=sum(score.waiting for score in found),
+        by_hand=sum(score.by_hand for score in found),
+        full=sum(score >= cell.points * FULL for score in known),
+        nothing=sum(score <= 0 for score in known),
+        discrimination=correlation(own, others) if len(results.cells) > 1 else None,
+    )
+
+
+def _of(submission: Submission, cell: Cell) -> list[StoredCheck]:
+    stored = submission.stored.get(cell.notebook)
+    return stored.checks.get(cell.grade_id, []) if stored is not None else []
+
+
+def _checks(results: ClassResults) -> list[CheckStatistics]:
+    """Statistics of every check that any submission has a result of, cell by cell."""
+    students = results.checked
+    by_check: dict[tuple[str, str], dict[int, StoredCheck]] = {}
+    for cell in results.automatic:
+        for i, submission in enumerate(students):
+            for check in _of(submission, cell):
+                by_check.setdefault((cell.key, check.name), {})[i] = check
+    if not by_check:
+        return []
+    earned = np.full((len(students), len(by_check)), np.nan)
+    points = np.ones_like(earned)
+    for column, found in enumerate(by_check.values()):
+        for row, check in found.items():
+            points[row, column] = check.points
+            if check.outcome != "error":  # says nothing of the submission
+                earned[row, column] = check.earned
+    statistics = [
+        _check(number, key[0], list(found.values()), item)
+        for number, (key, found), item in zip(
+            range(1, len(by_check) + 1), by_check.items(), items(earned, points), strict=True
+        )
+    ]
+    if len(students) >= TRUSTED_FROM:
+        for check_statistics in statistics:
+            check_statistics.remarks = list(_look_at(check_statistics))
+    return statistics
+
+
+def _check(number: int, cell: str, found: list[StoredCheck], item: Item) -> CheckStatistics:
+    last = found[-1]  # titles and points are those of the latest grading where a course changed them
+    outcomes = Counter(check.outcome for check in found)
+    seconds = median(check.seconds for check in found)
+    return CheckStatistics(number, cell, last.name, last.title, last.points, outcomes, item, seconds)
+
+
+def _look_at(check: CheckStatistics) -> Iterator[str]:
+    item = check.item
+    if item.difficulty is None:
+        yield "It broke on every submission."
+        return
+    if item.difficulty >= FULL:
+        yield "Everyone earns it: it tells nobody apart. Fine for what must be there before anything else can be checked."
+    if item.difficulty <= 1 - FULL:
+        yield "Nobody earns it: look whether the exercise asks for it, and whether the check is right."
+    if item.discrimination is not None and item.discrimination < 0:
+        chance = abs(item.discrimination) < 2 / item.count**0.5
+        doubt = " It is small enough to be chance." if chance else ""
+        yield (
+            "Those who earn more elsewhere earn less here: look for an ambiguity in the exercise, or a correct "
+            f"solution that the check rejects.{doubt}"
+        )
+
+
+def _mistakes(results: ClassResults) -> list[MistakeStatistics]:
+    """Recognised mistakes, the most frequent first."""
+    found: dict[tuple[str, str], dict[str, float | None]] = defaultdict(dict)
+    for submission in results.checked:
+        for cell in results.automatic:
+            stored = submission.stored[cell.notebook]
+            for mistake in stored.mistakes.get(cell.grade_id, []) if stored is not None else []:
+                found[mistake.name, cell.key][submission.student] = mistake.confidence
+    statistics = []
+    for (name, cell_key), students in found.items():
+        confidences = [c for c in students.values() if c is not None]
+        statistics.append(MistakeStatistics(name, cell_key, len(students), mean(confidences) if confidences else None))
+    return sorted(statistics, key=lambda m: (-m.students, m.cell, m.name))
+
+
+def _remarks(results: ClassResults) -> Iterator[Remark]:
+    """What went wrong in the grading, the most serious first."""
+    states: dict[str, list[Submission]] = defaultdict(list)
+    for submission in results.graded:
+        states[results.state(submission)].append(submission)
+    current = states[""]
+    yield Remark(
+        "Handed in, not graded",
+        "Run 'nbgrader autograde' again: what it says of these students is the reason.",
+        [(s.student, "") for s in results.submissions if not s.graded],
+    )
+    yield Remark(
+        "Checks that broke",
+        "A fault of the check or of the course, not of the submission, which earned nothing for it: mend the check and "
+        "grade these students again.",
+        [(s.student, f"{c.title} — {c.broke}") for s, c in _each(current, results) if c.outcome == "error"],
+    )
+    yield Remark(
+        "Run without isolation",
+        "Their code ran with all rights of the grader: scores and outputs are not to be trusted.",
+        [(s.student, "") for s in current if any(x is not None and x.isolation == "none" for x in s.stored.values())],
+    )
+    yield Remark(
+        "Changed what the checks measure with",
+        "The notebook replaces functions of a library or of the checks: read it.",
+        [(s.student, c.title) for s, c in _each(current, results) if c.symptom == TAMPERED],
+    )
+    yield Remark(
+        "Ended by a limit",
+        "An endless loop or too much memory is the submission's own fault; a limit that many reach may be too tight.",
+        [*_stopped_cells(current), *_stopped_checks(current, results)],
+    )
+    yield Remark(
+        "Nothing could be run",
+        "No notebook, or none that can be read: all automatic points are 0. Left out of the statistics of checks.",
+        [(s.student, " ".join(_notes(s))) for s in current if not s.readable],
+    )
+    yield Remark(
+        "Repaired before grading",
+        "They were graded; the notes also stand on top of the students' feedback.",
+        [(s.student, note) for s in current if s.readable for note in _notes(s)],
+    )
+    yield Remark(
+        "Stored results differ from the gradebook",
+        "The notebook was changed or restored after grading: scores are the gradebook's, results of checks were left out.",
+        [(s.student, "") for s in states["differs"]],
+    )
+    yield Remark(
+        "No autograded notebook",
+        "It was removed, or cannot be read: scores are the gradebook's, results of checks are not known.",
+        [(s.student, "") for s in states["absent"]],
+    )
+    yield Remark(
+        "Graded by an older version",
+        "Results of checks were not stored then: scores are the gradebook's. 'nbgrader autograde --force' grades again.",
+        [(s.student, "") for s in states["older"]],
+    )
+
+
+def _each(submissions: Sequence[Submission], results: ClassResults) -> Iterator[tuple[Submission, StoredCheck]]:
+    for submission in submissions:
+        for cell in results.automatic:
+            for check in _of(submission, cell):
+                yield submission, check
+
+
+def _notes(submission: Submission) -> list[str]:
+    return [note for stored in submission.stored.values() if stored is not None for note in stored.notes]
+
+
+def _stopped_cells(submissions: Sequence[Submission]) -> Iterator[tuple[str, str]]:
+    for submission in submissions:
+        for stored in submission.stored.values():
+            for stop in stored.stopped if stored is not None else []:
+                yield submission.student, stop
+
+
+def _stopped_checks(submissions: Sequence[Submission], results: ClassResults) -> Iterator[tuple[str, str]]:
+    """One line for each student and limit: one endless function is seen by many checks."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for submission, check in _each(submissions, results):
+        if check.outcome == "failed" and check.symptom in LIMITS:
+            counts[submission.student, check.symptom] += 1
+    for (student, limit), count in counts.items():
+        yield student, f"{LIMITS[limit]}, in {count} {'check' if count == 1 else 'checks'}"

@@ -1,0 +1,279 @@
+"""The report's plots as SVG that becomes part of the page: its colours and its font are the page's, in light and dark.
+
+matplotlib knows no CSS: it draws with stand-ins, and each of them is replaced by a variable of the page's style sheet.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from io import StringIO
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from autograder.report.analysis import CellStatistics, CheckStatistics
+from autograder.report.measures import Summary
+
+_SVG = "http://www.w3.org/2000/svg"
+_LINK = "{http://www.w3.org/1999/xlink}href"
+INK, MUTED, GRID, BAR, MARK, PAPER = (f"#0b0c0{i}" for i in range(1, 7))
+SERIES = [f"#0b0d0{i}" for i in range(1, 8)]
+MARKERS = "osD^vPX"
+_VARIABLES = dict(
+    zip((INK, MUTED, GRID, BAR, MARK, PAPER), ("ink", "muted", "rule", "bar", "mark", "paper"), strict=True)
+)
+_VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(SERIES, 1)}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+}
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+
+_MOST_BINS = 20
+_COLUMNS = 5  # of small plots side by side
+
+
+def histogram_of_scores(totals: Sequence[float], most: float, known: Summary) -> Markup:
+    """Distribution of total scores, with mean and median.
+
+    Args:
+        totals: points of each student.
+        most: points that can be reached; extra credit may go beyond.
+        known: their statistics.
+    """
+    top = max([most, *totals])
+    edges = _edges(top, _MOST_BINS)
+    with mpl.rc_context(_STYLE):
+        figure, (axes,) = _figure(7.4, 3.0)
+        _bars(axes, totals, edges)
+        for value, style, name in ((known.mean, "-", "mean"), (known.median, (0, (4, 2)), "median")):
+            axes.axvline(value, color=MARK, linestyle=style, linewidth=1.6, label=f"{name} {value:.1f}")
+        axes.set(xlabel="total score, points", ylabel="students", xlim=(edges[0], edges[-1]))
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+        alt = (
+            f"Histogram of the total scores of {known.count} students: from {known.lowest:g} to {known.highest:g} of "
+            f"{most:g} points, mean {known.mean:.1f}, median {known.median:.1f}."
+        )
+        return _svg(figure, "scores", "Distribution of total scores", alt)
+
+
+def histograms_of_cells(cells: Sequence[CellStatistics]) -> Markup:
+    """A small distribution for each cell that has scores."""
+    shown = [cell for cell in cells if cell.scores]
+    rows = math.ceil(len(shown) / _COLUMNS)
+    columns = math.ceil(len(shown) / max(rows, 1))
+    with mpl.rc_context({**_STYLE, "font.size": 9, "axes.titlesize": 9.5}):
+        figure, all_axes = _figure(2.3 * columns, 1.9 * rows, rows, columns)
+        for i, (axes, found) in enumerate(zip(all_axes, shown, strict=False)):
+            top = max([found.cell.points, *found.scores])
+            edges = _edges(top, _MOST_BINS // 2)
+            _bars(axes, found.scores, edges)
+            axes.axvline(found.summary.mean, color=MARK, linewidth=1.4)
+            axes.set(title=_short(_label(found.cell.key)), xlim=(edges[0], edges[-1]))
+            axes.set_xlabel(f"points of {found.cell.points:g}")
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
+            if i % columns == 0:
+                axes.set_ylabel("students")
+        for axes in all_axes[len(shown) :]:
+            axes.remove()
+        means = ", ".join(f"{c.cell.key} {c.summary.mean:.1f} of {c.cell.points:g}" for c in shown if c.summary)
+        alt = f"One histogram of scores for each cell; the table below has the numbers. Means: {means}."
+        return _svg(figure, "cells", "Distribution of scores in each cell", alt)
+
+
+def difficulty_and_discrimination(checks: Sequence[CheckStatistics]) -> Markup:
+    """Scatter plot of the checks that have both; numbers are those of the tables."""
+    shown = [c for c in checks if c.item.difficulty is not None and c.item.discrimination is not None]
+    cells = list(dict.fromkeys(check.cell for check in checks))
+    with mpl.rc_context(_STYLE):
+        figure, (axes,) = _figure(9.6, 5.0)
+        low = min([-0.25, *(float(c.item.discrimination or 0) - 0.1 for c in shown)])
+        axes.axhspan(low, 0, color=MARK, alpha=0.10, linewidth=0)
+        axes.axhline(0, color=MUTED, linewidth=0.9)
+        axes.grid(True)
+        for i, cell in enumerate(cells):
+            own = [c for c in shown if c.cell == cell]
+            axes.scatter(
+                [c.item.difficulty or 0.0 for c in own],
+                [c.item.discrimination or 0.0 for c in own],
+                s=[18 + 9 * c.points for c in own],
+                color=SERIES[i % len(SERIES)],
+                marker=MARKERS[i % len(MARKERS)],
+                alpha=0.85,
+                linewidths=0,
+            )
+        axes.set(xlim=(-0.02, 1.06), ylim=(max(low, -1.02), 1.02))
+        axes.set_xlabel("difficulty: mean share of the points earned  (left: hard, right: easy)")
+        axes.set_ylabel("discrimination: correlation with the rest")
+        handles = [
+            Line2D(
+                [], [], color=SERIES[i % len(SERIES)], marker=MARKERS[i % len(MARKERS)], linestyle="", label=_short(c)
+            )
+            for i, c in enumerate(map(_label, cells))
+        ]
+        axes.legend(
+            handles=handles,
+            frameon=False,
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=4,
+            borderaxespad=0.2,
+            handletextpad=0.1,
+            columnspacing=1.2,
+        )
+        _number_marks(figure, axes, shown)
+        alt = f"Scatter plot of {len(shown)} checks, discrimination over difficulty; the table below has the numbers."
+        return _svg(figure, "items", "Difficulty and discrimination of the checks", alt)
+
+
+def histogram_of_seconds(seconds: Sequence[float], known: Summary) -> Markup:
+    """Distribution of the time that grading took."""
+    edges = _edges(known.highest, _MOST_BINS)
+    with mpl.rc_context(_STYLE):
+        figure, (axes,) = _figure(7.4, 2.6)
+        _bars(axes, seconds, edges)
+        axes.axvline(
+            known.median, color=MARK, linestyle=(0, (4, 2)), linewidth=1.6, label=f"median {known.median:.1f} s"
+        )
+        axes.set(xlabel="time to grade a submission, seconds", ylabel="submissions", xlim=(0, edges[-1]))
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
+        alt = (
+            f"Histogram of the seconds that grading of {known.count} submissions took: from {known.lowest:.1f} to "
+            f"{known.highest:.1f}, median {known.median:.1f}."
+        )
+        return _svg(figure, "seconds", "Time to grade a submission", alt)
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+
+
+def _bars(axes: Axes, values: Sequence[float], edges: list[float]) -> None:
+    axes.hist(values, bins=edges, color=BAR, edgecolor=PAPER, linewidth=1)
+    axes.grid(True, axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
+    axes.tick_params(length=3)
+    axes.spines["left"].set_visible(False)
+
+
+def _edges(top: float, most: int) -> list[float]:
+    """Borders of at most ``most`` bins from 0 to ``top``, each 1, 2, 2.5 or 5 times a power of ten wide; the last has both ends."""
+    raw = max(top, 1e-3) / most
+    power = 10 ** math.floor(math.log10(raw))
+    width = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= raw * (1 - 1e-9))
+    return [i * width for i in range(max(math.ceil(top / width - 1e-9), 1) + 1)]
+
+
+def _number_marks(figure: Figure, axes: Axes, checks: Sequence[CheckStatistics]) -> None:
+    """Writes the number of each check beside its mark, on the side where it covers least of other marks and numbers."""
+    figure.draw_without_rendering()  # places are known once the layout is
+    scale = figure.dpi / 72
+    at: dict[tuple[float, float], list[str]] = defaultdict(list)
+    for check in checks:
+        at[check.item.difficulty or 0.0, check.item.discrimination or 0.0].append(str(check.number))
+    places = {point: axes.transData.transform(point) / scale for point in at}
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places.values()]
+    for point, numbers in at.items():
+        text, (x, y) = ", ".join(numbers), places[point]
+        width = 5.8 * len(text)
+        sides = [
+            (7, -3),
+            (-7 - width, -3),
+            (-width / 2, 7),
+            (-width / 2, -14),
+            (6, 5),
+            (6, -11),
+            (-6 - width, 5),
+            (-6 - width, -11),
+        ]
+        boxes = [(x + dx, y + dy, x + dx + width, y + dy + 8) for dx, dy in sides]
+        best = min(range(len(boxes)), key=lambda i: sum(_overlap(boxes[i], other) for other in taken))
+        taken.append(boxes[best])
+        axes.annotate(text, point, xytext=sides[best], textcoords="offset points", fontsize=9, color=INK)
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Area that two boxes share."""
+    return max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
+
+
+def _label(key: str) -> str:
+    return key.removeprefix("check_").replace("_", " ")
+
+
+def _short(text: str, most: int = 26) -> str:
+    """For a title of a plot; a dollar would begin a formula."""
+    text = text.replace("$", "")
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _svg(figure: Figure, name: str, title: str, alt: str) -> Markup:
+    """The figure as an element of a page, with title and description for those who do not see it."""
+    buffer = StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    ElementTree.register_namespace("", _SVG)
+    root = ElementTree.fromstring(buffer.getvalue())
+    for metadata in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(metadata)
+    used = {match for element in root.iter() for value in element.attrib.values() for match in _references(value)}
+    for element in root.iter():
+        _own_id(element, name, used)
+        for attribute, value in list(element.attrib.items()):
+            element.set(attribute, _in_page(value, name))
+        if _LINK in element.attrib:
+            element.set("href", element.attrib.pop(_LINK).replace("#", f"#{name}-", 1))
+    width = root.attrib.pop("width").removesuffix("pt")
+    root.attrib.pop("height")
+    root.set("style", f"max-width:{float(width):.0f}pt")
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{name}-title {name}-alt")
+    for tag, text in (("desc", alt), ("title", title)):
+        element = ElementTree.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{'alt' if tag == 'desc' else tag}"})
+        element.text = text
+        root.insert(0, element)
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _references(value: str) -> list[str]:
+    return re.findall(r"#([\w-]+)\)?", value)
+
+
+def _own_id(element: ElementTree.Element, name: str, used: set[str]) -> None:
+    """Ids are the page's: only those that something refers to stay, with the plot's name in front."""
+    own = element.attrib.pop("id", None)
+    if own in used:
+        element.set("id", f"{name}-{own}")
+
+
+def _in_page(value: str, name: str) -> str:
+    """An attribute with the page's colours, font and ids."""
+    for colour, variable in _VARIABLES.items():
+        value = value.replace(colour, f"var(--{variable})")
+    value = re.sub(r"font: ([^';\"]*?px) [^;]*", r"font: \1 var(--font)", value)
+    return value.replace("url(#", f"url(#{name}-")
