@@ -79,7 +79,7 @@ def test_answers_that_hang_or_end_the_process_leave_the_others(hasty: Lab) -> No
 def test_errors_name_the_line_of_the_submission(lab: Lab) -> None:
     with Worker(lab, notebook("def build_transfer_model(*arguments):\n    return {}['nothing']")) as worker:
         with pytest.raises(SubmissionError) as info:
-            worker.ask("build_twice", backbone="net6", num_classes=3, frozen=[])
+            worker.ask("build_twice", backbone="net6", num_classes=3, layers=[[]])
         assert info.value.kind == "raised"
         assert "KeyError" in info.value.failure.seen
         assert "return {}['nothing']" in info.value.failure.seen

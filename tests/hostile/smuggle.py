@@ -1,7 +1,7 @@
 """Trains what the attack ``smuggled_weights`` carries in its notebook: ``python tests/hostile/smuggle.py`` (four minutes).
 
 The images that grading draws come from a public generator, so anyone can train on thousands of them at home. This is a
-network small enough for a notebook cell (8 bits a weight, about 100 kB as base64), and a head for the pretrained ``net12``.
+network small enough for a notebook cell (8 bits a weight, about 100 kB as base64), and a head for the pretrained ``net6``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
     labels = data.labels[:IMAGES], data.labels[IMAGES:]
     small = network()
     fit(small, torch.cat([train, train.flip(3)]), labels[0].repeat(2), 5e-3, EPOCHS)
-    backbone = load_backbone("net12").eval()
+    backbone = load_backbone("net6").eval()
     with torch.no_grad():
         known, new = (
             torch.cat([backbone.forward_head(backbone.forward_features(p), pre_logits=True) for p in x.split(250)])

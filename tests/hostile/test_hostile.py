@@ -1,6 +1,6 @@
 """Attacks and faults over the real nbgrader command line: what each earns, and that nobody and nothing else is touched.
 
-Two courses are graded side by side. In each, honest students come first and last, with the attacks between them.
+Several courses are graded side by side, as most attacks only wait for a limit. In each, honest students come first and last, with the attacks between them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from variants import Variant, notebook_of
 from amllab.checks.lab import Lab, find_lab
 
 HONEST = ("aa_honest", "zz_honest")
+COURSES = 3
 # shorter than those of lab.toml, so that what hangs does not hold up the tests; those that a lab does not know are left out
 LIMITS = {
     "cell_seconds": 6,
@@ -41,7 +42,7 @@ class Batch:
     """What was graded, and what came of it.
 
     Attributes:
-        courses: of each student; honest students are in both.
+        courses: of each student; honest students are in all.
         canaries: secrets that nobody may have seen.
         errors: what the command printed, for each course.
         traces: what was found that should not be: names of files, processes, connections.
@@ -72,7 +73,7 @@ def batch(
     (base / "secret.txt").write_text(canaries[0])
     ears = Ears(marker, home)
     courses = []
-    for number in range(2):
+    for number in range(COURSES):
         (base / f"course{number}").mkdir()
         course = new_course(base / f"course{number}")
         (course / "secret.txt").write_text(canaries[0])
@@ -82,7 +83,7 @@ def batch(
         courses.append(course)
     students: dict[str, list[Path]] = {}
     for number, attack in enumerate(attack for attack in PLAYED if attack.name in selected):
-        course = courses[number % 2]
+        course = courses[number % COURSES]
         surroundings = Surroundings(course, home, ears.tcp, ears.udp, marker)
         submit(course, attack.name, attack.submit(release, surroundings))
         students[attack.name] = [course]
@@ -96,7 +97,7 @@ def batch(
         secret = {"HOME": str(home), "COURSE_SECRET": canaries[2], "OMP_NUM_THREADS": "1"}
         return nbgrader(course, "autograde", ASSIGNMENT, **secret)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(COURSES) as pool:
         done = list(pool.map(autograde, courses))
     found = Batch(students, canaries, {c: d.stderr for c, d in zip(courses, done, strict=True)})
     found.traces["commands that failed"] = [d.stderr[-3000:] for d in done if d.returncode != 0]
