@@ -184,7 +184,9 @@ class ScriptedModel(nn.Module):
         stage = self._stage
         is_val = bool((x[:, 0, 0, 0] == _VAL).all())
         examples = x[:, 2, 0, 0].long()
-        stage.forwards.append([is_val, self.training, torch.is_grad_enabled(), len(x), stage.epoch])
+        # eval mode is that of all modules: one that is left behind goes on learning statistics, or dropping out
+        training = any(module.training for module in self.modules()) if is_val else self.training
+        stage.forwards.append([is_val, training, torch.is_grad_enabled(), len(x), stage.epoch])
         if self.training:  # as BatchNorm does: whatever passes in train mode moves the buffers
             self.steps += 1
             self.noise += x[:, 1, 0, :3].detach().mean(0) + 1
