@@ -47,16 +47,22 @@ def fast_math(device: torch.device | None = None) -> AbstractContextManager[obje
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Context in which PyTorch computes on one thread: small tensors gain nothing from more, and lose much on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def same_numbers() -> Iterator[None]:
     """Context in which a CPU computes in float32 on one thread: for numbers that verdicts hang on.
 
     Sums come out the same however many threads a machine has, and whether or not it is faster in bfloat16. What is left to
     differ is the last digits between kinds of processors.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.autocast("cpu", enabled=False):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), torch.autocast("cpu", enabled=False):
+        yield

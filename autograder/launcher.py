@@ -28,10 +28,12 @@ WAYS_OUT = (
     "for notebooks whose every line you trust."
 )
 # what a worker's process may know of the grader's environment
-ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS")
+ENVIRONMENT = ("PATH", "LANG", "LC_ALL")
 _SETTINGS = {
     # threads that wait do not spin: on a busy machine a training would otherwise take many times as long
     "OMP_WAIT_POLICY": "PASSIVE",
+    # sums come out the same whatever the machine has, and threads of small models wait for each other more than they compute
+    "OMP_NUM_THREADS": "1",
     # OpenBLAS starts its threads when it is imported, and a fork does not copy threads
     "OPENBLAS_NUM_THREADS": "1",
     "AMLLAB_PROGRESS": "0",

@@ -14,6 +14,7 @@ from amllab.checks.lab import Lab
 from amllab.checks.plugin import ChecksPlugin
 from amllab.checks.results import CheckResult
 from amllab.checks.submission import Submission
+from amllab.numerics import one_thread
 
 # pytest as an engine: no configuration of the working directory, no command-line options of ours, no cache, no capturing of our own streams
 QUIET = [
@@ -59,7 +60,7 @@ def run_checks(
     output = io.StringIO()
     root = str(lab.folder.parent.parent)
     arguments = [*QUIET, f"--rootdir={root}", *map(str, paths)]
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), one_thread():
         code = pytest.main(arguments, plugins=[plugin])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not plugin.results:
         raise ChecksBroken(f"pytest ended with {code!r}:\n{output.getvalue()[-4000:]}")
