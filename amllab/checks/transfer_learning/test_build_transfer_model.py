@@ -109,3 +109,12 @@ def test_refuses_fewer_than_two_classes(submission, rng):
             symptom=symptoms.accepted(answers),
             reproduce=f'build_transfer_model("net6", {numbers[name]}, 1)  # raises ValueError where the number is checked',
         )
+    got = build(submission, rng, "net6", 2, 1)
+    expect(
+        "error" not in got,
+        expected='`build_transfer_model("net6", 2, 1)` returns a model',
+        seen=raised(got) if "error" in got else "",
+        why="two classes are the smallest task there is",
+        symptom=f"2 classes: {symptoms.raised(got)}" if "error" in got else "",
+        reproduce='build_transfer_model("net6", 2, 1)',
+    )

@@ -41,7 +41,7 @@ def run_script(submission, script, val_losses, **arguments):
     reproduce = lines(val_losses, "history", **arguments)
     expect(
         "error" not in got,
-        expected=f"`train_with_early_stopping(model, train_loader, val_loader, {call(arguments)})` returns",
+        expected=f"`train_with_early_stopping(model, train_loader, val_loader{call(arguments)})` returns",
         seen=raised(got) if "error" in got else "",
         why="loaders are any re-iterables of (images, labels), models any module",
         where=TASK,
@@ -90,8 +90,8 @@ def without(history):
 
 
 def call(arguments):
-    """Arguments as they are written in a call."""
-    return ", ".join(f"{name}={value}" for name, value in arguments.items())
+    """Arguments as they are written in a call, behind others."""
+    return "".join(f", {name}={value}" for name, value in arguments.items())
 
 
 def lines(val_losses, shown, *, sizes="", before="", **arguments):
@@ -111,7 +111,7 @@ def lines(val_losses, shown, *, sizes="", before="", **arguments):
         f"{wrapped}\n"
         f"model, train_loader, val_loader = scripted_training(val_losses{sizes})\n"
         f"{before}"
-        f"history = train_with_early_stopping(model, train_loader, val_loader, {call(arguments)})\n"
+        f"history = train_with_early_stopping(model, train_loader, val_loader{call(arguments)})\n"
         f"{shown}"
     ).strip()
 
@@ -242,10 +242,21 @@ def test_refuses_impossible_arguments(submission, rng):
     for name, got in answers.items():
         expect(
             "ValueError" in got.get("error", []),
-            expected=f"ValueError for {call(asked[name])}",
+            expected=f"ValueError for {call(asked[name])[2:]}",
             seen=raised(got) if "error" in got else "no error",
             why="a training of zero epochs has no best epoch, and who waits for no epoch at all has stopped before the first",
             where=TASK,
             symptom=symptoms.accepted(answers),
             reproduce=lines(losses, "", **asked[name]) + "  # raises ValueError where it is checked",
         )
+    # the smallest that are possible
+    got = submission.ask("train_scripted", script=script, arguments={"max_epochs": 1, "patience": 1})
+    expect(
+        "error" not in got,
+        expected=f"`train_with_early_stopping(model, train_loader, val_loader{call({'max_epochs': 1, 'patience': 1})})` returns",
+        seen=raised(got) if "error" in got else "",
+        why="one epoch is a training",
+        where=TASK,
+        symptom=f"1 epoch: {symptoms.raised(got)}" if "error" in got else "",
+        reproduce=lines(losses, "", max_epochs=1, patience=1),
+    )

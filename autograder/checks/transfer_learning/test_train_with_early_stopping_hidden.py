@@ -58,7 +58,7 @@ class Rule:
     lowest: bool = False
     first: bool = False
 
-    def outcome(self, losses, *, max_epochs, patience, min_delta=0.0):
+    def outcome(self, losses, *, max_epochs=30, patience=5, min_delta=0.0):
         """Number of epochs and best epoch."""
         best, best_epoch, before, waited, epochs = math.inf, 0, math.inf, 0, losses[: max_epochs + self.limit]
         for epoch, loss in enumerate(epochs):
@@ -148,10 +148,10 @@ def compare(submission, reference, cases, rng, *, why, charged, where=IDEA_1):
     if symptom and charged.issuperset(symptom.split("; ")):
         return
     for (losses, arguments), (seen, wanted) in zip(cases, outcomes, strict=True):
-        late = "never stopped" if seen[0] == arguments["max_epochs"] else "late"
+        late = "never stopped" if seen[0] == arguments.get("max_epochs", len(losses)) else "late"
         expect(
             seen == wanted,
-            expected=f"{wanted[0]} epochs and best_epoch={wanted[1]:g}, with {call(arguments)}",
+            expected=f"{wanted[0]} epochs and best_epoch={wanted[1]:g}, with {call(arguments)[2:] or 'no further arguments'}",
             seen=f"{seen[0]} epochs and best_epoch={seen[1]:g}",
             why=why,
             where=where,
@@ -176,6 +176,9 @@ def test_patience_to_the_epoch(submission, reference, rng):
         cases.append((rounded(losses), {"max_epochs": len(losses), "patience": patience}))
     losses = [0.9 - 0.05 * i for i in range(4)] + [1.0, 1.1]
     cases.append((rounded(losses), {"max_epochs": rng.choice([4, 5]), "patience": 5}))
+    # what the signature says where nothing is said: patience of 5, 30 epochs at most
+    cases.append((rounded([0.9, *(1.0 + 0.1 * rng.random() for _ in range(9))]), {}))
+    cases.append((rounded([2.0 - 0.05 * i for i in range(33)]), {}))
     # whatever the first loss is, it is the best so far
     high = 11 + 4 * rng.random()
     cases.append((rounded([high, high - 0.5, high + 0.2, high + 0.1, high + 0.3]), {"max_epochs": 5, "patience": 2}))
@@ -529,8 +532,9 @@ def test_gradients_of_one_batch(submission, rng):
         ),
     )
     steps = {}
-    for lr in (1e-4, 1e-2):
-        _, journal, _ = run_script(submission, script, losses, max_epochs=2, patience=2, lr=lr)
+    for lr in (1e-4, 1e-3, 1e-2, None):
+        rate = {} if lr is None else {"lr": lr}
+        _, journal, _ = run_script(submission, script, losses, max_epochs=2, patience=2, **rate)
         first, last = script["state"]["head.weight"], journal.states()[max(journal.states())]["head.weight"]
         steps[lr] = (last.float() - first).norm().item()
     expect(
@@ -547,6 +551,13 @@ def test_gradients_of_one_batch(submission, rng):
         "    before = model.head.weight.detach().clone()\n"
         "    train_with_early_stopping(model, train_loader, val_loader, max_epochs=2, patience=2, lr=lr)\n"
         '    print("lr", lr, "moved the weights by", (model.head.weight - before).norm().item())',
+    )
+    expect(
+        abs(steps[None] - steps[1e-3]) <= 0.1 * steps[1e-3],
+        expected="without lr the steps of lr=0.001, as the signature says",
+        seen=f"weights moved by {steps[None]:.2g} without lr and by {steps[1e-3]:.2g} with lr=0.001, in two epochs",
+        why="experiments that name no learning rate are compared with each other",
+        symptom="another default of lr",
     )
 
 
@@ -589,7 +600,7 @@ def expect_own_gradients(journal: Journal) -> None:
 @pytest.mark.needs("test_history")
 def test_frozen_layers_stay(submission, rng):
     """A frozen layer comes out of training as it went in, its BatchNorm statistics included."""
-    n, state = rng.randint(1, 4), random_state("net6", rng.getrandbits(63))
+    n, state = rng.randint(2, 4), random_state("net6", rng.getrandbits(63))
     try:
         (own,) = freeze(submission, "net6", n, state=state)
     except (SubmissionError, CheckFailure):
@@ -636,10 +647,10 @@ def test_frozen_layers_stay(submission, rng):
     trainable = [name for name in got["trainable"] if name in state and state[name].ndim > 1]
     still = [name for name in trainable if name not in changed]
     expect(
-        trainable and not still,
+        changed & set(got["trainable"]) and not still,
         expected=f"weights of all {n} trainable layers that have moved after two epochs",
         seen=f"unchanged: {some(still)}",
         why="that frozen layers stay means something only where the others learn, all of them",
-        symptom="nothing learns" if len(still) == len(trainable) else "some trainable layers never learn",
+        symptom="nothing learns" if not changed & set(got["trainable"]) else "some trainable layers never learn",
         reproduce=reproduce,
     )
