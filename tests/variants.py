@@ -318,7 +318,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
     optimizer = torch.optim.Adam(filter(lambda p: p.requires_grad, model.parameters()), lr=lr)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max_epochs, eta_min=lr / 10)
     val_batches = list(val_loader)
-    rows, best, best_loss = [], 0, math.inf
+    rows, best, best_loss = [], -1, math.inf
     keeper = None
     for epoch in range(max_epochs):
         model.train()
@@ -328,16 +328,16 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
         with torch.inference_mode():
             val_metrics = one_pass(model, val_batches, criterion)
         rows.append((*train_metrics, *val_metrics))
-        if keeper is None or val_metrics[0] + min_delta < best_loss:
+        improved = val_metrics[0] + min_delta < best_loss
+        if improved or keeper is None:
             keeper = copy.deepcopy(model)
-            best = epoch
-            if not math.isnan(val_metrics[0]):
-                best_loss = val_metrics[0]
+        if improved:
+            best, best_loss = epoch, val_metrics[0]
         if epoch - best == patience:
             break
     model.load_state_dict(keeper.state_dict())
     columns = [list(column) for column in zip(*rows)]
-    return dict(zip(["train_loss", "train_acc", "val_loss", "val_acc"], columns), best_epoch=best)
+    return dict(zip(["train_loss", "train_acc", "val_loss", "val_acc"], columns), best_epoch=max(best, 0))
 """
 
 # amllab's own helpers; the training figures come from a pass of their own
