@@ -1,0 +1,137 @@
+"""Mutants of a function by the operators of Cosmic Ray, and by two of our own: statements left out, arguments left out.
+
+The operators are https://cosmic-ray.readthedocs.io's, used as a library on parso trees.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import parso
+from cosmic_ray.mutating import MutationVisitor
+from cosmic_ray.operators.operator import Operator
+from cosmic_ray.plugins import get_operator, operator_names
+
+# need arguments of their own
+_LEFT_OUT = {"VariableReplacer", "VariableInserter"}
+# of the binary operators: a number is shifted, or its bits are changed, by nobody who forgets something
+_ARITHMETIC = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}
+_DOCSTRING = re.compile(r"[rRuUbB]*(\"\"\"|'''|\"|')")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of a function.
+
+    Attributes:
+        operator: what made it.
+        old, new: the lines that differ, each side joined by line breaks and without indentation.
+        source: the whole cell, changed.
+    """
+
+    operator: str
+    old: str
+    new: str
+    source: str
+
+
+class DeleteStatement(Operator):
+    """Leaves a statement out: ``pass`` in its place. Definitions, imports and docstrings stay."""
+
+    _COMPOUND = ("for_stmt", "while_stmt", "if_stmt", "with_stmt", "try_stmt")
+
+    def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
+        if node.type in self._COMPOUND or (node.type == "simple_stmt" and self._is_work(node.children[0])):
+            yield node.start_pos, node.end_pos
+
+    @staticmethod
+    def _is_work(statement: Any) -> bool:
+        if statement.type == "string":
+            return not _DOCSTRING.match(statement.value)
+        return statement.type not in ("import_name", "import_from", "keyword") or statement.get_code().strip() != "pass"
+
+    def mutate(self, node: Any, index: int) -> Any:
+        statement = parso.parse("pass\n").children[0]
+        statement.get_first_leaf().prefix = node.get_first_leaf().prefix
+        return statement
+
+    @classmethod
+    def examples(cls) -> tuple[Any, ...]:
+        return ()
+
+
+class DeleteArgument(Operator):
+    """Leaves one argument of a call out."""
+
+    def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
+        for argument in self._arguments(node):
+            yield argument.start_pos, argument.end_pos
+
+    @staticmethod
+    def _arguments(node: Any) -> list[Any]:
+        if node.type != "trailer" or node.children[0].get_code().strip() != "(" or len(node.children) < 3:
+            return []
+        inner = node.children[1]
+        return [c for c in inner.children if c.type != "operator"] if inner.type == "arglist" else [inner]
+
+    def mutate(self, node: Any, index: int) -> Any:
+        kept = [a.get_code().strip() for i, a in enumerate(self._arguments(node)) if i != index]
+        code = f"f({', '.join(kept)})"
+        return next(c for c in parso.parse(code).children[0].children if c.type == "trailer")
+
+    @classmethod
+    def examples(cls) -> tuple[Any, ...]:
+        return ()
+
+
+@cache
+def operators() -> dict[str, Operator]:
+    """The operators by name; one family of Cosmic Ray's has an operator for every pair of symbols."""
+    found: dict[str, Operator] = {}
+    for path in operator_names():
+        name = path.rpartition("/")[2]
+        _, *pair = name.split("_")
+        if name in _LEFT_OUT or (name.startswith("ReplaceBinaryOperator") and not _ARITHMETIC.issuperset(pair)):
+            continue
+        found[name] = get_operator(path)()
+    return {**found, "DeleteStatement": DeleteStatement(), "DeleteArgument": DeleteArgument()}
+
+
+def family(operator: str) -> str:
+    """The operator without the symbols that it exchanges."""
+    return operator.partition("_")[0]
+
+
+def mutants(source: str) -> Iterator[Mutant]:
+    """All mutants of a cell that compile, each text once."""
+    seen = {source}
+    for name, operator in operators().items():
+        occurrence = 0
+        while (code := MutationVisitor.mutate_code(source, operator, occurrence)) is not None:
+            occurrence += 1
+            if code in seen or not _compiles(code):
+                continue
+            seen.add(code)
+            yield Mutant(name, *_difference(source, code), code)
+
+
+def _compiles(code: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # "is" with a number
+        try:
+            compile(code, "<mutant>", "exec")
+        except (SyntaxError, ValueError):
+            return False
+    return True
+
+
+def _difference(old: str, new: str) -> tuple[str, str]:
+    """The lines that differ: those that went, those that came."""
+    lines = list(difflib.ndiff(old.splitlines(), new.splitlines()))
+    return tuple("\n".join(line[2:].strip() for line in lines if line.startswith(sign)) for sign in ("- ", "+ "))  # type: ignore[return-value]

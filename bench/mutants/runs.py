@@ -1,0 +1,255 @@
+"""Checks many submissions in little time: each in a forked child of one process that has everything loaded.
+
+The verdicts are those of grading: the same check files, and the functions in a namespace as the notebook's first cell leaves
+it. What is left out is the isolation. The reference answers each question once for all submissions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import select
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import torch
+
+from amllab.checks.failure import Failure
+from amllab.checks.lab import Lab, find_lab
+from amllab.checks.results import CheckResult
+from amllab.checks.run import run_checks
+from amllab.checks.submission import InProcessSubmission, SubmissionError
+from autograder.judge import HIDDEN_CHECKS
+from autograder.mistakes import patterns
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ASSIGNMENT = "transfer-learning"
+EXERCISES = ("freeze_layers", "build_transfer_model", "train_with_early_stopping")
+ACCURACY = "accuracy"
+ANSWER_SECONDS = 5.0  # of processor time; a correct function needs a tenth of it, that of the accuracy check apart
+TRAINING_SECONDS = 60.0
+RUN_SECONDS = 120.0  # of processor time, for all checks together
+MEMORY_BYTES = 3 << 30  # beyond what is loaded
+
+Sources = Mapping[str, str]  # exercise -> source of its cell
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checks said of a submission.
+
+    Attributes:
+        lost: points, for each cell that lost any.
+        failed: check -> symptom, of those that failed.
+        skipped: checks that need one of the failed ones.
+        broken: checks that broke themselves; none should.
+        patterns: cell -> what mistakes are recognised by.
+        ended: how the process ended, where it gave no answer; none should.
+    """
+
+    lost: dict[str, float]
+    failed: dict[str, str]
+    skipped: list[str]
+    broken: list[str]
+    patterns: dict[str, list[str]]
+    ended: str = ""
+
+
+@cache
+def lab() -> Lab:
+    return find_lab(ASSIGNMENT)
+
+
+@cache
+def notebook_sources(name: str) -> dict[str, str]:
+    """Sources of the cells of a built notebook, by grade id: of ``"assignments"`` or ``"solutions"``."""
+    notebook = nbformat.read(ROOT / name / ASSIGNMENT / f"{lab().notebook}.ipynb", as_version=4)
+    graded = [(cell.metadata.get("nbgrader", {}).get("grade_id"), cell.source) for cell in notebook.cells]
+    return {grade_id: source for grade_id, source in graded if grade_id}
+
+
+def check_files(exercises: Iterable[str]) -> list[Path]:
+    """The public and the hidden checks of some exercises."""
+    public, hidden = lab().folder, HIDDEN_CHECKS / lab().name
+    return [file for name in exercises for file in (public / f"test_{name}.py", hidden / f"test_{name}_hidden.py")]
+
+
+def checks_digest() -> str:
+    """Changes with the checks, their probes and their helpers; what was found with others says nothing of these."""
+    folders = (lab().folder, HIDDEN_CHECKS / lab().name)
+    texts = [file.read_bytes() for folder in folders for file in sorted(folder.glob("*.py"))]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
+
+
+class _OutOfTime(BaseException):
+    """Passes every ``except Exception`` on its way out of a submission."""
+
+
+class TimedSubmission(InProcessSubmission):
+    """A submission in this process that has a limited time for each answer, as the worker's has."""
+
+    seconds = ANSWER_SECONDS
+
+    def exchange(self, question: bytes) -> bytes:
+        def out_of_time(*_: object) -> None:
+            raise _OutOfTime
+
+        # of processor time, so that the load of the machine decides nothing
+        previous = signal.signal(signal.SIGVTALRM, out_of_time)
+        signal.setitimer(signal.ITIMER_VIRTUAL, self.seconds)
+        try:
+            return super().exchange(question)
+        except _OutOfTime:
+            raise SubmissionError("timeout", Failure("an answer", "none in time", "it has to end")) from None
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, previous)
+
+
+@cache
+def _setup() -> dict[str, Any]:
+    """The variables that the notebook's first cell leaves."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(notebook_sources("assignments")["setup"], "<setup>", "exec"), namespace)
+    return namespace
+
+
+def submission(sources: Sources) -> TimedSubmission:
+    """A submission of these cells; one that raises leaves out the rest of its cell, as in a notebook."""
+    namespace = dict(_setup())
+    for name in EXERCISES:
+        with contextlib.suppress(Exception):
+            exec(compile(sources[name], f"<{name}>", "exec"), namespace)
+    return TimedSubmission(lab().name, namespace)
+
+
+class Checker:
+    """Checks submissions with the inputs of one seed.
+
+    Args:
+        seed: of the checks.
+        exercises: whose checks are run.
+    """
+
+    def __init__(self, seed: int, exercises: Sequence[str] = EXERCISES) -> None:
+        self.seed, self.files = seed, check_files(exercises)
+        TimedSubmission.seconds = TRAINING_SECONDS if ACCURACY in exercises else ANSWER_SECONDS
+        self.reference = submission(notebook_sources("solutions"))
+        self.results(notebook_sources("solutions"))  # loads everything, and lets the reference answer every question
+
+    def results(self, sources: Sources) -> list[CheckResult]:
+        """The checks' results, in this process."""
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")
+            return run_checks(lab(), self.files, submission(sources), reference=lambda: self.reference, seed=self.seed)
+
+    def verdicts(self, many: Sequence[Sources], jobs: int = 1) -> Iterator[tuple[int, Verdict]]:
+        """What the checks say of submissions, each in a process of its own: pairs of index and verdict, as they come."""
+        running: dict[int, _Child] = {}
+        waiting = iter(range(len(many)))
+        while True:
+            while len(running) < jobs and (index := next(waiting, None)) is not None:
+                child = _Child(partial(self._as_data, many[index]))
+                running[child.pipe] = child.of(index)
+            if not running:
+                return
+            nearest = min(child.ends for child in running.values())
+            ready = select.select(list(running), [], [], max(0.0, nearest - time.monotonic()))[0]
+            late = [child.pipe for child in running.values() if child.ends <= time.monotonic()]
+            for pipe in {*ready, *late}:
+                child = running[pipe]
+                if pipe in late:
+                    child.kill()
+                if child.read():
+                    del running[pipe]
+                    yield child.index, self._read(child.answer())
+
+    def verdict(self, sources: Sources) -> Verdict:
+        """What the checks say of one submission, in a process of its own."""
+        ((_, found),) = self.verdicts([sources])
+        return found
+
+    def _as_data(self, sources: Sources) -> dict[str, Any]:
+        return asdict(_verdict(self.results(sources)))
+
+    def _read(self, answer: dict[str, Any] | str) -> Verdict:
+        if isinstance(answer, str):
+            return Verdict({}, {}, [], [], {}, ended=answer)
+        return Verdict(**answer)
+
+
+def _verdict(results: Sequence[CheckResult]) -> Verdict:
+    lost: dict[str, float] = {}
+    for result in results:
+        if result.earned < result.points:
+            lost[result.cell] = lost.get(result.cell, 0) + result.points - result.earned
+    named = {outcome: [r.name for r in results if r.outcome == outcome] for outcome in ("skipped", "error")}
+    failed = {r.name: r.failure.symptom if r.failure else "" for r in results if r.outcome == "failed"}
+    by_cell = {cell: list(found) for cell, found in patterns(results).items()}
+    return Verdict(lost, failed, named["skipped"], named["error"], by_cell)
+
+
+class _Child:
+    """A forked process that computes the value of a call."""
+
+    def __init__(self, call: Callable[[], dict[str, Any]]) -> None:
+        self.pipe, theirs = os.pipe()
+        self.ends = time.monotonic() + 10 * RUN_SECONDS  # its limit is of processor time; this is for one that sleeps
+        self.index, self._received = 0, b""
+        self._process = os.fork()
+        if self._process == 0:
+            _answer(call, theirs)
+        os.close(theirs)
+
+    def of(self, index: int) -> _Child:
+        self.index = index
+        return self
+
+    def kill(self) -> None:
+        os.kill(self._process, signal.SIGKILL)
+
+    def read(self) -> bool:
+        """Reads what has come; True at the end."""
+        part = os.read(self.pipe, 1 << 16)
+        self._received += part
+        return not part
+
+    def answer(self) -> dict[str, Any] | str:
+        """The call's value, or how the process ended."""
+        os.close(self.pipe)
+        _, status = os.waitpid(self._process, 0)
+        if status == 0 and self._received:
+            value: dict[str, Any] = json.loads(self._received)
+            return value
+        if os.WIFSIGNALED(status):
+            return f"ended by {signal.Signals(os.WTERMSIG(status)).name}"
+        return f"ended with status {os.waitstatus_to_exitcode(status)}"
+
+
+def _answer(call: Callable[[], dict[str, Any]], pipe: int) -> None:
+    """In the child: sends the value of the call, and ends the process without any cleaning up."""
+    code = 1
+    try:
+        seconds = int(RUN_SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        loaded = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (loaded + MEMORY_BYTES, loaded + MEMORY_BYTES))
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+        data = json.dumps(call()).encode()
+        while data:
+            data = data[os.write(pipe, data) :]
+        code = 0
+    finally:
+        os._exit(code)

@@ -1,0 +1,445 @@
+"""Do all mistakes lose points, and in the right cell? ``python bench/mutation_study.py --repetitions 20 --jobs 2``
+
+Makes one mistake at a time in correct functions: by the operators of a mutation tool (``mutants/operators.py``), in the plain
+functions of ``tests/variants.py`` and in the reference, and by hand, those that people make (``mutants/mistakes.py``). All
+are checked with the checks of the three exercises, as are correct solutions in many styles (``tests/styles.py``), over
+several seeds of the checks. Mutants that no check can tell from a correct submission, as the contract makes no difference,
+stand with a reason in ``mutants/equivalent.toml``.
+
+Writes ``bench/results/fairness.json`` and, from it, ``docs/fairness.md``. Every verdict is written down as it comes; the same
+command after an interruption goes on with those that are missing. Verdicts of other checks than the present ones are
+made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import platform
+import sys
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from mutants.mistakes import MISTAKES
+from mutants.operators import family, mutants
+from mutants.runs import ACCURACY, EXERCISES, Checker, Verdict, checks_digest, lab, notebook_sources
+from styles import STYLES
+from variants import CELLS, CORRECT
+
+from autograder.mistakes import Case, write
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results" / "fairness.json"
+PAGE = ROOT / "docs" / "fairness.md"
+RUNS = ROOT / "build" / "fairness.jsonl"
+EQUIVALENT = ROOT / "bench" / "mutants" / "equivalent.toml"
+FIRST_SEED = 20_000
+HAND, STYLE = "by hand", "style"  # what was done to a correct function; else the operator
+COMMAND = "python bench/mutation_study.py"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A submission of the study.
+
+    Attributes:
+        id: unique, and the same as long as the submission is.
+        kind: the operator that made it, ``HAND`` or ``STYLE``.
+        of: what it was made from: ``"plain"`` or ``"reference"``.
+        exercise: where it differs from a correct one; empty for styles.
+        name: the mistake in words, where a person gave it one; of a style its name.
+        old, new: lines that differ, of what an operator made.
+        sources: of all its cells.
+    """
+
+    id: str
+    kind: str
+    of: str
+    exercise: str
+    name: str
+    old: str
+    new: str
+    sources: dict[str, str] = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps([self.sources[name] for name in EXERCISES]).encode()).hexdigest()[:12]
+
+
+@dataclass
+class Found:
+    """What the checks said of a subject over all seeds: one row of the results.
+
+    Attributes:
+        lost: points lost in its own cell, one number for each seed.
+        elsewhere: cell -> points lost there, of other cells; the largest of the seeds that they were checked with.
+        failed: check -> symptom -> number of seeds.
+        patterns: seed -> cell -> what mistakes are recognised by.
+        broken: checks that broke, and processes that gave no answer.
+        accuracy: points lost in the accuracy check, where it was asked.
+    """
+
+    id: str
+    kind: str
+    of: str
+    exercise: str
+    name: str
+    old: str
+    new: str
+    digest: str
+    reason: str = ""
+    lost: list[float] = field(default_factory=list)
+    elsewhere: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, dict[str, int]] = field(default_factory=dict)
+    patterns: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    accuracy: float | None = None
+
+    @property
+    def caught(self) -> int:
+        return sum(points > 0 for points in self.lost)
+
+    @property
+    def state(self) -> str:
+        if not self.lost:
+            return "not checked"
+        if self.kind == STYLE:
+            return "false alarm" if self.caught else "correct"
+        if self.reason:
+            return "equivalent, but loses points" if self.caught else "equivalent"
+        if not self.caught:
+            return "caught by accuracy" if self.accuracy else "survived"
+        return "caught" if self.caught == len(self.lost) else "flaky"
+
+
+# The submissions
+
+
+@cache
+def subjects() -> list[Subject]:
+    """All submissions of the study."""
+    reference = {name: notebook_sources("solutions")[name] for name in EXERCISES}
+    found = [
+        Subject(f"mistake/{m.id}", HAND, "plain", m.exercise, m.name, "", "", {**CELLS, m.exercise: m.source})
+        for m in MISTAKES
+    ]
+    for of, correct in (("plain", CELLS), ("reference", reference)):
+        for exercise in EXERCISES:
+            for i, mutant in enumerate(mutants(correct[exercise])):
+                sources = {**correct, exercise: mutant.source}
+                id_ = f"{of}/{exercise}/{i}"
+                found.append(Subject(id_, mutant.operator, of, exercise, "", mutant.old, mutant.new, sources))
+    correct_ones = [("reference", reference), *((v.name, {**CELLS, **v.sources}) for v in (*CORRECT, *STYLES))]
+    found += [Subject(f"style/{name}", STYLE, "", "", name, "", "", sources) for name, sources in correct_ones]
+    return found
+
+
+@cache
+def reasons() -> dict[tuple[str, ...], str]:
+    """Why mutants are equivalent; see :func:`change`."""
+    found: dict[tuple[str, ...], str] = {}
+    for entry in tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["equivalent"]:
+        if "mistake" in entry:
+            found[(entry["mistake"],)] = entry["reason"]
+            continue
+        for of, new in itertools.product(entry["of"], entry["new"]):
+            found[of, entry["exercise"], entry["old"], new] = entry["reason"]
+    return found
+
+
+def change(subject: Subject) -> tuple[str, ...]:
+    """What a mutant is known by in :func:`reasons`: its id, or what an operator changed where."""
+    if subject.kind == HAND:
+        return (subject.id.removeprefix("mistake/"),)
+    return subject.of, subject.exercise, subject.old, subject.new
+
+
+# The runs
+
+
+def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject]) -> None:
+    """Checks every subject with every seed, but for what has been done.
+
+    With the first seed all exercises are checked, with the others that of the mistake: the functions of an exercise take no
+    part in the checks of the others, but where the contract is about them together.
+    """
+    known = done()
+    plans = [(seed, scope) for seed in seeds for scope in ("all", *EXERCISES)]
+    wanted = {plan: [s for s in chosen if _scope(s, plan, seeds)] for plan in plans}
+    missing = {plan: [s for s in group if (s.digest, *plan) not in known] for plan, group in wanted.items()}
+    RUNS.parent.mkdir(exist_ok=True)
+    with tqdm(total=sum(map(len, wanted.values())), unit="check run", smoothing=0.05) as bar, RUNS.open("a") as file:
+        bar.update(bar.total - sum(map(len, missing.values())))
+        for (seed, scope), group in missing.items():
+            if not group:
+                continue
+            checks = checks_digest()
+            checker = Checker(seed, EXERCISES if scope == "all" else (scope,))
+            for index, verdict in checker.verdicts([s.sources for s in group], jobs):
+                record = {"checks": checks, "subject": group[index].digest, "seed": seed, "scope": scope}
+                file.write(json.dumps({**record, **asdict(verdict)}) + "\n")
+                file.flush()
+                bar.update()
+
+
+def _scope(subject: Subject, plan: tuple[int, str], seeds: Sequence[int]) -> bool:
+    seed, scope = plan
+    return scope == ("all" if subject.kind == STYLE or seed == seeds[0] else subject.exercise)
+
+
+def done() -> dict[tuple[str, int, str], Verdict]:
+    """Verdicts that were made with the present checks, by subject, seed and scope."""
+    checks, found = checks_digest(), {}
+    for line in RUNS.read_text().splitlines() if RUNS.is_file() else ():
+        record = json.loads(line)
+        key = (record.pop("subject"), record.pop("seed"), record.pop("scope"))
+        if record.pop("checks") == checks:
+            found[key] = Verdict(**record)
+    return found
+
+
+def study_accuracy(seed: int, jobs: int, chosen: Sequence[Subject]) -> None:
+    """Asks the accuracy check about those that nothing else has caught."""
+    survived = {row.id for row in collect([seed], chosen) if row.state == "survived"}
+    known = done()
+    group = [s for s in chosen if s.id in survived and (s.digest, seed, ACCURACY) not in known]
+    if not group:
+        return
+    checks, checker = checks_digest(), Checker(seed, (ACCURACY,))
+    with RUNS.open("a") as file:
+        for index, verdict in tqdm(
+            checker.verdicts([s.sources for s in group], jobs), total=len(group), unit="training"
+        ):
+            record = {"checks": checks, "subject": group[index].digest, "seed": seed, "scope": ACCURACY}
+            file.write(json.dumps({**record, **asdict(verdict)}) + "\n")
+            file.flush()
+
+
+# What was found
+
+
+def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
+    """One row for each subject, of the seeds with which all have been checked."""
+    known, rows = done(), []
+    for subject in chosen:
+        row = Found(**{k: v for k, v in vars(subject).items() if k != "sources"}, digest=subject.digest)
+        row.reason = reasons().get(change(subject), "")
+        failed: dict[str, Counter[str]] = defaultdict(Counter)
+        for seed in seeds:
+            scopes = ("all", *EXERCISES)
+            verdict = next((known[key] for s in scopes if (key := (subject.digest, seed, s)) in known), None)
+            if verdict is None:
+                continue
+            own = {f"check_{subject.exercise}"} if subject.exercise else set(verdict.lost)
+            row.lost.append(sum(points for cell, points in verdict.lost.items() if cell in own))
+            for cell, points in verdict.lost.items():
+                if cell not in own:
+                    row.elsewhere[cell] = max(points, row.elsewhere.get(cell, 0.0))
+            for check, symptom in verdict.failed.items():
+                failed[check][symptom] += 1
+            if verdict.patterns:
+                row.patterns[str(seed)] = verdict.patterns
+            row.broken += [*verdict.broken, *([verdict.ended] if verdict.ended else [])]
+        row.failed = {check: dict(symptoms) for check, symptoms in failed.items()}
+        trained = known.get((subject.digest, seeds[0], ACCURACY))
+        row.accuracy = sum(trained.lost.values()) if trained else None
+        rows.append(row)
+    return rows
+
+
+def results(seeds: Sequence[int]) -> dict[str, Any]:
+    """What stands in the file of results."""
+    packages = {name: version(name) for name in ("cosmic-ray", "torch", "timm")}
+    return {
+        "seeds": list(seeds),
+        "checks": checks_digest(),
+        "versions": {"python": platform.python_version(), **packages},
+        "subjects": [asdict(row) for row in collect(seeds, subjects())],
+    }
+
+
+def cases(found: dict[str, Any]) -> list[Case]:
+    """What mistakes are learned from: those of people by name, those of operators without."""
+    return [
+        Case(
+            row["name"] if row["kind"] == HAND else "", row["id"], int(seed), {c: tuple(p) for c, p in by_cell.items()}
+        )
+        for row in found["subjects"]
+        if row["kind"] != STYLE
+        for seed, by_cell in row["patterns"].items()
+    ]
+
+
+# The page
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page that tells the results."""
+    rows = [Found(**row) for row in found["subjects"]]
+    made = [row for row in rows if row.kind not in (HAND, STYLE)]
+    by_hand, styles = ([row for row in rows if row.kind == kind] for kind in (HAND, STYLE))
+    mistakes = [row for row in (*made, *by_hand) if not row.state.startswith("equivalent")]
+    states = Counter(row.state for row in rows)
+    seeds, versions = found["seeds"], found["versions"]
+    elsewhere = [row for row in mistakes if row.elsewhere]
+    alarms = sum(row.caught for row in styles)
+    broken = [row for row in rows if row.broken]
+    parts = [
+        "# Are the points right?",
+        f"Written by `{COMMAND}`; every figure comes from `bench/results/fairness.json`.",
+        f"One mistake at a time was made in correct functions: {len(made)} by the operators of cosmic-ray "
+        f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} by hand, those that people make. "
+        f"{len(styles)} correct submissions were written in other styles. All were checked with the checks of the three "
+        f"exercises, over {len(seeds)} seeds of the checks (torch {versions['torch']}, timm {versions['timm']}, Python "
+        f"{versions['python']}).",
+        _table(
+            ("", "number"),
+            [
+                ("submissions with a mistake", len(mistakes)),
+                ("of these, lose points with every seed", states["caught"] + states["caught by accuracy"]),
+                ("lose points with some seeds only", states["flaky"]),
+                ("never lose points", states["survived"]),
+                ("lose points in another cell than that of the mistake", len(elsewhere)),
+                ("mutants that are no mistakes, with a reason", states["equivalent"]),
+                ("of these, lose points nevertheless", states["equivalent, but loses points"]),
+                ("correct submissions × seeds", sum(len(row.lost) for row in styles)),
+                ("of these, false alarms", alarms),
+                ("checks that broke themselves, processes without an answer", len(broken)),
+            ],
+        ),
+        "## By operator",
+        _by_operator([*made, *by_hand]),
+        "## Correct submissions",
+        _table(
+            ("style", "seeds", "false alarms", "points lost"),
+            [(f"`{row.name}`", len(row.lost), row.caught, _range(row.lost)) for row in styles],
+        ),
+        "## Mistakes that people make",
+        "Points are those lost in the cell of the mistake: the smallest and the largest of all seeds.",
+        *_by_exercise(by_hand),
+    ]
+    for title, text, listed in (
+        ("Never caught", "Each of these is a hole in the checks.", [r for r in mistakes if r.state == "survived"]),
+        ("Caught by some seeds only", "A verdict that hangs on the seed is unfair.", [r for r in mistakes if r.state == "flaky"]),
+        ("Charged in another cell", "Points lost outside of the cell of the mistake.", elsewhere),
+        ("Called equivalent, but losing points", "", [r for r in rows if r.state == "equivalent, but loses points"]),
+        ("Broken", "Checks that raised, and processes that gave no answer.", broken),
+    ):  # fmt: skip
+        if listed:
+            parts += [f"## {title}", text, _listing(listed)]
+    equivalent = [row for row in rows if row.state == "equivalent"]
+    parts += ["## No mistakes", "Mutants that a correct submission may as well be, and why.", _equivalents(equivalent)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ⏎ ")
+
+
+def _range(points: Sequence[float]) -> str:
+    if not points:
+        return ""
+    low, high = min(points), max(points)
+    return f"{low:g}" if low == high else f"{low:g}–{high:g}"
+
+
+def _by_operator(rows: Sequence[Found]) -> str:
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        groups[row.kind if row.kind == HAND else family(row.kind)][row.state] += 1
+    columns = ("caught", "flaky", "survived", "equivalent")
+    body = []
+    for name, states in [*sorted(groups.items()), ("all", sum(groups.values(), Counter()))]:
+        caught = states["caught"] + states["caught by accuracy"]
+        numbers = [caught, *(states[column] for column in columns[1:])]
+        body.append((name, sum(states.values()), *numbers))
+    return _table(("operator", "mutants", *columns), body)
+
+
+def _by_exercise(rows: Sequence[Found]) -> list[str]:
+    parts = []
+    for exercise in EXERCISES:
+        chosen = [row for row in rows if row.exercise == exercise]
+        body = [(row.name, _range(row.lost), f"{row.caught}/{len(row.lost)}", _checks(row)) for row in chosen]
+        parts += [f"### `{exercise}`", _table(("mistake", "points lost", "caught", "checks that fail"), body)]
+    return parts
+
+
+def _checks(row: Found) -> str:
+    return ", ".join(f"`{check.removeprefix('test_')}`" for check in row.failed)
+
+
+def _change(row: Found) -> str:
+    return row.name or f"`{row.old}` → `{row.new}`"
+
+
+def _listing(rows: Sequence[Found]) -> str:
+    body = [
+        (f"`{row.exercise}`" if row.exercise else f"`{row.name}`", _change(row), row.kind, f"{row.caught}/{len(row.lost)}",
+         ", ".join(f"{cell.removeprefix('check_')}: {points:g}" for cell, points in row.elsewhere.items()), ", ".join(sorted(set(row.broken))))
+        for row in rows
+    ]  # fmt: skip
+    return _table(("exercise", "change", "operator", "caught", "elsewhere", "broken"), body)
+
+
+def _equivalents(rows: Sequence[Found]) -> str:
+    # plain functions and reference share lines
+    body = dict.fromkeys((f"`{row.exercise}`", _change(row), row.reason) for row in rows)
+    return _table(("exercise", "change", "why it is none"), body)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=20, help="number of seeds of the checks")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--only", default="", help="subjects whose id has this in it; writes no results")
+    parser.add_argument(
+        "--accuracy", action="store_true", help="asks the accuracy check about those that nothing else catches"
+    )
+    parser.add_argument(
+        "--report-only", action="store_true", help="writes results and page from the verdicts that are there"
+    )
+    parser.add_argument("--learn", action="store_true", help="also learns which patterns name a mistake in reports")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # a process that is forked has no use for more
+    seeds = range(FIRST_SEED, FIRST_SEED + arguments.repetitions)
+    chosen = [s for s in subjects() if arguments.only in s.id]
+    if not arguments.report_only:
+        study(seeds, arguments.jobs, chosen)
+    if arguments.accuracy:
+        study_accuracy(seeds[0], arguments.jobs, chosen)
+    for row in collect(seeds, chosen):
+        if row.state not in ("caught", "equivalent", "correct", "not checked") or row.elsewhere or row.broken:
+            print(
+                f"{row.id}: {row.state} {row.caught}/{len(row.lost)}: {_change(row)!r} {row.elsewhere or ''} {row.broken or ''}"
+            )
+    if not arguments.only:
+        found = results(seeds)
+        RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        PAGE.write_text(page(found), encoding="utf-8")
+        print(f"wrote {RESULTS.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
+        if arguments.learn:
+            print(f"wrote {write(lab().name, cases(found)).relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

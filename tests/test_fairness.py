@@ -1,0 +1,151 @@
+"""Every mistake that people make loses points in its own cell, no correct style loses any; the page tells what was found.
+
+The study itself, with the mutants of a tool and over many seeds, is ``bench/mutation_study.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "bench"))
+
+import mutation_study
+from mutants.mistakes import MISTAKES, Mistake
+from mutants.operators import mutants
+from mutants.runs import EXERCISES, Checker, Verdict
+from styles import STYLES
+from variants import CELLS, CORRECT, Variant
+
+SEED = 7
+# What no check sees yet: they differ from a correct submission only where the validation loss is NaN in every epoch, the last
+# one where the model comes in eval mode
+HOLES = {
+    "mistake/mode_as_it_came",
+    "mistake/nothing_to_restore",
+    "mistake/patience_from_epoch_0",
+    "mistake/refuses_long_patience",
+    "plain/train_with_early_stopping/100",
+    "plain/train_with_early_stopping/166",
+    "plain/train_with_early_stopping/167",
+    "reference/train_with_early_stopping/41",
+    "reference/train_with_early_stopping/97",
+    "reference/train_with_early_stopping/107",
+    "reference/train_with_early_stopping/125",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    """A process that is forked has no use for more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@cache
+def checker(*exercises: str) -> Checker:
+    return Checker(SEED, exercises)
+
+
+@cache
+def verdict(mistake: Mistake) -> Verdict:
+    """By the checks of its exercise, and of those that the function takes part in."""
+    with_training = {"freeze_layers": ("freeze_layers", "train_with_early_stopping")}
+    exercises = with_training.get(mistake.exercise, (mistake.exercise,))
+    return checker(*exercises).verdict({**CELLS, mistake.exercise: mistake.source})
+
+
+# every third, for the time that it takes: the study checks all of them
+@pytest.mark.parametrize(
+    "mistake",
+    [m for m in MISTAKES if (m.id,) not in mutation_study.reasons() and f"mistake/{m.id}" not in HOLES][::3],
+    ids=lambda mistake: mistake.id,
+)
+def test_a_mistake_loses_points_in_its_cell_alone(mistake: Mistake) -> None:
+    found = verdict(mistake)
+    assert found.lost.keys() == {f"check_{mistake.exercise}"}, found
+    assert not found.broken
+    assert not found.ended
+
+
+@pytest.mark.parametrize("style", [*CORRECT, *STYLES], ids=lambda style: style.name)
+def test_a_correct_style_loses_nothing(style: Variant) -> None:
+    found = checker(*EXERCISES).verdict({**CELLS, **style.sources})
+    assert not found.lost, found.failed
+    assert not found.broken
+    assert not found.ended
+
+
+def test_styles_differ() -> None:
+    names = [style.name for style in STYLES]
+    assert len(set(names)) == len(names) >= 12
+    assert len({style.sources["train_with_early_stopping"] for style in STYLES}) == len(STYLES)
+
+
+def test_mistakes_have_a_name_each() -> None:
+    assert len({m.id for m in MISTAKES}) == len({m.name for m in MISTAKES}) == len(MISTAKES)
+
+
+def test_a_submission_that_never_ends_or_dies_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = checker("freeze_layers")
+    monkeypatch.setattr("mutants.runs.TimedSubmission.seconds", 0.2)
+    endless = "def freeze_layers(model, n_trainable):\n    while True:\n        pass"
+    dead = "import os\n\ndef freeze_layers(model, n_trainable):\n    os._exit(3)"
+    found = dict(one.verdicts([{**CELLS, "freeze_layers": source} for source in (endless, dead)], jobs=2))
+    assert found[0].lost == {"check_freeze_layers": 20}
+    assert "timeout" in found[0].failed.values()
+    assert found[1].ended == "ended with status 3"
+
+
+def test_operators_change_one_thing() -> None:
+    source = "def f(a):\n    if a < 2:\n        raise ValueError(a)\n    return g(a, b=1)\n"
+    made = {mutant.new for mutant in mutants(source)}
+    assert {"if a <= 2:", "if a < 3:", "if not a < 2:", "pass", "return g(a)", "raise ValueError()"} <= made
+    assert all(mutant.source != source for mutant in mutants(source))
+
+
+# The study's results
+
+
+@cache
+def stored() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(mutation_study.RESULTS.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_page_is_that_of_the_results() -> None:
+    assert mutation_study.PAGE.read_text(encoding="utf-8") == mutation_study.page(stored()), (
+        f"run {mutation_study.COMMAND} --report-only"
+    )
+
+
+def test_the_results_are_of_the_present_submissions() -> None:
+    present = {subject.id: subject.digest for subject in mutation_study.subjects()}
+    assert {row["id"]: row["digest"] for row in stored()["subjects"]} == present, f"run {mutation_study.COMMAND}"
+
+
+def test_every_mistake_is_caught_and_nothing_else_is() -> None:
+    rows = [mutation_study.Found(**row) for row in stored()["subjects"]]
+    assert all(row.lost for row in rows if row.state != "equivalent")
+    assert all(
+        len(row.lost) == len(stored()["seeds"])
+        for row in rows
+        if row.kind in (mutation_study.HAND, mutation_study.STYLE)
+    )
+    unfair = {row.id for row in rows if row.state not in ("caught", "equivalent", "correct")}
+    assert unfair == HOLES
+    assert not [row.id for row in rows if row.elsewhere or row.broken]
+
+
+def test_reasons_are_those_of_mutants_that_there_are() -> None:
+    changes = {mutation_study.change(subject) for subject in mutation_study.subjects()}
+    assert all(mutation_study.reasons().values())
+    assert not mutation_study.reasons().keys() - changes
