@@ -25,8 +25,10 @@ from variants import CELLS, CORRECT, Variant
 
 SEED = 7
 # What no check sees yet: they differ from a correct submission only where the validation loss is NaN in every epoch, the last
-# one where the model comes in eval mode
+# one where the model comes in eval mode, and 33 and 34 overflow in a long training alone
 HOLES = {
+    "reference/train_with_early_stopping/33",
+    "reference/train_with_early_stopping/34",
     "mistake/mode_as_it_came",
     "mistake/nothing_to_restore",
     "mistake/patience_from_epoch_0",
