@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +24,10 @@ def main(argv: list[str] | None = None) -> int:
         "--execute", action="store_true", help="run the solution, experiments included, and keep its outputs"
     )
     build.add_argument("--data", help="images for --execute: a folder, cifar100 or drawn (see amllab.data)")
+
+    making = commands.add_parser("new-lab", help="a small lab that builds, grades and passes its tests, to be changed")
+    making.add_argument("name", help="of the assignment, such as knowledge-distillation")
+    making.add_argument("--root", type=Path, metavar="FOLDER", help="checkout of the course (default: this one)")
 
     grading = commands.add_parser("grade", help="grade one notebook, without the gradebook")
     grading.add_argument("notebook", type=Path)
@@ -57,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         commands_by_name = {
             "build": _build,
+            "new-lab": _new_lab,
             "grade": _grade,
             "scores": _scores,
             "doctor": _doctor,
@@ -64,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             "report": _report,
         }
         return commands_by_name[args.command](args)
-    except (FileNotFoundError, LookupError, ValueError, IsolationError) as error:
+    except (FileNotFoundError, FileExistsError, LookupError, ValueError, IsolationError) as error:
         print(f"autograder: {error}", file=sys.stderr)
         return 2
 
@@ -73,6 +79,16 @@ def _build(args: argparse.Namespace) -> int:
     from autograder.build import build
 
     build(Course.find(), args.lab, execute=args.execute, data=args.data)
+    return 0
+
+
+def _new_lab(args: argparse.Namespace) -> int:
+    from autograder.new_lab import new_lab
+
+    course = Course.find(args.root)
+    for file in new_lab(course, args.name):
+        print(os.path.relpath(file, course.root))
+    print(f"next: autograder build {args.name.replace('_', '-')}; docs/new-lab.md goes on from there")
     return 0
 
 
