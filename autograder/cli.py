@@ -14,7 +14,7 @@ from autograder.launcher import ISOLATIONS, Launcher
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 1 not isolated (doctor), 2 unusable arguments, files or machine."""
+    """Runs the command; returns its exit status: 0 done, 1 not isolated (doctor) or not graded (regrade), 2 unusable arguments, files or machine."""
     parser = argparse.ArgumentParser(prog="autograder", description="Grading of the Advanced Machine Learning labs.")
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -29,6 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     making.add_argument("name", help="of the assignment, such as knowledge-distillation")
     making.add_argument("--root", type=Path, metavar="FOLDER", help="checkout of the course (default: this one)")
 
+    bundling = commands.add_parser("bundle", help="zip for students: notebook, library, a page to start with")
+    bundling.add_argument("lab", help="assignment, such as transfer-learning")
+
     grading = commands.add_parser("grade", help="grade one notebook, without the gradebook")
     grading.add_argument("notebook", type=Path)
     grading.add_argument("--lab", help="assignment; needed where the course has several labs")
@@ -40,6 +43,15 @@ def main(argv: list[str] | None = None) -> int:
 
     scores = commands.add_parser("scores", help="table of students and scores, from the gradebook")
     scores.add_argument("lab", help="assignment, such as transfer-learning")
+    scores.add_argument("--csv", type=Path, metavar="FILE", help="also write the table there")
+
+    explaining = commands.add_parser("explain", help="all about one graded submission")
+    explaining.add_argument("lab", help="assignment, such as transfer-learning")
+    explaining.add_argument("student", help="id in the gradebook")
+
+    regrading = commands.add_parser("regrade", help="grade some again, and show what changed; scores by hand stay")
+    regrading.add_argument("lab", help="assignment, such as transfer-learning")
+    regrading.add_argument("students", nargs="+", metavar="student", help="id in the gradebook")
 
     reporting = commands.add_parser(
         "report", help="the class on one HTML page, with statistics of the checks; CSV beside it"
@@ -63,8 +75,11 @@ def main(argv: list[str] | None = None) -> int:
         commands_by_name = {
             "build": _build,
             "new-lab": _new_lab,
+            "bundle": _bundle,
             "grade": _grade,
             "scores": _scores,
+            "explain": _explain,
+            "regrade": _regrade,
             "doctor": _doctor,
             "calibrate": _calibrate,
             "report": _report,
@@ -89,6 +104,14 @@ def _new_lab(args: argparse.Namespace) -> int:
     for file in new_lab(course, args.name):
         print(os.path.relpath(file, course.root))
     print(f"next: autograder build {args.name.replace('_', '-')}; docs/new-lab.md goes on from there")
+    return 0
+
+
+def _bundle(args: argparse.Namespace) -> int:
+    from autograder.bundle import bundle
+
+    course = Course.find()
+    print(os.path.relpath(bundle(course, args.lab), Path.cwd()))
     return 0
 
 
@@ -168,33 +191,26 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _scores(args: argparse.Namespace) -> int:
-    with Course.find().gradebook() as gradebook:
-        assignment = gradebook.find_assignment(args.lab)
-        cells = [cell for notebook in assignment.notebooks for cell in notebook.grade_cells]
-        rows = []
-        for submission in assignment.submissions:
-            grades = {grade.name: grade for notebook in submission.notebooks for grade in notebook.grades}
-            points = [
-                "to grade" if grades[cell.name].needs_manual_grade else f"{grades[cell.name].score:g}" for cell in cells
-            ]
-            rows.append([submission.student.id, *points, f"{submission.score:g}"])
-        names = [cell.name.removeprefix("check_") for cell in cells]
-        most = [f"{cell.max_score:g}" for cell in cells]
-        header = [
-            "student",
-            *(f"{n} ({m})" for n, m in zip(names, most, strict=True)),
-            f"sum ({assignment.max_score:g})",
-        ]
-    rows.sort(key=lambda row: (-float(row[-1]), row[0]))
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, ["-" * width for width in widths], *rows]:
-        print(
-            "  ".join(
-                text.ljust(width) if i == 0 else text.rjust(width)
-                for i, (text, width) in enumerate(zip(row, widths, strict=True))
-            )
-        )
+    from autograder.scores import write_scores
+
+    text, fields = write_scores(Course.find(), args.lab)
+    if args.csv is not None:
+        args.csv.write_text(fields, encoding="utf-8", newline="")
+    print(text)
     return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from autograder.explain import explain
+
+    print(explain(Course.find(), args.lab, args.student))
+    return 0
+
+
+def _regrade(args: argparse.Namespace) -> int:
+    from autograder.regrade import regrade
+
+    return 0 if regrade(Course.find(), args.lab, args.students) else 1
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,12 +156,13 @@ class ClassResults:
         return [cell for cell in self.cells if cell.automatic]
 
 
-def collect(course: Course, assignment: str) -> ClassResults:
+def collect(course: Course, assignment: str, students: Collection[str] | None = None) -> ClassResults:
     """Reads the gradebook and the autograded notebooks.
 
     Args:
         course: whose they are.
         assignment: such as ``"transfer-learning"``.
+        students: whose autograded notebooks are read; all by default, which takes seconds for a large class.
 
     Raises:
         FileNotFoundError: there is no gradebook.
@@ -171,7 +172,7 @@ def collect(course: Course, assignment: str) -> ClassResults:
     _require_gradebook(course.db_url)
     try:
         with course.gradebook() as gradebook:
-            results = _from_gradebook(gradebook, assignment)
+            results = from_gradebook(gradebook, assignment)
     except SQLAlchemyError as error:
         raise ValueError(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}") from None
     known = {submission.student for submission in results.submissions}
@@ -183,6 +184,8 @@ def collect(course: Course, assignment: str) -> ClassResults:
         raise LookupError(f"nothing of {assignment} is graded yet: run 'nbgrader autograde {assignment}'")
     notebooks = list(dict.fromkeys(cell.notebook for cell in results.cells))
     for submission in results.graded:
+        if students is not None and submission.student not in students:
+            continue
         folder = course.directories["autograded_directory"] / submission.student / assignment
         # an id with a slash in it would lead to another folder
         inside = Path(submission.student).name == submission.student
@@ -199,7 +202,12 @@ def _require_gradebook(db_url: str) -> None:
         )
 
 
-def _from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
+def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
+    """What an open gradebook has of an assignment: all scores, no results of single checks.
+
+    Raises:
+        LookupError: the assignment is not in it.
+    """
     try:
         assignment = gradebook.find_assignment(name)
     except MissingEntry:

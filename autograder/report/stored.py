@@ -59,6 +59,7 @@ class Stored:
         readable: whether anything of the submission could be run.
         stopped: cells that a limit ended or kept from running.
         notes: of the repair.
+        seed: that the checks drew their inputs from, as a whole number in decimals; empty where it is not known.
     """
 
     checks: dict[str, list[StoredCheck]] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class Stored:
     readable: bool = True
     stopped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    seed: str = ""
 
 
 def read(path: Path) -> Stored | None:
@@ -111,6 +113,7 @@ def _add(found: Stored, grade_id: str, outputs: list[Any]) -> None:
         found.isolation = _text(submission.get("isolation"))
         found.readable = submission.get("readable") is not False
         found.stopped, found.notes = _texts(submission.get("stopped")), _texts(submission.get("notes"))
+        found.seed = seed if (seed := _text(submission.get("seed"))).isdecimal() else ""
 
 
 def _check(raw: Any) -> StoredCheck | None:
