@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LAB := transfer-learning
 
-.PHONY: demo test release solution lint clean
+.PHONY: demo test release solution bundle lint clean
 
 $(BIN)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,9 @@ release: $(BIN)/.installed  ## master text -> notebook and release
 
 solution: $(BIN)/.installed  ## runs the solution with all experiments (about ten minutes)
 	$(BIN)/autograder build $(LAB) --execute $(if $(DATA),--data $(DATA))
+
+bundle: $(BIN)/.installed  ## what students get: dist/<lab>-student.zip
+	$(BIN)/autograder bundle $(LAB)
 
 clean:
 	rm -rf demo build dist
