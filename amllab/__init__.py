@@ -12,6 +12,7 @@ from amllab.data import reptile_loaders
 from amllab.layers import Layer, layers_of
 from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
 from amllab.numerics import best_device, fast_math
+from amllab.preflight import preflight
 from amllab.progress import Epochs
 from amllab.training import evaluate, predict
 
@@ -28,6 +29,7 @@ __all__ = [
     "load_backbone",
     "plots",
     "predict",
+    "preflight",
     "reptile_loaders",
     "scripted_training",
 ]

@@ -1,0 +1,82 @@
+"""``amllab.preflight()``: what grading would make of a notebook, before it is handed in.
+
+The notebook is looked through against the one that was handed out, and its public checks are run as grading runs them: all
+cells but experiments, in order, in a fresh process. Hidden checks, and whether the reflection is any good, remain open.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from amllab.checks.lab import Lab
+from amllab.checks.run import run_checks
+from amllab.preflight.document import Document, Unusable, find_notebook, read
+from amllab.preflight.fresh import VARIABLE, FreshSubmission
+from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_runs
+from amllab.preflight.report import Preflight
+
+__all__ = ["Finding", "Preflight", "preflight"]
+
+
+def preflight(notebook: str | os.PathLike[str] | None = None, *, limits: dict[str, float] | None = None) -> Preflight:
+    """Looks through a notebook and runs its public checks as grading would; takes about half a minute.
+
+    Args:
+        notebook: the file. By default the notebook that this is called from, or the only notebook of a lab in the
+            working directory.
+        limits: in place of those of the lab, such as ``{"cell_seconds": 20}``.
+
+    Returns:
+        What is to be mended, and points by cell. It shows itself: as a panel in a notebook, as text elsewhere. Where no
+        notebook of a lab was found it says so: this is no exception.
+    """
+    if VARIABLE in os.environ:
+        return Preflight(problem="Not run: this is the fresh process of a preflight, or grading.")
+    try:
+        document = read(find_notebook(Path(notebook) if notebook is not None else None, _variables()))
+    except Unusable as error:
+        return Preflight(problem=str(error))
+    lab = dataclasses.replace(document.lab, limits={**document.lab.limits, **(limits or {})})
+    print(f"Running {document.path.name} in a fresh process: about half a minute ...", flush=True)
+    return _run(document, lab, [*_unsaved(document), *look_at(document)])
+
+
+def _run(document: Document, lab: Lab, findings: list[Finding]) -> Preflight:
+    began = time.monotonic()
+    with FreshSubmission(lab, document.to_run()) as submission:
+        findings = [*findings, *look_at_functions(document, submission.defined(document.functions()))]
+        results = run_checks(lab, [lab.folder], submission, seed=secrets.randbits(63))
+        findings += look_at_runs(document, submission.runs, lab.limits)
+    points = {cell.grade_id: cell.points for cell in document.release if cell.is_graded}
+    return Preflight(document.path, lab.title, findings, results, points, time.monotonic() - began)
+
+
+def _shell() -> Any:
+    """The IPython that this is called from, if any."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def _variables() -> dict[str, Any]:
+    shell = _shell()
+    return shell.user_ns if shell is not None else {}
+
+
+def _unsaved(document: Document) -> list[Finding]:
+    """Whether a cell that was run last, or that defined one of the functions last, stands in the file as it was run."""
+    shell = _shell()
+    if shell is None or not hasattr(shell, "kernel"):
+        return []
+    runs = [source for _, _, source in shell.history_manager.get_range(raw=True, output=False)]
+    defining = [next((run for run in reversed(runs) if f"def {name}(" in run), None) for name in document.functions()]
+    saved = {cell.source.strip() for cell in document.cells}
+    if all(run is None or run.strip() in saved for run in [*runs[-1:], *defining]):
+        return []
+    text = "The file is older than what you see: a cell was run in another form. Save (Ctrl+S, or ⌘S), then run this again."
+    return [Finding("mend", text)]

@@ -1,0 +1,28 @@
+"""``python -m amllab.preflight transfer_learning.ipynb``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from amllab.preflight import preflight
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns 0 when nothing is to be mended, 1 when something is, 2 where there is no notebook."""
+    parser = argparse.ArgumentParser(
+        prog="python -m amllab.preflight", description="What grading would make of your notebook."
+    )
+    parser.add_argument(
+        "notebook", nargs="?", help="the file (default: the only notebook of a lab in the working directory)"
+    )
+    report = preflight(parser.parse_args(argv).notebook)
+    if report.problem:
+        print(f"preflight: {report.problem}", file=sys.stderr)
+        return 2
+    print(report)
+    return 0 if report.is_ready else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""A student's notebook beside the one that was handed out: which cell is which, and what grading would run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from amllab.checks.lab import Lab, all_labs, find_lab
+
+RELEASES = Path(__file__).parent.parent / "releases"
+EXPERIMENT = "experiment"
+
+_HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.M)
+_FUNCTION = re.compile(r"^(?:async )?def +(\w+)", re.M)
+
+
+class Unusable(ValueError):  # noqa: N818
+    """There is no notebook of a lab to look at; the message says what there is instead, and what to do."""
+
+
+@dataclass
+class Cell:
+    """A cell of a notebook.
+
+    Attributes:
+        kind: ``"code"``, ``"markdown"`` or ``"raw"``.
+        source: its text.
+        cell_id: its id in the file.
+        nbgrader: metadata of graded cells, else empty.
+        is_experiment: whether it is tagged as one.
+        was_run: whether it has been run, and its outputs are kept.
+        output_bytes: size of these.
+        heading: under which it stands.
+    """
+
+    kind: str
+    source: str
+    cell_id: str
+    nbgrader: dict[str, Any]
+    is_experiment: bool
+    was_run: bool
+    output_bytes: int
+    heading: str
+
+    @property
+    def grade_id(self) -> str:
+        found = self.nbgrader.get("grade_id")
+        return found if isinstance(found, str) else ""
+
+    @property
+    def is_graded(self) -> bool:
+        return bool(self.grade_id and self.nbgrader.get("grade"))
+
+    @property
+    def is_solution(self) -> bool:
+        return bool(self.nbgrader.get("solution"))
+
+    @property
+    def is_locked(self) -> bool:
+        return bool(self.nbgrader.get("locked")) or (self.is_graded and not self.is_solution)
+
+    @property
+    def points(self) -> float:
+        return float(self.nbgrader.get("points", 0))
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of the functions that it defines."""
+        return _FUNCTION.findall(self.source)
+
+    def __str__(self) -> str:
+        first = next((line.strip() for line in self.source.splitlines() if line.strip()), "")
+        shown = first.replace("`", "'") if len(first) <= 50 else first[:50].replace("`", "'") + " ..."
+        return f"`{shown}`" + (f" (under {self.heading})" if self.heading else "")
+
+
+@dataclass
+class Document:
+    """A student's notebook and the release.
+
+    Attributes:
+        path: of the file.
+        lab: that it belongs to.
+        cells: the student's.
+        release: the cells as they were handed out.
+        matched: grade id -> the student's cells that are this one, in order.
+        size: of the file, in bytes.
+    """
+
+    path: Path
+    lab: Lab
+    cells: list[Cell]
+    release: list[Cell]
+    size: int
+    matched: dict[str, list[Cell]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for released in self.release:
+            if released.grade_id:
+                self.matched[released.grade_id] = self._matching(released)
+        self._by_source = {cell.source.strip(): cell for cell in self.release if cell.kind == "code"}
+        self._by_id = {cell.cell_id: cell for cell in self.release if cell.kind == "code"}
+
+    def _matching(self, released: Cell) -> list[Cell]:
+        """By grade id; where marks were lost by the cell's id, the function that it defines, or its text."""
+        same = [cell for cell in self.cells if cell.grade_id == released.grade_id]
+        free = [cell for cell in self.cells if not cell.grade_id and cell.kind == released.kind]
+        names = set(released.functions) if released.is_solution else set()
+        return (
+            same
+            or [cell for cell in free if cell.cell_id == released.grade_id]
+            or [cell for cell in free if names & set(cell.functions)]
+            or [cell for cell in free if cell.source.strip() == released.source.strip()]
+        )
+
+    def functions(self) -> dict[str, str]:
+        """Function that the lab asks for -> grade id of its cell."""
+        cells = (cell for cell in self.release if cell.kind == "code" and cell.is_solution)
+        return {name: cell.grade_id for cell in cells for name in cell.functions}
+
+    def released_experiment(self, cell: Cell) -> Cell | None:
+        """The experiment of the release that a cell is, changed or not."""
+        released = self._by_source.get(cell.source.strip()) or self._by_id.get(cell.cell_id)
+        return released if released is not None and released.is_experiment else None
+
+    def _is_left_out(self, cell: Cell) -> bool:
+        """Whether grading does not run it: experiments of the release, and those that the student added."""
+        released = self._by_source.get(cell.source.strip()) or self._by_id.get(cell.cell_id)
+        if released is None:
+            return cell.is_experiment
+        untouched = cell.source.strip() in self._by_source
+        tags_lost = not any(cell.is_experiment for cell in self.cells)
+        return released.is_experiment and (cell.is_experiment or untouched or tags_lost)
+
+    def to_run(self) -> list[Cell]:
+        """What grading runs, in order: no experiments and no checks, locked cells as they were handed out."""
+        released = {cell.grade_id: cell for cell in self.release if cell.grade_id}
+        by_cell = {id(cell): grade_id for grade_id, cells in self.matched.items() for cell in cells}
+        cells: list[Cell] = []
+        for cell in self.cells:
+            grade_id = by_cell.get(id(cell), "")
+            if grade_id and released[grade_id].is_locked:
+                if cell is self.matched[grade_id][0]:
+                    cells.append(released[grade_id])
+            elif grade_id or not self._is_left_out(cell):
+                cells.append(cell)
+        place = 0
+        for cell in (cell for cell in self.release if cell.grade_id):
+            found = next(
+                (i for i, own in enumerate(cells) if by_cell.get(id(own), own.grade_id) == cell.grade_id), None
+            )
+            if found is None and cell.is_locked:
+                cells.insert(place, cell)
+                found = place
+            place = place if found is None else found + 1
+        return [c for c in cells if c.kind == "code" and c.source.strip() and not (c.is_locked and c.is_graded)]
+
+
+def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
+    """The notebook that is meant.
+
+    Args:
+        named: by the caller.
+        variables: of the notebook that this is called from; empty elsewhere.
+
+    Raises:
+        Unusable: it does not exist, or there is none or more than one to choose from.
+    """
+    if named is not None:
+        if not named.is_file():
+            raise Unusable(f"There is no file {named}. {_here()}")
+        return named
+    for told in (variables.get("__vsc_ipynb_file__"), os.environ.get("JPY_SESSION_NAME") if variables else None):
+        # after a renaming Jupyter still tells the old name
+        if isinstance(told, str) and told.endswith(".ipynb") and Path(told).is_file():
+            return Path(told)
+    found = []
+    for path in _notebooks():
+        try:
+            read(path)
+            found.append(path)
+        except Unusable:
+            continue
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise Unusable(f'Several notebooks of a lab are here: {names}. Name one: preflight("{found[0].name}")')
+    raise Unusable(
+        f'No notebook of a lab is in the working directory. {_here()} Name its file: preflight("FILE.ipynb")'
+    )
+
+
+def _notebooks() -> list[Path]:
+    return sorted(Path.cwd().glob("*.ipynb"))
+
+
+def _here() -> str:
+    names = [path.name for path in _notebooks()]
+    return f"Notebooks in the working directory: {', '.join(names) or 'none'}."
+
+
+def read(path: Path) -> Document:
+    """Reads a notebook and finds the lab that it belongs to.
+
+    Raises:
+        Unusable: it cannot be read, is no notebook, or is not of a lab.
+    """
+    cells = _read_cells(path)
+    ids = {cell.grade_id or cell.cell_id for cell in cells}
+    functions = {name for cell in cells if cell.kind == "code" for name in cell.functions}
+    shared: dict[str, int] = {}
+    for name in all_labs():
+        release = _release(find_lab(name))
+        wanted = {cell.grade_id for cell in release if cell.grade_id}
+        solutions = {name for cell in release if cell.is_solution for name in cell.functions}
+        shared[name] = len(wanted & ids) + len(solutions & functions)
+    best = max(shared, key=lambda name: shared[name], default="")
+    if not best or not shared[best]:
+        titles = ", ".join(f"{find_lab(name).title} ({find_lab(name).notebook}.ipynb)" for name in all_labs())
+        raise Unusable(f"{path.name} is no notebook of a lab: it has none of their graded cells. Labs: {titles}.")
+    lab = find_lab(best)
+    return Document(path, lab, cells, _release(lab), path.stat().st_size)
+
+
+def _release(lab: Lab) -> list[Cell]:
+    path = RELEASES / lab.assignment / f"{lab.notebook}.ipynb"
+    return _read_cells(path) if path.is_file() else []  # a lab that is not released yet has no notebooks to look at
+
+
+def _read_cells(path: Path) -> list[Cell]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise Unusable(f"{path.name} cannot be opened: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise Unusable(f"{path.name} is no notebook: it is not text in UTF-8.") from None
+    except (ValueError, RecursionError) as error:
+        raise Unusable(f"{path.name} is no notebook, or a damaged one: it is not valid JSON ({error}).") from None
+    listed = raw.get("cells") if isinstance(raw, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(cell, dict) for cell in listed):
+        raise Unusable(f"{path.name} is no notebook of format 4: it has no list of cells. Save it in Jupyter.")
+    cells: list[Cell] = []
+    heading = ""
+    for cell in listed:
+        cells.append(_cell(cell, heading))
+        headings = _HEADING.findall(cells[-1].source) if cells[-1].kind == "markdown" else []
+        heading = headings[-1] if headings else heading
+    return cells
+
+
+def _cell(raw: dict[str, Any], heading: str) -> Cell:
+    metadata = raw.get("metadata") if isinstance(raw.get("metadata"), dict) else {}
+    nbgrader = metadata.get("nbgrader")
+    source, outputs, tags = raw.get("source", ""), raw.get("outputs") or [], metadata.get("tags")
+    return Cell(
+        kind=str(raw.get("cell_type")),
+        source=source if isinstance(source, str) else "".join(map(str, source)),
+        cell_id=str(raw.get("id", "")),
+        nbgrader=nbgrader if isinstance(nbgrader, dict) else {},
+        is_experiment=isinstance(tags, list) and EXPERIMENT in tags,
+        was_run=bool(outputs) or raw.get("execution_count") is not None,
+        output_bytes=len(json.dumps(outputs)) if outputs else 0,
+        heading=heading,
+    )
+
+
+def is_stub(source: str, name: str) -> bool:
+    """Whether a function does nothing but raise ``NotImplementedError``; not where the text is no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            body = [line for line in node.body if not isinstance(line, ast.Expr)]
+            raised = ast.unparse(body[0]) if len(body) == 1 and isinstance(body[0], ast.Raise) else ""
+            return raised.startswith("raise NotImplementedError")
+    return False

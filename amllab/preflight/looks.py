@@ -1,0 +1,178 @@
+"""What can be said of a notebook without trusting it: what is missing, changed, too large or too slow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from amllab.preflight.document import Cell, Document, is_stub
+from amllab.preflight.fresh import Run
+
+# grading reads no larger files, and no more code; autograder.repair has the same numbers
+MAX_BYTES = 50_000_000
+MAX_CELLS = 2000
+MAX_SOURCE_BYTES = 200_000
+MAX_OUTPUT_BYTES = 10_000_000
+
+PLACEHOLDER = "YOUR ANSWER HERE"
+_SLOW = 0.25  # share of a limit from which on it is worth a word
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a student should know before handing in.
+
+    Attributes:
+        level: ``"mend"`` where it costs points or may do so, ``"note"`` where it is only good to know.
+        text: what, and what to do; code stands in backticks.
+    """
+
+    level: Literal["mend", "note"]
+    text: str
+
+
+def look_at(document: Document) -> list[Finding]:
+    """What is seen without running anything."""
+    return [
+        *_sizes(document),
+        *_name(document),
+        *_locked(document),
+        *_answers(document),
+        *_experiments(document),
+    ]
+
+
+def _sizes(document: Document) -> list[Finding]:
+    code = sum(len(cell.source.encode()) for cell in document.cells if cell.kind == "code")
+    outputs = sum(cell.output_bytes for cell in document.cells)
+    found = []
+    if document.size > MAX_BYTES:
+        text = f"The file has {_mb(document.size)}; more than {_mb(MAX_BYTES)} cannot be graded. Remove large outputs and pictures."
+        found.append(Finding("mend", text))
+    elif outputs > MAX_OUTPUT_BYTES:
+        text = f"The outputs have {_mb(outputs)}; of experiments {_mb(MAX_OUTPUT_BYTES)} are kept for the person who reads them."
+        found.append(Finding("note", text))
+    if code > MAX_SOURCE_BYTES:
+        text = f"The code cells have {code / 1000:,.0f} kB; more than {MAX_SOURCE_BYTES / 1000:.0f} kB cannot be graded. Data does not belong into them."
+        found.append(Finding("mend", text))
+    if len(document.cells) > MAX_CELLS:
+        text = f"There are {len(document.cells):,} cells; more than {MAX_CELLS:,} cannot be graded."
+        found.append(Finding("mend", text))
+    return found
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
+
+
+def _name(document: Document) -> list[Finding]:
+    wanted = f"{document.lab.notebook}.ipynb"
+    if document.path.name == wanted:
+        return []
+    return [Finding("note", f"The file is named `{document.path.name}`: hand it in as `{wanted}`.")]
+
+
+def _locked(document: Document) -> list[Finding]:
+    found = []
+    for released in (cell for cell in document.release if cell.is_locked):
+        cells = document.matched[released.grade_id]
+        if not cells:
+            text = f"The locked cell `{released.grade_id}` is gone. Grading puts it back; take it from a fresh copy of the notebook."
+            found.append(Finding("mend", text))
+        elif cells[0].source.strip() != released.source.strip():
+            text = f"The locked cell `{released.grade_id}` was changed. Grading runs it as it was: put your lines into a cell of your own."
+            found.append(Finding("mend", text))
+    for grade_id, cells in document.matched.items():
+        if len(cells) > 1:
+            text = f"There are {len(cells)} cells `{grade_id}`: of several, the last that was changed counts. Keep one."
+            found.append(Finding("note", text))
+    return found
+
+
+def _answers(document: Document) -> list[Finding]:
+    """Questions for a person to grade that have no answer."""
+    found = []
+    for released in (c for c in document.release if c.is_graded and c.is_solution and c.kind == "markdown"):
+        cells = document.matched[released.grade_id]
+        worth = f"{released.points:g} points"
+        if not cells:
+            text = f"The cell of the {released.grade_id} is gone ({worth}). Take it from a fresh copy of the notebook."
+            found.append(Finding("mend", text))
+            continue
+        empty = unanswered(cells[-1].source, released.source)
+        if empty:
+            text = f"The {released.grade_id} has no answer yet to: {'; '.join(empty)} ({worth} in all)."
+            found.append(Finding("mend", text))
+    return found
+
+
+def unanswered(source: str, released: str) -> list[str]:
+    """The questions of a released text that have no answer: nothing stands below them, or the placeholder."""
+    questions = [line.strip() for line in released.splitlines() if line.strip() not in ("", PLACEHOLDER)]
+    given: dict[str, str] = dict.fromkeys(questions, "")
+    before, current = "", ""
+    for line in source.splitlines():
+        if line.strip() in given:
+            current = line.strip()
+        elif PLACEHOLDER not in line:
+            before += line.strip() if not current else ""
+            given[current] = given.get(current, "") + line.strip()
+    if before:  # the questions were written over: who answers in another form has answered
+        return []
+    return [question.strip("*# ") for question in questions if not given[question]]
+
+
+def _experiments(document: Document) -> list[Finding]:
+    found = []
+    seen = {released.cell_id: cell for cell in document.cells if (released := document.released_experiment(cell))}
+    wanted = [cell for cell in document.release if cell.kind == "code" and cell.is_experiment]
+    for what, cells in (
+        ("were not run, or their outputs are gone", [c for c in seen.values() if not c.was_run]),
+        ("are gone", [cell for cell in wanted if cell.cell_id not in seen]),
+    ):
+        if cells:
+            text = (
+                f"{len(cells)} of {len(wanted)} experiments {what}: {_some(cells)}. The reflection is read beside them."
+            )
+            found.append(Finding("mend", text))
+    return found
+
+
+def _some(cells: Sequence[Cell], most: int = 3) -> str:
+    return "; ".join(map(str, cells[:most])) + (f"; and {len(cells) - most} more" if len(cells) > most else "")
+
+
+def look_at_functions(document: Document, defined: Collection[str]) -> list[Finding]:
+    """Functions that are not there when all cells have run, or that are still as they were handed out."""
+    found = []
+    for name, grade_id in document.functions().items():
+        cells = document.matched[grade_id]
+        source = cells[-1].source if cells else ""
+        others = [other for other in (cells[-1].functions if cells else []) if other not in document.functions()]
+        if name not in defined:
+            where = "" if cells else ", and its cell is gone"
+            hint = f" Its cell defines `{others[0]}`: the name must be `{name}`." if others else ""
+            text = f"There is no function `{name}` when the notebook has run{where}.{hint}"
+            found.append(Finding("mend", text))
+        elif is_stub(source, name):
+            found.append(Finding("mend", f"`{name}` still raises NotImplementedError: it has not been written yet."))
+    return found
+
+
+def look_at_runs(document: Document, runs: Sequence[Run], limits: dict[str, Any]) -> list[Finding]:
+    """Cells that failed, hung, or took long in the fresh process."""
+    found = []
+    for run in runs:
+        if run.state == "timeout":
+            text = f"The cell {run.cell} was stopped after {run.seconds:.0f} s, as grading would. Long work belongs into a cell with the tag `experiment`."
+            found.append(Finding("mend", text))
+        elif run.state == "died":
+            found.append(Finding("mend", f"The cell {run.cell} ended the Python process."))
+        elif run.error:
+            text = f"The cell {run.cell} ended with an error in a fresh process: {run.error}"
+            found.append(Finding("mend", text))
+        elif run.seconds > _SLOW * limits["cell_seconds"]:
+            text = f"The cell {run.cell} took {run.seconds:.0f} s; grading stops a cell after {limits['cell_seconds']:g} s."
+            found.append(Finding("note", text))
+    return found

@@ -1,0 +1,160 @@
+"""What a preflight found, as text and as a panel."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+from amllab.checks.results import CheckResult, score, to_html, to_text
+from amllab.preflight.looks import Finding
+
+_GOOD, _BAD, _QUIET = "#009e73", "#d55e00", "#777777"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A grade cell: points that its public checks gave, what they are worth, and what else there is."""
+
+    name: str
+    earned: float
+    public: float
+    further: float
+
+    @property
+    def kind(self) -> str:
+        """What the further points are for."""
+        return "hidden checks" if self.public else "read by a person"
+
+
+@dataclass
+class Preflight:
+    """What came of a preflight; shows itself as a panel in a notebook, and as text elsewhere.
+
+    Attributes:
+        path: of the notebook.
+        title: of the lab.
+        findings: what to mend, and what to know.
+        results: of the public checks.
+        points: grade id -> what the cell is worth.
+        seconds: that the fresh process took.
+        problem: why there was no notebook to look at; then all else is empty.
+    """
+
+    path: Path = Path()
+    title: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    results: list[CheckResult] = field(default_factory=list)
+    points: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    problem: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing is left to mend, and all public checks passed."""
+        return not self.problem and not self._of("mend") and not self._lost()
+
+    @property
+    def rows(self) -> list[Row]:
+        """One for each grade cell."""
+        rows = []
+        for grade_id, points in self.points.items():
+            earned, public = score(self.results, grade_id)
+            rows.append(Row(grade_id.removeprefix("check_"), earned, public, points - public))
+        return rows
+
+    def _of(self, level: str) -> list[str]:
+        return [finding.text for finding in self.findings if finding.level == level]
+
+    def _lost(self) -> list[CheckResult]:
+        return [result for result in self.results if result.outcome != "passed"]
+
+    def _shown(self) -> list[CheckResult]:
+        """Failures that say something of their own, in the order of the notebook."""
+        told = [r for r in self.results if r.outcome in ("failed", "error") and not _is_missing(r)]
+        cells = list(self.points)
+        return sorted(told, key=lambda result: cells.index(result.cell))
+
+    def _head(self) -> str:
+        mend, lost = len(self._of("mend")), len(self._lost())
+        if self.is_ready:
+            return f"Ready: nothing to mend in {self.path.name}, and all public checks passed."
+        things = [f"{mend} {'thing' if mend == 1 else 'things'} to mend"] if mend else []
+        checks = [f"{lost} of {len(self.results)} public checks not passed"] if lost else []
+        return f"{self.path.name}: {', '.join(things + checks)}."
+
+    def _sum(self) -> str:
+        earned, public = score(self.results)
+        hidden = sum(row.further for row in self.rows if row.public)
+        read = sum(row.further for row in self.rows if not row.public)
+        more = [f"hidden checks for {hidden:g} points"] if hidden else []
+        more += [f"{read:g} points that a person gives"] if read else []
+        return f"{earned:g} of {public:g} points in the public checks. Grading adds {' and '.join(more)}."
+
+    def _how(self) -> str:
+        saved = time.strftime("%H:%M", time.localtime(self.path.stat().st_mtime)) if self.path.is_file() else "?"
+        return f"{self.title}: the file as saved at {saved}, run afresh without experiments in {self.seconds:.0f} s."
+
+    def __repr__(self) -> str:
+        if self.problem:
+            return self.problem
+        lines = [self._head(), ""]
+        for mark, level in (("✗", "mend"), ("–", "note")):
+            lines += [f"  {mark} {text}" for text in self._of(level)]
+        if self.findings:
+            lines.append("")
+        width = max(len(row.name) for row in self.rows)
+        for row in self.rows:
+            got = f"{row.earned:>4g} of {row.public:>2g}" if row.public else " " * 10
+            more = f"+ {row.further:g}, {row.kind}" if row.further else ""
+            lines.append(f"  {row.name:<{width}}  {got}  {more}".rstrip())
+        lines += [f"  {self._sum()}", ""]
+        if self._shown():
+            lines += [*(f"  {line}".rstrip() for line in to_text(self._shown()).splitlines()[:-1]), ""]
+        return "\n".join([*lines, self._how()])
+
+    def _repr_html_(self) -> str:
+        if self.problem:
+            return f'<div style="{_box(_BAD)}">{_code(self.problem)}</div>'
+        found = "".join(
+            f'<div style="margin:.25em 0 .25em 1.4em;text-indent:-1.4em"><span style="color:{colour};font-weight:bold">'
+            f"{mark}</span>&ensp;{_code(text)}</div>"
+            for mark, level, colour in (("✗", "mend", _BAD), ("–", "note", _QUIET))
+            for text in self._of(level)
+        )
+        rows = "".join(_row(row) for row in self.rows)
+        table = f'<table style="border-collapse:collapse;margin:.5em 0 .2em 0">{rows}</table>'
+        lost = f'<div style="margin:.5em 0">{to_html(self._shown())}</div>' if self._shown() else ""
+        colour = _GOOD if self.is_ready else _BAD
+        return (
+            f'<div style="{_box(colour)}"><b>{_code(self._head())}</b>{found}{table}<div>{_code(self._sum())}</div>{lost}'
+            f'<div style="opacity:.7">{_code(self._how())}</div></div>'
+        )
+
+
+def _is_missing(result: CheckResult) -> bool:
+    """Whether a function is not there: that is said once, and not with each check."""
+    return result.failure is not None and result.failure.symptom == "missing"
+
+
+def _box(colour: str) -> str:
+    return f"border-left:4px solid {colour};padding:.2em .8em"
+
+
+# no colours but those of the marks: to be read on light and on dark pages
+_CELL = "text-align:left;padding:.1em 1.2em .1em 0;border:0;background:none"
+
+
+def _row(row: Row) -> str:
+    colour = _GOOD if row.earned == row.public else _BAD
+    got = f'<span style="color:{colour};font-weight:bold">{row.earned:g}</span> of {row.public:g}' if row.public else ""
+    more = f'<span style="opacity:.7">+ {row.further:g}, {row.kind}</span>' if row.further else ""
+    cells = "".join(f'<td style="{_CELL}">{text}</td>' for text in (escape(row.name), got, more))
+    return f'<tr style="background:none">{cells}</tr>'
+
+
+def _code(text: str) -> str:
+    """Escapes, and sets what stands in backticks as code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
