@@ -203,11 +203,11 @@ def _scope(subject: Subject, plan: tuple[int, str], seeds: Sequence[int]) -> boo
 
 def done() -> dict[tuple[str, int, str], Verdict]:
     """Verdicts that were made with the present checks, by subject, seed and scope."""
-    checks, found = checks_digest(), {}
+    checks, found = {scope: checks_digest(accuracy=scope == ACCURACY) for scope in ("all", *EXERCISES, ACCURACY)}, {}
     for line in RUNS.read_text().splitlines() if RUNS.is_file() else ():
         record = json.loads(line)
         key = (record.pop("subject"), record.pop("seed"), record.pop("scope"))
-        if record.pop("checks") == checks:
+        if record.pop("checks") == checks[key[2]]:
             found[key] = Verdict(**record)
     return found
 
@@ -219,7 +219,7 @@ def study_accuracy(seed: int, jobs: int, chosen: Sequence[Subject]) -> None:
     group = [s for s in chosen if s.id in survived and (s.digest, seed, ACCURACY) not in known]
     if not group:
         return
-    checks, checker = checks_digest(), Checker(seed, (ACCURACY,))
+    checks, checker = checks_digest(accuracy=True), Checker(seed, (ACCURACY,))
     with RUNS.open("a") as file:
         for index, verdict in tqdm(
             checker.verdicts([s.sources for s in group], jobs), total=len(group), unit="training"

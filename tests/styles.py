@@ -1221,6 +1221,154 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
+# Sharpness-aware minimisation: two looks at each batch, one step; NumPy for the figures
+SHARPNESS_AWARE = _style(
+    "sharpness_aware",
+    """
+def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
+    layers = layers_of(model)
+    trainable = range(len(layers) - n_trainable, len(layers))
+    if trainable.start < 0 or n_trainable < 0:
+        raise ValueError(f"cannot leave {n_trainable} of {len(layers)} layers trainable")
+    for i, layer in enumerate(layers):
+        for p in layer.parameters():
+            p.requires_grad = i in trainable
+    return model
+""",
+    """
+def build_transfer_model(backbone: str, num_classes: int, n_trainable: int) -> nn.Module:
+    if not num_classes >= 2:
+        raise ValueError("num_classes")
+    model = load_backbone(backbone)
+    model.reset_classifier(num_classes)
+    freeze_layers(model, n_trainable)
+    return model
+""",
+    """
+import numpy as np
+
+
+class SAM:
+    # climbs to the highest loss within rho, and takes the gradient from there
+    def __init__(self, params, lr, rho=0.05):
+        self.params, self.rho = list(params), rho
+        self.base = torch.optim.AdamW(self.params, lr=lr)
+
+    def step(self, loss):
+        loss().backward()
+        with torch.no_grad():
+            norm = torch.stack([p.grad.norm() for p in self.params]).norm() + 1e-12
+            moves = [self.rho * p.grad / norm for p in self.params]
+            for p, move in zip(self.params, moves):
+                p.add_(move)
+        self.base.zero_grad()
+        loss().backward()
+        with torch.no_grad():
+            for p, move in zip(self.params, moves):
+                p.sub_(move)
+        self.base.step()
+        self.base.zero_grad()
+
+
+def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30, patience=5, min_delta=0.0, lr=1e-3):
+    if max_epochs < 1 or patience < 1:
+        raise ValueError("max_epochs and patience are at least 1")
+    device = next(model.parameters()).device
+    optimizer = SAM((p for p in model.parameters() if p.requires_grad), lr)
+    batchnorms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    rows, best, lowest, waited, kept = [], 0, np.inf, 0, None
+    for epoch in range(max_epochs):
+        model.train()
+        for m in batchnorms:
+            m.train(all(p.requires_grad for p in m.parameters()))
+        for images, labels in train_loader:
+            images, labels = images.to(device), labels.to(device)
+            optimizer.step(lambda: F.cross_entropy(model(images), labels))
+        figures = [evaluate(model, loader)[key] for loader in (train_loader, val_loader) for key in ("loss", "accuracy")]
+        rows.append(np.array(figures, dtype=np.float64))
+        if epoch == 0 or rows[-1][2] < lowest - min_delta:
+            kept = copy.deepcopy(model.state_dict())
+        waited += 1
+        if rows[-1][2] < lowest - min_delta:
+            best, lowest, waited = epoch, rows[-1][2], 0
+        if waited == patience:
+            break
+    model.load_state_dict(kept)
+    columns = zip(("train_loss", "train_acc", "val_loss", "val_acc"), zip(*rows))
+    return {name: list(column) for name, column in columns} | {"best_epoch": best}
+""",
+)
+
+# A quasi-Newton method, whose optimizer calls back for the loss
+QUASI_NEWTON = _style(
+    "quasi_newton",
+    """
+def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
+    layers = list(layers_of(model))
+    if n_trainable not in range(len(layers) + 1):
+        raise ValueError(f"n_trainable={n_trainable}")
+    while layers:
+        layer, open_ = layers.pop(), n_trainable > 0
+        n_trainable -= 1
+        for p in layer.parameters():
+            p.requires_grad_(open_)
+    return model
+""",
+    """
+def build_transfer_model(backbone: str, num_classes: int, n_trainable: int) -> nn.Module:
+    if num_classes in (0, 1) or num_classes < 0:
+        raise ValueError("num_classes")
+    model = load_backbone(backbone)
+    model.reset_classifier(num_classes)
+    return freeze_layers(model, n_trainable)
+""",
+    """
+def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30, patience=5, min_delta=0.0, lr=1e-3):
+    if min(max_epochs, patience) < 1:
+        raise ValueError("max_epochs and patience")
+    device = next(model.parameters()).device
+    params = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.LBFGS(params, lr=lr, max_iter=2, max_eval=2, history_size=4)
+    history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": [], "best_epoch": 0}
+    best, left, weights = float("inf"), patience, None
+    while len(history["val_loss"]) < max_epochs and left > 0:
+        model.train()
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d) and not m.weight.requires_grad:
+                m.eval()
+        total = right = n = 0
+        for images, labels in train_loader:
+            images, labels = images.to(device), labels.to(device)
+            seen = []
+
+            def closure():
+                optimizer.zero_grad()
+                logits = model(images)
+                seen.append(logits.detach())
+                loss = F.cross_entropy(logits, labels)
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+            total += F.cross_entropy(seen[0], labels, reduction="sum").item()
+            right += (seen[0].argmax(1) == labels).sum().item()
+            n += len(labels)
+        measured = evaluate(model, val_loader)
+        history["train_loss"].append(total / n)
+        history["train_acc"].append(right / n)
+        history["val_loss"].append(measured["loss"])
+        history["val_acc"].append(measured["accuracy"])
+        left -= 1
+        if weights is None:
+            weights = copy.deepcopy(model.state_dict())
+        if measured["loss"] < best - min_delta:
+            best, left, weights = measured["loss"], patience, copy.deepcopy(model.state_dict())
+            history["best_epoch"] = len(history["val_loss"]) - 1
+    model.load_state_dict(weights)
+    return history
+""",
+)
+
 STYLES = [
     TRAINER_CLASS,
     FUNCTIONAL,
@@ -1236,4 +1384,6 @@ STYLES = [
     MIXED_PRECISION,
     CLOSURE,
     RECURSIVE,
+    SHARPNESS_AWARE,
+    QUASI_NEWTON,
 ]

@@ -197,7 +197,7 @@ PATTERNS = {
     "learning_rate_ignored": {"test_gradients_of_one_batch": "learning rate ignored"},
     "min_delta_ignored": {"test_min_delta": "min_delta ignored"},
     "ties_improve": {"test_nan_is_no_improvement": "NaN improves"},
-    "tensors_in_history": {"test_history": "val_loss: tensor"},
+    "tensors_in_history": {"test_plain_numbers": "val_loss: tensor"},
     "best_epoch_from_one": {"test_stops_after_patience": "best_epoch: counted from 1"},
     "statistics_drift": {"test_frozen_layers_stay": "statistics drift"},
     "accepts_patience_zero": {"test_refuses_impossible_arguments": "accepts patience=0"},

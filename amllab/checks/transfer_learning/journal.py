@@ -21,6 +21,12 @@ class Journal:
     Args:
         script: of the question.
         got: the answer; fails the check unless its parts fit together.
+
+    Attributes:
+        examples, gradients: as in ``probes.Trained``.
+        once: the examples, of several looks at a batch in a row the first one alone.
+        looks: mean number of looks at a batch.
+        is_val, train_mode, with_gradients, images, epoch: of each forward pass.
     """
 
     def __init__(self, script: dict[str, Any], got: dict[str, Any]) -> None:
@@ -44,6 +50,13 @@ class Journal:
             why=_WHY,
             symptom="journal that does not fit together",
         )
+        parts = self.examples.split(batches) if batches else ()
+        # the same batch again: an optimizer that needs more than one look at it. Of a loader with a single batch, each look
+        # is an epoch
+        several = len(script["train"]["sizes"]) > 1
+        new = [i == 0 or not (several and torch.equal(part, parts[i - 1])) for i, part in enumerate(parts)]
+        self.once = torch.cat([self.examples[:0], *(part for part, is_new in zip(parts, new, strict=True) if is_new)])
+        self.looks = len(parts) / max(sum(new), 1)
         self.is_val, self.train_mode, self.with_gradients = (got["forwards"][:, i] != 0 for i in range(3))
         self.images, self.epoch = got["forwards"][:, 3], got["forwards"][:, 4]
 
@@ -81,15 +94,16 @@ def believe(script: dict[str, Any], got: dict[str, Any], epochs: int) -> Journal
     """
     journal = Journal(script, got)
     n_train, n_val, most = len(journal.labels), len(script["val"]["labels"]), len(script["val_logits"])
-    examples = journal.examples[journal.examples >= 0]
+    examples, once = (numbers[numbers >= 0] for numbers in (journal.examples, journal.once))
     history = f"a history of {epochs} {'epoch' if epochs == 1 else 'epochs'}"
-    whole = 1 <= epochs <= most and len(examples) == epochs * n_train
+    # one epoch too many is charged where max_epochs is checked
+    whole = 1 <= epochs <= most + 1 and len(once) == epochs * n_train
     expect(
-        whole and bool((examples.reshape(epochs, n_train).sort(1).values == torch.arange(n_train)).all()),
+        whole and bool((once.reshape(epochs, n_train).sort(1).values == torch.arange(n_train)).all()),
         expected=f"{history}, and the loss of each training example differentiated once in each of them",
-        seen=f"{history}, but the model saw training batches of {len(examples) / n_train:.3g} epochs",
+        seen=f"{history}, but the model saw training batches of {len(once) / n_train:.3g} epochs",
         why=_WHY,
-        symptom=_untrained(len(examples), epochs * n_train, most * n_train),
+        symptom=_untrained(len(once), epochs * n_train, most * n_train),
     )
     gradients, labels = journal.gradients[journal.examples >= 0], journal.labels[examples]
     rising = gradients.argmin(1) == labels

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, TypedDict
 
 import timm
@@ -200,9 +201,11 @@ class Trained(TypedDict):
         epochs: states.
         final: the state at the end.
         trainable: names of trainable parameters at the end.
+        steps: taken by optimizers.
     """
 
     history: History
+    steps: int
     forwards: Table
     batches: list[int]
     examples: Integers
@@ -216,12 +219,14 @@ class Trained(TypedDict):
 
 def train_scripted(functions: Functions, *, script: dict[str, Any], arguments: dict[str, Any]) -> Raised | Trained:
     """Calls ``train_with_early_stopping`` on a model whose losses are laid down in ``script``."""
-    model = ScriptedModel(script)
+    # as the last evaluation left it: which mode to train in is for the training to see to
+    model = ScriptedModel(script).eval()
     train, val = Batches(script["train"]), Batches(script["val"])
-    got = attempt(lambda: functions.train_with_early_stopping(model, train, val, **arguments))
+    with _steps() as steps:
+        got = attempt(lambda: functions.train_with_early_stopping(model, train, val, **arguments))
     if "error" in got:
         return {"error": got["error"], "message": got["message"]}
-    answer: Any = {"history": _plain_history(got["value"]), **model.record()}
+    answer: Any = {"history": _plain_history(got["value"]), "steps": len(steps), **model.record()}
     return answer  # type: ignore[no-any-return]
 
 
@@ -232,13 +237,20 @@ def _plain_history(history: Any) -> History:
     for key, value in history.items() if isinstance(history, dict) else ():
         name = str(key)[:100]
         is_list = isinstance(value, list)
-        kinds = {type(item).__name__ for item in value} if is_list else {type(value).__name__}
+        kinds = {_kind(item) for item in value} if is_list else {_kind(value)}
         types[name] = (("list of " if is_list else "") + "/".join(sorted(kinds)))[:200]
         try:
             values[name] = [float(item) for item in value] if is_list else float(value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             values[name] = None
     return {"type": type(history).__name__, "values": values, "types": types}
+
+
+def _kind(value: Any) -> str:
+    """``"float"`` and ``"int"`` for whatever is one: NumPy's float64 is a float, and its integers are indices."""
+    if isinstance(value, float):
+        return "float"
+    return "int" if isinstance(value, Integral) and not isinstance(value, bool) else type(value).__name__
 
 
 class Trainable(TypedDict):
@@ -342,15 +354,24 @@ def _effort(model: nn.Module) -> Iterator[dict[str, int]]:
         if module.training and torch.is_grad_enabled() and inputs:
             effort["examples"] += len(inputs[0])
 
-    def step(*_: Any) -> None:
-        effort["steps"] += 1
-
-    handles = [model.register_forward_pre_hook(forward), register_optimizer_step_post_hook(step)]
+    handle = model.register_forward_pre_hook(forward)
     try:
-        yield effort
+        with _steps() as steps:
+            yield effort
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
+        effort["steps"] = len(steps)
+
+
+@contextmanager
+def _steps() -> Iterator[list[None]]:
+    """A list that grows by one with each step of any optimizer."""
+    steps: list[None] = []
+    handle = register_optimizer_step_post_hook(lambda *_: steps.append(None))
+    try:
+        yield steps
+    finally:
+        handle.remove()
 
 
 class Predicted(TypedDict):

@@ -7,6 +7,7 @@ can be recognised by it: what a submission did is held against what the usual mi
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -133,9 +134,13 @@ def stopping(ran: int, wanted: int, *, best: int, patience: int, most: int) -> s
     return next((name for epochs, name in usual if epochs == ran), other)
 
 
-def best_epoch(seen: float, wanted: int, *, ran: int) -> str:
-    """How the returned index is wrong; empty where it is right."""
+def best_epoch(seen: float, wanted: int, *, ran: int, loss: float) -> str:
+    """How the returned index is wrong; empty where it is right. ``loss`` is that of the best epoch."""
     if seen == wanted:
         return ""
+    if math.isnan(seen):
+        return "best_epoch: missing"
+    if abs(seen - loss) < 1e-3:
+        return "best_epoch: its loss"
     usual = ((wanted + 1, "counted from 1"), (ran - 1, "the last"), (0, "the first"))
     return f"best_epoch: {next((name for epoch, name in usual if epoch == seen), 'another')}"

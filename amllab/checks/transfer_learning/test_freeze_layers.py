@@ -67,11 +67,23 @@ def test_returns_the_model(submission, rng):
     )
 
 
-@pytest.mark.points(6)
+@pytest.mark.points(4)
 @pytest.mark.needs("test_returns_the_model")
 def test_last_layers_are_trainable(submission, rng):
     """Exactly the last `n_trainable` layers can be trained, counted from the head backwards."""
-    answers = {n: freeze(submission, "net6", n)[0] for n in (1, rng.randint(2, 5), 6, 0)}
+    expect_last_layers(submission, (1, rng.randint(2, 5)))
+
+
+@pytest.mark.points(2)
+@pytest.mark.needs("test_last_layers_are_trainable")
+def test_all_and_none(submission):
+    """All layers can be left trainable, and none."""
+    expect_last_layers(submission, (6, 0))
+
+
+def expect_last_layers(submission, numbers):
+    """Fails the check unless exactly the last layers of a fresh model are trainable, for each of the numbers."""
+    answers = {n: freeze(submission, "net6", n)[0] for n in numbers}
     errors = [n for n, got in answers.items() if "error" in got]
     returned = {n: set(got["trainable"]) for n, got in answers.items() if "error" not in got}
     symptom = symptoms.freezing([("net6", n, seen) for n, seen in returned.items()])

@@ -60,8 +60,9 @@ def test_every_architecture(submission, reference, rng):
 @pytest.mark.needs("test_last_layers_are_trainable")
 def test_thaws(submission, reference, rng):
     """Can be called again with another number: layers are thawed as well as frozen."""
-    few, more = sorted(rng.sample(range(1, 7), 2))
-    calls = [few, more, 0, 6]
+    # neither all layers nor none: whether these can be asked for is checked by itself
+    fewest, few, more = sorted(rng.sample(range(1, 6), 3))
+    calls = [few, more, fewest]
     answers, wanted = freeze(submission, "net6", *calls), freeze(reference, "net6", *calls)
     for i, got in enumerate(answers):
         made = "".join(f"\nfreeze_layers(model, {n})" for n in calls[: i + 1])
