@@ -16,8 +16,9 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from amllab.checks.lab import find_lab
+from autograder.catalogue import checks_of
 from autograder.course import Course
+from autograder.settings import check_points, checked_lab
 
 
 def notebook_of(master: Path) -> NotebookNode:
@@ -45,13 +46,15 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
 
     Raises:
         FileNotFoundError: there is no master.
+        BadSettings: of the lab, or its checks are worth more or less than their cells; nothing is written.
         subprocess.CalledProcessError: an nbgrader command failed; it has said why.
     """
-    lab = find_lab(assignment)
+    lab = checked_lab(assignment)
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     if not master.is_file():
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
     notebook = notebook_of(master)
+    check_points(master, notebook, checks_of(lab))
     nbformat.write(notebook, master.with_suffix(".ipynb"))
     _nbgrader(course, "generate_assignment", lab.assignment, "--force")
     solution = course.solution(lab)

@@ -40,15 +40,18 @@ def find_lab(name: str) -> Lab:
 
     Raises:
         LookupError: no such lab; the message lists those there are.
-        ValueError: its settings lack something; the message names file and key.
+        ValueError: its settings are no TOML or lack something; the message names the file, and line or key. Whether they make
+            sense is looked at where labs are built and graded.
     """
     folder = CHECKS / name.replace("-", "_")
     file = folder / "lab.toml"
     if not file.is_file():
         raise LookupError(f"no lab {name!r}; there are: {', '.join(all_labs()) or 'none'}")
-    settings = tomllib.loads(file.read_text(encoding="utf-8"))
     try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
         return Lab(folder.name, folder, settings["title"], settings["notebook"], settings["limits"], settings)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file.parent.name}/{file.name}: {error}") from None
     except KeyError as error:
         raise ValueError(f"{file.parent.name}/{file.name}: key {error} is missing") from None
 

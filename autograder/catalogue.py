@@ -1,0 +1,99 @@
+"""All checks of a lab, without running any: their titles, points, cells and files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from amllab.checks.lab import Lab
+from amllab.checks.plugin import ChecksPlugin
+from amllab.checks.run import QUIET
+from amllab.checks.submission import InProcessSubmission
+
+HIDDEN_CHECKS = Path(__file__).parent / "checks"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check, as its markers and its docstring describe it.
+
+    Attributes:
+        name: of the test function.
+        title: first sentence of its docstring.
+        more: the rest of its docstring, for those who read code.
+        cell: grade id of the cell that it counts for.
+        section: of the notebook.
+        points: what it is worth.
+        needs: checks that must have passed.
+        file: below the course's folder, for messages.
+        hidden: whether students do not get it.
+    """
+
+    name: str
+    title: str
+    more: str
+    cell: str
+    section: str
+    points: float
+    needs: tuple[str, ...]
+    file: str
+    hidden: bool
+
+
+class _Collector(ChecksPlugin):
+    """Takes down the checks that pytest finds, in the order in which they would run."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab, InProcessSubmission(lab.name, {}))
+        self.checks: list[Check] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.checks = [_check(item, self.lab) for item in session.items]
+
+
+def checks_of(lab: Lab) -> list[Check]:
+    """All checks of a lab, public and hidden, in the order in which they run.
+
+    Args:
+        lab: whose.
+
+    Raises:
+        ValueError: a file of checks cannot be read (the message is pytest's), there is no check, or one has no cell, no points
+            or no docstring.
+    """
+    collector = _Collector(lab)
+    output = io.StringIO()
+    folders = [str(lab.folder), str(HIDDEN_CHECKS / lab.name)]
+    arguments = [*QUIET, "--collect-only", f"--rootdir={lab.folder.parent.parent}", *folders]
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = pytest.main(arguments, plugins=[collector])
+    if code != pytest.ExitCode.OK:
+        raise ValueError(f"the checks of {lab.name} cannot be read:\n{output.getvalue()[-4000:]}")
+    return collector.checks
+
+
+def _check(item: pytest.Item, lab: Lab) -> Check:
+    cell, points, needs = (item.get_closest_marker(name) for name in ("cell", "points", "needs"))
+    docstring = item.obj.__doc__  # type: ignore[attr-defined]
+    path = Path(item.path)
+    hidden = path.is_relative_to(HIDDEN_CHECKS)
+    file = "/".join(("autograder" if hidden else "amllab", "checks", lab.name, path.name))
+    if cell is None or points is None or not docstring:
+        raise ValueError(f"{file}: {item.name} needs the markers cell and points, and a docstring")
+    title, _, more = docstring.strip().partition("\n\n")
+    return Check(
+        name=item.name,
+        title=" ".join(title.split()),
+        more=" ".join(more.split()),
+        cell=cell.args[0],
+        section=cell.kwargs.get("section", ""),
+        points=float(points.args[0]),
+        needs=needs.args if needs else (),
+        file=file,
+        hidden=hidden,
+    )

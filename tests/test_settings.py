@@ -1,0 +1,108 @@
+"""Mistakes in a lab's settings are named with file, line and field, before anything is built or graded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from conftest import ROOT
+
+from amllab.checks.lab import all_labs, find_lab
+from autograder.build import notebook_of
+from autograder.catalogue import checks_of
+from autograder.settings import BadSettings, check_points, checked_lab, point_problems, problems_of
+
+GOOD = (find_lab("transfer-learning").folder / "lab.toml").read_text()
+MASTER = ROOT / "source" / "transfer-learning" / "transfer_learning.py"
+
+
+def changed(old: str, new: str) -> tuple[str, int]:
+    """The lab's own settings with one change, and the line that it is in."""
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new), GOOD[: GOOD.index(old)].count("\n") + 1
+
+
+def test_the_labs_of_this_course_have_good_settings() -> None:
+    assert all_labs()
+    for name in all_labs():
+        assert checked_lab(name) == find_lab(name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "expected"),
+    [
+        ("cell_seconds = 120", "cell_seconds = -5", "limits.cell_seconds", "must be greater than 0, not -5"),
+        ("cell_seconds = 120", 'cell_seconds = "120"', "limits.cell_seconds", "must be a number, not '120'"),
+        ("cell_seconds = 120", "cell_seconds = inf", "limits.cell_seconds", "must be a finite number"),
+        ("processes = 256", "processes = 2.5", "limits.processes", "must be a whole number, not 2.5"),
+        ("processes = 256", "processes = true", "limits.processes", "must be a whole number, not True"),
+        ('title = "Transfer learning"', 'title = ""', "title", "must not be empty"),
+        ('notebook = "transfer_learning"', 'notebook = "a/b"', "notebook", "must be a file name without .ipynb"),
+        ("max_epochs = 3", "max_epochs = 0", "accuracy.max_epochs", "must be greater than 0, not 0"),
+        ("[0.001, 0.1, 0.3]", "[\n0.001,\n-0.1]", "accuracy.learning_rates[1]", "must be greater than 0"),
+        ("[0.001, 0.1, 0.3]", "[]", "accuracy.learning_rates", "must have at least one entry"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, expected: str) -> None:
+    text, line = changed(old, new)
+    (problem,) = problems_of(text, "a_lab/lab.toml")
+    assert problem.startswith(f"a_lab/lab.toml, line {line}: {field}: ")
+    assert expected in problem
+
+
+def test_an_unknown_key_is_named_with_the_one_that_was_meant() -> None:
+    text, line = changed("batch_size = 64", "batchsize = 64")
+    missing, unknown = problems_of(text, "lab.toml")
+    table = GOOD[: GOOD.index("[accuracy]\n")].count("\n") + 1
+    assert missing == f"lab.toml, line {table}: accuracy.batch_size: is missing"
+    assert unknown == f"lab.toml, line {line}: accuracy.batchsize: is not known; did you mean batch_size?"
+
+
+def test_an_unknown_table_is_refused_and_own_is_free() -> None:
+    (problem,) = problems_of(GOOD + "\n[tabel]\nx = 1\n", "lab.toml")
+    assert problem.startswith(f"lab.toml, line {GOOD.count(chr(10)) + 2}: tabel: is not known; known are: title, ")
+    assert "[own]" in problem
+    assert problems_of(GOOD + "\n[own]\nx = 1\n[own.deeper]\ny = [1]\n", "lab.toml") == []
+
+
+def test_missing_tables_and_text_that_is_no_toml() -> None:
+    assert problems_of('title = "A"\nnotebook = "a"\n', "f") == ["f, line 1: limits: is missing"]
+    (problem,) = problems_of('title = "A"\nnotebook = a\n', "f")
+    assert problem.startswith("f: not in TOML's form: Invalid value (at line 2")
+
+
+def test_the_line_is_found_behind_lists_and_texts_of_several_lines() -> None:
+    text, _ = changed('title = "Transfer learning"', 'title = """a\n[limits]\ncell_seconds = 1\n"""')
+    text = text.replace("cell_seconds = 120", "cell_seconds = 0", 1)
+    (problem,) = problems_of(text, "f")
+    line = text[: text.index("cell_seconds = 0")].count("\n") + 1
+    assert problem == f"f, line {line}: limits.cell_seconds: must be greater than 0, not 0"
+
+
+def test_points_of_checks_and_cells_that_differ_are_named() -> None:
+    notebook, checks = notebook_of(MASTER), checks_of(find_lab("transfer-learning"))
+    assert point_problems(notebook, checks) == []
+    dearer = [replace(c, points=c.points + 1) if c.name == "test_thaws" else c for c in checks]
+    (problem,) = point_problems(notebook, dearer)
+    assert problem == (
+        "check_freeze_layers: the cell is worth 20 points in the master text, its checks 21, in "
+        "amllab/checks/transfer_learning/test_freeze_layers.py, "
+        "autograder/checks/transfer_learning/test_freeze_layers_hidden.py: make both the same"
+    )
+    elsewhere = [replace(c, cell="check_nothing") if c.cell == "check_accuracy" else c for c in checks]
+    without, nowhere = point_problems(notebook, elsewhere)
+    assert without == "check_accuracy: the cell is worth 20 points in the master text, and has no check"
+    assert nowhere.startswith(
+        "check_nothing: checks worth 20 points in amllab/checks/transfer_learning/test_accuracy.py"
+    )
+    with pytest.raises(BadSettings, match=r"transfer-learning/transfer_learning.py: check_freeze_layers: .* 21, "):
+        check_points(MASTER, notebook, dearer)
+
+
+def test_checks_are_listed_without_being_run() -> None:
+    checks = {check.name: check for check in checks_of(find_lab("transfer-learning"))}
+    thaws = checks["test_thaws"]
+    assert thaws.hidden
+    assert thaws.title.endswith("layers are thawed as well as frozen.")
+    assert (thaws.cell, thaws.needs) == ("check_freeze_layers", ("test_last_layers_are_trainable",))
+    assert not checks["test_returns_the_model"].hidden
