@@ -7,14 +7,19 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from autograder import exports
 from autograder.course import Course
 from autograder.isolation import IsolationError
 from autograder.launcher import ISOLATIONS, Launcher
 
+if TYPE_CHECKING:
+    from autograder.judge import Grading
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 1 not isolated (doctor) or not graded (regrade), 2 unusable arguments, files or machine."""
+    """Runs the command; returns its exit status: 0 done, 1 not isolated (doctor), not graded (regrade) or not to be released (audit), 2 unusable arguments, files or machine."""
     parser = argparse.ArgumentParser(prog="autograder", description="Grading of the Advanced Machine Learning labs.")
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -32,14 +37,25 @@ def main(argv: list[str] | None = None) -> int:
     bundling = commands.add_parser("bundle", help="zip for students: notebook, library, a page to start with")
     bundling.add_argument("lab", help="assignment, such as transfer-learning")
 
-    grading = commands.add_parser("grade", help="grade one notebook, without the gradebook")
-    grading.add_argument("notebook", type=Path)
+    auditing = commands.add_parser(
+        "audit", help="what must hold before a lab is released: a table, status 1 on a failure"
+    )
+    auditing.add_argument("lab", help="assignment, such as transfer-learning")
+    auditing.add_argument(
+        "--class-size", type=int, default=100, metavar="N", help="for the time of grading (default 100)"
+    )
+    auditing.add_argument("--strict", action="store_true", help="what was not measured is a failure too")
+
+    grading = commands.add_parser("grade", help="grade notebooks, without the gradebook")
+    grading.add_argument("notebooks", type=Path, nargs="+", metavar="notebook")
     grading.add_argument("--lab", help="assignment; needed where the course has several labs")
     grading.add_argument("--seed", type=int, help="seed of the checks' inputs (a report names its own)")
     grading.add_argument(
         "--isolation", choices=ISOLATIONS, default="namespaces", help="none: only for a notebook that you trust"
     )
-    grading.add_argument("--json", action="store_true", help="print the result for machines")
+    grading.add_argument(
+        "--json", action="store_true", help="for machines: the result of one notebook, a list for several"
+    )
 
     scores = commands.add_parser("scores", help="table of students and scores, from the gradebook")
     scores.add_argument("lab", help="assignment, such as transfer-learning")
@@ -52,6 +68,20 @@ def main(argv: list[str] | None = None) -> int:
     regrading = commands.add_parser("regrade", help="grade some again, and show what changed; scores by hand stay")
     regrading.add_argument("lab", help="assignment, such as transfer-learning")
     regrading.add_argument("students", nargs="+", metavar="student", help="id in the gradebook")
+
+    exporting = commands.add_parser(
+        "export", help="grades for Canvas, Moodle or Gradescope, or an autograder for Gradescope"
+    )
+    exporting.add_argument("lab", help="assignment, such as transfer-learning")
+    exporting.add_argument("--format", required=True, choices=exports.FORMATS)
+    exporting.add_argument(
+        "--output", type=Path, metavar="FILE", help="where to (default: reports/ or dist/ of the course)"
+    )
+    exporting.add_argument("--roster", type=Path, metavar="CSV", help="exported from Canvas or Moodle, to be filled in")
+    exporting.add_argument("--column", default="", help="heading of the column of grades, such as 'Lab 1 (4711)'")
+    exporting.add_argument("--partial", action="store_true", help="also what is there of those who wait for a person")
+    exporting.add_argument("--isolation", default="where-possible", choices=("where-possible", *ISOLATIONS),
+                           help="of the autograder for Gradescope; its run_autograder explains them")  # fmt: skip
 
     reporting = commands.add_parser(
         "report", help="the class on one HTML page, with statistics of the checks; CSV beside it"
@@ -75,11 +105,13 @@ def main(argv: list[str] | None = None) -> int:
         commands_by_name = {
             "build": _build,
             "new-lab": _new_lab,
+            "audit": _audit,
             "bundle": _bundle,
             "grade": _grade,
             "scores": _scores,
             "explain": _explain,
             "regrade": _regrade,
+            "export": _export,
             "doctor": _doctor,
             "calibrate": _calibrate,
             "report": _report,
@@ -115,44 +147,64 @@ def _bundle(args: argparse.Namespace) -> int:
     return 0
 
 
+def _audit(args: argparse.Namespace) -> int:
+    from autograder.audit import audit, passes, table
+
+    findings = list(audit(Course.find(), args.lab, class_size=args.class_size))
+    print(table(findings))
+    return 0 if passes(findings, strict=args.strict) else 1
+
+
 def _grade(args: argparse.Namespace) -> int:
     # PyTorch is loaded here, not for every call of the command
-    from amllab.checks.lab import all_labs, find_lab
-    from amllab.checks.results import score, to_text
-    from autograder.judge import NOT_ISOLATED, Reference, grade
+    from amllab.checks.lab import all_labs
+    from autograder.judge import Reference, grade
     from autograder.repair import read_release, repair
+    from autograder.settings import checked_lab
 
     if args.lab is None and len(all_labs()) > 1:
         raise ValueError(f"there are several labs: add --lab, one of {', '.join(all_labs())}")
-    course, lab = Course.find(), find_lab(args.lab or all_labs()[0])
-    repaired = repair(args.notebook, read_release(course.release(lab)))
+    course, lab = Course.find(), checked_lab(args.lab or all_labs()[0])
+    release = read_release(course.release(lab))
     launcher = Launcher(args.isolation, course.root)
     reference = Reference(lab, course.solution(lab), launcher)
+    gradings = []
     try:
-        grading = grade(
-            repaired.notebook,
-            lab,
-            reference,
-            seed=args.seed,
-            notes=repaired.notes,
-            readable=repaired.readable,
-            launcher=launcher,
-        )
+        for notebook in args.notebooks:
+            repaired = repair(notebook, release)
+            grading = grade(
+                repaired.notebook,
+                lab,
+                reference,
+                seed=args.seed,
+                notes=repaired.notes,
+                readable=repaired.readable,
+                launcher=launcher,
+            )
+            gradings.append(grading)
+            if not args.json:
+                _print_grading(notebook, grading, isolated=launcher.isolates)
     finally:
         reference.close()
         launcher.close()
     if args.json:
-        print(json.dumps(grading.as_dict(), indent=2))
-        return 0
+        results = [grading.as_dict() for grading in gradings]
+        print(json.dumps(results if len(results) > 1 else results[0], indent=2))
+    return 0
+
+
+def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
+    from amllab.checks.results import score, to_text
+    from autograder.judge import NOT_ISOLATED
+
     for note in grading.notes:
         print(f"note: {note}")
-    if not launcher.isolates:
+    if not isolated:
         print(f"note:{NOT_ISOLATED}")
     for cell in dict.fromkeys(result.cell for result in grading.results):
         print(f"\n{cell}\n{to_text([r for r in grading.results if r.cell == cell], grading.remarks(cell))}")
     earned, possible = score(grading.results)
-    print(f"\n{args.notebook.name}: {earned:g} of {possible:g} automatic points (seed {grading.seed})")
-    return 0
+    print(f"\n{notebook.name}: {earned:g} of {possible:g} automatic points (seed {grading.seed})", flush=True)
 
 
 def _calibrate(args: argparse.Namespace) -> int:
@@ -197,6 +249,15 @@ def _scores(args: argparse.Namespace) -> int:
     if args.csv is not None:
         args.csv.write_text(fields, encoding="utf-8", newline="")
     print(text)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    options = exports.Options(args.roster, args.column, args.partial, args.isolation)
+    path, remarks = exports.export(Course.find(), args.lab, args.format, args.output, options)
+    for remark in remarks:
+        print(remark, file=sys.stderr)
+    print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     return 0
 
 

@@ -241,5 +241,6 @@ def test_what_nbgrader_refuses_is_shown(
     four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(four)
+    (four / "submitted" / "fay" / LAB / "lab.ipynb").write_text("{}")
     assert main(["regrade", LAB, "fay"]) == 1  # a lab without checks
     assert f"no lab '{LAB}'" in capsys.readouterr().err

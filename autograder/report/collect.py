@@ -169,7 +169,7 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
         LookupError: the assignment is not in it, or nothing of it is graded.
         ValueError: the gradebook cannot be read.
     """
-    _require_gradebook(course.db_url)
+    require_gradebook(course.db_url)
     try:
         with course.gradebook() as gradebook:
             results = from_gradebook(gradebook, assignment)
@@ -193,7 +193,7 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
     return results
 
 
-def _require_gradebook(db_url: str) -> None:
+def require_gradebook(db_url: str) -> None:
     """nbgrader makes an empty gradebook where there is none; to ask for a report should not."""
     url = make_url(db_url)
     if url.drivername.startswith("sqlite") and url.database and not Path(url.database).is_file():

@@ -1,0 +1,107 @@
+"""Canvas: the CSV that *Grades > Import* takes, which is the CSV of *Grades > Export* with one column filled in.
+
+Columns of an export, which the import needs again: ``Student``, ``ID`` (Canvas's own), ``SIS User ID``, ``SIS Login ID``,
+``Section``, then one column for each assignment, headed by its name with its id in parentheses. Canvas finds students by the
+three ids, assignments by the id in parentheses; a heading without an id makes a new assignment. The row *Points Possible* is
+indented by four spaces, as Canvas writes it. An empty field leaves the grade as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from autograder.exports.plugins import LearningPlatformPlugin, title_of
+from autograder.exports.roster import Person, Sheet, fill, letters
+from autograder.exports.standing import Standing
+from autograder.scores import csv_text, number, plain
+
+COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
+POINTS = "    Points Possible"
+_ASSIGNMENT = re.compile(r"(?P<name>.+) \(\d+\)$")
+_TEST_STUDENT = "studenttest"  # "Student, Test" is Canvas's preview of a course
+
+
+class CanvasExportPlugin(LearningPlatformPlugin):
+    """``nbgrader export --exporter=autograder.exports.canvas.CanvasExportPlugin``."""
+
+    def write(self, found: Sequence[Standing], points: float, assignment: str) -> tuple[str, list[str]]:
+        if self.roster:
+            return filled(Path(self.roster), found, points, assignment, self.column)
+        return made(found, points, self.column or title_of(assignment))
+
+
+def made(found: Sequence[Standing], points: float, column: str) -> tuple[str, list[str]]:
+    """A file from the gradebook alone. ``ID`` is only what nbgrader keeps as ``lms_user_id``."""
+    rows: list[Sequence[str]] = [[_name(s), s.lms_user_id, "", s.student, "", number(s.total)] for s in found]
+    remarks = [f"{plain(s.student)}: no grade, {s.why}" for s in found if s.total is None]
+    if not _ASSIGNMENT.match(column):
+        remarks.append(
+            f"Canvas will make a new assignment {column!r}: to fill an existing one, give its heading in an export of "
+            "the gradebook, such as --column 'Lab 1 (4711)', or the export itself as --roster"
+        )
+    return csv_text([*COLUMNS, column], [[POINTS, "", "", "", "", number(points)], *rows]), remarks
+
+
+def filled(
+    path: Path, found: Sequence[Standing], points: float, assignment: str, column: str = ""
+) -> tuple[str, list[str]]:
+    """An export of Canvas's gradebook with the assignment's column filled in.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it lacks a column; the message names those it has.
+    """
+    sheet = Sheet.read(path, COLUMNS[:2])
+    index = _column(sheet, assignment, column)
+    remarks = []
+    for row in sheet.rows:
+        if _is_points(row[sheet.header.index("Student")]) and row[index].strip():
+            possible = row[index].strip()
+            if _float(possible) != points:
+                remarks.append(
+                    f"Canvas has {plain(possible)} points for {plain(sheet.header[index])}, the gradebook {number(points)}: "
+                    "scores are not converted"
+                )
+
+    def person(row: Sequence[str]) -> Person | None:
+        name, login = sheet.get(row, "Student"), sheet.get(row, "SIS Login ID")
+        # the rows on top of the students have no id
+        if not name or _is_points(name) or not sheet.get(row, "ID") or letters(name) == _TEST_STUDENT:
+            return None
+        return Person([login, login.partition("@")[0], sheet.get(row, "SIS User ID"), sheet.get(row, "ID")], name)
+
+    remarks += fill(sheet, index, found, person)
+    return sheet.text(), remarks
+
+
+def _column(sheet: Sheet, assignment: str, column: str) -> int:
+    headings = [name for name in sheet.header if _ASSIGNMENT.match(name)]
+    if column:
+        chosen = [name for name in sheet.header if name == column]
+    else:
+        wanted = {letters(assignment), letters(title_of(assignment))}
+        chosen = [name for name in headings if letters(_ASSIGNMENT.sub(r"\g<name>", name)) in wanted]
+    if len(chosen) != 1:
+        there = ", ".join(repr(plain(name)) for name in headings) or "none"
+        raise ValueError(
+            f"{'several columns' if chosen else 'no column'} of the roster for {column or assignment}: "
+            f"name one with --column; assignments in it: {there}"
+        )
+    return sheet.header.index(chosen[0])
+
+
+def _name(standing: Standing) -> str:
+    """As Canvas sorts: last name first."""
+    return ", ".join(filter(None, [standing.last_name, standing.first_name])) or standing.student
+
+
+def _is_points(name: str) -> bool:
+    return name.strip().casefold() == "points possible"
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,162 @@
+"""A class list exported from a learning platform: its rows and columns stay, one column is filled in."""
+
+from __future__ import annotations
+
+import csv
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from autograder.exports.standing import Standing
+from autograder.scores import number, plain
+
+BOM = "\ufeff"  # Canvas and Moodle begin their files with it, for spreadsheets
+_DELIMITERS = ",;\t"
+_OWN_NUMBER = re.compile(r"-(\d+)$")  # autograder.collect puts it behind a name that two students have
+
+
+@dataclass
+class Sheet:
+    """A CSV file in memory.
+
+    Attributes:
+        header: names of the columns.
+        rows: below it, each as long as the header.
+        delimiter, bom, terminator: how it was written, and is written again.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+    delimiter: str
+    bom: bool
+    terminator: str
+
+    @classmethod
+    def read(cls, path: Path, required: Sequence[str]) -> Sheet:
+        """Reads a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is no text in UTF-8, or lacks a required column; the message names those it has.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no roster {path.name}: export it from the learning platform first")
+        try:
+            text = path.read_bytes().decode()
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"{path.name} is not text in UTF-8: export it again, do not save it from a spreadsheet"
+            ) from None
+        bom = text.startswith(BOM)
+        text = text.removeprefix(BOM)
+        terminator = "\r\n" if "\r\n" in text else "\n"
+        try:
+            read = {mark: [row for row in csv.reader(StringIO(text), delimiter=mark) if row] for mark in _DELIMITERS}
+        except csv.Error as error:
+            raise ValueError(f"{path.name} is no CSV: {error}") from None
+        # the right delimiter is the one that makes most columns
+        delimiter, (header, *rows) = max(
+            ((mark, lines or [[]]) for mark, lines in read.items()), key=lambda item: len(item[1][0])
+        )
+        if lacks := [name for name in required if name not in header]:
+            there = ", ".join(map(plain, header)) or "none"
+            raise ValueError(f"{path.name} lacks the columns {', '.join(lacks)}; it has: {there}")
+        if uneven := [i for i, row in enumerate(rows, 2) if len(row) > len(header)]:
+            raise ValueError(f"{path.name}: row {uneven[0]} has more fields than the first")
+        return cls(header, [row + [""] * (len(header) - len(row)) for row in rows], delimiter, bom, terminator)
+
+    def text(self) -> str:
+        """As a file; no field is changed, not even one that a spreadsheet would run: platforms compare them."""
+        out = StringIO()
+        writer = csv.writer(out, delimiter=self.delimiter, lineterminator=self.terminator)
+        writer.writerows([self.header, *self.rows])
+        return (BOM if self.bom else "") + out.getvalue()
+
+    def get(self, row: Sequence[str], column: str) -> str:
+        """A field, empty where there is no such column."""
+        return row[self.header.index(column)].strip() if column in self.header else ""
+
+
+@dataclass(frozen=True)
+class Person:
+    """What a row says of who it is about: ids and addresses, which must fit as a whole, and a name."""
+
+    keys: Sequence[str]
+    name: str
+
+
+def letters(name: str) -> str:
+    """Letters and digits of a name without accents, in small ones: platforms write names in many ways."""
+    decomposed = unicodedata.normalize("NFKD", name)
+    return "".join(c for c in decomposed if c.isalnum()).casefold()
+
+
+def fill(
+    sheet: Sheet, column: int, found: Iterable[Standing], person: Callable[[Sequence[str]], Person | None]
+) -> list[str]:
+    """Puts grades into a column of those rows that belong to a student; all else stays as it is.
+
+    Args:
+        sheet: is changed.
+        column: index of the column of grades.
+        found: the grades.
+        person: who a row is about; ``None`` where it is about nobody.
+
+    Returns:
+        Remarks on everybody who gets no grade.
+    """
+    standings = list(found)
+    rows = {i: who for i, row in enumerate(sheet.rows) if (who := person(row)) is not None}
+    matches = _match(standings, rows)
+    taken = Counter(i for i in matches.values() if i is not None)
+    remarks = []
+    for standing in standings:
+        i, name = matches[standing.student], plain(standing.student)
+        if i is not None and taken[i] > 1:
+            remarks.append(f"{name}: not filled in, row {i + 2} ({plain(rows[i].name)}) fits several students")
+        elif standing.total is None:
+            remarks.append(f"{name}: no grade, {standing.why}" + (" (and not in the roster)" if i is None else ""))
+        elif i is None:
+            remarks.append(f"{name}: {number(standing.total)} points, but no row of the roster fits, or several do")
+        else:
+            sheet.rows[i][column] = number(standing.total)
+    remarks += [
+        f"row {i + 2} ({plain(who.name)}): nobody in the gradebook fits" for i, who in rows.items() if i not in taken
+    ]
+    return remarks
+
+
+def _match(standings: Sequence[Standing], rows: dict[int, Person]) -> dict[str, int | None]:
+    """Student -> row: by ids and addresses, then by names, and only where there is no choice."""
+    by_key = _index({i: [key.casefold() for key in who.keys if key] for i, who in rows.items()})
+    by_name = _index({i: [letters(who.name)] for i, who in rows.items() if letters(who.name)})
+    names = _index({s.student: _names(s) for s in standings})
+    found: dict[str, int | None] = {}
+    for standing in standings:
+        keys = [standing.student, standing.email, standing.lms_user_id, *_OWN_NUMBER.findall(standing.student)]
+        hits = {i for key in keys if key for i in by_key.get(key.casefold(), ())}
+        if not hits:
+            hits = {i for name in _names(standing) if len(names[name]) == 1 for i in by_name.get(name, ())}
+        found[standing.student] = hits.pop() if len(hits) == 1 else None
+    return found
+
+
+def _index(keys: dict[object, list[str]] | dict[int, list[str]] | dict[str, list[str]]) -> dict[str, set[int]]:
+    index: dict[str, set[int]] = {}
+    for owner, names in keys.items():
+        for name in names:
+            index.setdefault(name, set()).add(owner)  # type: ignore[arg-type]
+    return index
+
+
+def _names(standing: Standing) -> list[str]:
+    """How the student's name may be written: as in the id, which comes from a file's name, or as in the gradebook."""
+    first, last = standing.first_name, standing.last_name
+    written = {letters(_OWN_NUMBER.sub("", standing.student))}
+    if first and last:
+        written |= {letters(first + last), letters(last + first)}
+    return sorted(written - {""})
