@@ -16,7 +16,7 @@ from typing import Any
 
 from amllab.checks.lab import Lab
 from amllab.checks.run import run_checks
-from amllab.preflight.document import Document, Unusable, find_notebook, read
+from amllab.preflight.document import Document, Unusable, find_notebook, is_open, read
 from amllab.preflight.fresh import VARIABLE, FreshSubmission
 from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_runs
 from amllab.preflight.report import Preflight
@@ -38,13 +38,20 @@ def preflight(notebook: str | os.PathLike[str] | None = None, *, limits: dict[st
     """
     if VARIABLE in os.environ:
         return Preflight(problem="Not run: this is the fresh process of a preflight, or grading.")
+    variables, named = _variables(), Path(notebook) if notebook is not None else None
     try:
-        document = read(find_notebook(Path(notebook) if notebook is not None else None, _variables()))
+        document = read(find_notebook(named, variables))
+        findings = _unsaved(document) if is_open(document.path, variables) else []
     except Unusable as error:
         return Preflight(problem=str(error))
     lab = dataclasses.replace(document.lab, limits={**document.lab.limits, **(limits or {})})
     print(f"Running {document.path.name} in a fresh process: about half a minute ...", flush=True)
-    return _run(document, lab, [*_unsaved(document), *look_at(document)])
+    report = _run(document, lab, [*findings, *look_at(document)])
+    if variables:
+        from IPython.display import clear_output  # there is a notebook, so there is IPython
+
+        clear_output(wait=True)
+    return report
 
 
 def _run(document: Document, lab: Lab, findings: list[Finding]) -> Preflight:
@@ -69,14 +76,22 @@ def _variables() -> dict[str, Any]:
 
 
 def _unsaved(document: Document) -> list[Finding]:
-    """Whether a cell that was run last, or that defined one of the functions last, stands in the file as it was run."""
-    shell = _shell()
-    if shell is None or not hasattr(shell, "kernel"):
-        return []
-    runs = [source for _, _, source in shell.history_manager.get_range(raw=True, output=False)]
-    defining = [next((run for run in reversed(runs) if f"def {name}(" in run), None) for name in document.functions()]
+    """Functions that were last run in another form than the file has.
+
+    Raises:
+        Unusable: the very cell that this is called from is not in the file.
+    """
+    runs = [source.strip() for _, _, source in _shell().history_manager.get_range(raw=True, output=False)]
     saved = {cell.source.strip() for cell in document.cells}
-    if all(run is None or run.strip() in saved for run in [*runs[-1:], *defining]):
-        return []
-    text = "The file is older than what you see: a cell was run in another form. Save (Ctrl+S, or ⌘S), then run this again."
-    return [Finding("mend", text)]
+    if runs and runs[-1] not in saved:
+        raise Unusable(
+            f"Save the notebook (Ctrl+S, or ⌘S), then run this cell again: the file {document.path.name} does not have it yet."
+        )
+    defining = {name: [run for run in runs if f"def {name}(" in run][-1:] for name in document.functions()}
+    return [
+        Finding(
+            "mend", f"`{name}` was run in another form than the file has: save (Ctrl+S, or ⌘S), or run its cell again."
+        )
+        for name, last in defining.items()
+        if last and last[0] not in saved
+    ]

@@ -175,10 +175,9 @@ def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
         if not named.is_file():
             raise Unusable(f"There is no file {named}. {_here()}")
         return named
-    for told in (variables.get("__vsc_ipynb_file__"), os.environ.get("JPY_SESSION_NAME") if variables else None):
-        # after a renaming Jupyter still tells the old name
-        if isinstance(told, str) and told.endswith(".ipynb") and Path(told).is_file():
-            return Path(told)
+    told = _open_notebooks(variables)
+    if told:
+        return told[0]
     found = []
     for path in _notebooks():
         try:
@@ -194,6 +193,18 @@ def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
     raise Unusable(
         f'No notebook of a lab is in the working directory. {_here()} Name its file: preflight("FILE.ipynb")'
     )
+
+
+def is_open(path: Path, variables: dict[str, Any]) -> bool:
+    """Whether a file is the notebook that this is called from."""
+    return any(path.samefile(told) for told in _open_notebooks(variables))
+
+
+def _open_notebooks(variables: dict[str, Any]) -> list[Path]:
+    """The notebook that this is called from, where VS Code or Jupyter tell it: after a renaming they tell the old name."""
+    told = (variables.get("__vsc_ipynb_file__"), os.environ.get("JPY_SESSION_NAME")) if variables else ()
+    paths = [Path(name) for name in told if isinstance(name, str) and name.endswith(".ipynb")]
+    return [path for path in paths if path.is_file()]
 
 
 def _notebooks() -> list[Path]:

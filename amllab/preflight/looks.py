@@ -102,7 +102,7 @@ def _answers(document: Document) -> list[Finding]:
             continue
         empty = unanswered(cells[-1].source, released.source)
         if empty:
-            text = f"The {released.grade_id} has no answer yet to: {'; '.join(empty)} ({worth} in all)."
+            text = f"The {released.grade_id} has no answer yet to {', '.join(f'“{question}”' for question in empty)} ({worth} in all)."
             found.append(Finding("mend", text))
     return found
 
@@ -120,7 +120,7 @@ def unanswered(source: str, released: str) -> list[str]:
             given[current] = given.get(current, "") + line.strip()
     if before:  # the questions were written over: who answers in another form has answered
         return []
-    return [question.strip("*# ") for question in questions if not given[question]]
+    return [question.strip("*# ").rstrip(".") for question in questions if not given[question]]
 
 
 def _experiments(document: Document) -> list[Finding]:
@@ -131,11 +131,10 @@ def _experiments(document: Document) -> list[Finding]:
         ("were not run, or their outputs are gone", [c for c in seen.values() if not c.was_run]),
         ("are gone", [cell for cell in wanted if cell.cell_id not in seen]),
     ):
+        which = f"All {len(wanted)} experiments {what}" if len(cells) == len(wanted) else ""
+        which = which or f"{len(cells)} of {len(wanted)} experiments {what}: {_some(cells)}"
         if cells:
-            text = (
-                f"{len(cells)} of {len(wanted)} experiments {what}: {_some(cells)}. The reflection is read beside them."
-            )
-            found.append(Finding("mend", text))
+            found.append(Finding("mend", f"{which}. The reflection is read beside them."))
     return found
 
 

@@ -124,7 +124,7 @@ class Preflight:
             for text in self._of(level)
         )
         rows = "".join(_row(row) for row in self.rows)
-        table = f'<table style="border-collapse:collapse;margin:.5em 0 .2em 0">{rows}</table>'
+        table = f'<table style="border-collapse:collapse;margin:.5em 0;font-size:inherit">{rows}</table>'
         lost = f'<div style="margin:.5em 0">{to_html(self._shown())}</div>' if self._shown() else ""
         colour = _GOOD if self.is_ready else _BAD
         return (
