@@ -56,7 +56,7 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
     notebook = notebook_of(master)
     check_points(master, notebook, checks_of(lab))
     nbformat.write(notebook, master.with_suffix(".ipynb"))
-    _nbgrader(course, "generate_assignment", lab.assignment, "--force")
+    generate_assignment(course, lab.assignment)
     solution = course.solution(lab)
     if execute:
         environment = {"AMLLAB_DATA": data} if data else {}
@@ -66,6 +66,11 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
         _nbgrader(course, "generate_solution", lab.assignment, "--force", "--Execute.enabled=False")
         changed = _keep_outputs(before, solution)
         print(f"{solution.name}: {changed} code cells of the solution have no outputs yet; --execute runs it")
+
+
+def generate_assignment(course: Course, assignment: str) -> None:
+    """Makes the release of an assignment from its notebook, over the one that is there."""
+    _nbgrader(course, "generate_assignment", assignment, "--force")
 
 
 def _keep_outputs(before: NotebookNode | None, solution: Path) -> int:

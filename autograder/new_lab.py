@@ -22,6 +22,7 @@ FILES = {
     "public_checks.py.j2": "amllab/checks/{lab}/test_standardise.py",
     "hidden_package.py.j2": "autograder/checks/{lab}/__init__.py",
     "hidden_checks.py.j2": "autograder/checks/{lab}/test_standardise_hidden.py",
+    "wrong.py.j2": "autograder/checks/{lab}/wrong.py",
     "tests.py.j2": "tests/test_{lab}.py",
 }
 

@@ -1,0 +1,284 @@
+"""``autograder audit LAB``: what must hold before a lab is released, looked at one by one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import nbformat
+from nbformat import NotebookNode
+
+from amllab.checks.lab import Lab
+from amllab.checks.results import score
+from autograder.build import generate_assignment, notebook_of, same_text, solved
+from autograder.catalogue import HIDDEN_CHECKS, Check, checks_of
+from autograder.course import CONFIG, Course
+from autograder.judge import Grading, Reference, ReferenceFailed, grade
+from autograder.launcher import Launcher
+from autograder.settings import BadSettings, checked_lab, point_problems
+from autograder.wrong import Wrong, not_passed, wrong_of
+
+STUDY = "fairness"  # bench/results/fairness-<lab>.json, or fairness.json
+SEED = 1  # of the inputs: the same audit gives the same answer
+
+State = Literal["ok", "FAIL", "not measured"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: must hold.
+        state: ``"not measured"`` where there is nothing to tell by.
+        seen: figures, and what to do where it does not hold.
+    """
+
+    what: str
+    state: State
+    seen: str
+
+    @classmethod
+    def of(cls, what: str, problems: Sequence[str], fine: str) -> Finding:
+        """Holds where there is no problem."""
+        return cls(what, "FAIL" if problems else "ok", "; ".join(problems) or fine)
+
+
+def audit(
+    course: Course, assignment: str, *, class_size: int = 100, isolation: str = "namespaces"
+) -> Iterator[Finding]:
+    """Looks at a lab; findings come as they are made, the slow ones last.
+
+    Args:
+        course: whose lab it is.
+        assignment: name of the lab's assignment.
+        class_size: students, for the time that grading takes.
+        isolation: of the gradings, as of :class:`autograder.launcher.Launcher`.
+
+    Raises:
+        LookupError: no such lab.
+        FileNotFoundError: the lab has no master text.
+        IsolationError: this machine cannot isolate submissions.
+    """
+    try:
+        lab = checked_lab(assignment)
+    except BadSettings as error:
+        yield Finding("settings", "FAIL", "; ".join(str(error).splitlines()))
+        return
+    yield Finding("settings", "ok", f"{lab.name}/lab.toml")
+    master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
+    if not master.is_file():
+        raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
+    notebook, checks = notebook_of(master), checks_of(lab)
+    cells = {check.cell for check in checks}
+    reached = f"{sum(check.points for check in checks):g} points in {len(checks)} checks of {len(cells)} cells"
+    yield Finding.of("every point can be reached", point_problems(notebook, checks), reached)
+    built = list(_built(course, lab, notebook))
+    yield from built
+    if any(finding.state == "FAIL" for finding in built):
+        return  # what else could be said would be of files that nobody means
+    yield _leaks(course, lab)
+    launcher = Launcher(isolation, course.root)
+    reference = Reference(lab, course.solution(lab), launcher)
+    try:
+        yield from _graded(course, lab, reference, launcher, checks, class_size)
+    finally:
+        reference.close()
+        launcher.close()
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """All findings, one line each."""
+    state, what = (
+        max(len(text) for text in column) for column in zip(*((f.state, f.what) for f in findings), strict=True)
+    )
+    return "\n".join(f"{f.state:{state}}  {f.what:{what}}  {f.seen}".rstrip() for f in findings)
+
+
+def passes(findings: Sequence[Finding], *, strict: bool = False) -> bool:
+    """Whether nothing failed, and with ``strict`` nothing was left unmeasured."""
+    return all(f.state == "ok" or (f.state == "not measured" and not strict) for f in findings)
+
+
+def _built(course: Course, lab: Lab, notebook: NotebookNode) -> Iterator[Finding]:
+    """Notebook, release and solution are what the master builds."""
+    build = f"run autograder build {lab.assignment}"
+    beside = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
+    problems = [] if _read(beside) == notebook else [f"{_name(course, beside)} is not: {build}"]
+    with tempfile.TemporaryDirectory(prefix="amllab-audit-") as folder:
+        other = _course_of_one(course, lab, notebook, Path(folder))
+        generate_assignment(other, lab.assignment)
+        release = _read(other.release(lab))
+    if _read(course.release(lab)) != release:
+        problems.append(f"{_name(course, course.release(lab))} is not: {build}")
+    yield Finding.of("the release is what the master builds", problems, _name(course, course.release(lab)))
+    solution = _read(course.solution(lab))
+    right = solution is not None and same_text(solution, solved(notebook))
+    problems = [] if right else [f"{_name(course, course.solution(lab))} is not: {build}"]
+    yield Finding.of("the solution is what the master builds", problems, _name(course, course.solution(lab)))
+    code = [cell for cell in solution.cells if cell.cell_type == "code"] if solution is not None and right else []
+    errors = sum(output.output_type == "error" for cell in code for output in cell.outputs)
+    if right and any(cell.execution_count is None for cell in code):
+        again = f"it has no outputs of a run: {build} --execute"
+        yield Finding("the solution runs from top to bottom", "not measured", again)
+    elif right:
+        yield Finding.of(
+            "the solution runs from top to bottom",
+            [f"{errors} cells end in an error"] if errors else [],
+            f"{len(code)} cells",
+        )
+
+
+def _course_of_one(course: Course, lab: Lab, notebook: NotebookNode, folder: Path) -> Course:
+    """A course in another folder that holds this lab's notebook alone."""
+    shutil.copy(course.root / CONFIG, folder)
+    other = Course.find(folder)
+    source = other.directories["source_directory"] / lab.assignment
+    source.mkdir(parents=True)
+    nbformat.write(notebook, source / f"{lab.notebook}.ipynb")
+    return other
+
+
+def _leaks(course: Course, lab: Lab) -> Finding:
+    """Nothing secret is in what students get: the bundle refuses to be built where there is."""
+    from autograder.bundle import Leaking, bundle
+
+    what = "nothing secret is in the students' bundle"
+    try:
+        archive = bundle(course, lab.assignment)
+    except Leaking as error:
+        return Finding(what, "FAIL", " ".join(str(error).split()))
+    return Finding(what, "ok", _name(course, archive))
+
+
+def _graded(
+    course: Course, lab: Lab, reference: Reference, launcher: Launcher, checks: Sequence[Check], class_size: int
+) -> Iterator[Finding]:
+    """What grading says of the reference, of the release and of wrong functions."""
+
+    def graded(notebook: NotebookNode | None) -> Grading:
+        assert notebook is not None, "the built files were looked at before"
+        return grade(notebook, lab, reference, seed=SEED, launcher=launcher)
+
+    try:
+        first, full = (graded(_read(course.solution(lab))) for _ in range(2))
+    except ReferenceFailed as error:
+        yield Finding("the reference gets full marks", "FAIL", str(error))
+        return
+    most = sum(check.points for check in checks)
+    for what, grading, wanted in (
+        ("the reference gets full marks", full, most),
+        ("the release gets nothing", graded(_read(course.release(lab))), 0.0),
+    ):
+        earned, possible = score(grading.results)
+        broken = [r.name for r in grading.results if r.outcome == "error"]
+        problems = [] if earned == wanted else [f"{earned:g} of {possible:g} points, not {wanted:g}"]
+        problems += [f"the checks {', '.join(broken)} broke"] if broken else []
+        yield Finding.of(what, problems, f"{earned:g} of {possible:g} points")
+    wrong = wrong_of(lab)
+    release = _read(course.release(lab))
+    assert release is not None
+    failed = {w.name: not_passed(graded(w.put_into(release)).results) for w in wrong}
+    if wrong:
+        yield _wrong(wrong, failed)
+    yield from _killed(course, lab, checks, wrong, failed)
+    minutes = (first.seconds + (class_size - 1) * full.seconds) / 60
+    seen = f"about {minutes:.1f} minutes, one after the other: {full.seconds:.1f} s each, as the reference took now"
+    yield Finding(f"time to grade a class of {class_size}", "ok", seen)
+
+
+def _wrong(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Finding:
+    """Each wrong function fails what it is said to fail."""
+    problems = [
+        f"'{w.name}' does not pass {', '.join(sorted(failed[w.name])) or 'nothing'}; said are {', '.join(sorted(w.fails))}"
+        for w in wrong
+        if failed[w.name] != w.fails
+    ]
+    return Finding.of("wrong functions fail their checks and no other", problems, f"{len(wrong)} wrong functions")
+
+
+def _killed(
+    course: Course, lab: Lab, checks: Sequence[Check], wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]
+) -> Iterator[Finding]:
+    """Every check is failed by some wrong submission: of this audit, or of a mutation study.
+
+    A check that is only skipped, as one that it needs had failed, has not shown that it notices anything.
+    """
+    titles = {check.name: check for check in checks}
+    alone = {
+        name
+        for w in wrong
+        for name in failed[w.name] & titles.keys()
+        if not failed[w.name].intersection(titles[name].needs)
+    }
+    study = read_study(course, lab, checks)
+    killed = alone | (set() if study.stale else study.killed)
+    measured = {titles[name].cell for name in killed & titles.keys()}
+    what = "every check is failed by a wrong submission"
+    missing = [check for check in checks if check.name not in killed]
+    unmeasured = [check.name for check in missing if check.cell not in measured]
+    survivors = [check.name for check in missing if check.cell in measured]
+    sources = [f"{len(wrong)} wrong functions"] if wrong else []
+    sources += [study.source] if study.source and not study.stale else []
+    counted = f"{len(checks) - len(missing)} of {len(checks)} checks, by {' and '.join(sources)}"
+    if survivors:
+        yield Finding(what, "FAIL", f"{counted}; nothing fails {', '.join(survivors)}")
+    elif len(unmeasured) < len(checks):
+        yield Finding(what, "ok", counted)
+    if unmeasured and study.stale:
+        still = len(study.killed & titles.keys())
+        seen = f"{still} of {len(checks)} checks, by {study.source}, but the checks have changed since: make the study anew"
+        yield Finding(what, "not measured", seen)
+    elif unmeasured:
+        where = f"autograder/checks/{lab.name}/wrong.py or bench/results/{STUDY}-{lab.assignment}.json"
+        yield Finding(what, "not measured", f"{', '.join(unmeasured)}: no evidence in {where}")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a mutation study says of a lab's checks.
+
+    Attributes:
+        killed: names of checks that some mistake failed.
+        source: its size and its file; empty where there is no study.
+        stale: whether it was made with other checks than the present ones.
+    """
+
+    killed: frozenset[str] = frozenset()
+    source: str = ""
+    stale: bool = False
+
+
+def read_study(course: Course, lab: Lab, checks: Sequence[Check]) -> Study:
+    """The study of a lab, as ``bench/mutation_study.py`` writes it; a common file counts where it names one of the checks."""
+    for name in (f"{STUDY}-{lab.assignment}.json", f"{STUDY}.json"):
+        file = course.root / "bench" / "results" / name
+        if file.is_file():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            killed = frozenset(check for subject in found["subjects"] for check in subject["failed"])
+            if killed & {check.name for check in checks}:
+                source = f"{len(found['subjects'])} submissions of {_name(course, file)}"
+                return Study(killed, source, stale=found["checks"] != checks_digest(lab))
+    return Study()
+
+
+def checks_digest(lab: Lab) -> str:
+    """Changes with the checks, as the digest that a study notes does; accuracy checks are none of its subjects."""
+    folders = (lab.folder, HIDDEN_CHECKS / lab.name)
+    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+    texts = [file.read_bytes() for file in files if not any(name in file.stem for name in ("accuracy", "calibration"))]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
+
+
+def _read(path: Path) -> NotebookNode | None:
+    return nbformat.read(path, as_version=4) if path.is_file() else None
+
+
+def _name(course: Course, path: Path) -> str:
+    return str(path.relative_to(course.root)) if path.is_relative_to(course.root) else path.name
