@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autograder import exports
 from autograder.course import Course
 from autograder.isolation import IsolationError
 from autograder.launcher import ISOLATIONS, Launcher
@@ -68,6 +69,20 @@ def main(argv: list[str] | None = None) -> int:
     regrading.add_argument("lab", help="assignment, such as transfer-learning")
     regrading.add_argument("students", nargs="+", metavar="student", help="id in the gradebook")
 
+    exporting = commands.add_parser(
+        "export", help="grades for Canvas, Moodle or Gradescope, or an autograder for Gradescope"
+    )
+    exporting.add_argument("lab", help="assignment, such as transfer-learning")
+    exporting.add_argument("--format", required=True, choices=exports.FORMATS)
+    exporting.add_argument(
+        "--output", type=Path, metavar="FILE", help="where to (default: reports/ or dist/ of the course)"
+    )
+    exporting.add_argument("--roster", type=Path, metavar="CSV", help="exported from Canvas or Moodle, to be filled in")
+    exporting.add_argument("--column", default="", help="heading of the column of grades, such as 'Lab 1 (4711)'")
+    exporting.add_argument("--partial", action="store_true", help="also what is there of those who wait for a person")
+    exporting.add_argument("--isolation", default="where-possible", choices=("where-possible", *ISOLATIONS),
+                           help="of the autograder for Gradescope; its run_autograder explains them")  # fmt: skip
+
     reporting = commands.add_parser(
         "report", help="the class on one HTML page, with statistics of the checks; CSV beside it"
     )
@@ -96,6 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             "scores": _scores,
             "explain": _explain,
             "regrade": _regrade,
+            "export": _export,
             "doctor": _doctor,
             "calibrate": _calibrate,
             "report": _report,
@@ -233,6 +249,15 @@ def _scores(args: argparse.Namespace) -> int:
     if args.csv is not None:
         args.csv.write_text(fields, encoding="utf-8", newline="")
     print(text)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    options = exports.Options(args.roster, args.column, args.partial, args.isolation)
+    path, remarks = exports.export(Course.find(), args.lab, args.format, args.output, options)
+    for remark in remarks:
+        print(remark, file=sys.stderr)
+    print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     return 0
 
 
