@@ -50,6 +50,21 @@ class Finding:
         return cls(what, "FAIL" if problems else "ok", "; ".join(problems) or fine)
 
 
+@dataclass(frozen=True)
+class Study:
+    """What a mutation study says of a lab's checks.
+
+    Attributes:
+        killed: names of checks that some mistake failed.
+        source: its size and its file; empty where there is no study.
+        stale: whether it was made with other checks than the present ones.
+    """
+
+    killed: frozenset[str] = frozenset()
+    source: str = ""
+    stale: bool = False
+
+
 def audit(
     course: Course, assignment: str, *, class_size: int = 100, isolation: str = "namespaces"
 ) -> Iterator[Finding]:
@@ -162,38 +177,41 @@ def _graded(
 ) -> Iterator[Finding]:
     """What grading says of the reference, of the release and of wrong functions."""
 
-    def graded(notebook: NotebookNode | None) -> Grading:
+    def graded(notebook: NotebookNode | None, seed: int = SEED) -> Grading:
         assert notebook is not None, "the built files were looked at before"
-        return grade(notebook, lab, reference, seed=SEED, launcher=launcher)
+        return grade(notebook, lab, reference, seed=seed, launcher=launcher)
 
     try:
-        first, full = (graded(_read(course.solution(lab))) for _ in range(2))
+        # the first starts the processes; the second has inputs of its own, as each student's has, and shows the time
+        first, second = (graded(_read(course.solution(lab)), seed) for seed in (SEED, SEED + 1))
     except ReferenceFailed as error:
         yield Finding("the reference gets full marks", "FAIL", str(error))
         return
     most = sum(check.points for check in checks)
-    for what, grading, wanted in (
-        ("the reference gets full marks", full, most),
-        ("the release gets nothing", graded(_read(course.release(lab))), 0.0),
-    ):
-        earned, possible = score(grading.results)
-        broken = [r.name for r in grading.results if r.outcome == "error"]
-        problems = [] if earned == wanted else [f"{earned:g} of {possible:g} points, not {wanted:g}"]
-        problems += [f"the checks {', '.join(broken)} broke"] if broken else []
-        yield Finding.of(what, problems, f"{earned:g} of {possible:g} points")
+    yield marks("the reference gets full marks", min(first, second, key=lambda g: score(g.results)), most)
+    yield marks("the release gets nothing", graded(_read(course.release(lab))), 0.0)
     wrong = wrong_of(lab)
     release = _read(course.release(lab))
     assert release is not None
     failed = {w.name: not_passed(graded(w.put_into(release)).results) for w in wrong}
     if wrong:
-        yield _wrong(wrong, failed)
-    yield from _killed(course, lab, checks, wrong, failed)
-    minutes = (first.seconds + (class_size - 1) * full.seconds) / 60
-    seen = f"about {minutes:.1f} minutes, one after the other: {full.seconds:.1f} s each, as the reference took now"
+        yield noticed(wrong, failed)
+    yield from kills(read_study(course, lab, checks), lab, checks, wrong, failed)
+    minutes = (first.seconds + (class_size - 1) * second.seconds) / 60
+    seen = f"about {minutes:.1f} minutes, one after the other: {second.seconds:.1f} s each, as the reference took now"
     yield Finding(f"time to grade a class of {class_size}", "ok", seen)
 
 
-def _wrong(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Finding:
+def marks(what: str, grading: Grading, wanted: float) -> Finding:
+    """A grading gave as many points as it should, and no check broke."""
+    earned, possible = score(grading.results)
+    broken = [result.name for result in grading.results if result.outcome == "error"]
+    problems = [] if earned == wanted else [f"{earned:g} of {possible:g} points, not {wanted:g}"]
+    problems += [f"broken checks: {', '.join(broken)}"] if broken else []
+    return Finding.of(what, problems, f"{earned:g} of {possible:g} points")
+
+
+def noticed(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Finding:
     """Each wrong function fails what it is said to fail."""
     problems = [
         f"'{w.name}' does not pass {', '.join(sorted(failed[w.name])) or 'nothing'}; said are {', '.join(sorted(w.fails))}"
@@ -203,8 +221,8 @@ def _wrong(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Finding
     return Finding.of("wrong functions fail their checks and no other", problems, f"{len(wrong)} wrong functions")
 
 
-def _killed(
-    course: Course, lab: Lab, checks: Sequence[Check], wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]
+def kills(
+    study: Study, lab: Lab, checks: Sequence[Check], wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]
 ) -> Iterator[Finding]:
     """Every check is failed by some wrong submission: of this audit, or of a mutation study.
 
@@ -217,7 +235,6 @@ def _killed(
         for name in failed[w.name] & titles.keys()
         if not failed[w.name].intersection(titles[name].needs)
     }
-    study = read_study(course, lab, checks)
     killed = alone | (set() if study.stale else study.killed)
     measured = {titles[name].cell for name in killed & titles.keys()}
     what = "every check is failed by a wrong submission"
@@ -238,21 +255,6 @@ def _killed(
     elif unmeasured:
         where = f"autograder/checks/{lab.name}/wrong.py or bench/results/{STUDY}-{lab.assignment}.json"
         yield Finding(what, "not measured", f"{', '.join(unmeasured)}: no evidence in {where}")
-
-
-@dataclass(frozen=True)
-class Study:
-    """What a mutation study says of a lab's checks.
-
-    Attributes:
-        killed: names of checks that some mistake failed.
-        source: its size and its file; empty where there is no study.
-        stale: whether it was made with other checks than the present ones.
-    """
-
-    killed: frozenset[str] = frozenset()
-    source: str = ""
-    stale: bool = False
 
 
 def read_study(course: Course, lab: Lab, checks: Sequence[Check]) -> Study:

@@ -1,0 +1,145 @@
+"""What an audit finds. That a sound lab passes, with real gradings, is shown by the guide to a new lab (test_new_lab)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ASSIGNMENT, NOTEBOOK, ROOT
+
+from amllab.checks.failure import Failure
+from amllab.checks.lab import Lab
+from amllab.checks.results import CheckResult
+from autograder import cli
+from autograder.audit import Finding, Study, checks_digest, kills, marks, noticed, passes, read_study, table
+from autograder.catalogue import Check, checks_of
+from autograder.course import Course
+from autograder.judge import Grading
+from autograder.wrong import Wrong
+
+WHAT = "every check is failed by a wrong submission"
+
+
+def check(name: str, *needs: str, cell: str = "check_a") -> Check:
+    return Check(name, "A title.", "", cell, "Exercise 1", 2.0, needs, "a_file.py", False)
+
+
+def wrong(name: str, *fails: str) -> Wrong:
+    return Wrong(name, "a", "", frozenset(fails))
+
+
+def said(findings: list[Finding]) -> list[tuple[str, str]]:
+    assert all(finding.what == WHAT for finding in findings)
+    return [(finding.state, finding.seen) for finding in findings]
+
+
+def test_files_that_the_master_does_not_build_end_the_audit(
+    course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("assignments", "solutions"):
+        path = course / folder / ASSIGNMENT / NOTEBOOK
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[0].source += "\nby hand"
+        nbformat.write(notebook, path)
+    monkeypatch.chdir(course)
+    assert cli.main(["audit", ASSIGNMENT]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("FAIL")]
+    assert [line.split("  ")[1].strip() for line in failed] == [
+        "the release is what the master builds",
+        "the solution is what the master builds",
+    ]
+    assert all(line.endswith(f"is not: run autograder build {ASSIGNMENT}") for line in failed)
+    assert "gets full marks" not in "".join(lines)
+
+
+def test_a_lab_that_does_not_exist_is_no_failure_but_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["audit", "no-such-lab"]) == 2
+    assert "transfer_learning" in capsys.readouterr().err
+
+
+def test_marks_that_are_too_few_and_checks_that_broke() -> None:
+    passed = CheckResult("test_a", "A.", "check_a", 4, "passed")
+    broke = CheckResult("test_b", "B.", "check_a", 6, "error", Failure("it runs", "ZeroDivisionError", ""))
+    assert marks("full", Grading([passed], 1, 1.0), 4) == Finding("full", "ok", "4 of 4 points")
+    finding = marks("full", Grading([passed, broke], 1, 1.0), 10)
+    assert finding == Finding("full", "FAIL", "4 of 10 points, not 10; broken checks: test_b")
+    assert marks("none", Grading([passed], 1, 1.0), 0).state == "FAIL"
+    assert marks("none", Grading([broke], 1, 1.0), 0).state == "FAIL"
+
+
+def test_wrong_functions_must_fail_exactly_what_is_said() -> None:
+    kept = [wrong("one", "test_a"), wrong("two", "test_a", "test_b")]
+    right = {"one": frozenset({"test_a"}), "two": frozenset({"test_a", "test_b"})}
+    assert noticed(kept, right).state == "ok"
+    finding = noticed(kept, {**right, "one": frozenset()})
+    assert (finding.state, finding.seen) == ("FAIL", "'one' does not pass nothing; said are test_a")
+    assert noticed(kept, {**right, "one": frozenset({"test_a", "test_b"})}).state == "FAIL"
+
+
+def test_a_check_that_nothing_fails_is_found(lab: Lab) -> None:
+    checks = [check("test_a"), check("test_b", "test_a")]
+    kept = [wrong("one", "test_a", "test_b"), wrong("two", "test_b")]
+    failed = {w.name: w.fails for w in kept}
+    assert said(list(kills(Study(), lab, checks, kept, failed))) == [("ok", "2 of 2 checks, by 2 wrong functions")]
+    # test_b was only skipped
+    ((state, seen),) = said(list(kills(Study(), lab, checks, kept[:1], failed)))
+    assert (state, seen) == ("FAIL", "1 of 2 checks, by 1 wrong functions; nothing fails test_b")
+    study = Study(frozenset({"test_b"}), "7 submissions of a study")
+    assert said(list(kills(study, lab, checks, kept[:1], failed))) == [
+        ("ok", "2 of 2 checks, by 1 wrong functions and 7 submissions of a study")
+    ]
+    ((state, _),) = said(list(kills(replace(study, stale=True), lab, checks, kept[:1], failed)))
+    assert state == "FAIL"
+
+
+def test_what_nobody_looked_at_is_not_measured(lab: Lab) -> None:
+    checks = [check("test_a"), check("test_z", cell="check_z")]
+    ((state, seen),) = said(list(kills(Study(), lab, checks, [], {})))
+    assert state == "not measured"
+    assert seen.startswith("test_a, test_z: no evidence in autograder/checks/transfer_learning/wrong.py")
+    study = Study(frozenset({"test_a"}), "7 submissions of a study")
+    covered, uncovered = said(list(kills(study, lab, checks, [], {})))
+    assert covered == ("ok", "1 of 2 checks, by 7 submissions of a study")
+    assert uncovered[0] == "not measured"
+    assert uncovered[1].startswith("test_z: ")
+    ((state, seen),) = said(list(kills(replace(study, stale=True), lab, checks, [], {})))
+    assert state == "not measured"
+    assert seen.startswith("1 of 2 checks, by 7 submissions of a study, but the checks have changed since")
+
+
+def test_strict_takes_what_was_not_measured_for_a_failure() -> None:
+    fine, unknown, bad = (Finding("x", state, "") for state in ("ok", "not measured", "FAIL"))
+    assert passes([fine])
+    assert passes([fine], strict=True)
+    assert passes([fine, unknown])
+    assert not passes([fine, unknown], strict=True)
+    assert not passes([fine, bad])
+    assert table([fine, unknown]) == "ok            x\nnot measured  x"
+
+
+def test_a_study_is_read_where_it_is_of_this_lab(tmp_path: Path, lab: Lab) -> None:
+    course, checks = Course(tmp_path, {}, ""), checks_of(lab)
+    assert read_study(course, lab, checks) == Study()
+    results = tmp_path / "bench" / "results"
+    results.mkdir(parents=True)
+    subjects = [{"failed": {"test_thaws": {"never thaws": 2}}}, {"failed": {}}]
+    common = results / "fairness.json"
+    common.write_text(json.dumps({"checks": checks_digest(lab), "subjects": subjects}))
+    found = Study(frozenset({"test_thaws"}), "2 submissions of bench/results/fairness.json")
+    assert read_study(course, lab, checks) == found
+    common.write_text(json.dumps({"checks": "other", "subjects": subjects}))
+    assert read_study(course, lab, checks) == replace(found, stale=True)
+    common.write_text(json.dumps({"checks": "other", "subjects": [{"failed": {"test_of_another_lab": {"": 1}}}]}))
+    assert read_study(course, lab, checks) == Study()
+
+
+def test_the_digest_is_that_of_the_study(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "bench"), *sys.path])
+    from mutants import runs
+
+    assert checks_digest(lab) == runs.checks_digest()
