@@ -83,6 +83,17 @@ def main(argv: list[str] | None = None) -> int:
     exporting.add_argument("--isolation", default="where-possible", choices=("where-possible", *ISOLATIONS),
                            help="of the autograder for Gradescope; its run_autograder explains them")  # fmt: skip
 
+    comparing = commands.add_parser(
+        "similar", help="pairs of submissions whose code looks alike: worth a look, no verdict"
+    )
+    comparing.add_argument("lab", help="assignment, such as transfer-learning")
+    comparing.add_argument(
+        "--output", type=Path, metavar="FILE", help="page to write (default: in reports/ of the course)"
+    )
+    comparing.add_argument(
+        "--threshold", type=float, metavar="SHARE", help="of own code, from which on a pair is listed"
+    )
+
     reporting = commands.add_parser(
         "report", help="the class on one HTML page, with statistics of the checks; CSV beside it"
     )
@@ -112,6 +123,7 @@ def main(argv: list[str] | None = None) -> int:
             "explain": _explain,
             "regrade": _regrade,
             "export": _export,
+            "similar": _similar,
             "doctor": _doctor,
             "calibrate": _calibrate,
             "report": _report,
@@ -257,7 +269,21 @@ def _export(args: argparse.Namespace) -> int:
     path, remarks = exports.export(Course.find(), args.lab, args.format, args.output, options)
     for remark in remarks:
         print(remark, file=sys.stderr)
-    print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    print(_shown(path))
+    return 0
+
+
+def _shown(path: Path) -> Path:
+    """As seen from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _similar(args: argparse.Namespace) -> int:
+    from autograder.similarity import THRESHOLD, similar
+
+    threshold = THRESHOLD if args.threshold is None else args.threshold
+    text, path = similar(Course.find(), args.lab, args.output, threshold)
+    print(f"{text}\n{_shown(path)}")
     return 0
 
 
