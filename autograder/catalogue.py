@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,3 +99,46 @@ def _check(item: pytest.Item, lab: Lab) -> Check:
         file=file,
         hidden=hidden,
     )
+
+
+def page(labs: Iterable[Lab]) -> str:
+    """A page of documentation with all checks: public ones with their points, hidden ones by title alone."""
+    lines = [
+        "# Checks",
+        "",
+        "Written by `python -m autograder.catalogue docs/checks.md`, from the check files. A check that *needs* another one is",
+        "skipped where that one did not pass. Students have the public checks; of the hidden ones they read the titles",
+        "and points in their reports.",
+    ]
+    for lab in labs:
+        checks = sorted(checks_of(lab), key=lambda check: check.section)
+        lines += ["", f"## {lab.title}"]
+        for cell in dict.fromkeys(check.cell for check in checks):
+            lines += _cell_lines([check for check in checks if check.cell == cell])
+    return "\n".join(lines) + "\n"
+
+
+def _cell_lines(checks: Sequence[Check]) -> list[str]:
+    titles = {check.name: check.title for check in checks}
+    lines = ["", f"### {checks[0].section or checks[0].cell}", ""]
+    lines += [f"`{checks[0].cell}`, {sum(check.points for check in checks):g} points.", ""]
+    lines += ["| public check | points | needs |", "|---|---|---|"]
+    for check in checks:
+        if not check.hidden:
+            needs = " ".join(titles.get(name, f"`{name}`") for name in check.needs)
+            lines.append(f"| {_in_table(check.title)} | {check.points:g} | {_in_table(needs)} |")
+    hidden = [check for check in checks if check.hidden]
+    if hidden:
+        lines += ["", f"Hidden, {sum(check.points for check in hidden):g} points together:", ""]
+        lines += [f"- {check.title}" for check in hidden]
+    return lines
+
+
+def _in_table(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    from amllab.checks.lab import all_labs, find_lab
+
+    Path(sys.argv[1]).write_text(page(map(find_lab, all_labs())), encoding="utf-8")

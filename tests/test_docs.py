@@ -1,0 +1,80 @@
+"""The documentation: it builds, its reference of checks is that of the check files, its commands exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from amllab.checks.lab import all_labs, find_lab
+from autograder import cli
+from autograder.catalogue import checks_of, page
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+COMMAND = re.compile(r"^ *(autograder .+)$|`(autograder [a-z-]+[^`]*)`", re.M)
+TARGET = re.compile(r"^ *make (\w+)|`make (\w+)`", re.M)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Command lines of ``autograder`` in a page: those of code blocks and those within sentences."""
+    found = (a or b for a, b in COMMAND.findall(text))
+    return [shlex.split(command, comments=True)[1:] for command in found]
+
+
+def test_the_reference_of_checks_is_that_of_the_check_files() -> None:
+    wanted = page(map(find_lab, all_labs()))
+    assert (ROOT / "docs" / "checks.md").read_text() == wanted, "run python -m autograder.catalogue docs/checks.md"
+
+
+def test_the_reference_says_no_more_of_hidden_checks_than_their_titles() -> None:
+    text = page([find_lab("transfer-learning")])
+    lines = text.splitlines()
+    for check in checks_of(find_lab("transfer-learning")):
+        row = f"| {check.title} | {check.points:g} |"
+        assert any(line.startswith(row) for line in lines) is not check.hidden
+        assert (f"- {check.title}" in lines) is check.hidden
+        assert check.name not in text
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_commands_and_options_of_a_page_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name, *arguments in commands(text):
+        with pytest.raises(SystemExit) as done:
+            cli.main([name, "--help"])
+        assert done.value.code == 0, f"{path.name}: autograder {name}"
+        known = capsys.readouterr().out
+        for argument in arguments:
+            option = argument.partition("=")[0]
+            assert not option.startswith("--") or option in known, f"{path.name}: autograder {name} {option}"
+    targets = {a or b for a, b in TARGET.findall(text)}
+    assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)), path.name
+
+
+def test_commands_of_pages_are_found() -> None:
+    text = "Run `autograder audit a-lab --strict`.\n\n    autograder grade A.ipynb  # one\n\n`make demo`\n"
+    assert commands(text) == [["audit", "a-lab", "--strict"], ["grade", "A.ipynb"]]
+    assert TARGET.findall(text) == [("", "demo")]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("material") is None, reason="mkdocs-material is not installed: pip install -e .[docs]"
+)
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    for path in PAGES:
+        assert (site / f"{path.stem}.html").is_file()
+    text = (site / "index.html").read_text()
+    # whoever reads it offline, or does not want to be seen reading, loads nothing from elsewhere
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"https?://", text)
