@@ -16,10 +16,8 @@ c.CourseDirectory.autograded_directory = "autograded"
 c.CourseDirectory.feedback_directory = "feedback"
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc*", "__pycache__", "*.py"]
 
-# submissions downloaded from Canvas: name_[LATE_]user_file_notebook.ipynb; a second attempt ends in -1
-c.FileNameCollectorPlugin.named_regexp = (
-    r".*?(?P<student_id>[^/_]+)_(?:LATE_)?\d+_\d+_(?P<file_id>[A-Za-z_]+)(?:-\d+)?\.ipynb$"
-)
+# downloads from Canvas and Moodle; of several attempts the last counts
+c.ZipCollectApp.collector_plugin = "autograder.collect.SubmissionCollector"
 
 # the marking scheme stands in the master's reflection cell; it goes into neither release nor solution
 c.ClearMarkScheme.enforce_metadata = False
