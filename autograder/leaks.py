@@ -33,6 +33,8 @@ DISTINCTIVE_DOCSTRING = 24
 _MARKERS = ("BEGIN SOLUTION", "BEGIN MARK SCHEME", "BEGIN HIDDEN TESTS")
 _MARK_SCHEME = re.compile(r"BEGIN MARK SCHEME[^\n]*\n(.*?)\n[^\n]*END MARK SCHEME", re.S)
 _IMPORT = re.compile(r"^\s*(?:from|import)\s+autograder\b", re.M)
+# a run of characters in UTF-8, as they lie in bytecode and in weights
+_TEXT_IN_BYTES = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){10,}")
 _BYTECODE = (".pyc", ".pyo")
 _CLOSED = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
@@ -177,6 +179,10 @@ def _members(content: bytes) -> list[tuple[str, bytes]] | None:
 
 def _texts(name: str, content: bytes) -> Iterator[tuple[str, str]]:
     """Texts of a file with their places: of a notebook those of each cell, with outputs and metadata."""
+    if b"\0" in content:
+        for found in _TEXT_IN_BYTES.finditer(content):
+            yield f"{name}, byte {found.start()}", found.group().decode("utf-8", errors="replace")
+        return
     text = content.decode("utf-8", errors="replace")
     if name.endswith(".ipynb"):
         try:

@@ -1,0 +1,360 @@
+"""The preflight: sees what is missing, runs what grading runs, and says both in the notebook and in the terminal."""
+
+from __future__ import annotations
+
+import copy
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ASSIGNMENT, NOTEBOOK, ROOT
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+import amllab
+from amllab.checks.failure import Failure
+from amllab.checks.lab import Lab
+from amllab.checks.results import CheckResult
+from amllab.preflight import Finding, Preflight, document, fresh, looks
+from amllab.preflight.__main__ import main
+from amllab.preflight.document import Document, Unusable, find_notebook, is_stub, read
+from amllab.preflight.fresh import FreshSubmission
+from amllab.preflight.looks import look_at, look_at_functions, look_at_runs, unanswered
+from autograder import launcher, repair
+from autograder.judge import not_run
+
+SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
+
+
+@pytest.fixture
+def solution() -> NotebookNode:
+    return nbformat.read(SOLUTION, as_version=4)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[NotebookNode], Document]:
+    def save(notebook: NotebookNode) -> Document:
+        nbformat.write(notebook, tmp_path / NOTEBOOK)
+        return read(tmp_path / NOTEBOOK)
+
+    return save
+
+
+def cell_of(notebook: NotebookNode, grade_id: str) -> NotebookNode:
+    (cell,) = [cell for cell in notebook.cells if (cell.metadata.get("nbgrader") or {}).get("grade_id") == grade_id]
+    return cell
+
+
+def texts(findings: list[Finding], level: str = "mend") -> list[str]:
+    return [finding.text for finding in findings if finding.level == level]
+
+
+def plain(report: Preflight) -> str:
+    """The words of the panel."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", report._repr_html_())).split())
+
+
+def test_what_it_compares_with_is_the_release() -> None:
+    """A link in a checkout, a copy in the wheel: the wheel's is compared in the tests of the bundle."""
+    shipped = document.RELEASES / ASSIGNMENT / NOTEBOOK
+    assert shipped.read_bytes() == (ROOT / "assignments" / ASSIGNMENT / NOTEBOOK).read_bytes()
+
+
+def test_limits_and_settings_are_those_of_grading() -> None:
+    for name in ("MAX_BYTES", "MAX_CELLS", "MAX_SOURCE_BYTES", "MAX_OUTPUT_BYTES"):
+        assert getattr(looks, name) == getattr(repair, name)
+    settings = {name: value for name, value in launcher._SETTINGS.items() if name != "PYTHONWARNINGS"}
+    assert {name: value for name, value in fresh._SETTINGS.items() if name != fresh.VARIABLE} == settings
+
+
+def test_a_finished_notebook_has_nothing_to_mend(
+    solution: NotebookNode, saved: Callable[[NotebookNode], Document]
+) -> None:
+    assert look_at(saved(solution)) == []
+
+
+def test_it_runs_the_cells_that_grading_runs(
+    solution: NotebookNode, release: NotebookNode, saved: Callable[[NotebookNode], Document], tmp_path: Path
+) -> None:
+    changed = copy.deepcopy(solution)
+    cell_of(changed, "setup").source += "\nimport antigravity"
+    changed.cells.insert(5, nbformat.v4.new_code_cell("mine = 1"))
+    changed.cells.insert(6, nbformat.v4.new_code_cell("long = 1", metadata={"tags": ["experiment"]}))
+    changed.cells.insert(7, copy.deepcopy(cell_of(solution, "setup")))
+    without_setup = copy.deepcopy(solution)
+    without_setup.cells.remove(cell_of(without_setup, "setup"))
+    without_tags = copy.deepcopy(solution)
+    for cell in without_tags.cells:
+        cell.metadata.pop("tags", None)
+        cell.metadata.pop("nbgrader", None)
+    for cell in changed.cells:
+        cell.pop("id")
+    for notebook in (solution, release, changed, without_setup, without_tags):
+        ours = [cell.source for cell in saved(notebook).to_run()]
+        repaired = repair.repair(tmp_path / NOTEBOOK, release).notebook
+        left_out = not_run(repaired)
+        theirs = [c.source for i, c in enumerate(repaired.cells) if c.cell_type == "code" and i not in left_out]
+        assert ours == [source for source in theirs if source.strip()]
+
+
+def test_the_untouched_release_lacks_everything(
+    release: NotebookNode, saved: Callable[[NotebookNode], Document]
+) -> None:
+    looked = saved(release)
+    reflection, experiments = texts(look_at(looked))
+    assert "“1. What did transfer give?”, “2. How many layers?”, “3. Overfitting”" in reflection
+    assert experiments.startswith("All 13 experiments were not run")
+    stubs = texts(look_at_functions(looked, looked.functions()))
+    assert [text.split()[0] for text in stubs] == [f"`{name}`" for name in looked.functions()]
+    assert len(looked.functions()) == 3
+
+
+def test_one_answer_is_missing(release: NotebookNode) -> None:
+    text = cell_of(release, "reflection").source
+    first = text.replace("YOUR ANSWER HERE", "It gave 12 points.", 1)
+    assert unanswered(first, text) == ["2. How many layers?", "3. Overfitting"]
+    assert unanswered(first.replace("YOUR ANSWER HERE", ""), text) == ["2. How many layers?", "3. Overfitting"]
+    assert unanswered(text.replace("YOUR ANSWER HERE", "It gave 12 points."), text) == []
+    assert unanswered("An essay of my own, without the questions.", text) == []
+    assert len(unanswered("", text)) == 3
+
+
+def test_changed_and_missing_cells(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    cell_of(solution, "check_freeze_layers").source += "  # again"
+    solution.cells.remove(cell_of(solution, "setup"))
+    solution.cells.remove(cell_of(solution, "reflection"))
+    solution.cells.append(copy.deepcopy(cell_of(solution, "freeze_layers")))
+    solution.cells[-1].id = "copy"
+    ran = [cell for cell in solution.cells if "experiment" in cell.metadata.get("tags", [])]
+    ran[3].outputs, ran[3].execution_count = [], None
+    solution.cells.remove(ran[4])
+    findings = look_at(saved(solution))
+    assert [text.split(".")[0] for text in texts(findings)[:3]] == [
+        "The locked cell `setup` is gone",
+        "The locked cell `check_freeze_layers` was changed",
+        "The cell of the reflection is gone (10 points)",
+    ]
+    assert [text.split(":")[0] for text in texts(findings)[3:]] == [
+        "1 of 13 experiments were not run, or their outputs are gone",
+        "1 of 13 experiments are gone",
+    ]
+    assert texts(findings, "note")[0].startswith("There are 2 cells `freeze_layers`")
+
+
+def test_renamed_functions(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    cell = cell_of(solution, "freeze_layers")
+    cell.source = cell.source.replace("def freeze_layers", "def freeze")
+    (text,) = texts(look_at_functions(saved(solution), {"build_transfer_model", "train_with_early_stopping"}))
+    assert text.endswith("Its cell defines `freeze`: the name must be `freeze_layers`.")
+
+
+def test_stubs() -> None:
+    assert is_stub('def f(x):\n    """Doc."""\n    # YOUR CODE HERE\n    raise NotImplementedError()', "f")
+    assert is_stub("def f(x): raise NotImplementedError", "f")
+    assert not is_stub("def f(x):\n    raise ValueError", "f")
+    assert not is_stub("def f(x):\n    if x: raise NotImplementedError\n    return x", "f")
+    assert not is_stub("def f(:", "f")
+
+
+def test_too_large(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    solution.cells.append(nbformat.v4.new_code_cell("weights = '" + "0" * 200_000 + "'"))
+    (text,) = texts(look_at(saved(solution)))
+    assert "more than 200 kB cannot be graded" in text
+    output = nbformat.v4.new_output("stream", text="x" * 10_100_000)
+    solution.cells[-1] = nbformat.v4.new_code_cell("print(x)", outputs=[output])
+    large = look_at(saved(solution))
+    assert texts(large) == []
+    assert "of experiments 10 MB are kept" in texts(large, "note")[0]
+    output.text *= 5
+    assert "more than 50 MB cannot be graded" in texts(look_at(saved(solution)))[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not valid JSON"),
+        (b"\xff\xfe\x00", "not text in UTF-8"),
+        (b"def freeze_layers(): ...", "not valid JSON"),
+        (b"[]", "no list of cells"),
+        (b'{"worksheets": []}', "no list of cells"),
+        (b'{"cells": [{"cell_type": "code", "source": ["x = 1"]}]}', "no notebook of a lab"),
+    ],
+)
+def test_bad_files(content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "work.ipynb"
+    file.write_bytes(content)
+    assert main([str(file)]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.startswith("preflight: work.ipynb is no notebook")
+    report = amllab.preflight(file)
+    assert not report.is_ready
+    assert says in plain(report)
+    assert repr(report) == report.problem
+
+
+def test_finding_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solution: NotebookNode) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    with pytest.raises(Unusable, match="working directory: none"):
+        find_notebook(None, {})
+    with pytest.raises(Unusable, match=r"no file absent\.ipynb"):
+        find_notebook(Path("absent.ipynb"), {})
+    nbformat.write(solution, tmp_path / "mine.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "other.ipynb")
+    assert find_notebook(None, {}) == tmp_path / "mine.ipynb"
+    assert texts(looks._name(read(tmp_path / "mine.ipynb")), "note") == [
+        f"The file is named `mine.ipynb`: hand it in as `{NOTEBOOK}`."
+    ]
+    nbformat.write(solution, tmp_path / NOTEBOOK)
+    with pytest.raises(Unusable, match=rf"mine\.ipynb, {NOTEBOOK}\. Name one"):
+        find_notebook(None, {})
+    assert find_notebook(None, {"__vsc_ipynb_file__": str(tmp_path / "mine.ipynb")}) == tmp_path / "mine.ipynb"
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / NOTEBOOK))
+    assert find_notebook(None, {"In": []}) == tmp_path / NOTEBOOK
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> list[list[NotebookNode]]:
+    """Outputs of a preflight in a real kernel: of a finished notebook, and after a cell that the file does not have."""
+    folder = tmp_path_factory.mktemp("student")
+    path = folder / NOTEBOOK
+    notebook = nbformat.read(SOLUTION, as_version=4)
+    # as the notebook server does
+    tell = f"import os\nos.environ['JPY_SESSION_NAME'] = {str(path)!r}"
+    ask = "import amllab\nreport = amllab.preflight()\nreport"
+    notebook.cells.append(nbformat.v4.new_code_cell(ask))
+    nbformat.write(notebook, path)
+    client = NotebookClient(
+        nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, (tell, ask, f"{ask}  # not saved")))),
+        timeout=300,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute()
+    return [cell.outputs for cell in client.nb.cells[1:]]
+
+
+def test_a_finished_notebook_in_a_notebook(finished: list[list[NotebookNode]]) -> None:
+    (output,) = finished[0]  # one panel, and nothing above it
+    text, panel = output.data["text/plain"], output.data["text/html"]
+    assert text.startswith(f"Ready: nothing to mend in {NOTEBOOK}, and all public checks passed.")
+    seconds = float(re.search(r"without experiments in (\d+) s", text)[1])  # type: ignore[index]
+    assert seconds < 90  # 9 on an idle core; the rest is for a busy machine
+    assert "#d55e00" not in panel
+    assert "style=" in panel
+    assert "color:#000" not in panel
+
+
+def test_points_are_those_of_the_checks(finished: list[list[NotebookNode]], lab: Lab) -> None:
+    text = finished[0][0].data["text/plain"]
+    rows = re.findall(r"^  (\w+) +(\d+) of +(\d+)  \+ (\d+), hidden checks$", text, re.M)
+    public: dict[str, int] = {}
+    for file in lab.folder.glob("test_*.py"):
+        points = map(int, re.findall(r"mark\.points\((\d+)\)", file.read_text()))
+        public[file.stem.removeprefix("test_")] = sum(points)
+    assert {name: int(got) for name, got, _, _ in rows} == public
+    assert {name: int(most) for name, _, most, _ in rows} == public
+    assert sum(int(most) + int(further) for _, _, most, further in rows) == 90
+    assert "+ 10, read by a person" in text
+
+
+def test_a_notebook_that_is_not_saved(finished: list[list[NotebookNode]]) -> None:
+    (output,) = finished[1]
+    assert output.data["text/plain"].startswith("Save the notebook (Ctrl+S, or ⌘S), then run this cell again")
+
+
+def test_a_notebook_with_mistakes(
+    solution: NotebookNode, saved: Callable[[NotebookNode], Document], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the terminal; wrong, renamed and failing functions, and a cell with an error, all in one."""
+    cell = cell_of(solution, "freeze_layers")
+    cell.source = cell.source.replace("i >= first_trainable", "i > first_trainable")
+    cell = cell_of(solution, "build_transfer_model")
+    cell.source = cell.source.replace("def build_transfer_model", "def build")
+    cell_of(
+        solution, "train_with_early_stopping"
+    ).source = "def train_with_early_stopping(*args, **kwargs):\n    torch.equal = max\n    raise KeyError('val')"
+    solution.cells.insert(5, nbformat.v4.new_code_cell("open('notes.txt')\n"))
+    looked = saved(solution)
+    assert main([str(looked.path)]) == 1
+    text = capsys.readouterr().out
+    assert "4 things to mend" not in text
+    for part in (
+        "✗ There is no function `build_transfer_model` when the notebook has run. Its cell defines `build`",
+        "✗ The cell `open('notes.txt')` (under The data) ended with an error in a fresh process: FileNotFoundError",
+        "freeze_layers                 4 of 10  + 10, hidden checks",
+        "build_transfer_model          0 of 10",
+        "✗ Exactly the last `n_trainable` layers can be trained",
+        "the notebook replaces `torch.equal`",
+    ):
+        assert part in text
+    assert "mend this check first" not in text
+
+
+def test_cells_that_hang_or_end_the_process_cost_only_themselves(
+    solution: NotebookNode,
+    saved: Callable[[NotebookNode], Document],
+    lab: Lab,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fresh, "_PREPARE", "pass")  # three processes: quicker where none loads PyTorch
+    endless, deadly = "while True: pass", "import os; os._exit(1)"
+    keep = [cell for cell in solution.cells if cell.id in ("cell-000",)]
+    sources = (endless, "import time; time.sleep(1.2)", deadly, "def freeze_layers(model, n_trainable): return 3")
+    solution.cells = [*keep, *map(nbformat.v4.new_code_cell, sources)]
+    looked = saved(solution)
+    mine = [cell for cell in looked.to_run() if cell.source in sources]
+    limits = {**lab.limits, "cell_seconds": 2, "answer_seconds": 2}
+    with FreshSubmission(Lab(**{**vars(lab), "limits": limits}), mine) as submission:
+        assert [run.state for run in submission.runs] == ["timeout", "ok", "died", "ok"]
+        assert submission.defined(["freeze_layers", "build_transfer_model"]) == {"freeze_layers"}
+        hung, slow, died = [f.text for f in look_at_runs(looked, submission.runs, limits)]
+    assert hung.startswith("The cell `while True: pass`")
+    assert "stopped after 2 s" in hung
+    assert "grading stops a cell after 2 s" in slow
+    assert died.endswith("ended the Python process.")
+    assert not Path(submission._folder.name).exists()
+
+
+def test_panel_and_text_say_the_same() -> None:
+    failure = Failure("2 layers", "<b>3</b> layers", "it `matters`", "Exercise 1")
+    results = [
+        CheckResult("test_a", "Works & returns.", "check_a", 4, "failed", failure),
+        CheckResult("test_b", "Refuses.", "check_a", 1, "passed"),
+        CheckResult("test_c", "Is there.", "check_c", 2, "failed", Failure("a", "b", "c", symptom="missing")),
+    ]
+    findings = [Finding("mend", "No `f` <i>."), Finding("note", "By the way.")]
+    report = Preflight(
+        SOLUTION, "A lab", findings, results, {"check_a": 7.0, "check_c": 3.0, "reflection": 10.0}, seconds=3
+    )
+    assert not report.is_ready
+    text, panel = repr(report), plain(report)
+    for part in (
+        f"{NOTEBOOK}: 1 thing to mend, 2 of 3 public checks not passed.",
+        "No `f` <i>.",
+        "By the way.",
+        "1 of 7 points in the public checks. Grading adds hidden checks for 3 points and 10 points that a person gives.",
+        "Works & returns.",
+        "<b>3</b> layers",
+        "+ 2, hidden checks",
+        "+ 10, read by a person",
+        "run afresh without experiments in 3 s.",
+    ):
+        assert part in text
+        assert "".join(part.replace("`", " ").split()) in "".join(panel.split())
+    assert "Is there." not in text + panel
+    assert "<i>" not in report._repr_html_().replace("&lt;i&gt;", "")
+
+
+def test_a_preflight_within_itself_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(fresh.VARIABLE, "1")
+    assert "fresh process" in amllab.preflight(SOLUTION).problem
+
+
+def test_a_lab_without_a_release_is_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "RELEASES", tmp_path)
+    with pytest.raises(Unusable, match="is no notebook of a lab"):
+        read(SOLUTION)
