@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,6 +134,9 @@ def main(argv: list[str] | None = None) -> int:
     except (FileNotFoundError, FileExistsError, LookupError, ValueError, IsolationError) as error:
         print(f"autograder: {error}", file=sys.stderr)
         return 2
+    except subprocess.CalledProcessError as error:  # it has said why
+        print(f"autograder: {shlex.join(map(str, error.cmd))} failed", file=sys.stderr)
+        return 2
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -147,6 +152,8 @@ def _new_lab(args: argparse.Namespace) -> int:
     course = Course.find(args.root)
     for file in new_lab(course, args.name):
         print(os.path.relpath(file, course.root))
+    if not Path(__file__).is_relative_to(course.root):
+        print(f"the packages in use are others: pip install -e {course.root}")
     print(f"next: autograder build {args.name.replace('_', '-')}; docs/new-lab.md goes on from there")
     return 0
 

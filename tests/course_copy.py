@@ -52,9 +52,9 @@ class CourseCopy:
         self.root = folder / "course"
         listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         for name in filter(None, subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")):
-            if (ROOT / name).is_file():
+            if (ROOT / name).exists():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, self.root / name)
+                shutil.copy(ROOT / name, self.root / name, follow_symlinks=False)
         environment = folder / "environment"
         venv.create(environment, symlinks=True)
         self.python = environment / "bin" / "python"
