@@ -88,7 +88,13 @@ class Epochs:
 
         Args:
             figures: name and value of each; tensors of one element too.
+
+        Raises:
+            OverflowError: an integer that no float can hold.
         """
+        for value in figures.values():  # what cannot be shown is an error also where nobody looks
+            if not isinstance(value, Tensor):
+                float(value)
         bar = self._epochs if self._batches is None else self._batches
         if bar is None or bar.disable or time.monotonic() - self._shown_at < SECONDS_BETWEEN_UPDATES:
             return

@@ -85,7 +85,7 @@ class Found:
     """What the checks said of a subject over all seeds: one row of the results.
 
     Attributes:
-        lost: points lost in its own cell, one number for each seed.
+        lost: points lost in its own cell, one number for each seed; of what a tool has made, the first one alone is whole.
         elsewhere: cell -> points lost there, of other cells; the largest of the seeds that they were checked with.
         failed: check -> symptom -> number of seeds.
         patterns: seed -> cell -> what mistakes are recognised by.
@@ -175,20 +175,21 @@ def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject]) -> None:
     """Checks every subject with every seed, but for what has been done.
 
     With the first seed all exercises are checked, with the others that of the mistake: the functions of an exercise take no
-    part in the checks of the others, but where the contract is about them together.
+    part in the checks of the others, but where the contract is about them together. Of what a tool has made, only the first
+    seed tells how many points are lost, the others whether any are.
     """
     known = done()
-    plans = [(seed, scope) for seed in seeds for scope in ("all", *EXERCISES)]
-    wanted = {plan: [s for s in chosen if _scope(s, plan, seeds)] for plan in plans}
-    missing = {plan: [s for s in group if (s.digest, *plan) not in known] for plan, group in wanted.items()}
+    plans = [(seed, scope, whole) for seed in seeds for scope in ("all", *EXERCISES) for whole in (True, False)]
+    wanted = {plan: [s for s in chosen if _plan(s, plan[0], seeds) == plan[1:]] for plan in plans}
+    missing = {plan: [s for s in group if (s.digest, *plan[:2]) not in known] for plan, group in wanted.items()}
     RUNS.parent.mkdir(exist_ok=True)
     with tqdm(total=sum(map(len, wanted.values())), unit="check run", smoothing=0.05) as bar, RUNS.open("a") as file:
         bar.update(bar.total - sum(map(len, missing.values())))
-        for (seed, scope), group in missing.items():
+        for (seed, scope, whole), group in missing.items():
             if not group:
                 continue
             checks = checks_digest()
-            checker = Checker(seed, EXERCISES if scope == "all" else (scope,))
+            checker = Checker(seed, EXERCISES if scope == "all" else (scope,), whole=whole)
             for index, verdict in checker.verdicts([s.sources for s in group], jobs):
                 record = {"checks": checks, "subject": group[index].digest, "seed": seed, "scope": scope}
                 file.write(json.dumps({**record, **asdict(verdict)}) + "\n")
@@ -196,9 +197,10 @@ def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject]) -> None:
                 bar.update()
 
 
-def _scope(subject: Subject, plan: tuple[int, str], seeds: Sequence[int]) -> bool:
-    seed, scope = plan
-    return scope == ("all" if subject.kind == STYLE or seed == seeds[0] else subject.exercise)
+def _plan(subject: Subject, seed: int, seeds: Sequence[int]) -> tuple[str, bool]:
+    """Which checks a subject has with a seed, and whether all of them."""
+    first = seed == seeds[0]
+    return "all" if first or subject.kind == STYLE else subject.exercise, first or subject.kind in (HAND, STYLE)
 
 
 def done() -> dict[tuple[str, int, str], Verdict]:

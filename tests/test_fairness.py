@@ -24,23 +24,6 @@ from styles import STYLES
 from variants import CELLS, CORRECT, Variant
 
 SEED = 7
-# What no check sees yet: they differ from a correct submission only where the validation loss is NaN in every epoch, the last
-# one where the model comes in eval mode, and 33 and 34 overflow in a long training alone
-HOLES = {
-    "reference/train_with_early_stopping/33",
-    "reference/train_with_early_stopping/34",
-    "mistake/mode_as_it_came",
-    "mistake/nothing_to_restore",
-    "mistake/patience_from_epoch_0",
-    "mistake/refuses_long_patience",
-    "plain/train_with_early_stopping/100",
-    "plain/train_with_early_stopping/166",
-    "plain/train_with_early_stopping/167",
-    "reference/train_with_early_stopping/41",
-    "reference/train_with_early_stopping/97",
-    "reference/train_with_early_stopping/107",
-    "reference/train_with_early_stopping/125",
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +51,7 @@ def verdict(mistake: Mistake) -> Verdict:
 # every third, for the time that it takes: the study checks all of them
 @pytest.mark.parametrize(
     "mistake",
-    [m for m in MISTAKES if (m.id,) not in mutation_study.reasons() and f"mistake/{m.id}" not in HOLES][::3],
+    [m for m in MISTAKES if (m.id,) not in mutation_study.reasons()][::3],
     ids=lambda mistake: mistake.id,
 )
 def test_a_mistake_loses_points_in_its_cell_alone(mistake: Mistake) -> None:
@@ -136,14 +119,9 @@ def test_the_results_are_of_the_present_submissions() -> None:
 
 def test_every_mistake_is_caught_and_nothing_else_is() -> None:
     rows = [mutation_study.Found(**row) for row in stored()["subjects"]]
-    assert all(row.lost for row in rows if row.state != "equivalent")
-    assert all(
-        len(row.lost) == len(stored()["seeds"])
-        for row in rows
-        if row.kind in (mutation_study.HAND, mutation_study.STYLE)
-    )
-    unfair = {row.id for row in rows if row.state not in ("caught", "equivalent", "correct")}
-    assert unfair == HOLES
+    assert len(stored()["seeds"]) >= 20
+    assert [row.id for row in rows if len(row.lost) != len(stored()["seeds"])] == []
+    assert [row.id for row in rows if row.state not in ("caught", "equivalent", "correct")] == []
     assert not [row.id for row in rows if row.elsewhere or row.broken]
 
 

@@ -152,3 +152,10 @@ def test_silent_where_a_notebook_captures_output(monkeypatch: pytest.MonkeyPatch
 def test_numbers() -> None:
     text = progress._text({"a": 0.0, "b": 12.3456, "c": 1e-4, "d": float("nan")})
     assert text == "a 0.000  b 12.346  c 0.0001  d nan"
+
+
+def test_what_cannot_be_shown_is_an_error_also_where_nobody_looks() -> None:
+    epochs = Epochs(1)
+    epochs.show(loss=torch.tensor(1.0), acc=0.5)
+    with pytest.raises(OverflowError):
+        epochs.show(acc=10**400)

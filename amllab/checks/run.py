@@ -43,6 +43,7 @@ def run_checks(
     *,
     reference: Callable[[], Submission] | None = None,
     seed: int = 0,
+    stop_at_failure: bool = False,
 ) -> list[CheckResult]:
     """Runs the checks in ``paths`` against a submission.
 
@@ -52,6 +53,7 @@ def run_checks(
         submission: what is checked.
         reference: makes the reference, for hidden checks.
         seed: of all inputs that the checks draw.
+        stop_at_failure: runs no further checks after one that was not passed: their results are missing.
 
     Raises:
         ChecksBroken: the checks could not be collected; the message is pytest's.
@@ -59,7 +61,7 @@ def run_checks(
     plugin = ChecksPlugin(lab, submission, reference, seed)
     output = io.StringIO()
     root = str(lab.folder.parent.parent)
-    arguments = [*QUIET, f"--rootdir={root}", *map(str, paths)]
+    arguments = [*QUIET, *(["--exitfirst"] if stop_at_failure else []), f"--rootdir={root}", *map(str, paths)]
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), one_thread():
         code = pytest.main(arguments, plugins=[plugin])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not plugin.results:

@@ -145,10 +145,12 @@ class Checker:
     Args:
         seed: of the checks.
         exercises: whose checks are run.
+        whole: whether all checks are run; if not, they end with the first failure. A verdict then tells whether points are
+            lost, not how many, and has no patterns.
     """
 
-    def __init__(self, seed: int, exercises: Sequence[str] = EXERCISES) -> None:
-        self.seed, self.files = seed, check_files(exercises)
+    def __init__(self, seed: int, exercises: Sequence[str] = EXERCISES, *, whole: bool = True) -> None:
+        self.seed, self.files, self.whole = seed, check_files(exercises), whole
         TimedSubmission.seconds = TRAINING_SECONDS if ACCURACY in exercises else ANSWER_SECONDS
         self.reference = submission(notebook_sources("solutions"))
         self.results(notebook_sources("solutions"))  # loads everything, and lets the reference answer every question
@@ -157,7 +159,14 @@ class Checker:
         """The checks' results, in this process."""
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
-            return run_checks(lab(), self.files, submission(sources), reference=lambda: self.reference, seed=self.seed)
+            return run_checks(
+                lab(),
+                self.files,
+                submission(sources),
+                reference=lambda: self.reference,
+                seed=self.seed,
+                stop_at_failure=not self.whole,
+            )
 
     def verdicts(self, many: Sequence[Sources], jobs: int = 1) -> Iterator[tuple[int, Verdict]]:
         """What the checks say of submissions, each in a process of its own: pairs of index and verdict, as they come."""
@@ -186,7 +195,8 @@ class Checker:
         return found
 
     def _as_data(self, sources: Sources) -> dict[str, Any]:
-        return asdict(_verdict(self.results(sources)))
+        found = asdict(_verdict(self.results(sources)))
+        return found if self.whole else {**found, "patterns": {}}
 
     def _read(self, answer: dict[str, Any] | str) -> Verdict:
         if isinstance(answer, str):
