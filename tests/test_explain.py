@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, submit
+from conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
 from nbformat import NotebookNode
 from nbgrader.api import Comment, Gradebook
 from test_report import ESSAY, FOUR, HOSTILE, LAB, Graded, build
@@ -244,3 +244,11 @@ def test_what_nbgrader_refuses_is_shown(
     (four / "submitted" / "fay" / LAB / "lab.ipynb").write_text("{}")
     assert main(["regrade", LAB, "fay"]) == 1  # a lab without checks
     assert f"no lab '{LAB}'" in capsys.readouterr().err
+
+
+def test_the_guide_names_commands_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "ta.md").read_text(), re.M | re.S)
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith("autograder ")]
+    assert len(commands) > 8
+    monkeypatch.chdir(tmp_path)  # no course: arguments that cannot be read would end the program
+    assert [main(command.split()[1:]) for command in commands] == [2] * len(commands)
