@@ -116,6 +116,7 @@ class Document:
             or [cell for cell in free if cell.cell_id == released.grade_id]
             or [cell for cell in free if names & set(cell.functions)]
             or [cell for cell in free if cell.source.strip() == released.source.strip()]
+            or [cell for cell in free if released.is_solution and _has_most_lines_of(released, cell)]
         )
 
     def functions(self) -> dict[str, str]:
@@ -159,6 +160,14 @@ class Document:
                 found = place
             place = place if found is None else found + 1
         return [c for c in cells if c.kind == "code" and c.source.strip() and not (c.is_locked and c.is_graded)]
+
+
+def _has_most_lines_of(released: Cell, cell: Cell) -> bool:
+    """Whether a text holds most of the lines that stand once in the released one: the questions of an answer."""
+    lines = [line.strip() for line in released.source.splitlines() if line.strip()]
+    questions = {line for line in lines if lines.count(line) == 1}
+    found = questions & {line.strip() for line in cell.source.splitlines()}
+    return cell.kind == "markdown" and len(found) > len(questions) / 2
 
 
 def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
