@@ -218,7 +218,7 @@ def noticed(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Findin
         for w in wrong
         if failed[w.name] != w.fails
     ]
-    return Finding.of("wrong functions fail their checks and no other", problems, f"{len(wrong)} wrong functions")
+    return Finding.of("wrong functions fail their checks and no other", problems, _functions(wrong))
 
 
 def kills(
@@ -241,7 +241,7 @@ def kills(
     missing = [check for check in checks if check.name not in killed]
     unmeasured = [check.name for check in missing if check.cell not in measured]
     survivors = [check.name for check in missing if check.cell in measured]
-    sources = [f"{len(wrong)} wrong functions"] if wrong else []
+    sources = [_functions(wrong)] if wrong else []
     sources += [study.source] if study.source and not study.stale else []
     counted = f"{len(checks) - len(missing)} of {len(checks)} checks, by {' and '.join(sources)}"
     if survivors:
@@ -276,6 +276,10 @@ def checks_digest(lab: Lab) -> str:
     files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
     texts = [file.read_bytes() for file in files if not any(name in file.stem for name in ("accuracy", "calibration"))]
     return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
+
+
+def _functions(wrong: Sequence[Wrong]) -> str:
+    return f"{len(wrong)} wrong function{'' if len(wrong) == 1 else 's'}"
 
 
 def _read(path: Path) -> NotebookNode | None:

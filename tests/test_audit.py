@@ -88,10 +88,10 @@ def test_a_check_that_nothing_fails_is_found(lab: Lab) -> None:
     assert said(list(kills(Study(), lab, checks, kept, failed))) == [("ok", "2 of 2 checks, by 2 wrong functions")]
     # test_b was only skipped
     ((state, seen),) = said(list(kills(Study(), lab, checks, kept[:1], failed)))
-    assert (state, seen) == ("FAIL", "1 of 2 checks, by 1 wrong functions; nothing fails test_b")
+    assert (state, seen) == ("FAIL", "1 of 2 checks, by 1 wrong function; nothing fails test_b")
     study = Study(frozenset({"test_b"}), "7 submissions of a study")
     assert said(list(kills(study, lab, checks, kept[:1], failed))) == [
-        ("ok", "2 of 2 checks, by 1 wrong functions and 7 submissions of a study")
+        ("ok", "2 of 2 checks, by 1 wrong function and 7 submissions of a study")
     ]
     ((state, _),) = said(list(kills(replace(study, stale=True), lab, checks, kept[:1], failed)))
     assert state == "FAIL"

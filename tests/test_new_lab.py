@@ -10,6 +10,7 @@ import pytest
 from course_copy import ROOT, CourseCopy, Done, blocks_of
 
 from amllab.checks.lab import all_labs
+from autograder import cli
 from autograder.course import Course
 from autograder.new_lab import new_lab
 
@@ -63,6 +64,20 @@ def test_a_folder_without_the_packages_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="--root"):
         new_lab(Course.find(tmp_path), "a-lab")
     assert files(tmp_path) == {"nbgrader_config.py"}
+
+
+def test_the_command_names_what_it_wrote_and_what_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty_course(tmp_path)
+    before = files(tmp_path)
+    assert cli.main(["new-lab", "a-lab", "--root", str(tmp_path)]) == 0
+    *written, packages, following = capsys.readouterr().out.splitlines()
+    assert set(written) == files(tmp_path) - before
+    assert packages == f"the packages in use are others: pip install -e {tmp_path}"
+    assert following.startswith("next: autograder build a-lab;")
+    assert cli.main(["new-lab", "a-lab", "--root", str(tmp_path)]) == 2
+    assert "choose another name" in capsys.readouterr().err
 
 
 def test_both_spellings_of_a_name_give_the_same_lab(tmp_path: Path) -> None:

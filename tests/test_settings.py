@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 from amllab.checks.lab import all_labs, find_lab
+from autograder import cli
 from autograder.build import notebook_of
 from autograder.catalogue import checks_of
 from autograder.settings import BadSettings, check_points, checked_lab, point_problems, problems_of
@@ -97,6 +100,22 @@ def test_points_of_checks_and_cells_that_differ_are_named() -> None:
     )
     with pytest.raises(BadSettings, match=r"transfer-learning/transfer_learning.py: check_freeze_layers: .* 21, "):
         check_points(MASTER, notebook, dearer)
+
+
+def test_nothing_is_built_where_points_do_not_add_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
+    folder = tmp_path / "source" / "transfer-learning"
+    folder.mkdir(parents=True)
+    text = MASTER.read_text()
+    assert text.count('"points": 30') == 1
+    (folder / MASTER.name).write_text(text.replace('"points": 30', '"points": 31'))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["build", "transfer-learning"]) == 2
+    said = capsys.readouterr().err
+    assert "check_train_with_early_stopping: the cell is worth 31 points in the master text, its checks 30, in" in said
+    assert [path.name for path in folder.iterdir()] == [MASTER.name]
 
 
 def test_checks_are_listed_without_being_run() -> None:
