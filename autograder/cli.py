@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
     grading = commands.add_parser("grade", help="grade notebooks, without the gradebook")
     grading.add_argument("notebooks", type=Path, nargs="+", metavar="notebook")
-    grading.add_argument("--lab", help="assignment; needed where the course has several labs")
+    grading.add_argument("--lab", help="assignment; needed where no lab's notebook has this name")
     grading.add_argument("--seed", type=int, help="seed of the checks' inputs (a report names its own)")
     grading.add_argument(
         "--isolation", choices=ISOLATIONS, default="namespaces", help="none: only for a notebook that you trust"
@@ -176,14 +176,11 @@ def _audit(args: argparse.Namespace) -> int:
 
 def _grade(args: argparse.Namespace) -> int:
     # PyTorch is loaded here, not for every call of the command
-    from amllab.checks.lab import all_labs
     from autograder.judge import Reference, grade
     from autograder.repair import read_release, repair
     from autograder.settings import checked_lab
 
-    if args.lab is None and len(all_labs()) > 1:
-        raise ValueError(f"there are several labs: add --lab, one of {', '.join(all_labs())}")
-    course, lab = Course.find(), checked_lab(args.lab or all_labs()[0])
+    course, lab = Course.find(), checked_lab(args.lab or _lab_named_like(args.notebooks[0]))
     release = read_release(course.release(lab))
     launcher = Launcher(args.isolation, course.root)
     reference = Reference(lab, course.solution(lab), launcher)
@@ -210,6 +207,17 @@ def _grade(args: argparse.Namespace) -> int:
         results = [grading.as_dict() for grading in gradings]
         print(json.dumps(results if len(results) > 1 else results[0], indent=2))
     return 0
+
+
+def _lab_named_like(notebook: Path) -> str:
+    """The course's only lab, or the one whose notebook has this name."""
+    from amllab.checks.lab import all_labs, find_lab
+
+    names = all_labs()
+    alike = [name for name in names if find_lab(name).notebook == notebook.stem] if len(names) > 1 else names
+    if len(alike) != 1:
+        raise ValueError(f"{notebook.name} could be of any lab: add --lab, one of {', '.join(names)}")
+    return alike[0]
 
 
 def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
