@@ -33,4 +33,4 @@ bundle: $(BIN)/.installed  ## what students get: dist/<lab>-student.zip
 	$(BIN)/autograder bundle $(LAB)
 
 clean:
-	rm -rf demo build dist
+	rm -rf demo build dist .graded

@@ -3,7 +3,8 @@
 It never holds anything secret: no reference, no hidden check, no gradebook, an environment of a few names. A worker that is
 forked from it has PyTorch at hand at once, and enters its isolation (:mod:`autograder.isolation`) before it runs a line of
 a submission. The judge talks to it over a socket (:class:`autograder.launcher.Launcher`); when that closes, the server
-ends, and with it all trees.
+ends, and with it all trees. Further judges of the same run share the server: each connects to a socket in a folder of the
+first one's, and when it goes, the trees that it started end.
 """
 
 from __future__ import annotations
@@ -35,31 +36,50 @@ _PATIENCE_SECONDS = 5.0
 class Server:
     """Answers the judge's requests: start a worker, end one."""
 
-    def __init__(self, control: socket.socket, hidden: tuple[str, ...]) -> None:
-        self.control = control
+    def __init__(self, control: socket.socket, listener: socket.socket, hidden: tuple[str, ...]) -> None:
+        self.control, self.listener = control, listener
         view = visible_paths()
         # a folder of packages that is to be hidden holds the library, which is shown by itself
         readable = tuple(path for path in view.readable if path not in hidden or path == sys.prefix)
         self.view = replace(view, readable=readable, hidden=view.hidden + hidden)
-        self.trees: dict[int, str | None] = {}  # supervisor -> its own scratch directory, where it is not isolated
+        # of each judge: supervisor -> its own scratch directory, where it is not isolated
+        self.trees: dict[socket.socket, dict[int, str | None]] = {control: {}}
 
     def serve(self) -> None:
-        """Until the judge closes the connection."""
-        while True:
-            data, descriptors, _, _ = socket.recv_fds(self.control, _MESSAGE_BYTES, 1)
+        """Until the first judge closes its connection."""
+        while self.control in self.trees:
+            for ready in select.select([self.listener, *self.trees], [], [])[0]:
+                if ready is self.listener:
+                    self.trees[self.listener.accept()[0]] = {}
+                elif not self._answer(ready):
+                    self._forget(ready)
+        for judge in list(self.trees):
+            self._forget(judge)
+
+    def _answer(self, judge: socket.socket) -> bool:
+        """Answers one request; False where the connection has ended."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(judge, _MESSAGE_BYTES, 1)
             if not data:
-                break
+                return False
             request = json.loads(data)
             if request["do"] == "start":
-                answer = self._start(request, descriptors[0])
+                answer = self._start(judge, request, descriptors[0])
                 os.close(descriptors[0])
             else:
-                answer = self._end(request["tree"])
-            self.control.send(json.dumps(answer).encode())
-        for tree in list(self.trees):
-            self._end(tree)
+                answer = self._end(judge, request["tree"])
+            judge.send(json.dumps(answer).encode())
+        except ConnectionError:  # it died in the meantime
+            return False
+        return True
 
-    def _start(self, request: dict[str, Any], connection: int) -> dict[str, Any]:
+    def _forget(self, judge: socket.socket) -> None:
+        for tree in list(self.trees[judge]):
+            self._end(judge, tree)
+        del self.trees[judge]
+        judge.close()
+
+    def _start(self, judge: socket.socket, request: dict[str, Any], connection: int) -> dict[str, Any]:
         isolated = request["isolation"] == "namespaces"
         scratch = None if isolated else tempfile.mkdtemp(prefix="amllab-worker-")
         limits = Limits(**request["limits"])
@@ -78,7 +98,7 @@ class Server:
         if failure:
             os.waitpid(tree, 0)
             return {"failure": json.loads(failure)}
-        self.trees[tree] = scratch
+        self.trees[judge][tree] = scratch
         return {"tree": tree}
 
     def _in_tree(
@@ -108,9 +128,9 @@ class Server:
         os.close(ready)
         return worker()
 
-    def _end(self, tree: int) -> dict[str, Any]:
+    def _end(self, judge: socket.socket, tree: int) -> dict[str, Any]:
         """Ends a tree, waits until all of it is gone, and tells its exit status."""
-        scratch = self.trees.pop(tree)
+        scratch = self.trees[judge].pop(tree)
         signal_all: Callable[[int], None] = (
             (lambda number: os.kill(tree, number)) if scratch is None else (lambda number: os.killpg(tree, number))
         )
@@ -155,7 +175,10 @@ def _environment(home: str, names: dict[str, str]) -> None:
 def main() -> int:
     """``python -m autograder.forkserver DESCRIPTOR``: started by :class:`autograder.launcher.Launcher`."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    hidden = json.loads(control.recv(_MESSAGE_BYTES))["hidden"]
+    begin = json.loads(control.recv(_MESSAGE_BYTES))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(begin["address"])
+    listener.listen()
     from amllab.checks.lab import all_labs
 
     for name in (*PRELOAD, *(f"amllab.checks.{lab}.probes" for lab in all_labs())):
@@ -167,7 +190,7 @@ def main() -> int:
         return 1
     gc.collect()
     gc.freeze()  # a collection in a forked process would otherwise copy all that it shares
-    server = Server(control, tuple(hidden))
+    server = Server(control, listener, tuple(begin["hidden"]))
     control.send(json.dumps({"ready": os.getpid()}).encode())
     server.serve()
     return 0

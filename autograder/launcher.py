@@ -43,6 +43,7 @@ _SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 _START_SECONDS = 180.0
+_SOCKET = "launch"  # in the folder that only the grader's user can enter
 _MESSAGE_BYTES = 1 << 16
 
 
@@ -65,9 +66,12 @@ class Launcher:
     Args:
         isolation: ``"namespaces"`` or, for notebooks that are trusted, ``"none"``.
         course: folder that no worker sees, whatever it lies in.
+        address: of the fork server of another launcher, to share it (:attr:`address`); by default it starts one of its own.
     """
 
-    def __init__(self, isolation: str = "namespaces", course: Path | None = None) -> None:
+    def __init__(
+        self, isolation: str = "namespaces", course: Path | None = None, *, address: str | None = None
+    ) -> None:
         if isolation not in ISOLATIONS:
             raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, not {isolation!r}")
         self.isolation = isolation
@@ -75,6 +79,7 @@ class Launcher:
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._shared = address
         self._home: tempfile.TemporaryDirectory[str] | None = None
         atexit.register(self.close)
 
@@ -82,6 +87,19 @@ class Launcher:
     def isolates(self) -> bool:
         """Whether workers are kept apart from the machine."""
         return self.isolation != "none"
+
+    @property
+    def address(self) -> str:
+        """Where other launchers of this machine reach the same fork server; it is started where it is not running.
+
+        Raises:
+            IsolationError: it does not start.
+        """
+        with self._lock:
+            if self._control is None:
+                self._start_server()
+        assert self._home is not None
+        return str(Path(self._home.name) / _SOCKET)
 
     def start(self, limits: dict[str, int], serve: dict[str, Any]) -> Tree:
         """Starts a worker.
@@ -137,8 +155,10 @@ class Launcher:
 
     def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         with self._lock:
-            if self._control is None:
+            if self._control is None and self._shared is None:
                 self._start_server()
+            elif self._control is None:
+                self._connect(str(self._shared))
             assert self._control is not None
             try:
                 socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
@@ -155,6 +175,15 @@ class Launcher:
             raise ConnectionResetError("it closed the connection")
         answer: dict[str, Any] = json.loads(data)
         return answer
+
+    def _connect(self, address: str) -> None:
+        self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(_START_SECONDS)
+        try:
+            self._control.connect(address)
+        except OSError as error:
+            self._control = None
+            raise IsolationError(f"The fork server that was to be shared is gone ({error}).") from error
 
     def _start_server(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -175,9 +204,12 @@ class Launcher:
             )
         self._control = ours
         ours.settimeout(_START_SECONDS)
-        ours.send(
-            json.dumps({"hidden": [str(self.course)] if self.course else []}).encode()
-        )  # not in the arguments: workers can read these
+        # not in the arguments: workers can read these
+        begin = {
+            "hidden": [str(self.course)] if self.course else [],
+            "address": str(Path(self._home.name) / _SOCKET),
+        }
+        ours.send(json.dumps(begin).encode())
         try:
             answer = self._answer()
         except OSError as error:

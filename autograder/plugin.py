@@ -4,17 +4,18 @@
 :class:`GradeChecks` where stock nbgrader executes the notebook. Everything behind that, from the gradebook to late
 penalties, formgrader and feedback, is nbgrader as it comes.
 
+The class is graded ahead, on all cores (:mod:`autograder.ahead`), while nbgrader goes through it one by one and keeps its
+book. A submission that was graded before, with the same code, checks and libraries, is not graded again
+(:mod:`autograder.kept`); ``--force`` grades anew.
+
 A run may be killed at any moment: the next one goes on where it ended. What was finished is read off what stands there
-(:func:`is_graded`), no state is kept beside it, and who is graded again is asked the same questions (:func:`seed_of`).
+(:func:`is_graded`), and who is graded again is asked the same questions (:func:`autograder.ahead.seed_of`).
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import fcntl
 import gc
-import hmac
 import json
 import os
 import re
@@ -34,17 +35,14 @@ from nbgrader.utils import rmtree
 from sqlalchemy.exc import SQLAlchemyError
 from traitlets import Dict, Enum, Integer
 
-from amllab.checks.lab import Lab, find_lab
-from amllab.checks.results import score
-from amllab.checks.run import ChecksBroken
-from autograder.isolation import IsolationError
-from autograder.judge import Grading, Reference, ReferenceFailed, grade, is_autograded
+from amllab.checks.lab import find_lab
+from autograder.ahead import COURSE_FAULTS, Ahead, Judge, Setting, one_line, processes
+from autograder.judge import is_autograded
+from autograder.kept import FOLDER, Graded
 from autograder.launcher import ISOLATIONS, Launcher
 from autograder.repair import Repaired, read_release, repair
-from autograder.worker import WorkerFailed
 
-# faults of the course or of its machine: they would cost every student the same
-COURSE_FAULTS = (ReferenceFailed, ChecksBroken, WorkerFailed, IsolationError)
+_SPARE_SECONDS = 120.0  # beyond a submission's limit of time: for the judge's own work
 
 
 class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
@@ -85,18 +83,57 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         relative = coursedir.format_path(getattr(coursedir, directory), ".", assignment)
         return Path(coursedir.root, relative)
 
-    def launcher(self, isolation: str) -> Launcher:
-        """Starts the workers of this run."""
-        if self.run.launcher is None:
-            self.run.launcher = Launcher(isolation, self.run.root)
-        return self.run.launcher
+    def judge(self, settings: GradeChecks) -> Judge:
+        """What grades submissions in this process; made once for the run."""
+        if self.run.judge is None:
+            assignment, name = self.lab.assignment, f"{self.lab.notebook}.ipynb"
+            setting = Setting(
+                assignment,
+                dict(settings.limits),
+                release=self.course_path("release_directory", assignment) / name,
+                solution=self.course_path("solution_directory", assignment) / name,
+                root=self.run.root,
+                kept=self.run.root / FOLDER,
+                secret=self.secret,
+                seed=settings.seed,
+                isolation=settings.isolation,
+            )
+            self.run.launcher = Launcher(settings.isolation, self.run.root)
+            self.run.judge = Judge(setting, self.run.launcher, self.release)
+        return self.run.judge
 
-    def reference(self, lab: Lab, launcher: Launcher) -> WatchedReference:
-        """The reference, kept for the whole run."""
-        if self.run.reference is None:
-            path = self.course_path("solution_directory", lab.assignment) / f"{lab.notebook}.ipynb"
-            self.run.reference = WatchedReference(lab, path, launcher)
-        return self.run.reference
+    def ahead(self, settings: GradeChecks) -> Ahead | None:
+        """The processes that grade the class, started once for the run; none where one submission is graded at a time."""
+        run = self.run
+        if run.ahead is None and not run.alone:
+            waiting = self._waiting()
+            judge = self.judge(settings)
+            number, reason = processes(settings.jobs, judge.lab, list(waiting))
+            run.alone = number < 2
+            if not run.alone:
+                self.log.info("%d submissions are graded, %d at a time, %s", len(waiting), number, reason)
+                run.ahead = Ahead(
+                    judge.setting,
+                    judge.launcher,
+                    waiting,
+                    jobs=number,
+                    again=self.parent.force,
+                    seconds=judge.lab.limits["total_seconds"] + _SPARE_SECONDS,
+                )
+        return run.ahead
+
+    def _waiting(self) -> dict[str, Path]:
+        """Student -> notebook, of the submissions that nbgrader will come to, in its order (``should_process``)."""
+        converter, found = self.parent, {}
+        for folder in sorted(converter.assignments):
+            student = self.run.students.get(folder, "")
+            graded = self.run.folders.get(student)
+            times = [converter.coursedir.get_existing_timestamp(str(path)) for path in (folder, graded)]
+            newer = None not in times and times[0] > times[1]
+            # the folder of the one that is graded just now has been made already
+            if graded is not None and (converter.force or newer or not is_graded(graded, self.run.notebooks)):
+                found[student] = Path(folder, f"{self.lab.notebook}.ipynb")
+        return found
 
     def from_filename(self, filename: str, resources: Any = None, **kwargs: Any) -> Any:
         path, student = Path(filename), resources["nbgrader"]["student"]
@@ -105,7 +142,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
             return super().from_filename(filename, resources=resources, **kwargs)
         repaired = self.repaired[student] = repair(path, self.release)
         for note in repaired.notes:
-            self.log.warning("%s: %s", student, _one_line(note))
+            self.log.warning("%s: %s", student, one_line(note))
         return self.from_notebook_node(repaired.notebook, resources=resources, **kwargs)
 
     def stop(self, student: str, fault: str) -> NoReturn:
@@ -134,6 +171,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 run.left_out[match["student_id"]] = danger
                 converter.assignments.pop(str(folder), None)
                 continue
+            run.students[str(folder)] = match["student_id"]
             converter.assignments[str(folder)] = [str(folder / f"{name}.ipynb") for name in run.notebooks]
             graded = run.folders[match["student_id"]] = Path(
                 converter._format_dest(match["assignment_id"], match["student_id"])
@@ -167,52 +205,37 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         ISOLATIONS, ISOLATIONS[0], help="'none' runs submissions with all your rights: only for those that you trust"
     ).tag(config=True)
 
+    jobs = Integer(
+        0, min=0, help="Submissions that are graded at a time; by default as many as there are cores and memory for"
+    ).tag(config=True)
+
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         exporter, student = self.parent, resources["nbgrader"]["student"]
-        lab = dataclasses.replace(exporter.lab, limits={**exporter.lab.limits, **self.limits})
-        seed = seed_of(exporter.secret, student, nb) if self.seed is None else self.seed
         try:
-            nb, grading = self._grade(nb, lab, seed, exporter.repaired[student])
+            graded = self._graded(student, nb, exporter.repaired[student])
         except COURSE_FAULTS as fault:
             exporter.stop(student, str(fault))
-        earned, possible = score(grading.results)
+        graded.write(nb)
         exporter.run.graded.add(student)
-        exporter.run.attention[student] = _attention(nb, grading, exporter.repaired[student])
-        self.log.info("%s: %g of %g automatic points in %.1f s", student, earned, possible, grading.seconds)
+        exporter.run.attention[student] = graded.attention
+        self.log.info(
+            "%s: %g of %g automatic points in %.1f s", student, graded.earned, graded.possible, graded.seconds
+        )
         return nb, resources
 
-    def _grade(self, nb: NotebookNode, lab: Lab, seed: int, repaired: Repaired) -> tuple[NotebookNode, Grading]:
-        """The graded notebook. A reference that failed is started anew, once: a busy machine can do that to it too."""
-        launcher = self.parent.launcher(self.isolation)
-        more = {"notes": repaired.notes, "readable": repaired.readable, "launcher": launcher}
-        for last in (False, True):
-            reference, attempt = self.parent.reference(lab, launcher), copy.deepcopy(nb)
-            grading = grade(attempt, lab, reference, seed=seed, **more)
-            if reference.failed is None:
-                break
-            reference.close()
-            self.parent.run.reference = None
-            if last:
-                raise reference.failed
-            self.log.warning("%s: once more, with a new process", _one_line(str(reference.failed)))
-        return attempt, grading
-
-
-class WatchedReference(Reference):
-    """The reference, which remembers that it failed: a check that could not ask it is broken, and says nothing of the submission.
-
-    Attributes:
-        failed: what it last failed with.
-    """
-
-    failed: Exception | None = None
-
-    def ask(self, probe: str, /, **arguments: Any) -> Any:
-        try:
-            return super().ask(probe, **arguments)
-        except COURSE_FAULTS as error:
-            self.failed = error
-            raise
+    def _graded(self, student: str, nb: NotebookNode, repaired: Repaired) -> Graded:
+        """The grading of a submission: made ahead, kept from before, or made now."""
+        exporter, judge = self.parent, self.parent.judge(self)
+        key, again = judge.key(student, nb, repaired), exporter.parent.force
+        if not again and (before := judge.kept.get(key)) is not None:
+            return before
+        ahead = exporter.ahead(self)
+        made = ahead.take(student) if ahead is not None else None
+        if made == key and (new := judge.kept.get(key)) is not None:
+            return new
+        if made is not None:
+            self.log.debug("%s: nbgrader brings another notebook than was graded ahead", student)
+        return judge.graded(student, nb, repaired)
 
 
 class Run:
@@ -221,8 +244,11 @@ class Run:
     Attributes:
         root: the course's folder.
         launcher: starts the workers.
-        reference: started when first asked.
+        judge: grades in this process.
+        ahead: grades ahead, in others.
+        alone: whether this process grades all by itself.
         notebooks: that the assignment consists of.
+        students: folder that was handed in -> whose it is.
         folders: student -> where the graded notebooks are put.
         graded: whose checks were run in this one.
         attention: student -> what a person should look at.
@@ -233,8 +259,11 @@ class Run:
     def __init__(self, log: Any, root: Path) -> None:
         self.log, self.root = log, root
         self.launcher: Launcher | None = None
-        self.reference: WatchedReference | None = None
+        self.judge: Judge | None = None
+        self.ahead: Ahead | None = None
+        self.alone = False
         self.notebooks: list[str] = []
+        self.students: dict[str, str] = {}
         self.folders: dict[str, Path] = {}
         self.graded: set[str] = set()
         self.attention: dict[str, list[str]] = {}
@@ -264,8 +293,10 @@ class Run:
     def end(self) -> None:
         """Closes what it holds and says what became of whom; called when the exporter goes, at the latest at exit."""
         try:
-            if self.reference is not None:
-                self.reference.close()
+            if self.ahead is not None:
+                self.ahead.close()
+            if self.judge is not None:
+                self.judge.close()
             if self.launcher is not None:
                 self.launcher.close()
         finally:
@@ -284,7 +315,7 @@ class Run:
             for line in self.attention.get(student, []):
                 self.log.warning("Look at %s: %s", student, line)
         for student, danger in sorted(self.left_out.items()):
-            self.log.error("Look at %s: not graded, %s", _one_line(student), danger)
+            self.log.error("Look at %s: not graded, %s", one_line(student), danger)
         for student in [] if self.stopped else missing:
             self.log.error("Look at %s: not graded, the reason stands above", student)
 
@@ -310,36 +341,6 @@ def is_graded(folder: Path, notebooks: Iterable[str]) -> bool:
     return True
 
 
-def seed_of(secret: str, student: str, notebook: NotebookNode) -> int:
-    """The seed of a submission's checks: the same whenever the same code is graded again, and never to be foreseen.
-
-    Args:
-        secret: the assignment's random id in the gradebook, which no submission gets to see.
-        student: whose submission it is.
-        notebook: before it is run; all code that a worker will see counts, so that none can be written for its own seed.
-    """
-    code = [student, *(cell.source for cell in notebook.cells if cell.cell_type == "code")]
-    return int.from_bytes(hmac.digest(secret.encode(), json.dumps(code).encode(), "sha256")[:8], "big") >> 1
-
-
-def _attention(notebook: NotebookNode, grading: Grading, repaired: Repaired) -> list[str]:
-    """What a person should know of a graded submission: unreadable, stopped, or a check that broke on it."""
-    if not repaired.readable:
-        return [_one_line(" ".join(repaired.notes))]
-    stops = [
-        f"a cell: {output.evalue}"
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if output.output_type == "error" and output.ename == "Grading"
-    ]
-    broken = [
-        f"the check {result.name} broke, which is no fault of the submission: {result.failure and result.failure.seen}"
-        for result in grading.results
-        if result.outcome == "error"
-    ]
-    return [_one_line(line) for line in stops + broken]
-
-
 def _danger(folder: Path, student: str) -> str:
     """Why a submission must not be handed to nbgrader, which copies its files, following links, and shows its name unescaped."""
     if set(student) & set("<>\"'&"):
@@ -347,16 +348,10 @@ def _danger(folder: Path, student: str) -> str:
     for path in (folder.parent, folder, *sorted(folder.rglob("*"))):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             return (
-                f"it holds a link or a device, not a file of its own: {_one_line(path.name)}; remove it and grade again"
+                f"it holds a link or a device, not a file of its own: {one_line(path.name)}; remove it and grade again"
             )
     return ""
 
 
 def _has_timestamp(folder: Path) -> bool:
     return (folder / "timestamp.txt").is_file()
-
-
-def _one_line(text: str, most: int = 300) -> str:
-    """Text that may come from a submission, fit for a log: on one line, nothing that a terminal would obey."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    return line if len(line) <= most else line[:most] + " ..."

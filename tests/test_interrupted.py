@@ -76,7 +76,7 @@ sys.addaudithook(audit)
 STAND_IN = """
 import contextlib, os, random
 import nbformat
-import autograder.plugin
+import autograder.ahead
 from amllab.checks.results import CheckResult
 from autograder.judge import Grading, ReferenceFailed, is_autograded
 from moments import moment
@@ -96,7 +96,7 @@ def drawn_scores(notebook, lab, reference, *, seed, **others):
             cell.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": points}, execution_count=1)]
     return Grading([CheckResult("test_it", "It works.", "x", 1, "passed")], seed, 0.0)
 
-autograder.plugin.grade = drawn_scores
+autograder.ahead.grade = drawn_scores
 """
 
 CONFIG = """

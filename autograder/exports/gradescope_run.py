@@ -9,12 +9,12 @@ from pathlib import Path
 
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult, to_text
+from autograder.ahead import WatchedReference
 from autograder.exports.gradescope_results import is_public, public_checks, results, test
 from autograder.exports.gradescope_zip import ISOLATIONS
 from autograder.isolation.doctor import examine
 from autograder.judge import NOT_ISOLATED, Grading, grade
 from autograder.launcher import Launcher
-from autograder.plugin import WatchedReference
 from autograder.repair import read_release, repair
 
 

@@ -1,0 +1,339 @@
+"""Grading ahead: processes that grade the class on all cores, while nbgrader goes through it one by one.
+
+Every process is a judge of its own; all of them share one fork server for the workers of submissions. What they find is kept
+(:mod:`autograder.kept`), and taken from there when nbgrader comes to a submission: the same scores, book and log as one after
+the other. A judge that dies costs its submission a second attempt, and the others nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import hmac
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from nbformat import NotebookNode
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from tqdm import tqdm
+
+from amllab.checks.lab import Lab, find_lab
+from amllab.checks.results import score
+from amllab.checks.run import ChecksBroken
+from autograder.isolation import IsolationError
+from autograder.judge import Grading, Reference, ReferenceFailed, grade, is_autograded, not_run
+from autograder.kept import Graded, Kept, key_of, written
+from autograder.launcher import Launcher
+from autograder.repair import Repaired, read_release, repair
+from autograder.worker import WorkerFailed
+
+log = logging.getLogger(__name__)
+
+# faults of the course or of its machine: they would cost every student the same
+COURSE_FAULTS = (ReferenceFailed, ChecksBroken, WorkerFailed, IsolationError)
+_SUBMISSIONS_A_PROCESS = 50  # then it makes room for a new one: pytest and its reports leave a little behind each time
+_SPARE = 0.9  # share of the memory at hand that is planned with
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What grading a submission needs to know of the course.
+
+    Attributes:
+        assignment: of the lab.
+        limits: that replace those of ``lab.toml``.
+        release, solution: notebooks.
+        root: the course's folder, which no worker sees.
+        kept: folder of gradings.
+        secret: from which seeds are made; see :func:`seed_of`.
+        seed: of all submissions; by default each has its own.
+        isolation: of the workers.
+    """
+
+    assignment: str
+    limits: dict[str, int]
+    release: Path
+    solution: Path
+    root: Path
+    kept: Path
+    secret: str
+    seed: int | None
+    isolation: str
+
+
+class WatchedReference(Reference):
+    """The reference, which remembers that it failed: a check that could not ask it is broken, and says nothing of the submission.
+
+    Attributes:
+        failed: what it last failed with.
+    """
+
+    failed: Exception | None = None
+
+    def ask(self, probe: str, /, **arguments: Any) -> Any:
+        try:
+            return super().ask(probe, **arguments)
+        except COURSE_FAULTS as error:
+            self.failed = error
+            raise
+
+
+class Judge:
+    """Grades submissions of one assignment.
+
+    Args:
+        setting: of the course.
+        launcher: starts the workers; closed by whoever made it.
+        release: as read from ``setting.release``.
+    """
+
+    def __init__(self, setting: Setting, launcher: Launcher, release: NotebookNode) -> None:
+        self.setting, self.launcher, self.release = setting, launcher, release
+        lab = find_lab(setting.assignment)
+        self.lab: Lab = dataclasses.replace(lab, limits={**lab.limits, **setting.limits})
+        self.kept = Kept(setting.kept)
+        self._reference: WatchedReference | None = None
+
+    def seed(self, student: str, notebook: NotebookNode) -> int:
+        return seed_of(self.setting.secret, student, notebook) if self.setting.seed is None else self.setting.seed
+
+    def key(self, student: str, notebook: NotebookNode, repaired: Repaired) -> str:
+        """Under which the grading of this notebook is kept."""
+        solution = self.setting.solution
+        return key_of(
+            notebook,
+            self.lab,
+            seed=self.seed(student, notebook),
+            notes=repaired.notes,
+            readable=repaired.readable,
+            isolation=self.setting.isolation,
+            solution=hashlib.sha256(solution.read_bytes()).hexdigest() if solution.is_file() else "",
+        )
+
+    def graded(self, student: str, notebook: NotebookNode, repaired: Repaired) -> Graded:
+        """Grades a repaired notebook, and keeps what came of it.
+
+        Raises:
+            COURSE_FAULTS: nothing is wrong with the submission.
+        """
+        attempt, grading = self._grade(student, notebook, repaired)
+        earned, possible = score(grading.results)
+        sound = all(result.outcome != "error" for result in grading.results)
+        # outputs of experiments stay as they were handed in
+        untouched = [i for i in not_run(attempt) if not is_autograded(attempt.cells[i])]
+        found = Graded(
+            written(attempt, untouched), earned, possible, grading.seconds, _attention(grading, repaired), sound
+        )
+        if sound:
+            self.kept.put(self.key(student, notebook, repaired), found)
+        return found
+
+    def _grade(self, student: str, notebook: NotebookNode, repaired: Repaired) -> tuple[NotebookNode, Grading]:
+        """The graded notebook. A reference that failed is started anew, once: a busy machine can do that to it too."""
+        seed = self.seed(student, notebook)
+        for last in (False, True):
+            if self._reference is None:
+                self._reference = WatchedReference(self.lab, self.setting.solution, self.launcher)
+            reference, attempt = self._reference, copy.deepcopy(notebook)
+            grading = grade(
+                attempt,
+                self.lab,
+                reference,
+                seed=seed,
+                notes=repaired.notes,
+                readable=repaired.readable,
+                launcher=self.launcher,
+            )
+            if reference.failed is None:
+                break
+            self.close()
+            if last:
+                raise reference.failed
+            log.warning("%s: once more, with a new process", one_line(str(reference.failed)))
+        return attempt, grading
+
+    def close(self) -> None:
+        """Ends the reference's worker."""
+        if self._reference is not None:
+            self._reference.close()
+            self._reference = None
+
+
+def _attention(grading: Grading, repaired: Repaired) -> list[str]:
+    """What a person should know of a graded submission: unreadable, stopped, or a check that broke on it."""
+    if not repaired.readable:
+        return [one_line(" ".join(repaired.notes))]
+    broken = [
+        f"the check {result.name} broke, which is no fault of the submission: {result.failure and result.failure.seen}"
+        for result in grading.results
+        if result.outcome == "error"
+    ]
+    return [one_line(line) for line in [*grading.stopped, *broken]]
+
+
+def seed_of(secret: str, student: str, notebook: NotebookNode) -> int:
+    """The seed of a submission's checks: the same whenever the same code is graded again, and never to be foreseen.
+
+    Args:
+        secret: the assignment's random id in the gradebook, which no submission gets to see.
+        student: whose submission it is.
+        notebook: before it is run; all code that a worker will see counts, so that none can be written for its own seed.
+    """
+    code = [student, *(cell.source for cell in notebook.cells if cell.cell_type == "code")]
+    return int.from_bytes(hmac.digest(secret.encode(), json.dumps(code).encode(), "sha256")[:8], "big") >> 1
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """Text that may come from a submission, fit for a log: on one line, nothing that a terminal would obey."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= most else line[:most] + " ..."
+
+
+# In the processes that grade ahead
+
+_judge: Judge | None = None
+
+
+def _begin(setting: Setting, address: str) -> None:
+    global _judge
+    _judge = Judge(setting, Launcher(setting.isolation, setting.root, address=address), read_release(setting.release))
+
+
+def _grade_ahead(student: str, path: Path, again: bool) -> str:
+    """Grades what was handed in, unless that was done before; returns the key that it is kept under."""
+    assert _judge is not None
+    repaired = repair(path, _judge.release)
+    key = _judge.key(student, repaired.notebook, repaired)
+    if again or _judge.kept.get(key) is None:
+        _judge.graded(student, repaired.notebook, repaired)
+    return key
+
+
+# In the process of nbgrader
+
+
+class Ahead:
+    """Processes that grade submissions in the order in which they are given.
+
+    Args:
+        setting: of the course.
+        launcher: whose fork server is shared.
+        submissions: student -> notebook as handed in.
+        jobs: number of processes.
+        again: also grades those of which a grading is kept.
+        seconds: that one submission may take at most, in all; a process that needs longer is ended.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        launcher: Launcher,
+        submissions: dict[str, Path],
+        *,
+        jobs: int,
+        again: bool,
+        seconds: float,
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["__main__", __name__])
+        self._pool = ProcessPool(
+            jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=(setting, launcher.address), context=context
+        )
+        self._schedule: Callable[[str], ProcessFuture] = lambda student: self._pool.schedule(
+            _grade_ahead, args=[student, submissions[student], again], timeout=seconds
+        )
+        self._waiting = {student: self._schedule(student) for student in submissions}
+        # for people who look on; a log in a file has its lines
+        self._bar = tqdm(total=len(submissions), unit="submission", desc="graded", disable=None, smoothing=0.1)
+        self._failed = 0
+
+    def take(self, student: str) -> str | None:
+        """Waits until a submission is graded; returns the key of its grading, or ``None`` if it was not among those given.
+
+        Raises:
+            COURSE_FAULTS: as the process met them.
+            RuntimeError: two processes ended over it.
+        """
+        for last in (False, True):
+            future = self._waiting.get(student)
+            if future is None:
+                return None
+            try:
+                key: str = self._result(future)
+            except (ProcessExpired, NotYet) as error:
+                what = f"the process that graded it {_end(error)}"
+                if last:
+                    self._failed += 1
+                    raise RuntimeError(f"{student} is not graded: {what}, twice") from error
+                log.warning("%s: once more, %s", student, what)
+                self._waiting[student] = self._schedule(student)
+            else:
+                del self._waiting[student]
+                return key
+        raise AssertionError
+
+    def _result(self, future: ProcessFuture) -> Any:
+        while True:
+            try:
+                return future.result(_LOOK_SECONDS)
+            except NotYet:
+                if future.done():  # by its own limit of time, or just now
+                    return future.result()
+            finally:
+                self._show()
+
+    def _show(self) -> None:
+        open_ = sum(not future.done() for future in self._waiting.values())
+        self._bar.set_postfix_str(f"{self._failed} failed" if self._failed else "", refresh=False)
+        self._bar.n = self._bar.total - open_
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Ends all processes, also in the middle of their work."""
+        self._bar.close()
+        self._pool.stop()
+        self._pool.join()
+
+
+def _end(error: BaseException) -> str:
+    return f"ended (status {error.exitcode})" if isinstance(error, ProcessExpired) else "took too long"
+
+
+def processes(wanted: int, lab: Lab, submissions: Sequence[object]) -> tuple[int, str]:
+    """How many submissions are graded at a time, and why no more.
+
+    Args:
+        wanted: number; 0 for one for each core.
+        lab: whose limit of memory every submission may use up.
+        submissions: of which there are as many at most.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = {
+        "as many as submissions": len(submissions),
+        f"of {cores} cores" if not wanted else "as configured": wanted or cores,
+        f"as {_available() / 1e9:.1f} GB of memory allow": int(_SPARE * _available() // lab.limits["memory_bytes"]),
+    }
+    reason, number = min(limits.items(), key=lambda limit: limit[1])
+    return max(number, 1), reason
+
+
+def _available() -> int:
+    """Bytes of memory that are at hand, on the machine and in the control group that this process is in."""
+    free = [psutil.virtual_memory().available]
+    for most, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        if Path(most).is_file() and (text := Path(most).read_text().strip()) != "max":
+            free.append(int(text) - int(Path(used).read_text()))
+    return min(free)
