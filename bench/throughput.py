@@ -1,0 +1,261 @@
+"""How fast a class is graded, against stock nbgrader: ``python bench/throughput.py --submissions 40``
+
+The same mixed submissions (right and wrong ones of ``tests/variants.py``, unreadable files) are graded with ``nbgrader autograde`` in
+two courses. In the stock one, the check cells run the very same checks, with the same training budget, inside the notebook,
+as nbgrader's own way is: nothing is isolated, and one submission comes after the other. Everything counts: start, isolation,
+repair, checks, training, gradebook. Stock nbgrader is measured on ``--stock`` of the submissions, as its time grows with their
+number and with nothing else.
+
+Also measured: one process against several, submissions that were graded before (``rm -r autograded``, then ``autograde``
+again), and the memory that a further process needs (proportional set size, which counts shared pages once).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
+from variants import CORRECT, WRONG, notebook_of
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results" / "throughput.json"
+CELLS = ("freeze_layers", "build_transfer_model", "train_with_early_stopping", "accuracy")
+STOCK_CONFIG = """
+c = get_config()
+c.CourseDirectory.root = {root!r}
+c.CourseDirectory.release_directory = "assignments"
+c.ClearMarkScheme.enforce_metadata = False
+c.ExecutePreprocessor.timeout = 900
+c.Execute.timeout = 900
+"""
+# the checks of a cell, public and hidden, on the functions of the notebook; the cell's value is nbgrader's partial credit
+STOCK_CELL = """
+### BEGIN HIDDEN TESTS
+from pathlib import Path
+
+from amllab.checks.lab import find_lab
+from amllab.checks.results import score
+from amllab.checks.run import run_checks
+from amllab.checks.submission import InProcessSubmission
+from autograder.judge import HIDDEN_CHECKS
+
+_lab = find_lab({assignment!r})
+if "_reference" not in globals():
+    import nbformat
+
+    _names = {{}}
+    for _cell in nbformat.read({solution!r}, as_version=4).cells:
+        if _cell.cell_type == "code" and not {{"experiment"}} & set(_cell.metadata.get("tags", [])) and "check(" not in _cell.source:
+            exec(_cell.source, _names)
+    _reference = InProcessSubmission(_lab.name, _names)
+    _submission = InProcessSubmission(_lab.name, globals())
+_files = [_lab.folder / "test_{cell}.py", HIDDEN_CHECKS / _lab.name / "test_{cell}_hidden.py"]
+score(run_checks(_lab, _files, _submission, reference=lambda: _reference, seed=20240917))[0]
+### END HIDDEN TESTS
+"""
+
+
+@dataclass
+class Timed:
+    """A run of ``nbgrader autograde``.
+
+    Attributes:
+        name: of the row.
+        submissions: that it went through.
+        seconds: of all.
+        memory: of the processes below it, the largest sum of proportional set sizes, in MB.
+        points: student -> automatic points.
+        grading: seconds that the grading of each submission took by itself, without nbgrader's part.
+    """
+
+    name: str
+    submissions: int
+    seconds: float
+    memory: float = 0.0
+    points: dict[str, float] = field(default_factory=dict)
+    grading: list[float] = field(default_factory=list)
+
+    @property
+    def each(self) -> float:
+        return self.seconds / self.submissions
+
+
+class Memory(threading.Thread):
+    """Watches the memory of a process and all below it."""
+
+    def __init__(self, process: int) -> None:
+        super().__init__(daemon=True)
+        self.process, self.most, self.over = process, 0.0, threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(1.0):
+            total = 0
+            try:
+                top = psutil.Process(self.process)
+                for process in [top, *top.children(recursive=True)]:
+                    try:
+                        total += process.memory_full_info().pss
+                    except psutil.Error:
+                        continue
+            except psutil.Error:
+                continue
+            self.most = max(self.most, total / 1e6)
+
+
+def autograde(course: Path, name: str, submissions: int, *arguments: str) -> Timed:
+    environment = {**os.environ, "AMLLAB_PROGRESS": "0", "AMLLAB_DATA": "drawn"}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    began = time.perf_counter()
+    command = [str(Path(sys.executable).with_name("nbgrader")), "autograde", ASSIGNMENT, *arguments]
+    with subprocess.Popen(command, cwd=course, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        memory = Memory(run.pid)
+        memory.start()
+        _, log = run.communicate()
+        memory.over.set()
+    seconds = time.perf_counter() - began
+    if run.returncode:
+        raise RuntimeError(log[-4000:])
+    kept = [json.loads(file.read_text())["graded"]["seconds"] for file in course.glob(".graded/*.json")]
+    return Timed(name, submissions, seconds, round(memory.most), points(course), sorted(round(s, 2) for s in kept))
+
+
+def points(course: Path) -> dict[str, float]:
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        submissions = gradebook.assignment_submissions(ASSIGNMENT)
+        return {s.student.id: sum(g.auto_score or 0 for n in s.notebooks for g in n.grades) for s in submissions}
+
+
+def mixed(number: int, release: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode | bytes]:
+    """Submissions as a class has them: half of them right, the others wrong in one place, one in twenty unreadable."""
+    right, wrong = itertools.cycle(CORRECT), itertools.cycle(WRONG)
+    found: dict[str, nbformat.NotebookNode | bytes] = {}
+    for i in range(number):
+        variant = next(right if i % 2 else wrong)
+        notebook = notebook_of(variant, release)
+        # no two of a class hand in the same file
+        notebook.cells.append(nbformat.v4.new_code_cell(f"# student {i}"))
+        found[f"s{i:03}"] = b"not a notebook" if i % 20 == 19 else notebook
+    return found
+
+
+def stock_course(folder: Path) -> Path:
+    from autograder.build import notebook_of as built
+
+    folder.mkdir()
+    (folder / "nbgrader_config.py").write_text(STOCK_CONFIG.format(root=str(folder)))
+    source = folder / "source" / ASSIGNMENT
+    source.mkdir(parents=True)
+    notebook = built(ROOT / "source" / ASSIGNMENT / "transfer_learning.py")
+    solution = str(ROOT / "solutions" / ASSIGNMENT / NOTEBOOK)
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+        if (name := grade_id.removeprefix("check_")) in CELLS and grade_id != name:
+            cell.source = STOCK_CELL.format(assignment=ASSIGNMENT, solution=solution, cell=name).strip()
+    # stock nbgrader would run them, for minutes
+    notebook.cells = [cell for cell in notebook.cells if "experiment" not in cell.metadata.get("tags", [])]
+    nbformat.write(notebook, source / NOTEBOOK)
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+    command = [sys.executable, "-m", "nbgrader", "generate_assignment", ASSIGNMENT]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--submissions", type=int, default=40)
+    parser.add_argument("--stock", type=int, default=8, help="how many of them stock nbgrader grades (default 8)")
+    parser.add_argument("--one", type=int, default=8, help="how many of them one process grades (default 8)")
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    timed: list[Timed] = []
+    with tempfile.TemporaryDirectory(prefix="throughput-") as base:
+        ours = Path(base, "ours")
+        ours.mkdir()
+        new_course(ours)
+        release = nbformat.read(ours / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
+        every = mixed(args.submissions, release)
+        first = dict(itertools.islice(every.items(), args.one))
+
+        def use(number: int) -> None:
+            config = ours / "nbgrader_config.py"
+            config.write_text(config.read_text() + f"c.GradeChecks.jobs = {number}\n")
+
+        def again(students: dict[str, nbformat.NotebookNode | bytes]) -> None:
+            for folder in ("submitted", "autograded"):
+                shutil.rmtree(ours / folder, ignore_errors=True)
+            for student, notebook in students.items():
+                submit(ours, student, notebook)
+
+        use(1)
+        again(first)
+        timed.append(autograde(ours, "one process", len(first)))
+        shutil.rmtree(ours / ".graded")
+        use(args.jobs)
+        again(first)
+        timed.append(autograde(ours, f"{args.jobs} processes, as many submissions", len(first)))
+        shutil.rmtree(ours / ".graded")
+        again(every)
+        timed.append(autograde(ours, f"{args.jobs} processes", len(every)))
+        shutil.rmtree(ours / "autograded")
+        timed.append(autograde(ours, "graded before", len(every)))
+
+        stock = stock_course(Path(base, "stock"))
+        stock_release = nbformat.read(stock / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
+        for student, notebook in itertools.islice(mixed(args.submissions, stock_release).items(), args.stock):
+            if not isinstance(notebook, bytes):  # it stops at those
+                submit(stock, student, notebook)
+        timed.append(autograde(stock, "stock nbgrader", len(list((stock / "submitted").iterdir()))))
+
+    by_name = {run.name: run for run in timed}
+    one, several = timed[0], timed[1]
+    whole, before, plain = by_name[f"{args.jobs} processes"], by_name["graded before"], by_name["stock nbgrader"]
+    print(f"{'':36}{'submissions':>12}{'s each':>8}{'a minute':>10}{'MB':>7}{'of stock':>10}")
+    for run in timed:
+        row = f"{run.name:36}{run.submissions:>12}{run.each:>8.2f}{60 / run.each:>10.1f}{run.memory:>7.0f}"
+        print(row + f"{plain.each / run.each:>9.1f}×")
+    print(f"\n{args.jobs} processes against one: {one.seconds / several.seconds:.2f}×, everything included")
+    print(f"a further process needs {(several.memory - one.memory) / max(args.jobs - 1, 1):.0f} MB")
+    same = sum(plain.points[student] == whole.points[student] for student in plain.points)
+    print(f"the same points as on stock nbgrader: {same} of {len(plain.points)}")
+    print(f"the same points when they come from what was kept: {before.points == whole.points}")
+    RESULTS.write_text(
+        json.dumps(
+            {
+                "jobs": args.jobs,
+                "cores": os.cpu_count(),
+                "versions": {"python": platform.python_version(), "torch": version("torch"), "nbgrader": version("nbgrader")},
+                "runs": [asdict(run) for run in timed],
+            },
+            indent=1,
+        )
+        + "\n"
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
