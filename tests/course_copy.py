@@ -95,6 +95,10 @@ def _run(command: str) -> int:
         import pytest
 
         return pytest.main(["-p", "no:cacheprovider", *arguments])
+    if program == "python" and arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return 0
     if program == "python":
         runpy.run_path(arguments[0], run_name="__main__")
         return 0

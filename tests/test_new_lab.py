@@ -116,3 +116,4 @@ def test_the_guide_builds_a_lab(tmp_path: Path) -> None:
         r"^ok .* every check is failed by a wrong submission +4 of 4 checks, by 5 wrong functions$", findings, re.M
     )
     assert "FAIL" not in findings
+    assert "- At any temperature both parts keep their weights." in (course.root / "docs" / "checks.md").read_text()
