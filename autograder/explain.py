@@ -166,7 +166,8 @@ def _of_the_grading(submission: Submission) -> Iterator[str]:
             if check.outcome != "passed"
         ]
         made = [
-            f"{cell}: {mistake.name}" + ("" if mistake.confidence is None else f"  ({mistake.confidence:.0%} sure)")
+            f"{cell}: {mistake.name}"
+            + ("" if mistake.confidence is None else f"  (in {mistake.confidence:.0%} of known cases)")
             for cell, mistakes in stored.mistakes.items()
             for mistake in mistakes
         ]

@@ -374,6 +374,8 @@ def test_the_autograder_grades(unpacked: Path, tmp_path: Path) -> None:
     assert (zero["score"], sum(test["max_score"] for test in zero["tests"])) == (0, 90)
     assert {test["status"] for test in full["tests"]} == {"passed"}
     assert full["stdout_visibility"] == "hidden"
+    first = next(test for test in full["tests"] if test["number"] == "1.1")
+    assert "freeze_layers" in first["name"]
     assert "without isolation" in zero["output"]
     assert ("without isolation" in full["output"]) != examine()[-1].works
     visible = {test["name"] for test in full["tests"] if test["visibility"] == "visible"}

@@ -7,13 +7,15 @@ import json
 import sys
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult, to_text
 from autograder.ahead import WatchedReference
 from autograder.exports.gradescope_results import is_public, public_checks, results, test
 from autograder.exports.gradescope_zip import ISOLATIONS
 from autograder.isolation.doctor import examine
-from autograder.judge import NOT_ISOLATED, Grading, grade
+from autograder.judge import NOT_ISOLATED, Grading, grade, is_autograded
 from autograder.launcher import Launcher
 from autograder.repair import read_release, repair
 
@@ -30,9 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     lab, isolation = find_lab(args.lab), chosen(args.isolation)
     print(f"isolation: {isolation} (set to {args.isolation})")
-    found = graded(lab, args.course, args.submission, isolation)
+    release = read_release(args.course / "release.ipynb")
+    found = graded(lab, release, args.course, args.submission, isolation)
     args.results.mkdir(parents=True, exist_ok=True)
-    (args.results / "results.json").write_text(json.dumps(as_results(lab, found), indent=2), encoding="utf-8")
+    (args.results / "results.json").write_text(json.dumps(as_results(lab, release, found), indent=2), encoding="utf-8")
     return 0
 
 
@@ -43,13 +46,13 @@ def chosen(setting: str) -> str:
     return "namespaces" if examine()[-1].works else "none"
 
 
-def graded(lab: Lab, course: Path, submission: Path, isolation: str) -> Grading:
+def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isolation: str) -> Grading:
     """What ``autograder grade`` makes of the notebook in a folder.
 
     Raises:
         IsolationError, WorkerFailed, ReferenceFailed, ChecksBroken: faults of the machine or the course.
     """
-    repaired = repair(submission / f"{lab.notebook}.ipynb", read_release(course / "release.ipynb"))
+    repaired = repair(submission / f"{lab.notebook}.ipynb", release)
     launcher = Launcher(isolation, course)
     reference = WatchedReference(lab, course / "solution.ipynb", launcher)
     try:
@@ -64,9 +67,10 @@ def graded(lab: Lab, course: Path, submission: Path, isolation: str) -> Grading:
         launcher.close()
 
 
-def as_results(lab: Lab, found: Grading) -> dict[str, object]:
-    """As Gradescope reads it."""
-    public, cells = public_checks(lab), list(dict.fromkeys(result.cell for result in found.results))
+def as_results(lab: Lab, release: NotebookNode, found: Grading) -> dict[str, object]:
+    """As Gradescope reads it, in the order of the notebook."""
+    public = public_checks(lab)
+    cells = [cell.metadata.nbgrader.grade_id for cell in release.cells if is_autograded(cell)]
     tests = []
     for part, cell in enumerate(cells, 1):
         for i, result in enumerate((r for r in found.results if r.cell == cell), 1):
