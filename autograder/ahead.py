@@ -38,8 +38,13 @@ from autograder.worker import WorkerFailed
 
 log = logging.getLogger(__name__)
 
-# faults of the course or of its machine: they would cost every student the same
-COURSE_FAULTS = (ReferenceFailed, ChecksBroken, WorkerFailed, IsolationError)
+
+class ClusterFailed(RuntimeError):  # noqa: N818
+    """The other machines cannot grade: none is there, or what runs on them is another version."""
+
+
+# faults of the course or of its machines: they would cost every student the same
+COURSE_FAULTS = (ReferenceFailed, ChecksBroken, WorkerFailed, IsolationError, ClusterFailed)
 _SUBMISSIONS_A_PROCESS = 50  # then it makes room for a new one: pytest and its reports leave a little behind each time
 _SPARE = 0.9  # share of the memory at hand that is planned with
 _LOOK_SECONDS = 0.5
@@ -253,9 +258,7 @@ class Ahead:
             _grade_ahead, args=[student, submissions[student], again], timeout=seconds
         )
         self._waiting = {student: self._schedule(student) for student in submissions}
-        # for people who look on; a log in a file has its lines
-        self._bar = tqdm(total=len(submissions), unit="submission", desc="graded", disable=None, smoothing=0.1)
-        self._failed = 0
+        self._progress = Progress(len(submissions))
 
     def take(self, student: str) -> str | None:
         """Waits until a submission is graded; returns the key of its grading, or ``None`` if it was not among those given.
@@ -273,7 +276,7 @@ class Ahead:
             except (ProcessExpired, NotYet) as error:
                 what = f"the process that graded it {_end(error)}"
                 if last:
-                    self._failed += 1
+                    self._progress.failed += 1
                     raise RuntimeError(f"{student} is not graded: {what}, twice") from error
                 log.warning("%s: once more, %s", student, what)
                 self._waiting[student] = self._schedule(student)
@@ -290,19 +293,36 @@ class Ahead:
                 if future.done():  # by its own limit of time, or just now
                     return future.result()
             finally:
-                self._show()
-
-    def _show(self) -> None:
-        open_ = sum(not future.done() for future in self._waiting.values())
-        self._bar.set_postfix_str(f"{self._failed} failed" if self._failed else "", refresh=False)
-        self._bar.n = self._bar.total - open_
-        self._bar.refresh()
+                self._progress.show(sum(not future.done() for future in self._waiting.values()))
 
     def close(self) -> None:
         """Ends all processes, also in the middle of their work."""
-        self._bar.close()
+        self._progress.close()
         self._pool.stop()
         self._pool.join()
+
+
+class Progress:
+    """A bar for people who look on, with the time left; a log in a file has its lines.
+
+    Args:
+        total: number of submissions.
+
+    Attributes:
+        failed: how many of them could not be graded.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._bar = tqdm(total=total, unit="submission", desc="graded", disable=None, smoothing=0.1)
+        self.failed = 0
+
+    def show(self, left: int) -> None:
+        self._bar.set_postfix_str(f"{self.failed} failed" if self.failed else "", refresh=False)
+        self._bar.n = self._bar.total - left
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
 
 
 def _end(error: BaseException) -> str:

@@ -23,7 +23,7 @@ import sys
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import nbformat
 from nbconvert.exporters import NotebookExporter
@@ -33,7 +33,7 @@ from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import NbGraderPreprocessor
 from nbgrader.utils import rmtree
 from sqlalchemy.exc import SQLAlchemyError
-from traitlets import Dict, Enum, Integer
+from traitlets import Dict, Enum, Integer, Unicode
 
 from amllab.checks.lab import find_lab
 from autograder.ahead import COURSE_FAULTS, Ahead, Judge, Setting, one_line, processes
@@ -41,6 +41,9 @@ from autograder.judge import is_autograded
 from autograder.kept import FOLDER, Graded
 from autograder.launcher import ISOLATIONS, Launcher
 from autograder.repair import Repaired, read_release, repair
+
+if TYPE_CHECKING:  # needs the packages of the extra "cluster"
+    from autograder.elsewhere import Elsewhere
 
 _SPARE_SECONDS = 120.0  # beyond a submission's limit of time: for the judge's own work
 
@@ -102,12 +105,18 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
             self.run.judge = Judge(setting, self.run.launcher, self.release)
         return self.run.judge
 
-    def ahead(self, settings: GradeChecks) -> Ahead | None:
-        """The processes that grade the class, started once for the run; none where one submission is graded at a time."""
+    def ahead(self, settings: GradeChecks) -> Ahead | Elsewhere | None:
+        """What grades the class, started once for the run; nothing where one submission is graded at a time."""
         run = self.run
         if run.ahead is None and not run.alone:
             waiting = self._waiting()
             judge = self.judge(settings)
+            if settings.scheduler:
+                from autograder.elsewhere import Elsewhere
+
+                run.ahead = Elsewhere(settings.scheduler, judge, waiting, again=self.parent.force)
+                self.log.info("%d submissions are graded by the workers of %s", len(waiting), settings.scheduler)
+                return run.ahead
             number, reason = processes(settings.jobs, judge.lab, list(waiting))
             run.alone = number < 2
             if not run.alone:
@@ -209,6 +218,11 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         0, min=0, help="Submissions that are graded at a time; by default as many as there are cores and memory for"
     ).tag(config=True)
 
+    scheduler = Unicode(
+        "",
+        help="Address of a Dask scheduler, such as 'tcp://10.0.0.1:8786', whose workers grade in place of this machine",
+    ).tag(config=True)
+
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         exporter, student = self.parent, resources["nbgrader"]["student"]
         try:
@@ -245,7 +259,7 @@ class Run:
         root: the course's folder.
         launcher: starts the workers.
         judge: grades in this process.
-        ahead: grades ahead, in others.
+        ahead: grades ahead, in other processes or on other machines.
         alone: whether this process grades all by itself.
         notebooks: that the assignment consists of.
         students: folder that was handed in -> whose it is.
@@ -260,7 +274,7 @@ class Run:
         self.log, self.root = log, root
         self.launcher: Launcher | None = None
         self.judge: Judge | None = None
-        self.ahead: Ahead | None = None
+        self.ahead: Ahead | Elsewhere | None = None
         self.alone = False
         self.notebooks: list[str] = []
         self.students: dict[str, str] = {}

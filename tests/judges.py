@@ -1,13 +1,21 @@
-"""Stand-ins for the work of a grading process, for ``test_ahead.py``: they end, hang or fail as their student is called."""
+"""Stand-ins for the work of a grading process: they end, hang or fail as their student is called.
+
+For ``test_ahead.py`` and ``test_elsewhere.py``.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from autograder.isolation import IsolationError
+from autograder.kept import Graded
 
 
 def begin(setting: Path, address: str) -> None:
@@ -26,3 +34,20 @@ def grade(student: str, path: Path, again: bool) -> str:
         raise IsolationError("no namespaces here")
     time.sleep(0.05)
     return f"key of {student}, {'again' if again else 'once'}"
+
+
+def grade_elsewhere(course: Any, student: str, text: str, notes: list[str], readable: bool) -> dict[str, Any]:
+    """As a worker of a cluster does it: writes down that it was here, in the folder that the seed's secret names."""
+    folder = Path(course.setting.secret)
+    here = sorted(folder.glob(f"{student}-*"))
+    (folder / f"{student}-{len(here)}-{os.getpid()}").touch()
+    if student.startswith("kills"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if student.startswith("fault"):
+        raise IsolationError("no namespaces here")
+    if student.startswith("full"):
+        raise OSError("no space left on device")
+    time.sleep(1.5 if student.startswith("slow") else 0.05)
+    key = (folder / f"key of {student}").read_text() if not student.startswith("other") else "another"
+    graded = Graded({}, 1.0, 2.0, 0.1, [f"graded by {os.getpid()}"])
+    return {"key": key, "graded": json.dumps(asdict(graded)), "host": socket.gethostname(), "versions": "torch 0.1"}

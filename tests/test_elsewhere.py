@@ -1,0 +1,262 @@
+"""Grading by the workers of a real Dask scheduler, which are killed and stopped: everyone is graded, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import judges
+import nbformat
+import pytest
+from conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograded, nbgrader, new_course, scores, submit
+from nbformat import NotebookNode
+from variants import Variant, notebook_of
+
+pytest.importorskip("distributed", reason="grading on several machines needs the extra 'cluster'")
+
+from autograder import elsewhere
+from autograder.ahead import ClusterFailed, Judge, Setting
+from autograder.elsewhere import Elsewhere
+from autograder.isolation import IsolationError
+from autograder.kept import FOLDER
+from autograder.launcher import Launcher
+from autograder.repair import read_release, repair
+
+SETTINGS = {
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
+    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "4s",
+    "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "2s",
+    "PYTHONPATH": str(Path(__file__).parent),
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass
+class Cluster:
+    """A scheduler and its workers, as processes of the command ``dask``."""
+
+    folder: Path
+    port: int = 0
+    scheduler: Any = None
+    workers: list[Any] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def start_scheduler(self) -> None:
+        file = self.folder / "scheduler.json"
+        file.unlink(missing_ok=True)
+        self.scheduler = self._dask(
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--no-dashboard",
+            "--scheduler-file",
+            str(file),
+        )
+        while not file.is_file():
+            assert self.scheduler.poll() is None, (self.folder / "scheduler.log").read_text()
+            time.sleep(0.05)
+        self.port = int(json.loads(file.read_text())["address"].rsplit(":", 1)[1])
+
+    def start_worker(self) -> None:
+        self.workers.append(
+            self._dask(
+                "worker",
+                self.address,
+                "--nthreads",
+                "1",
+                "--no-nanny",
+                "--preload",
+                "autograder.elsewhere",
+                "--no-dashboard",
+                "--local-directory",
+                str(self.folder),
+            )
+        )
+
+    def _dask(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "dask", *arguments]
+        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+            return subprocess.Popen(
+                command, env={**os.environ, **SETTINGS}, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def stop(self) -> None:
+        for process in [*self.workers, self.scheduler]:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler with one worker."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    made = Cluster(folder)
+    made.start_scheduler()
+    made.start_worker()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def submissions(tmp_path: Path, release: NotebookNode) -> Any:
+    """Puts notebooks of students into a folder; with the judge of a course, and what it was told of them."""
+
+    def submit_all(*students: str) -> tuple[Judge, dict[str, Path]]:
+        seen = tmp_path / "seen"
+        seen.mkdir(exist_ok=True)
+        setting = Setting(
+            ASSIGNMENT, {}, ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK,
+            tmp_path, tmp_path / FOLDER, str(seen), None, "namespaces",
+        )  # fmt: skip
+        judge = Judge(setting, Launcher(), read_release(setting.release))
+        paths = {}
+        for student in students:
+            paths[student] = tmp_path / "submitted" / student / NOTEBOOK
+            paths[student].parent.mkdir(parents=True)
+            nbformat.write(release, paths[student])
+            repaired = repair(paths[student], judge.release)
+            (seen / f"key of {student}").write_text(judge.key(student, repaired.notebook, repaired))
+        return judge, paths
+
+    return submit_all
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "_grade", judges.grade_elsewhere)
+
+
+def gradings(judge: Judge, student: str) -> int:
+    return len(list(Path(judge.setting.secret).glob(f"{student}-*")))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster, submissions: Any) -> None:
+    students = ["a", "full", "slow b", "slow c", "d"]
+    judge, paths = submissions(*students)
+    running = Elsewhere(cluster.address, judge, paths, again=False)
+    assert running.take("nobody") is None
+    key = running.take("a")
+    assert key is not None
+    graded = judge.kept.get(key)
+    assert graded is not None
+    assert graded.attention == [f"graded by {cluster.workers[0].pid}"]
+    with pytest.raises(RuntimeError, match="full is not graded, a worker failed: no space left on device"):
+        running.take("full")
+
+    # the scheduler is started anew while b is graded; its workers come back by themselves, or new ones do
+    while not gradings(judge, "slow b"):
+        time.sleep(0.02)
+    cluster.scheduler.kill()
+    cluster.scheduler.wait()
+    cluster.start_scheduler()
+    cluster.start_worker()
+    for student in ("slow b", "slow c", "d"):
+        key = running.take(student)
+        assert key is not None
+        assert judge.kept.get(key) is not None
+    running.close()
+
+    # what is kept is not graded again, unless that is asked for
+    before = gradings(judge, "d")
+    running = Elsewhere(cluster.address, judge, {"d": paths["d"]}, again=False)
+    assert running.take("d") == key
+    assert gradings(judge, "d") == before
+    running.close()
+    running = Elsewhere(cluster.address, judge, {"d": paths["d"]}, again=True)
+    assert running.take("d") == key
+    assert gradings(judge, "d") == before + 1
+    running.close()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any) -> None:
+    judge, paths = submissions("slow a", "kills", "b")
+    running = Elsewhere(cluster.address, judge, paths, again=False)
+    while not gradings(judge, "slow a"):
+        running._fill(first="slow a")
+        time.sleep(0.02)
+    cluster.workers[0].send_signal(signal.SIGSTOP)  # with a's task in hand
+    for _ in range(3):
+        cluster.start_worker()
+    key = running.take("slow a")
+    assert key is not None
+    graded = judge.kept.get(key)
+    assert graded is not None
+    assert graded.attention != [f"graded by {cluster.workers[0].pid}"]
+    with pytest.raises(RuntimeError, match="kills is not graded: its workers were lost, several times"):
+        running.take("kills")
+    assert 1 <= gradings(judge, "kills") <= 2  # it may have been lost with a worker that fell silent first
+    assert running.take("b") is not None
+    running.close()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: Any) -> None:
+    judge, paths = submissions("fault", "other")
+    running = Elsewhere(cluster.address, judge, paths, again=False)
+    with pytest.raises(IsolationError, match="no namespaces here"):
+        running.take("fault")
+    with pytest.raises(ClusterFailed, match=r"grades with another version .*torch 0\.1.*install the same everywhere"):
+        running.take("other")
+    running.close()
+
+
+def test_without_a_scheduler_nothing_is_graded(submissions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "_WAIT_SECONDS", 1.0)
+    judge, paths = submissions("a")
+    with pytest.raises(ClusterFailed, match=r"the scheduler at tcp://127\.0\.0\.1:9 does not answer"):
+        Elsewhere("tcp://127.0.0.1:9", judge, paths, again=False)
+
+
+# The real command
+
+
+def test_a_class_on_two_workers_one_of_them_killed(cluster: Cluster, release: NotebookNode, tmp_path: Path) -> None:
+    """Everyone is graded once, and gets what this machine alone would give them."""
+    cluster.start_worker()
+    (tmp_path / "course").mkdir()
+    course = new_course(tmp_path / "course")
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write(f"c.GradeChecks.scheduler = {cluster.address!r}\n")
+    freeze = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+    submit(course, "a", b"not a notebook")
+    for student in "bcd":
+        submit(course, student, notebook_of(freeze, release))
+    command = [sys.executable, "-m", "nbgrader", "autograde", ASSIGNMENT]
+    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(command, cwd=course, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        while run.poll() is None and len(list(course.glob(f"{FOLDER}/*.json"))) < 2:
+            time.sleep(0.05)
+        cluster.workers[0].kill()
+        _, log = run.communicate(timeout=300)
+    assert run.returncode == 0, log
+    assert f"4 submissions are graded by the workers of {cluster.address}" in log
+    by_cluster = {student: (scores(course, student), reports(course, student)) for student in "abcd"}
+    assert [sum(by_cluster[student][0].values()) for student in "abcd"] == [0, 20, 20, 20]
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write('c.GradeChecks.scheduler = ""\n')
+    done = nbgrader(course, "autograde", ASSIGNMENT, "--force")
+    assert done.returncode == 0, done.stderr
+    assert {student: (scores(course, student), reports(course, student)) for student in "abcd"} == by_cluster
+
+
+def reports(course: Path, student: str) -> list[str]:
+    """All that grading wrote, without the times."""
+    cells = [cell for cell in autograded(course, student).cells if cell.cell_type == "code"]
+    return [output.get("data", {}).get("text/plain", "") for cell in cells for output in cell.outputs]
