@@ -3,18 +3,26 @@
 >>> from amllab import load_backbone, layers_of
 >>> len(layers_of(load_backbone("net12")))
 12
+
+Each name is loaded when it is first used: commands that need no network, such as the table of a class, start without PyTorch.
 """
 
-from amllab import plots
-from amllab.checks import check
-from amllab.checks.transfer_learning.scripted import scripted_training
-from amllab.data import reptile_loaders
-from amllab.layers import Layer, layers_of
-from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
-from amllab.numerics import best_device, fast_math
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# a function with the name of its module: what was imported first would stand under it
 from amllab.preflight import preflight
-from amllab.progress import Epochs
-from amllab.training import evaluate, predict
+
+if TYPE_CHECKING:
+    from amllab import plots
+    from amllab.checks import check
+    from amllab.checks.transfer_learning.scripted import scripted_training
+    from amllab.data import reptile_loaders
+    from amllab.layers import Layer, layers_of
+    from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
+    from amllab.numerics import best_device, fast_math
+    from amllab.progress import Epochs
+    from amllab.training import evaluate, predict
 
 __all__ = [
     "BackboneUnavailable",
@@ -33,3 +41,32 @@ __all__ = [
     "reptile_loaders",
     "scripted_training",
 ]
+
+_PLACES = {
+    "BackboneUnavailable": "amllab.loading",
+    "Epochs": "amllab.progress",
+    "Layer": "amllab.layers",
+    "UnknownBackbone": "amllab.loading",
+    "best_device": "amllab.numerics",
+    "check": "amllab.checks.notebook",
+    "evaluate": "amllab.training",
+    "fast_math": "amllab.numerics",
+    "layers_of": "amllab.layers",
+    "load_backbone": "amllab.loading",
+    "predict": "amllab.training",
+    "reptile_loaders": "amllab.data",
+    "scripted_training": "amllab.checks.transfer_learning.scripted",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "plots":
+        return import_module("amllab.plots")
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_PLACES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

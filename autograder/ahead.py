@@ -29,8 +29,9 @@ from tqdm import tqdm
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import score
 from amllab.checks.run import ChecksBroken
+from autograder.cells import is_autograded
 from autograder.isolation import IsolationError
-from autograder.judge import Grading, Reference, ReferenceFailed, grade, is_autograded, not_run
+from autograder.judge import Grading, Reference, ReferenceFailed, grade, not_run
 from autograder.kept import Graded, Kept, key_of, written
 from autograder.launcher import Launcher
 from autograder.repair import Repaired, read_release, repair

@@ -19,6 +19,7 @@ from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult, score, to_html, to_text
 from amllab.checks.run import run_checks
 from amllab.checks.submission import Submission, SubmissionError
+from autograder.cells import STORED, STORED_VERSION, is_autograded
 from autograder.launcher import Launcher
 from autograder.mistakes import Mistake, recognise
 from autograder.outputs import clean_outputs, machine_paths, scrub
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 
 HIDDEN_CHECKS = Path(__file__).parent / "checks"
 NOT_ISOLATED = " This submission ran without isolation: its score and its outputs are not to be trusted."
-STORED = "amllab"  # key in the metadata of a report: the same results for machines
-STORED_VERSION = 1
 MAX_STORED_TEXT = 500  # characters of the exception of a check that broke
 
 
@@ -127,12 +126,6 @@ class Grading:
             "stopped": self.stopped,
             "mistakes": {cell: mistake.name for cell, mistake in self.mistakes.items()},
         }
-
-
-def is_autograded(cell: NotebookNode) -> bool:
-    """Whether a cell's score comes from checks."""
-    nbgrader = cell.metadata.get("nbgrader") or {}
-    return cell.cell_type == "code" and bool(nbgrader.get("grade")) and not nbgrader.get("solution")
 
 
 def not_run(notebook: NotebookNode) -> list[int]:

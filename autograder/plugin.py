@@ -37,7 +37,7 @@ from traitlets import Dict, Enum, Integer, Unicode
 
 from amllab.checks.lab import find_lab
 from autograder.ahead import COURSE_FAULTS, Ahead, Judge, Setting, one_line, processes
-from autograder.judge import is_autograded
+from autograder.cells import is_autograded
 from autograder.kept import FOLDER, Graded
 from autograder.launcher import ISOLATIONS, Launcher
 from autograder.repair import Repaired, read_release, repair

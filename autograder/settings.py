@@ -176,7 +176,7 @@ def point_problems(notebook: NotebookNode, checks: Iterable[Check]) -> list[str]
         notebook: built from the master text.
         checks: of the lab, public and hidden.
     """
-    from autograder.judge import is_autograded
+    from autograder.cells import is_autograded
 
     cells = {
         c.metadata.nbgrader.grade_id: float(c.metadata.nbgrader.points) for c in notebook.cells if is_autograded(c)

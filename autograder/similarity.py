@@ -23,8 +23,8 @@ from markupsafe import Markup, escape
 from nbformat import NotebookNode
 
 from amllab.checks.lab import Lab, find_lab
+from autograder.cells import is_autograded
 from autograder.course import Course
-from autograder.judge import is_autograded
 from autograder.repair import EXPERIMENT, read_release, repair
 from autograder.scores import plain, table
 

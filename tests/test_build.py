@@ -12,7 +12,7 @@ from conftest import ASSIGNMENT, NOTEBOOK, ROOT, new_course
 from nbformat import NotebookNode
 
 from autograder.build import notebook_of, same_text, solved
-from autograder.judge import is_autograded
+from autograder.cells import is_autograded
 
 MASTER = ROOT / "source" / ASSIGNMENT / "transfer_learning.py"
 SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK

@@ -19,7 +19,8 @@ from amllab.checks.seeds import derive
 from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
 from amllab.checks.transfer_learning import probes
 from amllab.checks.wire import pack
-from autograder.judge import HIDDEN_CHECKS, is_autograded
+from autograder.cells import is_autograded
+from autograder.judge import HIDDEN_CHECKS
 
 CHECKS = '''
 import pytest

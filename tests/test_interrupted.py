@@ -78,7 +78,8 @@ import contextlib, os, random
 import nbformat
 import autograder.ahead
 from amllab.checks.results import CheckResult
-from autograder.judge import Grading, ReferenceFailed, is_autograded
+from autograder.cells import is_autograded
+from autograder.judge import Grading, ReferenceFailed
 from moments import moment
 
 def drawn_scores(notebook, lab, reference, *, seed, **others):

@@ -20,11 +20,12 @@ import amllab
 from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
-from amllab.preflight import Finding, Preflight, document, fresh, looks
+from amllab.preflight import document, fresh, looks
 from amllab.preflight.__main__ import main
 from amllab.preflight.document import Document, Unusable, find_notebook, is_stub, read
 from amllab.preflight.fresh import FreshSubmission
-from amllab.preflight.looks import look_at, look_at_functions, look_at_runs, unanswered
+from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_runs, unanswered
+from amllab.preflight.report import Preflight
 from autograder import launcher, repair
 from autograder.judge import not_run
 

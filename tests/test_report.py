@@ -24,8 +24,8 @@ from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, sub
 from nbformat import NotebookNode
 from nbgrader.api import Grade, Gradebook, Student, SubmittedAssignment, SubmittedNotebook
 
+from autograder.cells import STORED, STORED_VERSION
 from autograder.cli import main
-from autograder.judge import STORED, STORED_VERSION
 from autograder.report.measures import Item, correlation, items, summary, upper_lower
 from autograder.report.stored import read
 

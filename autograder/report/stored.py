@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 
-from autograder.judge import STORED, STORED_VERSION, is_autograded
+from autograder.cells import STORED, STORED_VERSION, is_autograded
 
 OUTCOMES = ("passed", "failed", "skipped", "error")
 

@@ -1,0 +1,81 @@
+"""The looking through of a notebook, behind :func:`amllab.preflight.preflight`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from amllab.checks.lab import Lab
+from amllab.checks.run import run_checks
+from amllab.preflight.document import Document, Unusable, find_notebook, is_open, read
+from amllab.preflight.fresh import VARIABLE, FreshSubmission
+from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_runs
+from amllab.preflight.report import Preflight
+
+
+def fly(notebook: str | os.PathLike[str] | None, limits: dict[str, float] | None) -> Preflight:
+    """As :func:`amllab.preflight.preflight`."""
+    if VARIABLE in os.environ:
+        return Preflight(problem="Not run: this is the fresh process of a preflight, or grading.")
+    variables, named = _variables(), Path(notebook) if notebook is not None else None
+    try:
+        document = read(find_notebook(named, variables))
+        findings = _unsaved(document) if is_open(document.path, variables) else []
+    except Unusable as error:
+        return Preflight(problem=str(error))
+    lab = dataclasses.replace(document.lab, limits={**document.lab.limits, **(limits or {})})
+    print(f"Running {document.path.name} in a fresh process: about half a minute ...", flush=True)
+    report = _run(document, lab, [*findings, *look_at(document)])
+    if variables:
+        from IPython.display import clear_output  # there is a notebook, so there is IPython
+
+        clear_output(wait=True)
+    return report
+
+
+def _run(document: Document, lab: Lab, findings: list[Finding]) -> Preflight:
+    began = time.monotonic()
+    with FreshSubmission(lab, document.to_run()) as submission:
+        findings = [*findings, *look_at_functions(document, submission.defined(document.functions()))]
+        results = run_checks(lab, [lab.folder], submission, seed=secrets.randbits(63))
+        findings += look_at_runs(document, submission.runs, lab.limits)
+    points = {cell.grade_id: cell.points for cell in document.release if cell.is_graded}
+    return Preflight(document.path, lab.title, findings, results, points, time.monotonic() - began)
+
+
+def _shell() -> Any:
+    """The IPython that this is called from, if any."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def _variables() -> dict[str, Any]:
+    shell = _shell()
+    return shell.user_ns if shell is not None else {}
+
+
+def _unsaved(document: Document) -> list[Finding]:
+    """Functions that were last run in another form than the file has.
+
+    Raises:
+        Unusable: the very cell that this is called from is not in the file.
+    """
+    runs = [source.strip() for _, _, source in _shell().history_manager.get_range(raw=True, output=False)]
+    saved = {cell.source.strip() for cell in document.cells}
+    if runs and runs[-1] not in saved:
+        raise Unusable(
+            f"Save the notebook (Ctrl+S, or ⌘S), then run this cell again: the file {document.path.name} does not have it yet."
+        )
+    defining = {name: [run for run in runs if f"def {name}(" in run][-1:] for name in document.functions()}
+    return [
+        Finding(
+            "mend", f"`{name}` was run in another form than the file has: save (Ctrl+S, or ⌘S), or run its cell again."
+        )
+        for name, last in defining.items()
+        if last and last[0] not in saved
+    ]
