@@ -35,12 +35,12 @@ from nbgrader.utils import rmtree
 from sqlalchemy.exc import SQLAlchemyError
 from traitlets import Dict, Enum, Integer, Unicode
 
-from amllab.checks.lab import find_lab
 from autograder.ahead import COURSE_FAULTS, Ahead, Judge, Setting, one_line, processes
 from autograder.cells import is_autograded
 from autograder.kept import FOLDER, Graded
 from autograder.launcher import ISOLATIONS, Launcher
 from autograder.repair import Repaired, read_release, repair
+from autograder.settings import checked_lab
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
     from autograder.elsewhere import Elsewhere
@@ -65,7 +65,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         self.repaired: dict[str, Repaired] = {}
         assignment = coursedir.assignment_id
         try:
-            self.lab = find_lab(assignment)
+            self.lab = checked_lab(assignment)
             self.release = read_release(
                 self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
             )
