@@ -210,7 +210,8 @@ def done() -> dict[tuple[str, int, str], Verdict]:
         record = json.loads(line)
         key = (record.pop("subject"), record.pop("seed"), record.pop("scope"))
         if record.pop("checks") == checks[key[2]]:
-            found[key] = Verdict(**record)
+            # the same source may have been made twice, by hand and by the tool: the first verdict is that of all checks
+            found.setdefault(key, Verdict(**record))
     return found
 
 

@@ -186,12 +186,14 @@ def at_a_time(course: Path, number: int) -> None:
 
 
 def book(course: Path) -> dict[str, Any]:
-    """Scores, and the graded notebooks without the times that they took."""
+    """Scores, and the graded notebooks without times, and without what cells print: one of the release's prints random numbers."""
     found: dict[str, Any] = {}
     for student in STUDENTS:
         notebook = autograded(course, student)
         for cell in notebook.cells:
             for output in cell.get("outputs", []):
+                if output["output_type"] == "stream":
+                    output["text"] = ""
                 stored = output.get("metadata", {}).get("amllab", {})
                 for part in (*stored.get("checks", []), stored.get("submission", {})):
                     part.pop("seconds", None)
@@ -225,7 +227,7 @@ def test_interrupted_it_ends_at_once_and_goes_on_as_one_by_one_would(course: Pat
     assert before.items() <= after.items()  # not graded again
     assert len(after) == len(STUDENTS)  # and nbgrader brought what was graded ahead
     graded_ahead = book(course)
-    points = {student: sum(scores.values()) for student, (scores, _) in graded_ahead.items()}
+    points = {student: sum(filter(None, scores.values())) for student, (scores, _) in graded_ahead.items()}
     assert points["ada"] == 90
     assert 0 < points["ben"] < 90
     assert points["cyd"] == points["dan"] == 0

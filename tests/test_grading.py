@@ -21,7 +21,7 @@ FULL = {
 }
 PLAIN = Variant("plain")
 ZERO = dict.fromkeys(FULL, 0)
-LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 30, 'answer_seconds': 45}\n"
+LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 30, 'answer_seconds': 45}\nc.GradeChecks.jobs = 2\n"
 
 
 def freezing(source: str) -> Variant:
