@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -61,8 +63,15 @@ def one_thread() -> Iterator[None]:
 def same_numbers() -> Iterator[None]:
     """Context in which a CPU computes in float32 on one thread: for numbers that verdicts hang on.
 
-    Sums come out the same however many threads a machine has, and whether or not it is faster in bfloat16. What is left to
-    differ is the last digits between kinds of processors.
+    Sums come out the same however many threads a machine has, and whether or not it is faster in bfloat16: code that switches
+    autocast on by itself computes in float32 too (where no instruction is there for bfloat16, it would take ten times as
+    long). What is left to differ is the last digits between kinds of processors.
     """
-    with one_thread(), torch.autocast("cpu", enabled=False):
+    switch = torch.set_autocast_enabled
+
+    def switch_others(*arguments: Any) -> None:
+        if arguments[0] != "cpu":
+            switch(*arguments)
+
+    with one_thread(), torch.autocast("cpu", enabled=False), patch.object(torch, "set_autocast_enabled", switch_others):
         yield

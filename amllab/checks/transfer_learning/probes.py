@@ -23,6 +23,7 @@ from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel
 from amllab.numerics import same_numbers
 
 State = dict[str, AnyTensor]
+_STATES = 8  # at most, of one training
 
 
 class Raised(TypedDict):
@@ -254,9 +255,10 @@ def _kind(value: Any) -> str:
 
 
 class Trainable(TypedDict):
-    """Names of the parameters that were trainable in a training, and the state after it."""
+    """Names of the parameters that were trainable in a training, the states it was validated in, and the one after it."""
 
     trainable: list[str]
+    validated: list[State]
     state: State
 
 
@@ -281,8 +283,27 @@ def train_frozen(
         functions.freeze_layers(model, n_trainable)
     trainable = _trainable(model)
     batches = list(zip(images.split(16), labels.split(16), strict=True))
-    functions.train_with_early_stopping(model, batches, batches[:1], max_epochs=epochs, patience=epochs)
-    return {"trainable": trainable, "state": _state(model)}
+    val = _Watched(batches[:1], model)
+    with same_numbers():
+        functions.train_with_early_stopping(model, batches, val, max_epochs=epochs, patience=epochs)
+    return {"trainable": trainable, "validated": val.states, "state": _state(model)}
+
+
+class _Watched:
+    """Batches that take down the state of a model whenever somebody begins to go through them."""
+
+    def __init__(self, batches: list[tuple[Tensor, Tensor]], model: nn.Module) -> None:
+        self.batches, self.model = batches, model
+        self.states: list[dict[str, Tensor]] = []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # one state each epoch, and some for those who look more often: no limit of the answer's size is reached
+        if len(self.states) < _STATES:
+            self.states.append(_state(self.model))
+        return iter(self.batches)
 
 
 class Fitted(TypedDict):
