@@ -273,7 +273,7 @@ def train_frozen(
     epochs: int,
     layers: list[list[str]] | None,
 ) -> Trainable:
-    """Freezes with ``freeze_layers``, trains with ``train_with_early_stopping``, in batches of 16.
+    """Freezes with ``freeze_layers``, trains with ``train_with_early_stopping``, in batches of 8.
 
     Which parameters are frozen is read off the model, so that *which* layers were frozen plays no part here. A
     ``freeze_layers`` that cannot be called is replaced (``layers``).
@@ -282,7 +282,7 @@ def train_frozen(
     with _freezing_by_name(functions, layers):
         functions.freeze_layers(model, n_trainable)
     trainable = _trainable(model)
-    batches = list(zip(images.split(16), labels.split(16), strict=True))
+    batches = list(zip(images.split(8), labels.split(8), strict=True))
     val = _Watched(batches[:1], model)
     with same_numbers():
         functions.train_with_early_stopping(model, batches, val, max_epochs=epochs, patience=epochs)

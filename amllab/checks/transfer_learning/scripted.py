@@ -14,10 +14,12 @@ journal shows as many epochs of training and validation as the history has entri
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -102,12 +104,17 @@ def _logits_with_loss(loss: float, labels: Tensor, generator: torch.Generator) -
     logits = torch.randn(len(labels), CLASSES, generator=generator, dtype=torch.float64)
     if loss != loss:
         return torch.full_like(logits, loss).float()
-    true = F.one_hot(labels, CLASSES).double()
-    low, high = -50.0, 50.0
+    loss = max(loss, 1e-20)
+    true = F.one_hot(labels, CLASSES).bool()
+    # an example's cross-entropy is softplus(margin - shift), its margin by how much the other classes exceed the true one
+    margins = (logits.masked_fill(true, -math.inf).logsumexp(1) - logits[true]).numpy()
+    # Newton's method, from where no example's loss is below the mean: convex and falling, so that it never overshoots
+    shift = margins.min() - math.log(math.expm1(loss))
     for _ in range(40):  # to a ten-billionth; what follows is float32
-        shift = (low + high) / 2
-        too_high = F.cross_entropy(logits + shift * true, labels).item() > loss
-        low, high = (shift, high) if too_high else (low, shift)
+        excess = np.logaddexp(0, margins - shift).mean() - loss
+        if excess < 1e-10 * loss:
+            break
+        shift += excess / np.exp(-np.logaddexp(0, shift - margins)).mean()
     return (logits + shift * true).float()
 
 

@@ -665,8 +665,8 @@ def test_frozen_layers_stay(submission, rng):
         "train_frozen",
         backbone="net6",
         state=state,
-        images=torch.randn(48, 3, 32, 32, generator=generator) * 2 + 1,
-        labels=torch.randint(5, (48,), generator=generator),
+        images=torch.randn(24, 3, 32, 32, generator=generator) * 2 + 1,
+        labels=torch.randint(5, (24,), generator=generator),
         n_trainable=n,
         epochs=2,
         # a freeze_layers that fails, changes values, or leaves nothing to train, is charged in its own cell, and replaced here
@@ -681,7 +681,7 @@ def test_frozen_layers_stay(submission, rng):
     reproduce = (
         f'model = freeze_layers(load_backbone("net6"), {n})\n'
         "before = {name: value.clone() for name, value in model.state_dict().items()}\n"
-        "batches = [(torch.randn(16, 3, 32, 32) * 2 + 1, torch.randint(10, (16,))) for _ in range(3)]\n"
+        "batches = [(torch.randn(8, 3, 32, 32) * 2 + 1, torch.randint(10, (8,))) for _ in range(3)]\n"
         "def changed():\n"
         "    return [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]\n"
         "class Val(list):\n"
