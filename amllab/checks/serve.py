@@ -49,7 +49,7 @@ def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) ->
         answer_bytes: size of an answer.
     """
     try:
-        known = integrity.identities()
+        known = integrity.written(integrity.identities())
         kernel = Kernel(Path.cwd() / ".kernel")  # forked before anything here starts a thread
         return asyncio.run(_serve(connection, kernel, known, output_bytes, answer_bytes))
     except Exception:
@@ -58,9 +58,7 @@ def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) ->
         return 1
 
 
-async def _serve(
-    connection: socket.socket, kernel: Kernel, known: integrity.Identities, output_bytes: int, answer_bytes: int
-) -> int:
+async def _serve(connection: socket.socket, kernel: Kernel, known: str, output_bytes: int, answer_bytes: int) -> int:
     client = CappedClient(output_bytes, kernel)
     await client.connect()
     _send(connection, {"state": "ready"})
@@ -77,15 +75,17 @@ async def _serve(
 
 
 async def _ask(
-    client: CappedClient, question: bytes, seconds: float, known: integrity.Identities, answer_bytes: int
+    client: CappedClient, question: bytes, seconds: float, known: str, answer_bytes: int
 ) -> tuple[str, bytes]:
     """State and answer of a question: it goes to the kernel in a file, and the answer comes back in one."""
-    asked, reply = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in ("question", "answer"))
+    names = ("question", "instruments", "answer")
+    asked, instruments, reply = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in names)
     asked.write_bytes(question)
-    call = f"\nanswer_file({str(asked)!r}, {str(reply)!r}, {known!r})"
+    instruments.write_text(known)
+    call = f"\nanswer_file({str(asked)!r}, {str(reply)!r}, read(open({str(instruments)!r}).read()))"
     state, _ = await client.run(_ANSWER.format(file=integrity.__file__, call=call), seconds)
     state, data = _read(reply, answer_bytes) if state == "ok" else (state, b"")
-    for path in (asked, reply):
+    for path in (asked, instruments, reply):
         path.unlink(missing_ok=True)
     if data.startswith(integrity.TAMPERED):
         return "tampered", data.removeprefix(integrity.TAMPERED)
