@@ -1,13 +1,14 @@
 """Live progress of a training loop, in notebooks and in terminals.
 
-A notebook shows one text that is replaced in place, so that the stored notebook holds its last state and nothing else;
-a terminal shows tqdm bars. There is no output where nobody looks: with ``AMLLAB_PROGRESS=0``, when output is captured
-or written to a file.
+A notebook shows one text that is replaced in place, so that the stored notebook holds its last state and nothing else:
+bars, and curves of characters, which any theme and any reader of text can show. A terminal shows tqdm bars. There is no
+output where nobody looks: with ``AMLLAB_PROGRESS=0``, when output is captured or written to a file.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 import time
@@ -26,15 +27,18 @@ SECONDS_BETWEEN_UPDATES = 0.2
 COUNTER = "{desc:<7} {n_fmt:>4}/{total_fmt:<4} |{bar:20}| "
 LIVE = COUNTER + "{elapsed}, {remaining} left, {rate_fmt}{postfix}"
 DONE = COUNTER + "{elapsed}, {rate_fmt}"
+LEVELS = "▁▂▃▄▅▆▇█"
+MOST_LEVELS = 60  # of a curve, its last ones
 
 
 class Epochs:
-    """Counts epochs like ``range(max_epochs)`` and shows how far training is, the time left and current figures.
+    """Counts epochs like ``range(max_epochs)`` and shows how far training is, the time left, current figures and their curves.
 
     However the loop ends, by ``break`` and by Ctrl-C too, the display is closed and keeps its last state.
 
     Args:
         max_epochs: number of epochs, if the loop does not end earlier.
+        patience: of early stopping; with it, the epochs that are left of it are shown beside the best ``val_loss``.
 
     >>> for epoch in (progress := Epochs(2)):
     ...     for batch in progress.batches([1.0, 2.0]):
@@ -42,13 +46,14 @@ class Epochs:
     ...     progress.log(train_loss=1.5)
     """
 
-    def __init__(self, max_epochs: int) -> None:
+    def __init__(self, max_epochs: int, patience: int | None = None) -> None:
         self.max_epochs = max_epochs
+        self.patience = patience
         self._place = _place()
         self._epoch = 0
         self._epochs: tqdm | None = None
         self._batches: tqdm | None = None
-        self._logged = ""
+        self._curves: dict[str, list[float]] = {}
         self._handle: Any = None
         self._shown_at = 0.0
 
@@ -56,7 +61,7 @@ class Epochs:
         return self.max_epochs
 
     def __iter__(self) -> Iterator[int]:
-        self._logged, self._handle = "", None  # a second loop gets a display of its own
+        self._curves, self._handle = {}, None  # a second loop gets a display of its own
         with self._bar("epochs", self.max_epochs, "epoch") as self._epochs:
             self._refresh()
             try:
@@ -102,13 +107,37 @@ class Epochs:
         self._refresh()
 
     def log(self, **figures: float | Tensor) -> None:
-        """Shows the figures of the epoch that has ended, until the next one has."""
+        """Shows the figures of the epoch that has ended, and how they went so far, until the next one has."""
         if self._place == "nowhere":
             return
-        self._logged = f"epoch {self._epoch}: {_text(figures)}"
+        for name, value in figures.items():
+            self._curves.setdefault(name, []).append(_plain(value))
         if self._place == "terminal":
-            tqdm.write(self._logged, file=sys.stderr)
+            tqdm.write(f"epoch {self._epoch}: {_text(figures)}  {self._best()}".rstrip(), file=sys.stderr)
         self._count(self._epoch + 1)
+
+    def _best(self) -> str:
+        """Where the validation loss was lowest, if it is logged."""
+        losses = [math.inf if math.isnan(value) else value for value in self._curves.get("val_loss", [])]
+        if not losses or min(losses) == math.inf:
+            return ""
+        best = losses.index(min(losses))
+        since = len(losses) - 1 - best
+        ago = f", {since} epoch{'s' if since > 1 else ''} ago" if since else ""
+        left = "" if self.patience is None else f", patience left {max(self.patience - since, 0)} of {self.patience}"
+        return f"best {_number(losses[best])} in epoch {best}{ago}{left}"
+
+    def _figures(self) -> list[str]:
+        """A line for each logged figure: its last value, and its curve."""
+        width = max(map(len, self._curves), default=0)
+        lines: list[str] = []
+        for name, values in self._curves.items():
+            # losses share a scale, and so do accuracies: what is higher in one curve is higher in the other
+            together = [v for other, of in self._curves.items() if _kind(other) == _kind(name) for v in of]
+            head = f"epoch {self._epoch}:" if not lines else ""
+            line = f"{head:<10} {name:<{width}}  {_number(values[-1]):<8} {_curve(values, together)}"
+            lines.append(f"{line}  {self._best()}".rstrip() if name == "val_loss" else line)
+        return lines
 
     def _count(self, done: int) -> None:
         if self._epochs is not None and done > self._epochs.n:
@@ -141,7 +170,7 @@ class Epochs:
             for bar in bars:
                 bar.refresh()
             return
-        text = "\n".join([*map(str, bars), *filter(None, [self._logged])])
+        text = "\n".join([*map(str, bars), *self._figures()])
         self._handle = _display(text, self._handle)
 
 
@@ -160,8 +189,25 @@ def _text(figures: dict[str, float | Tensor]) -> str:
     return "  ".join(f"{name} {_number(value)}" for name, value in figures.items())
 
 
+def _kind(name: str) -> str:
+    """``"loss"`` of ``"val_loss"``."""
+    return name.rpartition("_")[2]
+
+
+def _curve(values: list[float], scale: list[float]) -> str:
+    """A character for each value, higher where it is, within the range of ``scale``; a cross where there is no number."""
+    finite = [value for value in scale if math.isfinite(value)]
+    low, width = min(finite, default=0.0), max(finite, default=0.0) - min(finite, default=0.0)
+    steps = (len(LEVELS) - 1) / (width or 1.0)
+    return "".join(LEVELS[round((v - low) * steps)] if math.isfinite(v) else "×" for v in values[-MOST_LEVELS:])
+
+
+def _plain(value: float | Tensor) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)
+
+
 def _number(value: float | Tensor) -> str:
-    value = float(value.detach() if isinstance(value, Tensor) else value)
+    value = _plain(value)
     return f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.3g}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -59,10 +60,31 @@ def test_counts_like_range(outputs: dict[int, list[str]]) -> None:
 def test_notebook_keeps_one_small_text(outputs: dict[int, list[str]]) -> None:
     loop(Epochs(10))
     assert list(outputs) == [0]
-    epochs, figures = outputs[0][-1].splitlines()
+    epochs, train_loss, val_loss = outputs[0][-1].splitlines()
     assert "10/10" in epochs
     assert "left" not in epochs
-    assert figures == "epoch 9: train_loss 0.500  val_loss 0.900"
+    assert train_loss == "epoch 9:   train_loss  0.500    ▅▅▅▅▅▅▅▅▅▅"
+    assert val_loss == "           val_loss    0.900    ▁▂▃▃▄▅▆▆▇█  best 0.000 in epoch 0, 9 epochs ago"
+
+
+def test_curves_of_losses_share_a_scale_and_gaps_are_seen(outputs: dict[int, list[str]]) -> None:
+    for epoch in (epochs := Epochs(5, patience=2)):
+        val_loss = [1.0, math.nan, 0.0, 3.0, math.inf][epoch]
+        epochs.log(train_loss=epoch, val_loss=val_loss, val_acc=epoch / 10)
+        if epoch == 3:
+            assert "best 0.000 in epoch 2, 1 epoch ago, patience left 1 of 2" in outputs[0][-1]
+    rows = outputs[0][-1].splitlines()[1:]
+    assert [row.split()[-1] for row in (rows[0], rows[2])] == ["▁▃▅▆█", "▁▃▅▆█"]
+    assert "inf      ▃×▁▆×  best 0.000 in epoch 2, 2 epochs ago, patience left 0 of 2" in rows[1]
+
+
+def test_long_curves_and_curves_without_a_number_fit_in_a_line(outputs: dict[int, list[str]]) -> None:
+    for _ in (epochs := Epochs(200)):
+        epochs.log(val_loss=math.nan, acc=1)
+    _, loss, acc = outputs[0][-1].splitlines()
+    assert loss.endswith("×" * 60)
+    assert acc.endswith("▁" * 60)
+    assert max(map(len, outputs[0][-1].splitlines())) < 100
 
 
 def test_notebook_shows_batches_and_current_figures(outputs: dict[int, list[str]]) -> None:
@@ -97,8 +119,8 @@ def test_several_and_nested_loops_have_their_own_displays(outputs: dict[int, lis
     for _ in (outer := Epochs(1)):
         loop(Epochs(1))
         outer.log(best=1.0)
-    assert "best 1.000" in outputs[2][-1]
-    assert "val_loss 0.000" in outputs[3][-1]
+    assert "best  1.000" in outputs[2][-1]
+    assert "val_loss    0.000" in outputs[3][-1]
 
 
 def test_loader_of_unknown_length(outputs: dict[int, list[str]]) -> None:
@@ -121,7 +143,7 @@ def test_terminal_has_plain_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", written)
     loop(Epochs(3), stop=1)
     text = written.getvalue()
-    assert "epoch 0: train_loss 0.500" in text
+    assert "epoch 0: train_loss 0.500  val_loss 0.000  best 0.000 in epoch 0\n" in text
     assert "2/3" in text
     assert text.endswith("\n")
 
