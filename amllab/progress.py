@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import math
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -29,12 +31,15 @@ LIVE = COUNTER + "{elapsed}, {remaining} left, {rate_fmt}{postfix}"
 DONE = COUNTER + "{elapsed}, {rate_fmt}"
 LEVELS = "▁▂▃▄▅▆▇█"
 MOST_LEVELS = 60  # of a curve, its last ones
+STOPPING, STOPPED = "interrupted: ends after this epoch, a second time at once", "ended by an interrupt"
 
 
 class Epochs:
     """Counts epochs like ``range(max_epochs)`` and shows how far training is, the time left, current figures and their curves.
 
-    However the loop ends, by ``break`` and by Ctrl-C too, the display is closed and keeps its last state.
+    However the loop ends, by ``break`` and by an error too, the display is closed and keeps its last state. Ctrl-C, or the
+    notebook's stop button, makes the running epoch the last one: what comes behind the loop is done, and model and history
+    are usable. A second time it ends the loop at once.
 
     Args:
         max_epochs: number of epochs, if the loop does not end earlier.
@@ -56,21 +61,31 @@ class Epochs:
         self._curves: dict[str, list[float]] = {}
         self._handle: Any = None
         self._shown_at = 0.0
+        self._interrupted, self._ended, self._told = threading.Event(), False, False
 
     def __len__(self) -> int:
         return self.max_epochs
 
     def __iter__(self) -> Iterator[int]:
-        self._curves, self._handle = {}, None  # a second loop gets a display of its own
+        self._curves, self._handle, self._ended, self._told = (
+            {},
+            None,
+            False,
+            False,
+        )  # a second loop gets a display of its own
         with self._bar("epochs", self.max_epochs, "epoch") as self._epochs:
             self._refresh()
             try:
-                for epoch in range(self.max_epochs):
-                    self._epoch = epoch
-                    yield epoch
-                    self._count(epoch + 1)
+                with _first_interrupt() as self._interrupted:
+                    for epoch in range(self.max_epochs):
+                        self._epoch = epoch
+                        yield epoch
+                        self._count(epoch + 1)
+                        if self._interrupted.is_set():
+                            break
             finally:
                 self._epochs.bar_format = DONE  # no time is left to tell of
+                self._ended = True
                 self._refresh()
         self._epochs = None
 
@@ -144,6 +159,11 @@ class Epochs:
             self._epochs.update(done - self._epochs.n)
         self._refresh()
 
+    def _interruption(self) -> list[str]:
+        if not self._interrupted.is_set():
+            return []
+        return [STOPPED if self._ended else STOPPING]
+
     @contextmanager
     def _bar(self, name: str, total: int | None, unit: str, leave: bool | None = None) -> Iterator[tqdm]:
         options: dict[str, Any] = {"total": total, "desc": name, "unit": unit, "leave": leave}
@@ -167,11 +187,34 @@ class Epochs:
         self._shown_at = now
         bars = [bar for bar in (self._epochs, self._batches) if bar is not None]
         if self._place == "terminal":
+            if self._interrupted.is_set() and not self._told:
+                self._told = True
+                tqdm.write(STOPPING, file=sys.stderr)
             for bar in bars:
                 bar.refresh()
             return
-        text = "\n".join([*map(str, bars), *self._figures()])
+        text = "\n".join([*map(str, bars), *self._figures(), *self._interruption()])
         self._handle = _display(text, self._handle)
+
+
+@contextmanager
+def _first_interrupt() -> Iterator[threading.Event]:
+    """Sets the event at the first Ctrl-C in place of raising KeyboardInterrupt; whoever handles it otherwise is left to."""
+    event = threading.Event()
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield event
+        return
+
+    def handle(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        event.set()  # and no more: it may have come in the midst of a display
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _place() -> Place:

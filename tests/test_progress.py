@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from amllab import progress
-from amllab.progress import Epochs
+from amllab.progress import STOPPING, Epochs
 
 
 @pytest.fixture
@@ -111,6 +114,55 @@ def test_interrupted(outputs: dict[int, list[str]], error: BaseException) -> Non
     assert "batches" not in outputs[0][-1]
 
 
+def test_the_first_interrupt_ends_after_the_epoch(outputs: dict[int, list[str]]) -> None:
+    seen = []
+    for epoch in (epochs := Epochs(9)):
+        for batch in epochs.batches([10, 20]):
+            if (epoch, batch) == (2, 10):
+                os.kill(os.getpid(), signal.SIGINT)
+            seen.append((epoch, batch))
+        epochs.log(val_loss=1 - epoch / 10)
+    assert seen[-2:] == [(2, 10), (2, 20)]
+    assert any("2/9" in text and STOPPING in text for text in outputs[0])
+    assert "3/9" in outputs[0][-1]
+    assert outputs[0][-1].endswith("\nended by an interrupt")
+    assert "best 0.800 in epoch 2" in outputs[0][-1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert list(epochs) == list(range(9))  # the next loop runs to its end
+
+
+def test_the_second_interrupt_ends_at_once(outputs: dict[int, list[str]]) -> None:
+    seen = []
+
+    def interrupted_twice() -> None:
+        for epoch in Epochs(9):
+            seen.append(epoch)
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            seen.append(-1)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+    assert seen == [0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_whoever_handles_interrupts_goes_on_doing_so() -> None:
+    caught = []
+    before = signal.signal(signal.SIGINT, lambda *_: caught.append(1))
+    try:
+        for _ in Epochs(3):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(caught) == 3
+
+
+def test_in_a_thread_interrupts_are_none_of_its_business() -> None:
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(lambda: list(Epochs(3))).result() == [0, 1, 2]
+
+
 def test_several_and_nested_loops_have_their_own_displays(outputs: dict[int, list[str]]) -> None:
     same = Epochs(2)
     loop(same)
@@ -146,6 +198,17 @@ def test_terminal_has_plain_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "epoch 0: train_loss 0.500  val_loss 0.000  best 0.000 in epoch 0\n" in text
     assert "2/3" in text
     assert text.endswith("\n")
+
+
+def test_terminal_says_once_that_it_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(written, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_UPDATES", 0.0)
+    for _ in (epochs := Epochs(3)):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert list(epochs.batches([1, 2])) == [1, 2]
+    assert written.getvalue().count(STOPPING) == 1
 
 
 @pytest.mark.parametrize("tty", [True, False])

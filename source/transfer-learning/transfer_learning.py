@@ -396,8 +396,8 @@ plt.show()
 #
 # **Example.** The table above, with `max_epochs=30`: each list has 6 entries, and `history["best_epoch"]` is 3.
 #
-# **A live view.** `Epochs` shows epochs, batches, time left and your current figures. Use it in place of `range`, or
-# not at all:
+# **A live view.** `Epochs` shows epochs, batches, time left, your current figures and how they went. Use it in place of
+# `range`, or not at all; `Epochs(max_epochs, patience)` also shows what is left of your patience.
 #
 # ```python
 # for epoch in (progress := Epochs(max_epochs)):
@@ -406,6 +406,9 @@ plt.show()
 #         progress.show(loss=...)                    # while the epoch runs
 #     progress.log(train_loss=..., val_loss=...)     # at its end
 # ```
+#
+# Too slow? Jupyter's stop button (■) makes the running epoch the last one: your function goes on behind the loop and returns
+# what it has. Pressed twice, it ends everything at once.
 #
 # `evaluate(model, loader)` returns `{"loss": ..., "accuracy": ...}`: means over examples, in eval mode, without
 # gradients.
