@@ -84,10 +84,12 @@ _ID = "nb-"
 _ACTIVE_TEX = re.compile(r"\\(?=(?:href|url|class|cssId|style|data|require|bbox|unicode|mmlToken|includegraphics)\b)")
 # all but tab, line feed, carriage return, form feed, and escape, with which colours of a terminal begin
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+_MARKUP = re.compile(r"[<>\"'`&\x00-\x1f\x7f]")
+MOST_ALT, MOST_WIDTH = 2000, 2000  # characters; pixels
 
 
 def clean_outputs(outputs: Iterable[Any], limit: int, hide: Mapping[str, str] | None = None) -> list[NotebookNode]:
-    """Keeps text, tables and pictures of a cell's outputs, without active content and without metadata.
+    """Keeps text, tables and pictures of a cell's outputs, without active content; of metadata, what pictures show and how wide.
 
     Args:
         outputs: as in a notebook; what is no output is left out.
@@ -271,7 +273,21 @@ def _clean_output(output: Any, limit: int, hide: Mapping[str, str]) -> NotebookN
             continue
     if not data:
         raise KeyError("nothing to keep")
-    return nbformat.v4.new_output("display_data", data=data)
+    metadata = {mime: kept for mime in data if (kept := _of_picture(output.get("metadata"), mime, hide))}
+    return nbformat.v4.new_output("display_data", data=data, metadata=metadata)
+
+
+def _of_picture(metadata: Any, mime: str, hide: Mapping[str, str]) -> dict[str, Any]:
+    """A picture's text for those who do not see it, and its width: plain text, and a number."""
+    told = metadata.get(mime) if isinstance(metadata, Mapping) and mime.startswith("image/") else None
+    kept: dict[str, Any] = {}
+    if isinstance(told, Mapping):
+        if isinstance(told.get("alt"), str):
+            # not every page that shows it escapes it
+            kept["alt"] = _MARKUP.sub(" ", scrub(told["alt"], hide))[:MOST_ALT]
+        if type(told.get("width")) is int and 0 < told["width"] <= MOST_WIDTH:
+            kept["width"] = told["width"]
+    return kept
 
 
 def _as_shown(line: str) -> str:

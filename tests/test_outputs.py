@@ -100,6 +100,8 @@ def hostile(release: NotebookNode) -> NotebookNode:
         outputs.append({"output_type": "display_data", "metadata": {}, "data": data})
     broken = {"image/png": f'AA" onerror="{ACT}', "text/plain": "text-61"}
     outputs.append({"output_type": "display_data", "metadata": {"filenames": {"image/png": "/x"}}, "data": broken})
+    shown = {"image/png": {"alt": f'"><script>{ACT}</script><img src=x onerror="{ACT}', "width": f'1" onload="{ACT}'}}
+    outputs.append({"output_type": "display_data", "metadata": shown, "data": {"image/png": PNG}})
     outputs.append(
         {"output_type": "stream", "name": "stdout", "text": f"\x1b[31m<script>{ACT}</script>\x1b[0m text-62"}
     )
@@ -216,7 +218,7 @@ def test_pages_are_safe_even_where_the_notebook_was_never_cleaned(
 ) -> None:
     notebook = hostile(release)
     notebook.metadata = release.metadata
-    del notebook.cells[-1].outputs[-8:]  # others than HTML: kinds that nbconvert itself leaves alone or escapes
+    del notebook.cells[-1].outputs[-9:]  # others than HTML: kinds that nbconvert itself leaves alone or escapes
     notebook.cells[-1].metadata = NotebookNode()
     page = rendered(exporter, notebook)
     assert active(page) - active(rendered(exporter, release)) == Counter()
@@ -353,6 +355,33 @@ def test_attached_and_inline_pictures_are_shown() -> None:
     assert f'src="data:image/png;base64,{PNG}"' in markdown2html({"cell": cell}, "![x](attachment:a.png)")
     assert f'src="data:image/png;base64,{PNG}"' in markdown2html({"cell": {}}, f"![x](data:image/png;base64,{PNG})")
     assert "src=" not in markdown2html({"cell": {}}, "![x](attachment:b.png)")
+
+
+def test_pictures_keep_their_text_and_width(exporter: HTMLExporter) -> None:
+    told = {"alt": 'Curves: 3 < 4 & "5"', "width": 640, "needs_background": "light", "onload": "x"}
+    output = {"output_type": "display_data", "data": {"image/png": PNG}, "metadata": {"image/png": told, "tags": [1]}}
+    (clean,) = clean_outputs([output], 10**6)
+    assert clean.metadata == {"image/png": {"alt": "Curves: 3   4    5 ", "width": 640}}
+    page = rendered(exporter, nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[clean])]))
+    assert re.search(r'<img[^>]*alt="Curves: 3 {3}4 {4}5 "', page)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        [],
+        {"image/png": "x"},
+        {"image/png": {"alt": ["x"], "width": "1 onload=x"}},
+        {"image/png": {"alt": None, "width": True}},
+        {"image/png": {"width": 10**9}},
+        {"text/plain": {"alt": "x"}},
+    ],
+)
+def test_other_metadata_of_pictures_goes(metadata: object) -> None:
+    output = {"output_type": "display_data", "data": {"image/png": PNG, "text/plain": ""}, "metadata": metadata}
+    (clean,) = clean_outputs([output], 10**6)
+    assert clean.metadata == {}
 
 
 def test_outputs_keep_text_tables_and_pictures_only() -> None:
