@@ -19,11 +19,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
 TOKEN = "browser-test"
 START_SECONDS = 120.0
 RUN_MILLISECONDS = 120_000
+TRIES, STARTED_MILLISECONDS = 5, 5_000
 # a course may set its folder here: screenshots for the README are taken where this names one
 SCREENSHOTS = os.environ.get("AMLLAB_SCREENSHOTS")
 
@@ -128,7 +129,8 @@ class Notebook:
 
     def __init__(self, page: Page, address: str, path: str) -> None:
         self.page = page
-        page.goto(f"{address}/lab/tree/{path}?token={TOKEN}")
+        # a workspace of its own: no notebook of an earlier page is opened beside it
+        page.goto(f"{address}/lab/workspaces/{Path(path).stem}/tree/{path}?token={TOKEN}")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=RUN_MILLISECONDS)
         # a kernel is there: what is run before would be lost
         page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=RUN_MILLISECONDS)
@@ -145,8 +147,17 @@ class Notebook:
 
     def start(self, cell: Locator) -> None:
         """Runs a cell as a reader does, and does not wait for its end."""
-        cell.locator(".jp-InputPrompt").click()
-        self.page.keyboard.press("Control+Enter")
+        prompt = cell.locator(".jp-InputPrompt")
+        before = prompt.inner_text()
+        for _ in range(TRIES):  # while the page still moves, a click may hit something else
+            prompt.click()
+            self.page.keyboard.press("Control+Enter")
+            try:
+                expect(prompt).not_to_have_text(before, timeout=STARTED_MILLISECONDS)
+                return
+            except AssertionError:
+                continue
+        raise AssertionError(f"the cell is not run; the page says: {self.page.locator('body').inner_text()[-2000:]}")
 
     def wait(self, cell: Locator) -> Locator:
         """The outputs of a cell, when it has been run."""
@@ -158,3 +169,48 @@ class Notebook:
         """Runs a cell; its outputs."""
         self.start(cell)
         return self.wait(cell)
+
+
+def picture(of: Locator | Page, name: str) -> None:
+    """Takes a picture for the README, where pictures are asked for."""
+    if SCREENSHOTS is None:
+        return
+    folder = Path(SCREENSHOTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    of.screenshot(path=folder / f"{name}.png")
+
+
+def hard_to_read(of: Locator) -> dict[str, float]:
+    """Texts of a cell's output with too little contrast to what lies behind them, and that contrast, from 1 to 21.
+
+    Formula and minima are those of WCAG 2 (1.4.3 and 1.4.11): 4.5 for words, 3 for marks.
+    """
+    found: dict[str, float] = of.locator(".jp-OutputArea-output").first.evaluate(_CONTRASTS)
+    assert found
+    return {text: contrast for text, contrast in found.items() if contrast < (4.5 if re.search(r"\w", text) else 3)}
+
+
+_CONTRASTS = """output => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0.5) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const opacity = element => element ? Number(getComputedStyle(element).opacity) * opacity(element.parentElement) : 1;
+  const found = {};
+  for (const element of output.querySelectorAll('*')) {
+    const text = [...element.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join(' ').trim();
+    if (!text) continue;
+    const back = behind(element), share = opacity(element);
+    const front = numbers(getComputedStyle(element).color).slice(0, 3).map((v, i) => share * v + (1 - share) * back[i]);
+    const [low, high] = [luminance(front), luminance(back)].sort((a, b) => a - b);
+    found[text.slice(0, 60)] = (high + 0.05) / (low + 0.05);
+  }
+  return found;
+}"""

@@ -13,6 +13,7 @@ from amllab.checks.failure import Failure, Series
 Outcome = Literal["passed", "failed", "skipped", "error"]
 
 _MARK = {"passed": "✓", "failed": "✗", "skipped": "–", "error": "!"}
+# of marks, not of words: no colour is dark enough for words on a light page and light enough for them on a dark one
 _COLOUR = {"passed": "#009e73", "failed": "#d55e00", "skipped": "#777777", "error": "#cc79a7"}
 _WIDTH = 100  # characters of a line of a table, those of its margin, and of what stands right of its last column
 _MARGIN, _OVERHANG = 4, 16
@@ -242,8 +243,8 @@ def to_html(results: Sequence[CheckResult], *, note: str = "", remarks: Sequence
                 f'<pre style="{_BOX}">{escape(reproduce)}</pre></div>'
             )
         rows.append(
-            f'<div style="margin:.35em 0"><span style="color:{_COLOUR[r.outcome]};font-weight:bold">'
-            f'{_MARK[r.outcome]} {r.outcome}</span> {_code(r.title)} <span style="opacity:.7">'
+            f'<div style="margin:.35em 0"><b><span style="color:{_COLOUR[r.outcome]}">{_MARK[r.outcome]}</span> '
+            f'{r.outcome}</b> {_code(r.title)} <span style="opacity:.7">'
             f"({_number(r.earned)} of {_number(r.points)})</span>{details}</div>"
         )
     colour = _COLOUR["passed" if earned == possible else "failed"]

@@ -147,8 +147,9 @@ _CELL = "text-align:left;padding:.1em 1.2em .1em 0;border:0;background:none"
 
 
 def _row(row: Row) -> str:
-    colour = _GOOD if row.earned == row.public else _BAD
-    got = f'<span style="color:{colour};font-weight:bold">{row.earned:g}</span> of {row.public:g}' if row.public else ""
+    mark, colour = ("✓", _GOOD) if row.earned == row.public else ("✗", _BAD)
+    points = f'<b><span style="color:{colour}">{mark}</span> {row.earned:g}</b> of {row.public:g}'
+    got = points if row.public else ""
     more = f'<span style="opacity:.7">+ {row.further:g}, {row.kind}</span>' if row.further else ""
     cells = "".join(f'<td style="{_CELL}">{text}</td>' for text in (escape(row.name), got, more))
     return f'<tr style="background:none">{cells}</tr>'

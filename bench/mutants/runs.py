@@ -7,9 +7,11 @@ it. What is left out is the isolation. The reference answers each question once 
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -147,34 +149,53 @@ class Checker:
         exercises: whose checks are run.
         whole: whether all checks are run; if not, they end with the first failure. A verdict then tells whether points are
             lost, not how many, and has no patterns.
+
+    Attributes:
+        checks: the file of each check.
     """
 
     def __init__(self, seed: int, exercises: Sequence[str] = EXERCISES, *, whole: bool = True) -> None:
         self.seed, self.files, self.whole = seed, check_files(exercises), whole
+        found = [(name, file) for file in self.files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)]
+        self.checks = dict(found)
         TimedSubmission.seconds = TRAINING_SECONDS if ACCURACY in exercises else ANSWER_SECONDS
         self.reference = submission(notebook_sources("solutions"))
         self.results(notebook_sources("solutions"))  # loads everything, and lets the reference answer every question
+        # what is there stays: the collector of a forked process has no need to go through it, nor to copy its pages
+        gc.collect()
+        gc.freeze()
 
-    def results(self, sources: Sources) -> list[CheckResult]:
-        """The checks' results, in this process."""
+    def results(self, sources: Sources, only: str = "") -> list[CheckResult]:
+        """The checks' results, in this process; those of one check, where it is named."""
+        paths = [Path(f"{self.checks[only]}::{only}")] if only else self.files
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             return run_checks(
                 lab(),
-                self.files,
+                paths,
                 submission(sources),
                 reference=lambda: self.reference,
                 seed=self.seed,
                 stop_at_failure=not self.whole,
             )
 
-    def verdicts(self, many: Sequence[Sources], jobs: int = 1) -> Iterator[tuple[int, Verdict]]:
-        """What the checks say of submissions, each in a process of its own: pairs of index and verdict, as they come."""
+    def verdicts(
+        self, many: Sequence[Sources], jobs: int = 1, first: Sequence[str] | None = None
+    ) -> Iterator[tuple[int, Verdict]]:
+        """What the checks say of submissions, each in a process of its own: pairs of index and verdict, as they come.
+
+        Args:
+            many: the submissions.
+            jobs: processes at a time.
+            first: of each the check of :attr:`checks` that is run before the others, or nothing; where it fails, and not all
+                are to be run, it stands for the verdict.
+        """
+        first = first or [""] * len(many)
         running: dict[int, _Child] = {}
         waiting = iter(range(len(many)))
         while True:
             while len(running) < jobs and (index := next(waiting, None)) is not None:
-                child = _Child(partial(self._as_data, many[index]))
+                child = _Child(partial(self._as_data, many[index], first[index]))
                 running[child.pipe] = child.of(index)
             if not running:
                 return
@@ -194,9 +215,13 @@ class Checker:
         ((_, found),) = self.verdicts([sources])
         return found
 
-    def _as_data(self, sources: Sources) -> dict[str, Any]:
-        found = asdict(_verdict(self.results(sources)))
-        return found if self.whole else {**found, "patterns": {}}
+    def _as_data(self, sources: Sources, first: str) -> dict[str, Any]:
+        if self.whole:
+            return asdict(_verdict(self.results(sources)))
+        found = _verdict(self.results(sources, first)) if first else None
+        if found is None or not found.lost:
+            found = _verdict(self.results(sources))
+        return {**asdict(found), "patterns": {}}
 
     def _read(self, answer: dict[str, Any] | str) -> Verdict:
         if isinstance(answer, str):
