@@ -59,6 +59,7 @@ class Epochs:
         self._epochs: tqdm | None = None
         self._batches: tqdm | None = None
         self._curves: dict[str, list[float]] = {}
+        self._logged = 0  # the epoch that their last values are of
         self._handle: Any = None
         self._shown_at = 0.0
         self._interrupted, self._ended, self._told = threading.Event(), False, False
@@ -125,6 +126,7 @@ class Epochs:
         """Shows the figures of the epoch that has ended, and how they went so far, until the next one has."""
         if self._place == "nowhere":
             return
+        self._logged = self._epoch
         for name, value in figures.items():
             self._curves.setdefault(name, []).append(_plain(value))
         if self._place == "terminal":
@@ -149,7 +151,7 @@ class Epochs:
         for name, values in self._curves.items():
             # losses share a scale, and so do accuracies: what is higher in one curve is higher in the other
             together = [v for other, of in self._curves.items() if _kind(other) == _kind(name) for v in of]
-            head = f"epoch {self._epoch}:" if not lines else ""
+            head = f"epoch {self._logged}:" if not lines else ""
             line = f"{head:<10} {name:<{width}}  {_number(values[-1]):<8} {_curve(values, together)}"
             lines.append(f"{line}  {self._best()}".rstrip() if name == "val_loss" else line)
         return lines

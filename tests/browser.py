@@ -25,7 +25,7 @@ TOKEN = "browser-test"
 START_SECONDS = 120.0
 RUN_MILLISECONDS = 120_000
 TRIES, STARTED_MILLISECONDS = 5, 5_000
-# a course may set its folder here: screenshots for the README are taken where this names one
+# a folder, where pictures for the README are to be taken
 SCREENSHOTS = os.environ.get("AMLLAB_SCREENSHOTS")
 
 
@@ -71,14 +71,16 @@ def jupyter(folder: Path, home: Path, *options: str) -> Iterator[str]:
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
         "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "AMLLAB_DATA": "drawn",
     }
+    quiet = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.port=0"]
     command += [
         "--ServerApp.ip=127.0.0.1",
         f"--IdentityProvider.token={TOKEN}",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     with (home / "log").open("w") as log:
         process = subprocess.Popen(

@@ -28,7 +28,7 @@ CLASSIC = """def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
             parameter.requires_grad = False
     return model
 """
-TRAINING = """batches = [(torch.randn(32, 3, 32, 32), torch.randint(5, (32,))) for _ in range(6)]
+TRAINING = """batches = [(torch.randn(16, 3, 32, 32), torch.randint(5, (16,))) for _ in range(4)]
 model = build_transfer_model("net6", 5, 3)
 history = train_with_early_stopping(model, batches, batches[:2], max_epochs=500, patience=500)
 print(len(history["val_loss"]), "epochs, best", history["best_epoch"], type(model).__name__)
@@ -94,7 +94,7 @@ def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None
     training = notebook.cell("history = train_with_early_stopping(model, batches")
     notebook.start(training)
     live = training.locator(".jp-OutputArea")
-    live.get_by_text(re.compile(r"best \d\.\d+ in epoch [1-9]")).wait_for()
+    live.get_by_text(re.compile(r"epoch 1\d:[^×]+best \d\.\d+ in epoch \d+")).wait_for()
     picture(training, "training")
     page.get_by_role("button", name=re.compile("Interrupt the kernel")).click()
     text = notebook.wait(training).inner_text()
@@ -105,7 +105,7 @@ def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None
     page.get_by_text("Settings", exact=True).click()
     page.get_by_text("Theme", exact=True).click()
     page.get_by_text("JupyterLab Dark", exact=True).click()
-    page.locator("body[data-jp-theme-light=false]").wait_for()
+    page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
     for cell in (check, training):
         assert hard_to_read(cell) == {}
     picture(training, "dark")
