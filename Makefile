@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LAB := transfer-learning
+# processes start by the hundred, and compiled files are there to be used again
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test release solution bundle lint clean
 
