@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync
 TOKEN = "browser-test"
 START_SECONDS = 120.0
 RUN_MILLISECONDS = 120_000
-TRIES, STARTED_MILLISECONDS = 5, 5_000
+TRIES, STARTED_MILLISECONDS = 5, 20_000
 # a folder, where pictures for the README are to be taken
 SCREENSHOTS = os.environ.get("AMLLAB_SCREENSHOTS")
 

@@ -17,7 +17,7 @@ from nbgrader.api import Gradebook
 
 pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
 
-from browser import TOKEN, Browser, Notebook, Page, chromium, hard_to_read, jupyter, picture
+from browser import RUN_MILLISECONDS, TOKEN, Browser, Notebook, Page, chromium, hard_to_read, jupyter, picture
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
 from variants import CELLS
 
@@ -45,6 +45,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.set_default_timeout(RUN_MILLISECONDS)  # other tests keep the machine busy
     yield page
     page.close()
 
