@@ -68,12 +68,9 @@ class Epochs:
         return self.max_epochs
 
     def __iter__(self) -> Iterator[int]:
-        self._curves, self._handle, self._ended, self._told = (
-            {},
-            None,
-            False,
-            False,
-        )  # a second loop gets a display of its own
+        # a second loop gets a display of its own
+        self._curves, self._handle = {}, None
+        self._ended, self._told = False, False
         with self._bar("epochs", self.max_epochs, "epoch") as self._epochs:
             self._refresh()
             try:
