@@ -176,7 +176,7 @@ def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject]) -> None:
 
     With the first seed all exercises are checked, with the others that of the mistake: the functions of an exercise take no
     part in the checks of the others, but where the contract is about them together. Of what a tool has made, only the first
-    seed tells how many points are lost, the others whether any are.
+    seed tells how many points are lost, the others whether any are: there, the check that failed first comes first.
     """
     known = done()
     plans = [(seed, scope, whole) for seed in seeds for scope in ("all", *EXERCISES) for whole in (True, False)]

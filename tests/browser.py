@@ -53,13 +53,12 @@ def _launched(playwright: Playwright) -> Browser:
 
 
 @contextmanager
-def jupyter(folder: Path, home: Path, *options: str) -> Iterator[str]:
+def jupyter(folder: Path, home: Path) -> Iterator[str]:
     """JupyterLab in a folder; gives its address, without a slash at the end.
 
     Args:
         folder: that it serves.
         home: for its own files.
-        options: further ones of its command line.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "IPYTHON"))}
     runtime = home / "runtime"
@@ -83,9 +82,7 @@ def jupyter(folder: Path, home: Path, *options: str) -> Iterator[str]:
         f"--IdentityProvider.token={TOKEN}",
     ]
     with (home / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, *options], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             yield _address(process, runtime, home / "log")
         finally:
