@@ -105,6 +105,7 @@ class Elsewhere:
                     self._give_up(student)
                     raise RuntimeError(f"{student} is not graded: its workers were lost, several times") from error
                 log.warning("%s: once more, its worker was lost", student)
+                self._share_course()  # it may be what was lost, and would be lost for good
             except COURSE_FAULTS:
                 raise
             except Exception as error:
@@ -133,8 +134,12 @@ class Elsewhere:
                     what = "has no workers" if self._client is not None else "does not answer"
                     raise ClusterFailed(f"the scheduler at {self._scheduler} {what} ({error})") from error
                 time.sleep(_LOOK_SECONDS)
-        # computed where it is needed, and again where the worker that had it is gone
-        self._course_there = self._client.submit(_same, self._course)
+        self._share_course()
+
+    def _share_course(self) -> None:
+        """Computed where it is needed, and again where the worker that had it is gone."""
+        assert self._client is not None
+        self._course_there = self._client.submit(_same, self._course, pure=False)
 
     def _fill(self, first: str) -> None:
         """Hands out as many submissions as the workers can take, the one that is waited for before all others."""

@@ -51,3 +51,12 @@ def grade_elsewhere(course: Any, student: str, text: str, notes: list[str], read
     key = (folder / f"key of {student}").read_text() if not student.startswith("other") else "another"
     graded = Graded({}, 1.0, 2.0, 0.1, [f"graded by {os.getpid()}"])
     return {"key": key, "graded": json.dumps(asdict(graded)), "host": socket.gethostname(), "versions": "torch 0.1"}
+
+
+def same(course: Any) -> Any:
+    """What hands the course on; the first time, the worker is lost over it."""
+    here = Path(course.setting.secret) / "course handed on"
+    if not here.exists():
+        here.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return course

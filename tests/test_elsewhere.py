@@ -30,8 +30,11 @@ from autograder.kept import FOLDER
 from autograder.launcher import Launcher
 from autograder.repair import read_release, repair
 
+SILENT, BUSY = (
+    "8s",
+    "120s",
+)  # without a word, after which a worker is given up: for tests of just that, and for all others
 SETTINGS = {
-    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "4s",
     "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "2s",
@@ -45,6 +48,7 @@ class Cluster:
     """A scheduler and its workers, as processes of the command ``dask``."""
 
     folder: Path
+    worker_ttl: str
     port: int = 0
     scheduler: Any = None
     workers: list[Any] = field(default_factory=list)
@@ -89,10 +93,9 @@ class Cluster:
 
     def _dask(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "dask", *arguments]
+        environment = {**os.environ, **SETTINGS, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": self.worker_ttl}
         with (self.folder / f"{arguments[0]}.log").open("ab") as log:
-            return subprocess.Popen(
-                command, env={**os.environ, **SETTINGS}, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT
-            )
+            return subprocess.Popen(command, env=environment, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT)
 
     def stop(self) -> None:
         for process in [*self.workers, self.scheduler]:
@@ -101,11 +104,11 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A scheduler with one worker."""
+def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A scheduler with one worker; its parameter, if it has one, says after how long workers are given up."""
     folder = tmp_path / "cluster"
     folder.mkdir()
-    made = Cluster(folder)
+    made = Cluster(folder, getattr(request, "param", BUSY))
     made.start_scheduler()
     made.start_worker()
     yield made
@@ -185,6 +188,7 @@ def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster
 
 
 @pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("cluster", [SILENT], indirect=True)
 def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any) -> None:
     judge, paths = submissions("slow a", "kills", "b")
     running = Elsewhere(cluster.address, judge, paths, again=False)
@@ -203,6 +207,20 @@ def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any
         running.take("kills")
     assert 1 <= gradings(judge, "kills") <= 2  # it may have been lost with a worker that fell silent first
     assert running.take("b") is not None
+    running.close()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_worker_that_is_lost_with_the_course(
+    cluster: Cluster, submissions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elsewhere, "_same", judges.same)
+    judge, paths = submissions("a", "b")
+    running = Elsewhere(cluster.address, judge, paths, again=False)
+    cluster.start_worker()
+    assert None not in (running.take("a"), running.take("b"))
+    assert gradings(judge, "a") == gradings(judge, "b") == 1
+    assert cluster.workers[0].wait(10) == -signal.SIGKILL
     running.close()
 
 
