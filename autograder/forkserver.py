@@ -68,7 +68,7 @@ class Server:
                 os.close(descriptors[0])
             else:
                 answer = self._end(judge, request["tree"])
-            judge.send(json.dumps(answer).encode())
+            judge.send(json.dumps({**answer, "number": request["number"]}).encode())
         except ConnectionError:  # it died in the meantime
             return False
         return True

@@ -80,6 +80,7 @@ class Launcher:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._shared = address
+        self._asked = 0  # requests so far
         self._home: tempfile.TemporaryDirectory[str] | None = None
         atexit.register(self.close)
 
@@ -160,9 +161,12 @@ class Launcher:
             elif self._control is None:
                 self._connect(str(self._shared))
             assert self._control is not None
+            self._asked += 1
             try:
-                socket.send_fds(self._control, [json.dumps(request).encode()], descriptors)
-                return self._answer()
+                socket.send_fds(self._control, [json.dumps({**request, "number": self._asked}).encode()], descriptors)
+                while (answer := self._answer()).get("number") != self._asked:
+                    pass  # of a request that was interrupted before its answer came
+                return answer
             except OSError as error:
                 self._control.close()
                 self._control = None

@@ -78,6 +78,11 @@ def test_checks_that_cannot_be_collected(tmp_path: Path, lab: Lab) -> None:
         run(tmp_path, lab, second="def")
 
 
+def test_an_interrupt_is_not_kept_by_pytest(tmp_path: Path, lab: Lab) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, lab, second="raise KeyboardInterrupt")
+
+
 def test_inputs_are_drawn_from_the_seed(tmp_path: Path, lab: Lab) -> None:
     def drawn(seed: int) -> str:
         (_, second) = run(tmp_path, lab, second="expect(False, expected=str(rng.random()), seen='', why='')", seed=seed)

@@ -306,6 +306,19 @@ def test_no_privileges_are_needed() -> None:
     assert "CapEff:\t0000000000000000" in facts["status"]
 
 
+def test_an_interrupted_request_does_not_confuse_the_next(
+    launcher: Launcher, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert inside(launcher, lab, "print(1)") == ["1\n"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(launcher, "_answer", interrupted)
+        inside(launcher, lab, "print(2)")
+    assert inside(launcher, lab, "print(3)") == ["3\n"]
+
+
 def test_refuses_where_it_cannot_isolate() -> None:
     """A folder of packages that is also to be hidden stands for any layer that fails."""
     launcher = Launcher(course=Path(sys.prefix))

@@ -57,6 +57,7 @@ class ChecksPlugin:
         self._reference = reference
         self.seed = seed
         self.results: list[CheckResult] = []
+        self.interrupted = False  # by a person; pytest has the same exit code for modules that it cannot import
 
     def pytest_configure(self, config: pytest.Config) -> None:
         for line in (
@@ -65,6 +66,9 @@ class ChecksPlugin:
             "needs(*names): checks that must have passed, where they are part of the same run",
         ):
             config.addinivalue_line("markers", line)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.interrupted = excinfo.type is KeyboardInterrupt
 
     @pytest.fixture
     def submission(self) -> Submission:

@@ -57,6 +57,7 @@ def run_checks(
 
     Raises:
         ChecksBroken: the checks could not be collected; the message is pytest's.
+        KeyboardInterrupt: somebody interrupted them.
     """
     plugin = ChecksPlugin(lab, submission, reference, seed)
     output = io.StringIO()
@@ -64,6 +65,8 @@ def run_checks(
     arguments = [*QUIET, *(["--exitfirst"] if stop_at_failure else []), f"--rootdir={root}", *map(str, paths)]
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), one_thread():
         code = pytest.main(arguments, plugins=[plugin])
+    if plugin.interrupted:  # pytest would keep it to itself
+        raise KeyboardInterrupt
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not plugin.results:
         raise ChecksBroken(f"pytest ended with {code!r}:\n{output.getvalue()[-4000:]}")
     return plugin.results
