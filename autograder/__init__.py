@@ -14,6 +14,10 @@ from typing import Any
 
 __all__ = ["configure"]
 
+# jsonschema takes this package to check addresses in other alphabets (IRIs), where it is installed. Notebooks have none, and it
+# takes a second to load: in every process that grades. Where it was loaded before, it stays.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 
 def configure(c: Any) -> None:
     """Puts the grading pipeline into an nbgrader configuration.
