@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -29,8 +32,11 @@ def nbgrader(course: Path, *arguments: str, **variables: str) -> subprocess.Comp
     return subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, check=False)
 
 
-def new_course(folder: Path) -> Path:
-    """A course of its own with the lab's master built, released, and the shipped solution."""
+@cache
+def _released() -> Path:
+    """A course with the lab's master built, released, and the shipped solution: made once, to be copied."""
+    folder = Path(tempfile.mkdtemp(prefix="amllab-course-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # one after the other: the tests themselves run side by side
     config = (ROOT / "nbgrader_config.py").read_text(encoding="utf-8") + "c.GradeChecks.jobs = 1\n"
     (folder / "nbgrader_config.py").write_text(config, encoding="utf-8")
@@ -42,6 +48,11 @@ def new_course(folder: Path) -> Path:
     done = nbgrader(folder, "generate_assignment", ASSIGNMENT)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def new_course(folder: Path) -> Path:
+    """A course of its own with the lab's master built, released, and the shipped solution."""
+    return Path(shutil.copytree(_released(), folder, dirs_exist_ok=True))
 
 
 def submit(course: Path, student: str, notebook: NotebookNode | bytes | None, name: str = NOTEBOOK) -> None:

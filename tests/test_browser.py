@@ -17,7 +17,18 @@ from nbgrader.api import Gradebook
 
 pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
 
-from browser import RUN_MILLISECONDS, TOKEN, Browser, Notebook, Page, chromium, hard_to_read, jupyter, picture
+from browser import (
+    RUN_MILLISECONDS,
+    TOKEN,
+    Browser,
+    Notebook,
+    Page,
+    chromium,
+    expect,
+    hard_to_read,
+    jupyter,
+    picture,
+)
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
 from variants import CELLS
 
@@ -164,16 +175,20 @@ def test_a_teaching_assistant_grades_the_reflection(
         page.get_by_role("link", name=ASSIGNMENT).click()
         page.get_by_role("link", name=NOTEBOOK.removesuffix(".ipynb")).click()
         page.get_by_role("link", name="Submission #1").click()
+        page.locator("#reflection").wait_for()
         # one submission has plots, and formgrader shows submissions in an order of its own
         if not page.locator("img").count():
             page.get_by_text("Next").first.click()
+        page.locator("img").first.wait_for()
         page.locator("#reflection").scroll_into_view_if_needed()
+        page.wait_for_load_state()
         assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
         described = page.locator("img").evaluate_all("images => images.map(image => image.alt)")
         assert any("Accuracy by number of trainable layers" in text for text in described)
         report = page.get_by_text("points in", exact=False).first.inner_text()
         assert re.search(r"\d+ of \d+ points in \d+ checks", report), report
-        assert page.locator("#check_freeze_layers").get_attribute("placeholder") == "20"  # the automatic score
+        # the automatic score, which formgrader brings when the page is there
+        expect(page.locator("#check_freeze_layers")).to_have_attribute("placeholder", "20", timeout=RUN_MILLISECONDS)
         for field, text, kind in (
             ("#reflection", "7.5", "grade"),
             ("#reflection-comment", "Say how far 500 images can be trusted.", "comment"),

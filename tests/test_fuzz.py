@@ -150,7 +150,7 @@ def changed(root: Any, steps: list[int], action: str, value: Any, word: str) -> 
     return root
 
 
-@settings(FUZZ, max_examples=1200)
+@settings(FUZZ, max_examples=600)
 @given(changes=st.lists(CHANGE, min_size=1, max_size=8))
 def test_changed_notebooks(way: Way, release: NotebookNode, changes: list[tuple[list[int], str, Any, str]]) -> None:
     raw: Any = json.loads(nbformat.writes(release))
@@ -180,7 +180,7 @@ def damaged(content: bytes, kind: str, place: float, other: float, extra: bytes)
     return content[: max(at, len(content) // 2)]
 
 
-@settings(FUZZ, max_examples=1000)
+@settings(FUZZ, max_examples=600)
 @given(damage=st.lists(DAMAGE, min_size=1, max_size=4))
 def test_damaged_files(way: Way, release: NotebookNode, damage: list[tuple[str, float, float, bytes]]) -> None:
     content = nbformat.writes(release).encode()

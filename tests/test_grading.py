@@ -21,11 +21,14 @@ FULL = {
 }
 PLAIN = Variant("plain")
 ZERO = dict.fromkeys(FULL, 0)
-LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 30, 'answer_seconds': 45}\nc.GradeChecks.jobs = 2\n"
+LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 10, 'answer_seconds': 45}\nc.GradeChecks.jobs = 3\n"
+# where it is not about training, the third exercise is left out: it takes its time
+UNTRAINED = {"train_with_early_stopping": ""}
+WITHOUT_TRAINING = FULL | {"check_train_with_early_stopping": 0, "check_accuracy": 0}
 
 
 def freezing(source: str) -> Variant:
-    return Variant("x", sources={"freeze_layers": source})
+    return Variant("x", sources={"freeze_layers": source, **UNTRAINED})
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(LIMITS)
 
-    def hand_in(student: str, variant: Variant = PLAIN, extra: str = "") -> None:
+    def hand_in(student: str, variant: Variant = Variant("x", sources=UNTRAINED), extra: str = "") -> None:
         notebook = notebook_of(variant, release)
         if extra:
             notebook.cells.insert(2, nbformat.v4.new_code_cell(extra))
@@ -44,26 +47,26 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     submit(course, "empty_file", b"")
     submit(course, "a_letter", b"Dear TA, my computer broke.")
     submit(course, "binary", bytes(range(256)) * 9)
-    submit(course, "renamed_file", notebook_of(Variant("plain"), release), "transfer_learning (1).ipynb")
+    untrained = notebook_of(Variant("x", sources=UNTRAINED), release)
+    submit(course, "renamed_file", untrained, "transfer_learning (1).ipynb")
     hand_in("syntax_error", freezing("def freeze_layers(model, n_trainable:\n    return model"))
-    hand_in("renamed_function", freezing(FREEZE.replace("def freeze_layers", "def freeze")))
+    hand_in(
+        "renamed_function", Variant("x", sources={"freeze_layers": FREEZE.replace("def freeze_layers", "def freeze")})
+    )
     hand_in("wrong_signature", freezing(FREEZE.replace("(model, n_trainable)", "(model)")))
     hand_in("unrelated_error", extra="raise RuntimeError('an experiment went wrong')")
     hand_in("noisy", extra="import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)")
     hand_in("hanging_cell", extra="while True:\n    pass")
     endless = TRAIN.replace("    device =", "    while True: pass\n    device =")
     hand_in("endless_training", Variant("x", sources={"train_with_early_stopping": endless}))
-    hand_in("one_cell", Variant("x", sources={"freeze_layers": FREEZE + BUILD, "build_transfer_model": ""}))
-    hand_in("zz_last", Variant("plain"))
+    both = {"freeze_layers": FREEZE + BUILD, "build_transfer_model": ""}
+    hand_in("one_cell", Variant("x", sources={**both, **UNTRAINED}))
+    hand_in("zz_last", PLAIN)
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-4000:]
     feedback = nbgrader(course, "generate_feedback", ASSIGNMENT)
     assert feedback.returncode == 0, feedback.stderr[-4000:]
     return course, done.stderr
-
-
-def without(*cells: str) -> dict[str, float]:
-    return {cell: 0 if cell in cells else points for cell, points in FULL.items()}
 
 
 @pytest.mark.parametrize(
@@ -73,14 +76,14 @@ def without(*cells: str) -> dict[str, float]:
         ("empty_file", ZERO),
         ("a_letter", ZERO),
         ("binary", ZERO),
-        ("renamed_file", FULL),
-        ("syntax_error", without("check_freeze_layers")),
-        ("renamed_function", without("check_freeze_layers")),
-        ("wrong_signature", without("check_freeze_layers")),
-        ("unrelated_error", FULL),
-        ("noisy", FULL),
-        ("hanging_cell", FULL),
-        ("one_cell", FULL),
+        ("renamed_file", WITHOUT_TRAINING),
+        ("syntax_error", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
+        ("renamed_function", FULL | {"check_freeze_layers": 0}),
+        ("wrong_signature", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
+        ("unrelated_error", WITHOUT_TRAINING),
+        ("noisy", WITHOUT_TRAINING),
+        ("hanging_cell", WITHOUT_TRAINING),
+        ("one_cell", WITHOUT_TRAINING),
         ("zz_last", FULL),
     ],
 )
@@ -159,9 +162,3 @@ def test_pytest_drives_the_same_checks() -> None:
     assert (good.returncode, bad.returncode) == (0, 1), good.stdout + bad.stdout
     assert "passed" in good.stdout
     assert "passed" not in bad.stdout
-
-
-def test_the_solution_has_full_marks() -> None:
-    command = [sys.executable, "-m", "autograder.cli", "grade", f"solutions/{ASSIGNMENT}/{NOTEBOOK}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "90 of 90 automatic points" in done.stdout, done.stdout + done.stderr
