@@ -24,6 +24,7 @@ ZERO = dict.fromkeys(FULL, 0)
 LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 10, 'answer_seconds': 45}\nc.GradeChecks.jobs = 3\n"
 # where it is not about training, the third exercise is left out: it takes its time
 UNTRAINED = {"train_with_early_stopping": ""}
+SHORT = Variant("short", sources=UNTRAINED)
 WITHOUT_TRAINING = FULL | {"check_train_with_early_stopping": 0, "check_accuracy": 0}
 
 
@@ -37,7 +38,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(LIMITS)
 
-    def hand_in(student: str, variant: Variant = Variant("x", sources=UNTRAINED), extra: str = "") -> None:
+    def hand_in(student: str, variant: Variant = SHORT, extra: str = "") -> None:
         notebook = notebook_of(variant, release)
         if extra:
             notebook.cells.insert(2, nbformat.v4.new_code_cell(extra))
@@ -47,8 +48,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     submit(course, "empty_file", b"")
     submit(course, "a_letter", b"Dear TA, my computer broke.")
     submit(course, "binary", bytes(range(256)) * 9)
-    untrained = notebook_of(Variant("x", sources=UNTRAINED), release)
-    submit(course, "renamed_file", untrained, "transfer_learning (1).ipynb")
+    submit(course, "renamed_file", notebook_of(SHORT, release), "transfer_learning (1).ipynb")
     hand_in("syntax_error", freezing("def freeze_layers(model, n_trainable:\n    return model"))
     hand_in(
         "renamed_function", Variant("x", sources={"freeze_layers": FREEZE.replace("def freeze_layers", "def freeze")})

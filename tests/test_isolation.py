@@ -313,9 +313,10 @@ def test_an_interrupted_request_does_not_confuse_the_next(
         raise KeyboardInterrupt
 
     assert inside(launcher, lab, "print(1)") == ["1\n"]
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(launcher, "_answer", interrupted)
-        inside(launcher, lab, "print(2)")
+        with pytest.raises(KeyboardInterrupt):
+            inside(launcher, lab, "print(2)")
     assert inside(launcher, lab, "print(3)") == ["3\n"]
 
 
