@@ -94,6 +94,7 @@ def reptile_loaders(
     image_size: int | None = None,
     mean: Sequence[float] = CIFAR10_MEAN,
     std: Sequence[float] = CIFAR10_STD,
+    share: float = 1.0,
 ) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
     """Loaders of the training part (augmented) and of the validation part (plain); prints which data is in use.
 
@@ -107,6 +108,7 @@ def reptile_loaders(
         image_size: side length in pixels that the model expects; by default that of the images.
         mean: of the red, green and blue channel, in [0, 1], as the backbone was trained with.
         std: their standard deviations.
+        share: of the images of each class that take part, above 0; the same ones for the same seed.
 
     Returns:
         Two loaders of batches: images float32 ``(batch, 3, h, w)``, normalised, and labels int64 ``(batch,)``. Their
@@ -114,13 +116,19 @@ def reptile_loaders(
 
     Raises:
         DataUnavailable, FileNotFoundError, ValueError: see :func:`reptile_arrays`.
+        ValueError: ``share`` is not in (0, 1].
 
     >>> train_loader, val_loader = reptile_loaders(source="drawn")
     Data: drawn reptiles
     >>> next(iter(train_loader))[0].shape
     torch.Size([64, 3, 32, 32])
     """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be above 0 and at most 1, not {share}")
     data = _read("train", source, image_size, announce=True)
+    if share < 1:
+        data = data.subset(stratified_split(data.labels, share, seed)[1])
+        print(f"Of these, {share:.0%} of each class take part")
     train, val = (data.subset(index) for index in stratified_split(data.labels, VALIDATION, seed))
     side = data.images.shape[-1]
     finish = _finish(side, image_size, mean, std)

@@ -4,6 +4,8 @@ Every function returns a :class:`Plot`: a matplotlib figure that a notebook show
 is given to ``display``), and that carries a description in words for those who do not see it. pyplot takes no part:
 nothing is shown twice, and its settings stay as they are.
 
+What :func:`note` was told stands in the title of every plot, and in its description.
+
 Colours: M. Okabe and K. Ito, *Color Universal Design* (2008), told apart by colour-blind people too; what matters is
 said by line style, marker or hatching as well.
 """
@@ -49,6 +51,23 @@ SHOWN_PER_INCH = 96  # of the same image on a page: sharp on screens with small 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
+_noted = ""
+
+
+def note(text: str) -> None:
+    """From now on has every plot say this in its title, such as how small a quick run is.
+
+    Args:
+        text: a few words; empty, plots say nothing more.
+    """
+    global _noted
+    _noted = text
+
+
+def _titled(title: str) -> str:
+    return "\n".join(filter(None, (title, _noted)))
+
+
 class Plot(Figure):
     """A matplotlib figure with a description in words.
 
@@ -92,7 +111,7 @@ def curves(history: History | Mapping[str, History], title: str = "") -> Plot:
         axes[0].set_ylabel("cross-entropy (nats)")
         axes[1].set_ylabel("accuracy")
         axes[1].yaxis.set_major_formatter(PERCENT)
-        figure.suptitle(title)
+        figure.suptitle(_titled(title))
         handles = _curve_legend(None if single else list(runs), [_best(run) for run in runs.values()])
         figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
     told = "; ".join(f"{name}: {_curve_words(run)}" if name else _curve_words(run) for name, run in runs.items())
@@ -138,7 +157,7 @@ def sweep(results: Mapping[int, Sequence[float]], baseline: Sequence[float] | No
             zorder=5,
             label=f"highest: {means[best]:.1%} at n_trainable = {numbers[best]}",
         )
-        _decorate(ax, title=title, xlabel="n_trainable (layers, counted from the head)", ylabel="accuracy")
+        _decorate(ax, title=_titled(title), xlabel="n_trainable (layers, counted from the head)", ylabel="accuracy")
         ax.yaxis.set_major_formatter(PERCENT)
         ax.xaxis.set_major_locator(FixedLocator(numbers) if len(numbers) <= 14 else MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
@@ -188,7 +207,7 @@ def confusion(
         ax.grid(which="minor", color="white", linewidth=2)
         ax.tick_params(which="both", length=0)
         ax.spines[:].set_visible(False)
-        ax.set(xlabel="predicted class", ylabel="true class", title=title or summary)
+        ax.set(xlabel="predicted class", ylabel="true class", title=_titled(title or summary))
         bar = figure.colorbar(image, ax=ax, format=PERCENT, label="share of the true class", shrink=0.8)
         bar.outline.set_visible(False)  # type: ignore[operator]
     rows = "; ".join(
@@ -303,7 +322,9 @@ def frozen(model: nn.Module, title: str = "") -> Plot:
         ax.set_xlim(left, right)
         ax.set_yticks(range(len(layers)), [layer.name for layer in layers])
         ax.invert_yaxis()
-        _decorate(ax, title=heading, xlabel="parameters (logarithmic scale)", ylabel="layer, from input to output")
+        _decorate(
+            ax, title=_titled(heading), xlabel="parameters (logarithmic scale)", ylabel="layer, from input to output"
+        )
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         ax.grid(False, axis="y")
         handles: list[Any] = [Patch(**looks[state]) for state in sorted(set(states))]  # type: ignore[arg-type]
@@ -425,9 +446,12 @@ def _grid(pixels: np.ndarray, captions: Sequence[str], title: str, columns: int 
     # Rows of equal length, where that is possible: 12 images are 2 rows of 6
     rows = max(1, math.ceil(count / columns))
     columns = max(1, math.ceil(count / rows))
+    title = _titled(title)
     lines = max((1 + caption.count("\n") for caption in captions if caption), default=0)
     with mpl.rc_context(STYLE):
-        figure = Plot(max(1.3 * columns, 4.5), rows * (1.3 + 0.2 * lines) + 0.4 * bool(title))
+        figure = Plot(
+            max(1.3 * columns, 4.5), rows * (1.3 + 0.2 * lines) + 0.25 * len(title.splitlines()) + 0.15 * bool(title)
+        )
         for place, (image, caption) in enumerate(zip(pixels, captions, strict=True), start=1):
             ax = figure.add_subplot(rows, columns, place)
             ax.imshow(image, interpolation="nearest")
@@ -438,4 +462,4 @@ def _grid(pixels: np.ndarray, captions: Sequence[str], title: str, columns: int 
 
 
 def _sentence(title: str, text: str) -> str:
-    return f"{title}. {text}" if title else text
+    return ". ".join(filter(None, (title, _noted, text)))

@@ -37,6 +37,7 @@ def configure(c: Any) -> None:
         "markdown2html": "autograder.outputs.markdown2html",
         "clean_html": "autograder.outputs.clean_html",
     }
+    c.AssignLatePenalties.plugin_class = "autograder.late.LatePenalty"
     c.Autograde.exporter_class = "autograder.plugin.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [
         "nbgrader.preprocessors.DeduplicateIds",

@@ -54,7 +54,7 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
     if not master.is_file():
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
     notebook = notebook_of(master)
-    check_points(master, notebook, checks_of(lab))
+    check_points(lab, master, notebook, checks_of(lab))
     nbformat.write(notebook, master.with_suffix(".ipynb"))
     generate_assignment(course, lab.assignment)
     solution = course.solution(lab)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amllab.checks.lab import Lab
-from amllab.checks.plugin import ChecksPlugin
+from amllab.checks.plugin import ChecksPlugin, function_name, points_of
 from amllab.checks.run import QUIET
 from amllab.checks.submission import InProcessSubmission
 
@@ -24,7 +24,8 @@ class Check:
     """A check, as its markers and its docstring describe it.
 
     Attributes:
-        name: of the test function.
+        name: of the test function, with its parameters.
+        function: its name alone.
         title: first sentence of its docstring.
         more: the rest of its docstring, for those who read code.
         cell: grade id of the cell that it counts for.
@@ -36,6 +37,7 @@ class Check:
     """
 
     name: str
+    function: str
     title: str
     more: str
     cell: str
@@ -90,11 +92,12 @@ def _check(item: pytest.Item, lab: Lab) -> Check:
     title, _, more = docstring.strip().partition("\n\n")
     return Check(
         name=item.name,
+        function=function_name(item),
         title=" ".join(title.split()),
         more=" ".join(more.split()),
         cell=cell.args[0],
         section=cell.kwargs.get("section", ""),
-        points=float(points.args[0]),
+        points=float(points_of(lab, item, points)),
         needs=needs.args if needs else (),
         file=file,
         hidden=hidden,

@@ -38,6 +38,7 @@ from traitlets import Dict, Enum, Integer, Unicode
 from autograder.ahead import COURSE_FAULTS, Ahead, Judge, Setting, one_line, processes
 from autograder.cells import is_autograded
 from autograder.kept import FOLDER, Graded
+from autograder.late import set_due_date
 from autograder.launcher import ISOLATIONS, Launcher
 from autograder.repair import Repaired, read_release, repair
 from autograder.settings import checked_lab
@@ -72,6 +73,9 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
             with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
                 found = gradebook.find_assignment(assignment)
                 self.secret, self.run.notebooks = found.id, [notebook.name for notebook in found.notebooks]
+                if set_due_date(self.lab, found):
+                    gradebook.db.commit()
+                    self.log.info("Due %s UTC, as lab.toml has it", found.duedate)
         except MissingEntry:
             self._refuse(f"{assignment} is not in the gradebook: run 'nbgrader generate_assignment {assignment}'")
         except SQLAlchemyError as error:

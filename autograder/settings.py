@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from nbformat import NotebookNode
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from amllab.checks.lab import CHECKS, Lab, all_labs, find_lab
 from autograder.catalogue import Check
@@ -60,13 +60,24 @@ class Accuracy(_Table):
     batch_size: Count
 
 
+class Deadline(_Table):
+    """``[deadline]``: when submissions are late, and what that costs, see :mod:`autograder.late`."""
+
+    due: AwareDatetime
+    grace_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    penalty_percent: Annotated[float, Field(ge=0, le=100)] = 0.0
+    most_percent: Annotated[float, Field(ge=0, le=100)] = 100.0
+
+
 class Settings(_Table):
-    """``lab.toml``; ``[own]`` is the place of whatever a lab's own checks read."""
+    """``lab.toml``; ``[points]`` replaces those of single checks, ``[own]`` is the place of whatever a lab's own checks read."""
 
     title: Annotated[str, Field(min_length=1)]
     notebook: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     limits: Limits
     accuracy: Accuracy | None = None
+    points: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    deadline: Deadline | None = None
     own: dict[str, Any] = {}
 
 
@@ -149,6 +160,9 @@ def _expectation(error: Any) -> str:
     words = {
         "greater_than": f"must be greater than {context.get('gt', 0):g}",
         "greater_than_equal": f"must be at least {context.get('ge', 0):g}",
+        "less_than_equal": f"must be at most {context.get('le', 0):g}",
+        "datetime_type": "must be a date with a time and an offset, such as 2026-12-18T23:59:00+01:00",
+        "timezone_aware": "must have an offset from UTC, such as 2026-12-18T23:59:00+01:00",
         "finite_number": "must be a finite number",
         "int_type": "must be a whole number",
         "float_type": "must be a number",
@@ -165,7 +179,12 @@ def _expectation(error: Any) -> str:
 
 def _known(table: Sequence[int | str]) -> list[str]:
     """Names of the fields of a table."""
-    models: dict[Any, type[BaseModel]] = {(): Settings, ("limits",): Limits, ("accuracy",): Accuracy}
+    models: dict[Any, type[BaseModel]] = {
+        (): Settings,
+        ("limits",): Limits,
+        ("accuracy",): Accuracy,
+        ("deadline",): Deadline,
+    }
     return list(models[tuple(table)].model_fields)
 
 
@@ -202,16 +221,32 @@ def point_problems(notebook: NotebookNode, checks: Iterable[Check]) -> list[str]
     return problems
 
 
-def check_points(master: Path, notebook: NotebookNode, checks: Iterable[Check]) -> None:
-    """Refuses a lab whose points do not add up.
+def unknown_checks(lab: Lab, checks: Iterable[Check]) -> list[str]:
+    """Names in ``[points]`` of ``lab.toml`` that no check has, with line and the one that may be meant."""
+    file = lab.folder / "lab.toml"
+    known = {check.function for check in checks}
+    problems = []
+    for name in lab.settings.get("points", {}).keys() - known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        line = _line(file.read_text(encoding="utf-8"), ("points", name))
+        problems.append(f"{file.parent.name}/{file.name}, line {line}: points.{name}: there is no such check{hint}")
+    return sorted(problems)
+
+
+def check_points(lab: Lab, master: Path, notebook: NotebookNode, checks: Sequence[Check]) -> None:
+    """Refuses a lab whose points do not add up, or that gives points to checks that there are not.
 
     Args:
+        lab: whose points.
         master: the text, for the message.
         notebook: built from it.
         checks: of the lab, public and hidden.
 
     Raises:
-        BadSettings: the message names cell, sums and files.
+        BadSettings: the message names cell, sums and files, or line and check.
     """
+    if problems := unknown_checks(lab, checks):
+        raise BadSettings("\n".join(problems))
     if problems := point_problems(notebook, checks):
         raise BadSettings("\n".join(f"{master.parent.name}/{master.name}: {problem}" for problem in problems))

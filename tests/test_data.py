@@ -104,6 +104,19 @@ def test_same_seed_same_batches(small_drawn):
                 assert torch.equal(a[1], b[1])
 
 
+def test_a_share_takes_the_same_part_of_every_class(small_drawn, capsys):
+    whole = data.reptile_loaders(seed=1, source="drawn")
+    shares = [data.reptile_loaders(seed=1, source="drawn", share=0.5) for _ in range(2)]
+    assert "50% of each class" in capsys.readouterr().out
+    for all_of_it, *halves in zip(whole, *shares, strict=True):
+        counts = [torch.bincount(loader.dataset.data.labels) for loader in (all_of_it, *halves)]
+        assert torch.equal(2 * counts[1], counts[0])
+        assert torch.equal(*(half.dataset.data.images for half in halves))
+    for share in (0, 1.5, -1, float("nan")):
+        with pytest.raises(ValueError, match="share must be above 0"):
+            data.reptile_loaders(source="drawn", share=share)
+
+
 def test_other_seed_other_split_order_and_augmentation(small_drawn):
     (train, val), (train2, val2) = (data.reptile_loaders(seed=seed, source="drawn") for seed in (0, 1))
     assert not torch.equal(everything(val)[0], everything(val2)[0])

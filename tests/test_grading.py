@@ -56,8 +56,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     hand_in("wrong_signature", freezing(FREEZE.replace("(model, n_trainable)", "(model)")))
     hand_in("unrelated_error", extra="raise RuntimeError('an experiment went wrong')")
     hand_in("noisy", extra="import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)")
-    hand_in("hanging_cell", extra="while True:\n    pass")
-    endless = TRAIN.replace("    device =", "    while True: pass\n    device =")
+    hand_in("hanging_cell", extra="import time\nwhile True:\n    time.sleep(1)")
+    endless = TRAIN.replace("    device =", "    import time\n    while True: time.sleep(1)\n    device =")
     hand_in("endless_training", Variant("x", sources={"train_with_early_stopping": endless}))
     both = {"freeze_layers": FREEZE + BUILD, "build_transfer_model": ""}
     hand_in("one_cell", Variant("x", sources={**both, **UNTRAINED}))

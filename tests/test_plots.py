@@ -49,6 +49,10 @@ def stars(figure: plots.Plot) -> list[list[tuple[float, float]]]:
     return [[point for line in ax.lines if line.get_marker() == "*" for point in points(line)] for ax in figure.axes]
 
 
+def titles(figure: plots.Plot) -> list[str]:
+    return [figure.get_suptitle(), *(ax.get_title() for ax in figure.axes)]
+
+
 def legend(figure: plots.Plot) -> list[str]:
     return [text.get_text() for box in figure.legends for text in box.get_texts()]
 
@@ -76,7 +80,21 @@ def test_every_plot_has_image_title_and_description(name: str) -> None:
     assert image.width > metadata["image/png"]["width"] > 300
     assert metadata["image/png"]["alt"] == data["text/plain"] == figure.alt_text
     assert figure.alt_text.startswith("a title. ")
-    assert "a title" in [figure.get_suptitle(), *(ax.get_title() for ax in figure.axes)]
+    assert "a title" in titles(figure)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_note_stands_in_every_title_and_description(name: str) -> None:
+    before = ALL[name]()
+    plots.note("quick run: few images")
+    try:
+        after = ALL[name]()
+    finally:
+        plots.note("")
+    assert not any("quick run" in title for title in titles(before))
+    assert any(title.endswith("\nquick run: few images") for title in titles(after))
+    assert "quick run: few images" in after.alt_text
+    assert ALL[name]().alt_text == before.alt_text
 
 
 def test_pyplot_knows_of_no_figure() -> None:

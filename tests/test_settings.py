@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from amllab.checks.lab import all_labs, find_lab
+from amllab.checks.lab import Lab, all_labs, find_lab
+from amllab.checks.run import run_checks
+from amllab.checks.submission import InProcessSubmission
 from autograder import cli
 from autograder.build import notebook_of
 from autograder.catalogue import checks_of
 from autograder.settings import BadSettings, check_points, checked_lab, point_problems, problems_of
 
+DUE = "due = 2026-12-18T23:59:00+01:00"
 GOOD = (find_lab("transfer-learning").folder / "lab.toml").read_text()
 MASTER = ROOT / "source" / "transfer-learning" / "transfer_learning.py"
 
@@ -44,10 +47,17 @@ def test_the_labs_of_this_course_have_good_settings() -> None:
         ("max_epochs = 3", "max_epochs = 0", "accuracy.max_epochs", "must be greater than 0, not 0"),
         ("[0.001, 0.1, 0.3]", "[\n0.001,\n-0.1]", "accuracy.learning_rates[1]", "must be greater than 0"),
         ("[0.001, 0.1, 0.3]", "[]", "accuracy.learning_rates", "must have at least one entry"),
+        ("# [points] ", "[points]\ntest_x = -1 # ", "points.test_x", "must be at least 0, not -1"),
+        ("# [deadline]", "[deadline]\ndue = 2026-12-18T23:59:00", "deadline.due", "must have an offset from UTC"),
+        ("# [deadline]", "[deadline]\ndue = 2026-12-18", "deadline.due", "must be a date with a time and an offset"),
+        ("# [deadline]", f"[deadline]\n{DUE}\nmost_percent = 120", "deadline.most_percent", "must be at most 100"),
+        ("# [deadline]", f"[deadline]\n{DUE}\npenalty = 1", "deadline.penalty", "did you mean penalty_percent?"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, expected: str) -> None:
     text, line = changed(old, new)
+    if new.startswith("["):
+        line += new.count("\n") if old.startswith("# ") else 0  # the table is new too
     (problem,) = problems_of(text, "a_lab/lab.toml")
     assert problem.startswith(f"a_lab/lab.toml, line {line}: {field}: ")
     assert expected in problem
@@ -99,7 +109,34 @@ def test_points_of_checks_and_cells_that_differ_are_named() -> None:
         "check_nothing: checks worth 20 points in amllab/checks/transfer_learning/test_accuracy.py"
     )
     with pytest.raises(BadSettings, match=r"transfer-learning/transfer_learning.py: check_freeze_layers: .* 21, "):
-        check_points(MASTER, notebook, dearer)
+        check_points(find_lab("transfer-learning"), MASTER, notebook, dearer)
+
+
+def weighted(lab: Lab, **points: float) -> Lab:
+    return replace(lab, settings={**lab.settings, "points": points})
+
+
+def test_points_of_the_settings_replace_those_of_the_checks(lab: Lab) -> None:
+    other = weighted(lab, test_returns_the_model=3, test_last_layers_are_trainable=3)
+    before, after = ({check.name: check.points for check in checks_of(one)} for one in (lab, other))
+    assert {name for name in after if after[name] != before[name]} == {
+        name for name in before if name.startswith(("test_returns_the_model", "test_last_layers_are_trainable"))
+    }
+    assert point_problems(notebook_of(MASTER), checks_of(other)) == []
+    results = run_checks(other, [lab.folder / "test_freeze_layers.py"], InProcessSubmission(lab.name, {}))
+    assert {result.name: result.points for result in results}.items() <= after.items()
+
+
+def test_points_for_no_check_are_named_with_the_one_that_was_meant(lab: Lab, tmp_path: Path) -> None:
+    text = (lab.folder / "lab.toml").read_text() + "[points]\ntest_thaws = 4\ntest_thawz = 4\n"
+    (tmp_path / "lab.toml").write_text(text)
+    other = replace(weighted(lab, test_thaws=4, test_thawz=4), folder=tmp_path)
+    with pytest.raises(BadSettings) as error:
+        check_points(other, MASTER, notebook_of(MASTER), checks_of(lab))
+    line = text[: text.index("test_thawz")].count("\n") + 1
+    assert f"lab.toml, line {line}: points.test_thawz: there is no such check; did you mean test_thaws?" in str(
+        error.value
+    )
 
 
 def test_nothing_is_built_where_points_do_not_add_up(

@@ -141,4 +141,22 @@ class ChecksPlugin:
                 outcome = "error"
                 failure = Failure("the check runs", f"{type(error).__name__}: {error}", "")
         title = " ".join(item.obj.__doc__.strip().split("\n\n")[0].split())  # type: ignore[attr-defined]
-        return CheckResult(item.name, title, cell.args[0], points.args[0], outcome, failure, report.duration)
+        worth = points_of(self.lab, item, points)
+        return CheckResult(item.name, title, cell.args[0], worth, outcome, failure, report.duration)
+
+
+def points_of(lab: Lab, item: pytest.Item, marker: pytest.Mark) -> float:
+    """What a check is worth: what ``[points]`` of ``lab.toml`` says, else what stands beside it in its file.
+
+    Args:
+        lab: with its settings.
+        item: the check.
+        marker: its ``points``.
+    """
+    points: float = lab.settings.get("points", {}).get(function_name(item), marker.args[0])
+    return points
+
+
+def function_name(item: pytest.Item) -> str:
+    """Name of a check without its parameters."""
+    return getattr(item, "originalname", item.name)

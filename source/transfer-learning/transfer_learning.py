@@ -44,7 +44,7 @@
 # again by the grader, but your reflection builds on them: hand in the notebook with their outputs.
 #
 # No GPU is needed. From top to bottom, all experiments included, the notebook takes less than ten minutes on two CPU
-# cores.
+# cores. On a slower machine, `QUICK = True` [below](#the-data) makes all experiments small.
 
 # %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}
 import copy
@@ -101,6 +101,7 @@ from amllab import (
 # layers too rigid, and saw overfitting with all 12. You will see how much of this your own numbers support.
 
 # %% [markdown]
+# <a id="the-data"></a>
 # ## The data
 #
 # Five classes: crocodile, dinosaur, lizard, snake, turtle; 32×32 pixels; 2,000 images for training and 500 for
@@ -111,9 +112,17 @@ from amllab import (
 # `reptile_loaders()` takes the photographs of CIFAR-100 where it finds or can download them. Where it cannot, it
 # *draws* five reptile-like classes instead: another data set, the same lesson, other numbers. The line it prints says
 # which data you have.
+#
+# **A slow machine?** Set `QUICK = True`: the experiments then take a quarter of the images, and fewer epochs and runs. Every
+# plot says so in its title, and your numbers will be rougher: 125 validation images instead of 500. The questions stay the
+# same, and so do the points.
 
 # %% tags=["experiment"]
-train_loader, val_loader = reptile_loaders(batch_size=64, seed=0)
+QUICK = False
+
+plots.note("quick run: a quarter of the images, few epochs" if QUICK else "")
+SHARE = 0.25 if QUICK else 1.0  # of the images of each class
+train_loader, val_loader = reptile_loaders(batch_size=64, seed=0, share=SHARE)
 
 CLASSES = train_loader.dataset.classes
 images, labels = next(iter(train_loader))
@@ -127,7 +136,7 @@ print(f"one batch:    images {tuple(images.shape)} {images.dtype}, labels {tuple
 # are not ours to give away. To look at your own data, leave out `source="drawn"`.
 
 # %% tags=["experiment"]
-drawn_train, drawn_val = reptile_loaders(batch_size=64, seed=0, source="drawn")
+drawn_train, drawn_val = reptile_loaders(batch_size=64, seed=0, source="drawn", share=SHARE)
 
 images, labels = next(iter(drawn_train))
 plots.images(images, labels, drawn_train.dataset.classes)
@@ -569,9 +578,10 @@ check("accuracy")
 # | G | any timm model | ½ min |
 
 # %% tags=["experiment"]
-MAX_EPOCHS, PATIENCE = 15, 3  # short, to fit into ten minutes; the course's lab report trains longer, over 5 seeds
+# short, to fit into ten minutes; the course's lab report trains longer, over 5 seeds
+MAX_EPOCHS, PATIENCE = (6, 2) if QUICK else (15, 3)
 SEEDS = (0,)  # (0, 1, 2) takes three times as long, and shows the spread
-N_TRAINABLE = range(13)  # short of time? (0, 1, 2, 4, 8, 12)
+N_TRAINABLE = (0, 1, 2, 4, 8, 12) if QUICK else range(13)
 
 
 def from_scratch() -> nn.Module:
@@ -650,8 +660,8 @@ plots.curves(
 # at 0? And at 1, the *linear probe*, where the features of CIFAR-10 have to do as they are?
 #
 # *Watch for:* the difference between neighbours. 500 validation images allow for an accuracy of, say, 70 % a standard
-# error of $\sqrt{0.7 \cdot 0.3 / 500} \approx 2$ points, and another order of the batches moves the result as
-# well. The run with 12 repeats experiment B, with nothing changed but that order: what differs is chance. A step of one
+# error of $\sqrt{0.7 \cdot 0.3 / 500} \approx 2$ points (125 images, of a quick run: 4), and another order of the batches
+# moves the result as well. The run with 12 repeats experiment B, with nothing changed but that order: what differs is chance. A step of one
 # point between two values of one seed is not a finding.
 
 # %% tags=["experiment"]
@@ -722,8 +732,9 @@ plots.curves({f"{n} of 12 trainable": sweep_histories[n] for n in shown}, title=
 # %% tags=["experiment"]
 few = (list(itertools.islice(train_loader, 4)), val_loader)
 
-_, few_scratch = run(from_scratch, loaders=few, max_epochs=20, patience=20)
-_, few_transfer = run(transfer, 12, loaders=few, max_epochs=20, patience=20)
+epochs = 10 if QUICK else 20
+_, few_scratch = run(from_scratch, loaders=few, max_epochs=epochs, patience=epochs)
+_, few_transfer = run(transfer, 12, loaders=few, max_epochs=epochs, patience=epochs)
 plots.curves({"from scratch": few_scratch, "transfer, 12 of 12": few_transfer}, title="256 images, no early stopping")
 
 # %% [markdown]
@@ -756,7 +767,7 @@ plots.confusion(labels, probabilities.argmax(1), CLASSES)
 # of functions. (For your own data: `predict(sweep_models[best_n], val_loader)`.)
 
 # %% tags=["experiment"]
-drawn_model, _ = run(transfer, 4, loaders=(drawn_train, drawn_val), max_epochs=8)
+drawn_model, _ = run(transfer, 4, loaders=(drawn_train, drawn_val), max_epochs=min(MAX_EPOCHS, 8))
 with fast_math():
     probabilities, labels, images = predict(drawn_model, drawn_val)
 
@@ -783,12 +794,12 @@ except BackboneUnavailable as error:
 else:
     expected = timm.data.resolve_model_data_config(resnet)
     print(f"resnet18: {len(layers_of(resnet))} layers, pretrained at {expected['input_size']}")
-    imagenet_loaders = reptile_loaders(image_size=64, mean=expected["mean"], std=expected["std"])
+    imagenet_loaders = reptile_loaders(image_size=64, mean=expected["mean"], std=expected["std"], share=SHARE)
 
     def imagenet(name, n_trainable):
         return build_transfer_model(name, len(CLASSES), n_trainable)
 
-    run(imagenet, "resnet18", 3, loaders=imagenet_loaders, max_epochs=4)
+    run(imagenet, "resnet18", 3, loaders=imagenet_loaders, max_epochs=2 if QUICK else 4)
 
 # %% [markdown]
 # <a id="reflection"></a>
@@ -804,7 +815,7 @@ else:
 #    points)*
 # 2. **How many layers?** Describe your sweep from 0 to 12: where does it rise, where is it flat? The earlier report
 #    calls 2 of 12 "too rigid", and has 10 of 12 a little below its best. Do your numbers support this? Say how large a
-#    difference would have to be before you believe it, with 500 images and your number of seeds. *(4 points)*
+#    difference would have to be before you believe it, with your number of validation images and of seeds. *(4 points)*
 # 3. **Overfitting.** Point to where it shows in your curves. What did early stopping do about it, and what did it not
 #    do? Your best model was chosen by its validation accuracy: is that accuracy an honest estimate for new images?
 #    *(3 points)*
@@ -855,8 +866,8 @@ else:
 #
 # **Question 2 (4).** 1: describes rise and plateau with numbers, 0 and 1 explained (random head; linear probe). 1:
 # judges "2 of 12 is too rigid" and "10 of 12" by their own values. 1: gives a size of difference to believe in,
-# derived from the number of images (about 2 points standard error; 4 to 6 for a difference are all fine). 1: applies
-# it, and does not over-interpret neighbours on the plateau.
+# derived from the number of images (500: about 2 points standard error; 4 to 6 for a difference are all fine; 125, of a quick
+# run: twice as much). 1: applies it, and does not over-interpret neighbours on the plateau.
 #
 # **Question 3 (3).** 1: points to a place (gap at the last epoch, or validation loss above its minimum) with numbers.
 # 1: early stopping picks the best epoch but does not remove the cause or the gap. 1: selection makes the validation

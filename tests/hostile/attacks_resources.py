@@ -11,7 +11,8 @@ def name_it():
     ctypes.CDLL(None).prctl(15, b"@MARKER@", 0, 0, 0)
 """
 
-_HANGING = "    while True:\n        pass\n"
+# waits for ever: "endless_cell" is the one that also keeps a processor busy
+_HANGING = "    import time\n    while True:\n        time.sleep(1)\n"
 
 TRAIN_STUB = """
 def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30, patience=5, **k):
@@ -28,7 +29,7 @@ def resource(name: str, what: str, cell: str, **more: object) -> Attack:
 def _many_hanging_cells(notebook):
     import nbformat
 
-    cells = [nbformat.v4.new_code_cell(f"while True: pass  # {i}") for i in range(100)]
+    cells = [nbformat.v4.new_code_cell(f"import time\nwhile True: time.sleep(1)  # {i}") for i in range(100)]
     notebook.cells[3:3] = cells
     return notebook
 
@@ -221,7 +222,9 @@ while True:
             "train_with_early_stopping": """
 class Endless(list):
     def __iter__(self):
+        import time
         while True:
+            time.sleep(0.001)
             yield 0.5
 """
             + TRAIN_STUB
@@ -301,8 +304,9 @@ for pid in range(1, os.getpid()):
         os.kill(pid, signal.SIGSTOP)
     except OSError as error:
         pass
+import time
 while True:
-    pass
+    time.sleep(1)
 """,
         guarded=True,
     ),
