@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograded, nbgrader, new_course, report, scores, submit
 from nbformat import NotebookNode
-from variants import BUILD, FREEZE, TRAIN, Variant, notebook_of
+from variants import BUILD, FREEZE, Variant, notebook_of
 
 FULL = {
     "check_freeze_layers": 20,
@@ -57,8 +57,6 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     hand_in("unrelated_error", extra="raise RuntimeError('an experiment went wrong')")
     hand_in("noisy", extra="import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)")
     hand_in("hanging_cell", extra="import time\nwhile True:\n    time.sleep(1)")
-    endless = TRAIN.replace("    device =", "    import time\n    while True: time.sleep(1)\n    device =")
-    hand_in("endless_training", Variant("x", sources={"train_with_early_stopping": endless}))
     both = {"freeze_layers": FREEZE + BUILD, "build_transfer_model": ""}
     hand_in("one_cell", Variant("x", sources={**both, **UNTRAINED}))
     hand_in("zz_last", PLAIN)
@@ -92,12 +90,6 @@ def test_points(graded: tuple[Path, str], student: str, points: dict[str, float]
     assert {cell: got[cell] for cell in FULL} == points
 
 
-def test_an_endless_training_keeps_the_other_points(graded: tuple[Path, str]) -> None:
-    got = scores(graded[0], "endless_training")
-    assert (got["check_freeze_layers"], got["check_build_transfer_model"], got["check_accuracy"]) == (20, 20, 0)
-    assert "45 seconds" in report(graded[0], "endless_training", "check_train_with_early_stopping")
-
-
 @pytest.mark.parametrize(
     ("student", "says"),
     [
@@ -125,7 +117,7 @@ def test_reports_say_what_is_wrong(graded: tuple[Path, str], student: str, says:
 
 def test_feedback_shows_the_reports(graded: tuple[Path, str]) -> None:
     pages = list(graded[0].glob("feedback/*/*/*.html"))
-    assert len(pages) == 14
+    assert len(pages) == 13
     (page,) = graded[0].glob("feedback/wrong_signature/*/*.html")
     html = page.read_text()
     assert "freeze_layers</code> works in place" in html

@@ -41,6 +41,14 @@ def nothing_left_open() -> Iterator[None]:
     assert not getattr(tqdm, "_instances", ())
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_heard() -> Iterator[None]:
+    """What a shell has started in the background ignores them, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def loop(epochs: Epochs, *, stop: int = 99, error: BaseException | None = None) -> list[tuple[int, int]]:
     seen = []
     for epoch in epochs:
