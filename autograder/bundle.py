@@ -118,13 +118,17 @@ def _students_pyproject(settings: dict[str, Any]) -> str:
     project = {
         key: value
         for key, value in settings["project"].items()
-        if key not in ("readme", "scripts", "optional-dependencies")
+        if key not in ("readme", "scripts", "optional-dependencies", "entry-points")
+    }
+    entry_points = {
+        f'project.entry-points."{group}"': points for group, points in settings["project"]["entry-points"].items()
     }
     find = {"include": [PACKAGE.name, f"{PACKAGE.name}.*"]}
     data = {PACKAGE.name: settings["tool"]["setuptools"]["package-data"][PACKAGE.name]}
     tables = {
         "build-system": settings["build-system"],
         "project": project,
+        **entry_points,
         "tool.setuptools.packages.find": find,
         "tool.setuptools.package-data": data,
     }

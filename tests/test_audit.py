@@ -25,7 +25,7 @@ WHAT = "every check is failed by a wrong submission"
 
 
 def check(name: str, *needs: str, cell: str = "check_a") -> Check:
-    return Check(name, "A title.", "", cell, "Exercise 1", 2.0, needs, "a_file.py", False)
+    return Check(name, name, "A title.", "", cell, "Exercise 1", 2.0, needs, "a_file.py", False)
 
 
 def wrong(name: str, *fails: str) -> Wrong:
