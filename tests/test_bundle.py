@@ -84,7 +84,8 @@ def test_the_wheel_is_the_library_and_nothing_else(wheel: dict[str, bytes]) -> N
     metadata = wheel["amllab-0.1.0.dist-info/METADATA"].decode()
     assert "Requires-Dist: torch" in metadata
     assert not any(word in metadata for word in ("nbgrader", "autograder ", "Provides-Extra"))
-    assert "amllab-0.1.0.dist-info/entry_points.txt" not in wheel
+    points = wheel["amllab-0.1.0.dist-info/entry_points.txt"].decode().split()
+    assert points == ["[jupyter_client.kernel_provisioners]", "amllab-warm", "=", "amllab.kernels:WarmProvisioner"]
 
 
 def test_the_same_content_gives_the_same_bytes(bundle: Path, members: dict[str, bytes], tmp_path: Path) -> None:
