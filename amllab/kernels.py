@@ -113,9 +113,13 @@ def _arguments(command: list[str]) -> list[str] | None:
     """What stands behind ``python ... -m ipykernel_launcher``; ``None`` for other commands, and other interpreters."""
     if "forkserver" not in multiprocessing.get_all_start_methods() or "-m" not in command:
         return None
-    python, module = command[0], command[command.index("-m") + 1]
-    same = os.path.realpath(python) == os.path.realpath(sys.executable) or python in ("python", "python3")
-    return command[command.index("-m") + 2 :] if same and module in _LAUNCHERS else None
+    module = command[command.index("-m") + 1]
+    return command[command.index("-m") + 2 :] if _place(command[0]) == _place() and module in _LAUNCHERS else None
+
+
+def _place(python: str = sys.executable) -> tuple[str, str]:
+    """What tells interpreters apart: the program, and the environment, whose ``python`` may be a link to that of another."""
+    return os.path.realpath(python), os.path.realpath(os.path.dirname(python))
 
 
 def _path() -> list[str]:

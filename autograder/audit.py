@@ -21,7 +21,7 @@ from autograder.catalogue import HIDDEN_CHECKS, Check, checks_of
 from autograder.course import CONFIG, Course
 from autograder.judge import Grading, Reference, ReferenceFailed, grade
 from autograder.launcher import Launcher
-from autograder.settings import BadSettings, checked_lab, point_problems
+from autograder.settings import BadSettings, checked_lab, point_problems, unknown_checks
 from autograder.wrong import Wrong, not_passed, wrong_of
 
 STUDY = "fairness"  # bench/results/fairness-<lab>.json, or fairness.json
@@ -93,7 +93,8 @@ def audit(
     notebook, checks = notebook_of(master), checks_of(lab)
     cells = {check.cell for check in checks}
     reached = f"{sum(check.points for check in checks):g} points in {len(checks)} checks of {len(cells)} cells"
-    yield Finding.of("every point can be reached", point_problems(notebook, checks), reached)
+    problems = unknown_checks(lab, checks) + point_problems(notebook, checks)
+    yield Finding.of("every point can be reached", problems, reached)
     built = list(_built(course, lab, notebook))
     yield from built
     if any(finding.state == "FAIL" for finding in built):

@@ -1,8 +1,9 @@
 """``autograder calibrate``: measures the accuracies that right and wrong submissions reach, and fits the thresholds.
 
 A lab says what is measured (``autograder/checks/<lab>/calibration.py``): ``STYLES`` to write the exercise, right and wrong
-ones, and ``measure(lab, style, seed)``. Thresholds are fitted on some seeds and judged on others. The result, with all
-that was measured, is one file that the check reads: ``amllab/checks/<lab>/thresholds.json``.
+ones, and ``measure(lab, style, seed)``, which tries learning rates until ``complete(lab, shares)``, at ``ceiling(lab)`` at the
+latest. Thresholds are fitted on some seeds and judged on others. The result, with all that was measured, is one file that the
+check reads: ``amllab/checks/<lab>/thresholds.json``.
 
 Accuracies of a style are taken to be normal, with its own mean and spread: that is what tells probabilities far below one
 over the number of runs. Counts on the fresh seeds stand beside them and assume nothing.
@@ -215,6 +216,7 @@ class Calibration:
     def evidence(self, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
         """Thresholds with all that they were fitted on, for the file that the check reads."""
         styles, n = self.module.STYLES, self.lab.settings["accuracy"]["test_images"]
+        ceiling = self.module.ceiling(self.lab)
         spread = (
             math.sqrt(0.25 / n) / 2
         )  # a standard deviation below this is luck: counting alone gives about twice as much
@@ -223,16 +225,14 @@ class Calibration:
             return [known[style.name, seed] for seed in seeds if seed % style.every == 0]
 
         def values(style: Any, seeds: Iterable[int]) -> list[float]:
-            return [max(counted(row["shares"], self.module.CEILING)) for row in rows(style, seeds)]
+            return [max(counted(row["shares"], ceiling)) for row in rows(style, seeds)]
 
         fitted, fresh = range(self.seeds), range(self.seeds, self.seeds + self.fresh)
         chosen = [s for s in styles if s.fitted]
         right, wrong = ({s.name: values(s, fitted) for s in chosen if s.right is side} for side in (True, False))
         thresholds = fit(right, wrong, spread)
-        if thresholds["full"] > self.module.CEILING:
-            raise Overlap(
-                f"full points from {thresholds['full']}: attempts stop at {self.module.CEILING}, raise CEILING"
-            )
+        if thresholds["full"] > ceiling:
+            raise Overlap(f"full points from {thresholds['full']}: attempts stop at {ceiling}, raise CEILINGS")
         names = {s.name for s in chosen}
         verdicts = [judge(s.name, s.right, values(s, fresh), thresholds["full"], spread) for s in styles]
         seconds = [row["seconds"] for s in styles if s.right for row in rows(s, fresh)]
@@ -250,7 +250,7 @@ class Calibration:
                 s.name: {
                     "every": s.every,
                     "fitted": s.fitted,
-                    "shares": [counted(row["shares"], self.module.CEILING) for row in rows(s, (*fitted, *fresh))],
+                    "shares": [counted(row["shares"], ceiling) for row in rows(s, (*fitted, *fresh))],
                 }
                 for s in styles
             },
@@ -277,8 +277,10 @@ class Calibration:
         return dict(json.loads(text))
 
     def _read(self, kept: Path) -> dict[tuple[str, int], dict[str, Any]]:
+        """The runs that count; one that ended at a lower ceiling than there is now is made again."""
         rows = [json.loads(line) for line in kept.read_text().splitlines() if line] if kept.is_file() else []
-        return {(r["style"], r["seed"]): r for r in rows if self.marks.get(r["style"]) == r["mark"]}
+        mine = [r for r in rows if self.marks.get(r["style"]) == r["mark"]]
+        return {(r["style"], r["seed"]): r for r in mine if self.module.complete(self.lab, r["shares"])}
 
 
 def _compact(text: str) -> str:

@@ -95,7 +95,12 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lab: Lab) -> tuple[La
         SimpleNamespace(name=name, right=name != "w", source=name, every=1, fitted=True) for name in ("r", "s", "w")
     ]
     module = SimpleNamespace(
-        STYLES=styles, CEILING=0.5, measure=measure, kind=lambda lab: "drawn", budget=lambda lab: {"images": 500}
+        STYLES=styles,
+        ceiling=lambda lab: 0.5,
+        complete=lambda lab, shares: len(shares) == 1,
+        measure=measure,
+        kind=lambda lab: "drawn",
+        budget=lambda lab: {"images": 500},
     )
     monkeypatch.setattr(calibrate, "_module", lambda lab: module)
     return dataclasses.replace(lab, folder=tmp_path), runs
@@ -113,6 +118,28 @@ def test_an_interrupted_calibration_goes_on(quick: tuple[Lab, list[tuple[str, in
     assert len(kept.read_text().splitlines()) == 30
     assert {name: len(rows["shares"]) for name, rows in evidence["samples"].items()} == {"r": 10, "s": 10, "w": 10}
     assert evidence["right"]["runs"] == 10
+
+
+def test_runs_that_ended_at_a_lower_ceiling_are_made_again(
+    quick: tuple[Lab, list[tuple[str, int]]], tmp_path: Path
+) -> None:
+    lab, runs = quick
+    kept = tmp_path / "runs.jsonl"
+    calibration = Calibration(lab, seeds=3, fresh=3)
+    cut = [{"style": "r", "mark": calibration.marks["r"], "seed": seed, "shares": [0.4, 0.5]} for seed in range(6)]
+    kept.write_text("".join(json.dumps({**row, "seconds": 1.0}) + "\n" for row in cut))
+    runs.extend([("", 0)] * 20)  # nothing interrupts this one
+    evidence = calibration.run(kept, jobs=1)
+    assert len({seed for name, seed in runs if name == "r"}) == 6
+    assert [len(row) for row in evidence["samples"]["r"]["shares"]] == [1] * 6
+
+
+def test_a_lab_says_up_to_where_learning_rates_are_tried(lab: Lab) -> None:
+    drawn = transfer_learning.ceiling(lab)
+    assert transfer_learning.complete(lab, [drawn])
+    assert not transfer_learning.complete(lab, [0.2, drawn - 0.01])
+    assert transfer_learning.complete(lab, [0.2] * len(lab.settings["accuracy"]["learning_rates"]))
+    assert accuracy.thresholds(lab)["full"] <= drawn
 
 
 def test_the_file_holds_each_kind_of_data_by_itself(quick: tuple[Lab, list[tuple[str, int]]], tmp_path: Path) -> None:
