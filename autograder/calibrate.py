@@ -235,7 +235,8 @@ class Calibration:
             raise Overlap(f"full points from {thresholds['full']}: attempts stop at {ceiling}, raise CEILINGS")
         names = {s.name for s in chosen}
         verdicts = [judge(s.name, s.right, values(s, fresh), thresholds["full"], spread) for s in styles]
-        seconds = [row["seconds"] for s in styles if s.right for row in rows(s, fresh)]
+        # attempts, not seconds: they do not depend on what else the machine did
+        attempts = [len(counted(row["shares"], ceiling)) for s in styles if s.right for row in rows(s, fresh)]
         return {
             "thresholds": thresholds,
             "budget": self.budget,
@@ -243,7 +244,7 @@ class Calibration:
             "verdicts": [vars(verdict) for verdict in verdicts],
             "right": self._count([v for v in verdicts if v.right and v.style in names]),
             "wrong": self._count([v for v in verdicts if not v.right and v.style in names]),
-            "seconds": {"mean": round(float(np.mean(seconds)), 2), "most": max(seconds)},
+            "attempts": {"mean": round(float(np.mean(attempts)), 2), "most": max(attempts)},
             "packages": {name: version(name) for name in PACKAGES},
             "machine": f"{platform.system()} {platform.machine()}",
             "samples": {
@@ -348,8 +349,8 @@ def sentences(evidence: dict[str, Any]) -> str:
             f"{what}: {c['wrong_verdicts']} of {c['runs']} fresh runs (at most {c['counted_at_most']:.2g} by counting alone); "
             f"at most {c['worst_at_most']:.1g} in the style that is nearest, {c['worst_style']}"
         )
-    s = evidence["seconds"]
-    lines.append(f"seconds of a right submission on one thread: {s['mean']:.1f} on average, {s['most']:.1f} at most")
+    a = evidence["attempts"]
+    lines.append(f"trainings of a right submission: {a['mean']:.2f} on average, {a['most']} at most")
     return "\n".join(lines)
 
 

@@ -186,7 +186,7 @@ def test_the_shipped_thresholds_follow_from_their_evidence(kind: str) -> None:
     fitted: dict[str, list[float]] = {}
     fresh: dict[str, list[float]] = {}
     for name, rows in found["samples"].items():
-        values = dict(zip(range(0, b, styles[name].every), map(max, rows["shares"]), strict=True))
+        values = dict(zip(range(0, b, rows["every"]), map(max, rows["shares"]), strict=True))
         assert rows["fitted"] is styles[name].fitted
         fitted[name] = [value for seed, value in values.items() if seed < a]
         fresh[name] = [value for seed, value in values.items() if seed >= a]
