@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,7 +15,7 @@ from amllab.checks.declared import Floats, declaration, misfit
 from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult, score, to_html, to_text
-from amllab.checks.run import ChecksBroken, run_checks
+from amllab.checks.run import QUIET, ChecksBroken, run_checks
 from amllab.checks.seeds import derive
 from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
 from amllab.checks.transfer_learning import probes
@@ -81,6 +82,30 @@ def test_checks_that_cannot_be_collected(tmp_path: Path, lab: Lab) -> None:
 def test_an_interrupt_is_not_kept_by_pytest(tmp_path: Path, lab: Lab) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, lab, second="raise KeyboardInterrupt")
+
+
+def test_nothing_beside_the_course_changes_grades(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the variables that pytest reads nor a plugin that is installed."""
+    meddling = tmp_path / "site"
+    (meddling / "meddling-1.0.dist-info").mkdir(parents=True)
+    (meddling / "meddling-1.0.dist-info" / "METADATA").write_text("Name: meddling\nVersion: 1.0\n")
+    (meddling / "meddling-1.0.dist-info" / "entry_points.txt").write_text("[pytest11]\nmeddling = meddling\n")
+    (meddling / "meddling.py").write_text("def pytest_collection_modifyitems(items):\n    items.clear()\n")
+    monkeypatch.syspath_prepend(str(meddling))
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--collect-only")
+    monkeypatch.setenv("PYTEST_PLUGINS", "meddling")
+    before = dict(os.environ)
+    assert [r.outcome for r in run(tmp_path, lab)] == ["passed", "passed"]
+    assert dict(os.environ) == before
+    # each of the three by itself would have: that is what they are kept out for
+    for keep in ("ADDOPTS", "PLUGINS"):
+        monkeypatch.setattr("amllab.checks.run.VARIABLES", [f"PYTEST_{n}" for n in ("ADDOPTS", "PLUGINS") if n != keep])
+        with pytest.raises(ChecksBroken):
+            run(tmp_path, lab)
+    monkeypatch.setattr("amllab.checks.run.VARIABLES", ["PYTEST_ADDOPTS", "PYTEST_PLUGINS"])
+    monkeypatch.setattr("amllab.checks.run.QUIET", [option for option in QUIET if "autoload" not in option])
+    with pytest.raises(ChecksBroken):
+        run(tmp_path, lab)
 
 
 def test_inputs_are_drawn_from_the_seed(tmp_path: Path, lab: Lab) -> None:

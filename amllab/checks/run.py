@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -21,6 +22,7 @@ QUIET = [
     "-c",
     os.devnull,
     "--noconftest",
+    "--disable-plugin-autoload",  # whatever else is installed has no say in grades
     "-p",
     "no:cacheprovider",
     "-p",
@@ -30,6 +32,10 @@ QUIET = [
     "-q",
     "--tb=short",
 ]
+
+
+# with these, whoever runs the checks could change what pytest does
+VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 
 
 class ChecksBroken(RuntimeError):  # noqa: N818
@@ -63,7 +69,9 @@ def run_checks(
     output = io.StringIO()
     root = str(lab.folder.parent.parent)
     arguments = [*QUIET, *(["--exitfirst"] if stop_at_failure else []), f"--rootdir={root}", *map(str, paths)]
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), one_thread():
+    with patch.dict(os.environ), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), one_thread():
+        for name in VARIABLES:
+            os.environ.pop(name, None)
         code = pytest.main(arguments, plugins=[plugin])
     if plugin.interrupted:  # pytest would keep it to itself
         raise KeyboardInterrupt
