@@ -100,7 +100,7 @@ def similar(
     release = read_release(course.release(lab))
     codes = submitted(course, lab, release)
     if len(codes) < 2:
-        raise LookupError(f"{len(codes)} submissions for {assignment} in submitted/: there is nothing to compare")
+        raise LookupError(f"fewer than two submissions for {assignment} in submitted/: there is nothing to compare")
     found = compare(codes, release_code(release), threshold)
     path = output or course.root / "reports" / f"{assignment}-similar.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +204,8 @@ def _marked(found: CodeFingerprint, slices: Sequence[Sequence[int]]) -> Markup:
 
 def text(found: Comparison, threshold: float) -> str:
     """The table for a terminal."""
-    lines = [f"{found.compared} submissions compared, {len(found.pairs)} pairs worth a look (from {threshold:.0%} on)"]
+    pairs = "1 pair" if len(found.pairs) == 1 else f"{len(found.pairs)} pairs"
+    lines = [f"{found.compared} submissions compared, {pairs} worth a look (from {threshold:.0%} on)"]
     if found.pairs:
         rows = [
             [one, other, f"{pair.shares[0]:.0%}", f"{pair.shares[1]:.0%}", str(pair.same)]

@@ -8,6 +8,9 @@ number and with nothing else.
 
 Also measured: one process against several, submissions that were graded before (``rm -r autograded``, then ``autograde``
 again), and the memory that a further process needs (proportional set size, which counts shared pages once).
+
+With ``--without-training`` both courses lack the check that trains, in a copy of this one: what is left is start, isolation,
+repair, all other checks, and the book. Both draw ``docs/throughput.png`` from what was last measured.
 """
 
 from __future__ import annotations
@@ -33,10 +36,29 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
+from course_copy import CourseCopy
 from variants import CORRECT, WRONG, notebook_of
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results" / "throughput.json"
+RESULTS = {"with training": "throughput.json", "without training": "throughput-without-training.json"}
+FOLDER = ROOT / "bench" / "results"
+PICTURE = ROOT / "docs" / "throughput.png"
+# in place of the accuracy check, whose points they keep
+NO_CHECK = '''"""Nothing is trained."""
+
+import pytest
+
+pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: all together")
+
+
+@pytest.mark.points({points})
+def {name}():
+    """Left out."""
+'''
+ACCURACY = {
+    "amllab/checks/transfer_learning/test_accuracy.py": ("test_learns", 8),
+    "autograder/checks/transfer_learning/test_accuracy_hidden.py": ("test_transfers", 12),
+}
 CELLS = ("freeze_layers", "build_transfer_model", "train_with_early_stopping", "accuracy")
 STOCK_CONFIG = """
 c = get_config()
@@ -124,7 +146,7 @@ def autograde(course: Path, name: str, submissions: int, *arguments: str) -> Tim
     environment = {**os.environ, "AMLLAB_PROGRESS": "0", "AMLLAB_DATA": "drawn"}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     began = time.perf_counter()
-    command = [str(Path(sys.executable).with_name("nbgrader")), "autograde", ASSIGNMENT, *arguments]
+    command = [sys.executable, "-m", "nbgrader", "autograde", ASSIGNMENT, *arguments]
     with subprocess.Popen(command, cwd=course, env=environment, stderr=subprocess.PIPE, text=True) as run:
         memory = Memory(run.pid)
         memory.start()
@@ -191,7 +213,12 @@ def main() -> None:
     parser.add_argument("--stock", type=int, default=8, help="how many of them stock nbgrader grades (default 8)")
     parser.add_argument("--one", type=int, default=8, help="how many of them one process grades (default 8)")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--without-training", action="store_true", help="leaves out the check that trains")
     args = parser.parse_args()
+    if args.without_training:
+        without_training([argument for argument in sys.argv[1:] if argument != "--without-training"])
+        plot()
+        return
     timed: list[Timed] = []
     with tempfile.TemporaryDirectory(prefix="throughput-") as base:
         ours = Path(base, "ours")
@@ -243,7 +270,7 @@ def main() -> None:
     same = sum(plain.points[student] == whole.points[student] for student in plain.points)
     print(f"the same points as on stock nbgrader: {same} of {len(plain.points)}")
     print(f"the same points when they come from what was kept: {before.points == whole.points}")
-    RESULTS.write_text(
+    FOLDER.joinpath(RESULTS["with training"]).write_text(
         json.dumps(
             {
                 "jobs": args.jobs,
@@ -255,6 +282,43 @@ def main() -> None:
         )
         + "\n"
     )  # fmt: skip
+    plot()
+
+
+def without_training(arguments: list[str]) -> None:
+    """Measures the same in a copy of the course whose accuracy check does nothing."""
+    with tempfile.TemporaryDirectory(prefix="throughput-") as folder:
+        copy = CourseCopy(Path(folder))
+        for file, (name, points_of) in ACCURACY.items():
+            (copy.root / file).write_text(NO_CHECK.format(name=name, points=points_of))
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        subprocess.run(
+            [copy.python, "bench/throughput.py", *arguments],
+            cwd=copy.root,
+            env={**os.environ, "PATH": path},
+            check=True,
+        )
+        measured = copy.root / "bench" / "results" / RESULTS["with training"]
+        shutil.copy(measured, FOLDER / RESULTS["without training"])
+
+
+def plot() -> None:
+    """Submissions a minute, with and without training, as they were last measured."""
+    from matplotlib.figure import Figure
+
+    found = {title: FOLDER / name for title, name in RESULTS.items() if (FOLDER / name).is_file()}
+    figure = Figure(figsize=(9, 1.6 * len(found) + 0.6), layout="constrained")
+    for axes, (title, file) in zip(figure.subplots(len(found), squeeze=False)[:, 0], found.items(), strict=True):
+        runs = [run for run in json.loads(file.read_text())["runs"] if run["name"] != "graded before"][::-1]
+        rates = [60 * run["submissions"] / run["seconds"] for run in runs]
+        colours = ["#999999" if run["name"].startswith("stock") else "#0072b2" for run in runs]
+        bars = axes.barh([f"{run['name']} ({run['submissions']})" for run in runs], rates, color=colours)
+        axes.bar_label(bars, [f"{rate:.1f}" for rate in rates], padding=3, fontsize=8)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("submissions a minute (number of submissions in brackets)")
+    figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
 
 
 if __name__ == "__main__":

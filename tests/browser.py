@@ -184,7 +184,12 @@ def hard_to_read(of: Locator) -> dict[str, float]:
 
     Formula and minima are those of WCAG 2 (1.4.3 and 1.4.11): 4.5 for words, 3 for marks.
     """
-    found: dict[str, float] = of.locator(".jp-OutputArea-output").first.evaluate(_CONTRASTS)
+    return faint(of.locator(".jp-OutputArea-output").first)
+
+
+def faint(of: Locator) -> dict[str, float]:
+    """The same for any part of a page."""
+    found: dict[str, float] = of.evaluate(_CONTRASTS)
     assert found
     return {text: contrast for text, contrast in found.items() if contrast < (4.5 if re.search(r"\w", text) else 3)}
 
@@ -199,7 +204,12 @@ _CONTRASTS = """output => {
       const colour = numbers(getComputedStyle(at).backgroundColor);
       if (colour.length === 3 || colour[3] > 0.5) return colour;
     }
-    return [255, 255, 255];
+    // what the browser paints where a page paints nothing: dark in a dark scheme
+    const sheet = document.body.appendChild(document.createElement('div'));
+    sheet.style.background = 'Canvas';
+    const canvas = numbers(getComputedStyle(sheet).backgroundColor);
+    sheet.remove();
+    return canvas;
   };
   const opacity = element => element ? Number(getComputedStyle(element).opacity) * opacity(element.parentElement) : 1;
   const found = {};

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import nbformat
 import pytest
@@ -25,12 +28,13 @@ from browser import (
     Page,
     chromium,
     expect,
+    faint,
     hard_to_read,
     jupyter,
     picture,
 )
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
-from variants import CELLS
+from variants import CELLS, CORRECT, notebook_of
 
 # leaves the last layers trainable with a slice that takes "the last 0" for all, and asks nothing of the number
 CLASSIC = """def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
@@ -144,6 +148,50 @@ def test_preflight_finds_the_notebook_it_is_called_from(desk: tuple[Path, str], 
     assert "freeze_layers" in text
     assert hard_to_read(preflight) == {}
     picture(preflight, "preflight")
+
+
+@pytest.fixture(scope="module")
+def pages(graded: Path, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> dict[str, str]:
+    """The pages that are opened from the disk: of the class, and of submissions that look alike."""
+    alike = new_course(tmp_path_factory.mktemp("alike"))
+    for student in ("ada", "ben"):
+        submit(alike, student, notebook_of(CORRECT[0], release))
+    found = {}
+    for name, course, page in (
+        ("report", graded, f"{ASSIGNMENT}.html"),
+        ("similar", alike, f"{ASSIGNMENT}-similar.html"),
+    ):
+        subprocess.run([Path(sys.executable).with_name("autograder"), name, ASSIGNMENT], cwd=course, check=True)
+        found[name] = (course / "reports" / page).as_uri()
+    return found
+
+
+@pytest.mark.parametrize("name", ["report", "similar"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("light", 420), ("dark", 1200)])
+def test_a_page_reads_well_from_the_disk(
+    browser: Browser, pages: dict[str, str], name: str, scheme: Literal["light", "dark"], width: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(pages[name])
+    assert asked == [pages[name]]  # nothing is loaded from anywhere
+    assert said == []
+    assert faint(page.locator("body")) == {}
+    # wide tables and code move by themselves, never the page
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    if name == "report":
+        assert page.get_by_role("img", name="Distribution of total scores").is_visible()
+        assert page.get_by_role("img").count() == page.locator("svg").count()
+    else:
+        assert page.get_by_text("ada").first.is_visible()
+        assert page.locator("pre").count() == 2
+    if (scheme, width) == ("light", 1200):
+        picture(page, name)
+    page.close()
 
 
 @pytest.fixture(scope="module")

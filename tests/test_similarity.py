@@ -186,7 +186,7 @@ def test_the_page_and_the_table(
     assert main(["similar", ASSIGNMENT]) == 0
     printed = capsys.readouterr().out
     assert all(character.isprintable() or character == "\n" for character in printed)
-    assert "1 pairs worth a look" in printed
+    assert "1 pair worth a look" in printed
     for student, why in (
         ("letter", "no code"),
         ("binary", "no code"),
@@ -228,7 +228,7 @@ def test_helper_functions_in_other_cells_count(
     [
         (["no-such-lab"], "there are: "),
         ([ASSIGNMENT, "--threshold", "50"], "between 0 and 1, not 50"),
-        ([ASSIGNMENT], "1 submissions for transfer-learning"),
+        ([ASSIGNMENT], "fewer than two submissions for transfer-learning"),
     ],
 )
 def test_errors(

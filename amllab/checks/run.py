@@ -30,7 +30,7 @@ QUIET = [
     "--import-mode=importlib",
     "--capture=no",
     "-q",
-    "--tb=short",
+    "--tb=native",  # nobody reads it unless the checks themselves are broken, and others look for the source of every frame
 ]
 
 

@@ -1,0 +1,90 @@
+"""What a submission costs beyond the student's own computing, and how that grows: ``python bench/growth.py``
+
+Classes of untouched releases are graded with ``nbgrader autograde``: they are started, isolated, repaired, checked and booked
+like any other, and compute nothing. Printed for each size of the class: seconds, and the largest memory of all processes
+together (proportional set size). A class has a start of its own, so a further submission is what the next size took longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from throughput import FOLDER, ROOT, Timed, autograde
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+from conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
+
+PICTURE = ROOT / "docs" / "growth.png"
+
+
+def graded(folder: Path, size: int, jobs: int) -> Timed:
+    """One class, in a course of its own."""
+    course = new_course(folder)
+    config = course / "nbgrader_config.py"
+    config.write_text(config.read_text() + f"c.GradeChecks.jobs = {jobs}\n")
+    release = nbformat.read(course / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
+    for i in range(size):
+        notebook = nbformat.from_dict(release)
+        # no two of a class hand in the same file
+        notebook.cells = [*release.cells, nbformat.v4.new_code_cell(f"# student {i}")]
+        submit(course, f"s{i:04}", notebook)
+    run = autograde(course, f"{size}", size)
+    if len(run.points) != size or any(run.points.values()):
+        raise RuntimeError(f"{len(run.points)} of {size} in the gradebook, with {sum(run.points.values())} points")
+    return run
+
+
+def further(runs: list[Timed]) -> list[float]:
+    """Seconds that each submission took which a class had more than the one before."""
+    return [(b.seconds - a.seconds) / (b.submissions - a.submissions) for a, b in itertools.pairwise(runs)]
+
+
+def plot(runs: list[Timed]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    time, memory = figure.subplots(1, 2)
+    sizes = [run.submissions for run in runs]
+    time.plot(sizes, [run.seconds for run in runs], "o-", color="#0072b2")
+    time.set_ylabel("seconds for the class")
+    memory.plot(sizes, [run.memory for run in runs], "o-", color="#d55e00")
+    memory.set_ylabel("MB, all processes")
+    for axes in (time, memory):
+        axes.set_xlabel("untouched releases in the class")
+        axes.set_xlim(0)
+        axes.set_ylim(0)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 50, 150, 500])
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args()
+    runs = []
+    print(f"{'class':>7}{'s':>9}{'MB':>7}{'s for a further submission':>29}")
+    for size in sorted(args.sizes):
+        with tempfile.TemporaryDirectory(prefix="growth-") as folder:
+            runs.append(graded(Path(folder, "course"), size, args.jobs))
+        more = f"{further(runs)[-1]:>29.2f}" if len(runs) > 1 else ""
+        print(f"{size:>7}{runs[-1].seconds:>9.1f}{runs[-1].memory:>7.0f}{more}", flush=True)
+    costs = further(runs)
+    if len(costs) > 1:
+        print(f"\na further submission, in the largest class against the others: {costs[-1] / costs[0]:.2f}×")
+    if costs:
+        print(f"of a core: {args.jobs * costs[-1]:.2f} s a submission, with {args.jobs} at a time")
+    rows = [{name: getattr(run, name) for name in ("submissions", "seconds", "memory")} for run in runs]
+    FOLDER.joinpath("growth.json").write_text(json.dumps({"jobs": args.jobs, "runs": rows}, indent=1) + "\n")
+    plot(runs)
+
+
+if __name__ == "__main__":
+    main()
