@@ -246,7 +246,7 @@ def _calibrate(args: argparse.Namespace) -> int:
     docs = root / "docs"
     docs.mkdir(exist_ok=True)
     picture = docs / picture_name(lab, calibration.kind)
-    plot(evidence, picture, f"{lab.title}: accuracy check on {calibration.kind} images")
+    plot(evidence, picture, f"{lab.title}: accuracy check, images: {calibration.kind}")
     (docs / f"calibration-{lab.assignment}.md").write_text(page(lab, known), encoding="utf-8")
     print(f"{table(evidence)}\n\n{sentences(evidence)}\n\nwritten to {calibration.file.name} and docs/{picture.stem}.*")
     return 0
