@@ -47,7 +47,7 @@ class ClusterFailed(RuntimeError):  # noqa: N818
 
 # faults of the course or of its machines: they would cost every student the same
 COURSE_FAULTS = (ReferenceFailed, ChecksBroken, WorkerFailed, IsolationError, ClusterFailed)
-_SUBMISSIONS_A_PROCESS = 50  # then it makes room for a new one: pytest and its reports leave a little behind each time
+_SUBMISSIONS_A_PROCESS = 200  # then it makes room for a new one: its reference keeps what it has answered
 _SPARE = 0.9  # share of the memory at hand that is planned with
 _LOOK_SECONDS = 0.5
 
