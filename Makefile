@@ -17,8 +17,9 @@ $(BIN)/.installed: pyproject.toml
 demo: $(BIN)/.installed  ## release, sample submissions, nbgrader autograde, feedback, table of the class
 	$(BIN)/python tests/demo_class.py
 
+# more processes than a small machine has cores: a third of the time tests wait, for limits to run out and processes to end
 test: $(BIN)/.installed lint  ## everything that is tested
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile
 
 lint: $(BIN)/.installed
 	$(BIN)/python -m ruff check .

@@ -56,10 +56,10 @@ def plot(runs: list[Timed]) -> None:
     time.set_ylabel("seconds for the class")
     memory.plot(sizes, [run.memory for run in runs], "o-", color="#d55e00")
     memory.set_ylabel("MB, all processes")
-    for axes in (time, memory):
+    for axes, most in ((time, runs[-1].seconds), (memory, max(run.memory for run in runs))):
         axes.set_xlabel("untouched releases in the class")
         axes.set_xlim(0)
-        axes.set_ylim(0)
+        axes.set_ylim(0, 1.1 * most)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
 
