@@ -19,7 +19,7 @@ demo: $(BIN)/.installed  ## release, sample submissions, nbgrader autograde, fee
 
 # more processes than a small machine has cores: a third of the time tests wait, for limits to run out and processes to end
 test: $(BIN)/.installed lint  ## everything that is tested
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=4 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
 
 lint: $(BIN)/.installed
 	$(BIN)/python -m ruff check .

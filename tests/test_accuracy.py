@@ -21,7 +21,7 @@ from variants import CELLS, TRAIN, WRONG, notebook_of
 from amllab.checks.lab import Lab
 from amllab.checks.results import score, to_text
 from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission
+from amllab.checks.submission import InProcessSubmission, SubmissionError
 from amllab.checks.transfer_learning import accuracy
 from amllab.drawn import CLASSES, draw
 from amllab.numerics import same_numbers
@@ -201,3 +201,13 @@ def test_photographs_in_place_of_drawings(small: Lab, photographs: Path) -> None
 def test_too_few_photographs_are_refused(photographs: Path) -> None:
     with pytest.raises(ValueError, match="60 images in a part of which 500 are asked for"):
         accuracy.reptiles(1, (100, 50, 500), str(photographs))
+
+
+def test_no_images_are_drawn_for_a_stub(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stub(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(accuracy, "reptiles", lambda *_: pytest.fail("drawn"))
+    for namespace in ({}, {"build_transfer_model": stub, "train_with_early_stopping": stub}):
+        with pytest.raises(SubmissionError, match="missing"):
+            accuracy.measured(InProcessSubmission(lab.name, dict(namespace)), lab, 3)

@@ -155,6 +155,7 @@ def measured(submission: Submission, lab: Lab, seed: int) -> Measured:
     """
     known = _measured.setdefault(submission, {})
     if seed not in known:
+        _can_be_built(submission, lab.settings["accuracy"])
         full, found = thresholds(lab)["full"], Measured()
         for attempt, lr in enumerate(lab.settings["accuracy"]["learning_rates"]):
             try:
@@ -167,6 +168,22 @@ def measured(submission: Submission, lab: Lab, seed: int) -> Measured:
                 break
         known[seed] = found
     return known[seed]
+
+
+def _can_be_built(submission: Submission, budget: dict[str, Any]) -> None:
+    """Fails the check where building the model does not come to an end, before images are drawn for it: that takes a second."""
+    try:
+        submission.ask(
+            "build",
+            backbone=budget["backbone"],
+            num_classes=len(CLASSES),
+            n_trainable=budget["n_trainable"],
+            images=torch.zeros(1, 3, 32, 32),
+            layers=layer_names(budget["backbone"]),
+        )
+    except SubmissionError as error:
+        if error.kind in ("missing", "timeout", "died"):
+            raise
 
 
 def one_training(submission: Submission, lab: Lab, seed: int, attempt: int = 0) -> float:
