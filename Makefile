@@ -17,7 +17,7 @@ $(BIN)/.installed: pyproject.toml
 demo: $(BIN)/.installed  ## release, sample submissions, nbgrader autograde, feedback, table of the class
 	$(BIN)/python tests/demo_class.py
 
-# more processes than a small machine has cores: a third of the time tests wait, for limits to run out and processes to end
+# more processes than a small machine has cores: tests also wait, for limits to run out and for processes to end
 test: $(BIN)/.installed lint  ## everything that is tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
 
