@@ -14,12 +14,14 @@ Only for kernels of the interpreter that this runs in; other ones start as ever.
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,21 +35,32 @@ from jupyter_client.provisioning import LocalProvisioner
 PRELOAD = ["torch", "torchvision", "timm", "matplotlib.pyplot", "ipykernel.kernelapp", "amllab.loading", "amllab.data"]
 _INLINE = "module://matplotlib_inline.backend_inline"
 _LAUNCHERS = ("ipykernel_launcher", "ipykernel")
+_UNDELIVERED = 0.5  # seconds that a request to a dead kernel may wait for another one
 _main = threading.Lock()
 
 
 class WarmProvisioner(LocalProvisioner):
     """Starts a kernel as a fork of a process that has everything imported; all else as jupyter_client's own."""
 
+    _not_before = 0.0  # time.monotonic()
+
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         arguments = _arguments(cmd)
         if arguments is None:
             return await super().launch_kernel(cmd, **kwargs)
+        await asyncio.sleep(self._not_before - time.monotonic())
         kernel = ForkedKernel(arguments, kwargs.get("env") or os.environ, kwargs.get("cwd") or os.getcwd())
         self.process: Any = kernel
         self.pid = self.pgid = kernel.pid  # it leads a process group
         self.cwd = kwargs.get("cwd", os.getcwd())
         return self.connection_info
+
+    async def shutdown_requested(self, restart: bool = False) -> None:
+        await super().shutdown_requested(restart)
+        # the manager keeps a request that nobody takes for another 0.1 s, at the same address: a kernel that is there sooner
+        # than that would take it for its own
+        if restart and await self.poll() is not None:
+            self._not_before = time.monotonic() + _UNDELIVERED
 
 
 class ForkedKernel:
