@@ -6,12 +6,16 @@ products where the hardware has instructions for it, float32 elsewhere.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
 import torch
+
+# numbers of the options in malloc.h, and bytes
+_MALLOC = {"M_TRIM_THRESHOLD": (-1, 512 << 20), "M_TOP_PAD": (-2, 16 << 20), "M_MMAP_THRESHOLD": (-3, 32 << 20)}
 
 
 def best_device() -> torch.device:
@@ -46,6 +50,17 @@ def fast_math(device: torch.device | None = None) -> AbstractContextManager[obje
     dtype = autocast_dtype(device)
     # autocast keeps its copies of the weights until it ends: around several steps, the first step's would be used in all
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=False)
+
+
+def keep_freed_memory() -> None:
+    """Has malloc keep what a training frees for its next step, for this process and all that are forked from it; glibc only.
+
+    It would give large tensors back to the system each time, and have it fill new pages with zeros for the next ones.
+    What a process needs at most stays the same. mallopt(3).
+    """
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        for option, size in _MALLOC.values():
+            mallopt(option, size)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,7 @@ class Ahead:
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "autograder.prepared"])
+        forkserver.ensure_running()  # it imports while the launcher's server does so too
         self._pool = ProcessPool(
             jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=(setting, launcher.address), context=context
         )

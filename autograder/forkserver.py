@@ -181,6 +181,7 @@ def main() -> int:
     listener.listen()
     import amllab
     from amllab.checks.lab import all_labs
+    from amllab.numerics import keep_freed_memory
 
     for name in (*PRELOAD, *(f"amllab.checks.{lab}.probes" for lab in all_labs())):
         importlib.import_module(name)
@@ -191,6 +192,7 @@ def main() -> int:
             json.dumps({"failure": {"layer": "fork", "reason": f"{threads} threads after the imports"}}).encode()
         )
         return 1
+    keep_freed_memory()
     gc.collect()
     gc.freeze()  # a collection in a forked process would otherwise copy all that it shares
     server = Server(control, listener, tuple(begin["hidden"]))

@@ -8,11 +8,13 @@ import gc
 import importlib
 
 import amllab
+from amllab.numerics import keep_freed_memory
 
 # nbgrader, since a process first imports what the program imports that started it (Python before 3.14 cannot preload that)
 for name in ("nbgrader.apps", "pytest", "torch", "torchvision", "timm", "autograder.ahead"):
     importlib.import_module(name)
 for name in amllab.__all__:  # loads what it is made of
     getattr(amllab, name)
+keep_freed_memory()
 gc.collect()
 gc.freeze()

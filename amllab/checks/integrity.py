@@ -3,7 +3,7 @@
 Probes run in the process of the submission and measure with its torch. A cell that puts another function in the place of
 ``torch.equal`` or ``Module.state_dict`` would bend the yardstick. Before the notebook's kernel is forked, the worker notes the
 identities of all instruments (:func:`identities`); with each question it sends them along with a fresh copy of this very
-file, which looks whether they are the same objects still (:func:`answer_file`).
+module (:func:`packed`), which looks whether they are the same objects still (:func:`answer_file`).
 
 This is a speed bump and no boundary: code in the same process can bend the interpreter itself. What must not be forged is
 measured by the judge, in its own process. New attributes, subclasses, hooks and settings of torch are none of this module's
@@ -15,9 +15,9 @@ from __future__ import annotations
 import builtins
 import importlib
 import json
+import marshal
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,32 +55,31 @@ INSTRUMENTS: list[tuple[Any, str, str]] = [
     (torch.optim.Optimizer, "torch.optim.Optimizer", "__init__ profile_hook_step"),
     (timm, "timm", "create_model"),
     (json, "json", "dumps loads"),
+    (marshal, "marshal", "loads"),
     (safetensors.torch, "safetensors.torch", "save load"),
     (builtins, "builtins", _BUILTINS),
 ]
 
-_MISSING = object()
+_MISSING = ...  # the same object in a copy of this module
 TAMPERED = b"tampered with: "
 
-# what a replaced instrument is known by: numbers of the objects that it consists of, the same in a forked process
-Identities = dict[str, list[int]]
+# how an owner is written -> names of its instruments -> numbers of the objects that each consists of, the same in a forked process
+Identities = dict[str, dict[str, tuple[int, ...]]]
 
 
 def identities() -> Identities:
     """Those of all instruments; to be called before any code of a submission runs."""
     for lab in all_labs():
         importlib.import_module(f"amllab.checks.{lab}.probes")
-    return {path: _identity(owner, name) for path, owner, name in _instruments()}
-
-
-def written(known: Identities) -> str:
-    """As text, a line each: as source in a call it would take IPython longer to read than most questions to answer."""
-    return "".join(f"{path} {' '.join(map(str, ids))}\n" for path, ids in known.items())
-
-
-def read(text: str) -> Identities:
-    """What :func:`written` wrote."""
-    return {path: [int(number) for number in ids] for path, *ids in (line.split() for line in text.splitlines())}
+    owners = {path: (owner, names.split()) for owner, path, names in INSTRUMENTS}
+    for module in [module for name, module in sys.modules.items() if name.startswith("amllab.") and module is not None]:
+        found = {name: value for name, value in vars(module).items() if isinstance(value, (types.FunctionType, type))}
+        owners[module.__name__] = module, list(found)
+        for name, value in found.items():
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                methods = [n for n, v in vars(value).items() if isinstance(v, (types.FunctionType, property))]
+                owners[f"{module.__name__}.{name}"] = value, methods
+    return {path: {name: _identity(owner, name) for name in names} for path, (owner, names) in owners.items()}
 
 
 def replaced(known: Identities) -> str:
@@ -89,8 +88,28 @@ def replaced(known: Identities) -> str:
     Args:
         known: what :func:`identities` returned, in this process or in the one that it was forked from.
     """
-    now = {path: _identity(owner, name) for path, owner, name in _instruments()}
-    return next((path for path, identity in known.items() if now.get(path) != identity), "")
+    owners = {path: owner for owner, path, _ in INSTRUMENTS}
+    for path, names in known.items():
+        owner = owners[path] if path in owners else _ours(path)
+        for name, identity in names.items():
+            if _identity(owner, name) != identity:
+                return f"{path}.{name}"
+    return ""
+
+
+def packed(known: Identities) -> bytes:
+    """A copy of this module as it is on the disk, with what is known: what a kernel reads it from is not the notebook's to change.
+
+    Compiled, since that takes longer than most questions: :func:`call` runs it.
+    """
+    source = Path(__file__).read_text(encoding="utf-8") + "\nanswer_file(question, reply, known)\n"
+    return marshal.dumps((compile(source, __file__, "exec"), known))
+
+
+def call(copy: str, question: str, reply: str) -> str:
+    """The source of a cell that answers the question in one file into another, with the copy that is in a third."""
+    names = f"'__name__': {__name__!r}, '__file__': {__file__!r}, 'question': {question!r}, 'reply': {reply!r}, 'known': c[1]"
+    return f"(lambda c: exec(c[0], {{{names}}}))(__import__('marshal').loads(open({copy!r}, 'rb').read()))"
 
 
 def answer_file(question: str, reply: str, known: Identities) -> None:
@@ -107,25 +126,22 @@ def answer_file(question: str, reply: str, known: Identities) -> None:
     Path(reply).write_bytes(data)
 
 
-def _instruments() -> Iterator[tuple[str, Any, str]]:
-    for owner, path, names in INSTRUMENTS:
-        yield from ((f"{path}.{name}", owner, name) for name in names.split())
-    ours = [module for name, module in sys.modules.items() if name.startswith("amllab.") and module is not None]
-    for module in ours:
-        for name, value in list(vars(module).items()):
-            if isinstance(value, (types.FunctionType, type)):
-                yield f"{module.__name__}.{name}", module, name
-            if isinstance(value, type) and value.__module__ == module.__name__:
-                methods = [n for n, v in vars(value).items() if isinstance(v, (types.FunctionType, property))]
-                yield from ((f"{module.__name__}.{name}.{method}", value, method) for method in methods)
+def _ours(path: str) -> Any:
+    """A module of the course library, or a class of one, by how it is written; ``None`` where it is gone."""
+    if path in sys.modules:
+        return sys.modules[path]
+    module, _, name = path.rpartition(".")
+    return vars(sys.modules[module]).get(name) if sys.modules.get(module) is not None else None
 
 
-def _identity(owner: Any, name: str) -> list[int]:
+def _identity(owner: Any, name: str) -> tuple[int, ...]:
     """The object itself, and for a Python function what it runs."""
     # as inspect.getattr_static does: nothing of the submission's is called
-    places = owner.__mro__ if isinstance(owner, type) else (owner,)
-    found = next((vars(place)[name] for place in places if name in vars(place)), _MISSING)
-    parts = [found]
+    found: Any = _MISSING
+    for place in owner.__mro__ if isinstance(owner, type) else (owner,):
+        if name in vars(place):
+            found = vars(place)[name]
+            break
     if isinstance(found, types.FunctionType):
-        parts += [found.__code__, found.__defaults__, found.__kwdefaults__]
-    return [id(part) for part in parts]
+        return id(found), id(found.__code__), id(found.__defaults__), id(found.__kwdefaults__)
+    return (id(found),)

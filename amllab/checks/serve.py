@@ -32,8 +32,6 @@ from amllab.checks.frames import receive_frame, send_frame
 _STARTUP_SECONDS = 60
 _REQUEST_BYTES = 1 << 28
 _OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "error")
-# the file itself, not the module that the notebook could have changed
-_ANSWER = "exec(open({file!r}).read() + {call!r}, {{'__name__': 'amllab.checks.integrity'}})"
 
 
 def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) -> int:
@@ -49,16 +47,18 @@ def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) ->
         answer_bytes: size of an answer.
     """
     try:
-        known = integrity.written(integrity.identities())
+        instruments = integrity.packed(integrity.identities())
         kernel = Kernel(Path.cwd() / ".kernel")  # forked before anything here starts a thread
-        return asyncio.run(_serve(connection, kernel, known, output_bytes, answer_bytes))
+        return asyncio.run(_serve(connection, kernel, instruments, output_bytes, answer_bytes))
     except Exception:
         report = traceback.format_exc() + "".join(file.read_text() for file in Path.cwd().glob(".kernel/failure"))
         _send(connection, {"state": "broken"}, report.encode())
         return 1
 
 
-async def _serve(connection: socket.socket, kernel: Kernel, known: str, output_bytes: int, answer_bytes: int) -> int:
+async def _serve(
+    connection: socket.socket, kernel: Kernel, instruments: bytes, output_bytes: int, answer_bytes: int
+) -> int:
     client = CappedClient(output_bytes, kernel)
     await client.connect()
     _send(connection, {"state": "ready"})
@@ -69,23 +69,22 @@ async def _serve(connection: socket.socket, kernel: Kernel, known: str, output_b
             state, outputs = await client.run(body.decode(), asked["seconds"])
             reply = json.dumps(outputs).encode()
         else:
-            state, reply = await _ask(client, body, asked["seconds"], known, answer_bytes)
+            state, reply = await _ask(client, body, asked["seconds"], instruments, answer_bytes)
         _send(connection, {"state": state}, reply)
     return 0
 
 
 async def _ask(
-    client: CappedClient, question: bytes, seconds: float, known: str, answer_bytes: int
+    client: CappedClient, question: bytes, seconds: float, instruments: bytes, answer_bytes: int
 ) -> tuple[str, bytes]:
     """State and answer of a question: it goes to the kernel in a file, and the answer comes back in one."""
     names = ("question", "instruments", "answer")
-    asked, instruments, reply = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in names)
+    asked, copy, reply = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in names)
     asked.write_bytes(question)
-    instruments.write_text(known)
-    call = f"\nanswer_file({str(asked)!r}, {str(reply)!r}, read(open({str(instruments)!r}).read()))"
-    state, _ = await client.run(_ANSWER.format(file=integrity.__file__, call=call), seconds)
+    copy.write_bytes(instruments)
+    state, _ = await client.run(integrity.call(str(copy), str(asked), str(reply)), seconds)
     state, data = _read(reply, answer_bytes) if state == "ok" else (state, b"")
-    for path in (asked, instruments, reply):
+    for path in (asked, copy, reply):
         path.unlink(missing_ok=True)
     if data.startswith(integrity.TAMPERED):
         return "tampered", data.removeprefix(integrity.TAMPERED)
