@@ -15,7 +15,7 @@ from unittest.mock import patch
 import torch
 
 # numbers of the options in malloc.h, and bytes
-_MALLOC = {"M_TRIM_THRESHOLD": (-1, 512 << 20), "M_TOP_PAD": (-2, 16 << 20), "M_MMAP_THRESHOLD": (-3, 32 << 20)}
+_MALLOC = {"M_TRIM_THRESHOLD": (-1, 512 << 20), "M_MMAP_THRESHOLD": (-3, 32 << 20)}
 
 
 def best_device() -> torch.device:

@@ -215,7 +215,7 @@ class Calibration:
 
     def evidence(self, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
         """Thresholds with all that they were fitted on, for the file that the check reads."""
-        styles, n = self.module.STYLES, self.lab.settings["accuracy"]["test_images"]
+        styles, n = self.module.STYLES, self.budget["test_images"]
         ceiling = self.module.ceiling(self.lab)
         spread = (
             math.sqrt(0.25 / n) / 2

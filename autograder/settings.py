@@ -46,6 +46,16 @@ class Limits(_Table):
     scratch_bytes: Bytes
 
 
+class Photographs(_Table):
+    """``[accuracy.photographs]``: what replaces values of ``[accuracy]`` where ``data`` are photographs."""
+
+    max_epochs: Count | None = None
+    train_images: Count | None = None
+    val_images: Count | None = None
+    test_images: Count | None = None
+    batch_size: Count | None = None
+
+
 class Accuracy(_Table):
     """``[accuracy]``: the training whose accuracy is worth points, see :mod:`autograder.calibrate`."""
 
@@ -58,6 +68,7 @@ class Accuracy(_Table):
     val_images: Count
     test_images: Count
     batch_size: Count
+    photographs: Photographs | None = None
 
 
 class Deadline(_Table):

@@ -38,7 +38,7 @@ def functions(lab: Lab, **sources: str) -> InProcessSubmission:
 
 
 def with_budget(lab: Lab, **changed: Any) -> Lab:
-    budget = {**lab.settings["accuracy"], **changed}
+    budget = {**accuracy.budget_of(lab), **changed}
     return dataclasses.replace(lab, settings={**lab.settings, "accuracy": budget})
 
 

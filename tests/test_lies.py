@@ -58,7 +58,7 @@ def small() -> Iterator[Lab]:
     """The lab with a training of a second, and thresholds that any model reaches."""
     lab = find_lab("transfer_learning")
     sizes = {"train_images": 64, "val_images": 32, "test_images": 400, "batch_size": 32, "max_epochs": 1}
-    budget = {**lab.settings["accuracy"], **sizes}
+    budget = {**accuracy.budget_of(lab), **sizes}
     measured = {"budget": {k: v for k, v in budget.items() if k != "data"}, "thresholds": {"start": -1.0, "full": 0.0}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accuracy, "_calibrations", lambda: {"drawn": measured})

@@ -69,8 +69,8 @@ Identities = dict[str, dict[str, tuple[int, ...]]]
 
 def identities() -> Identities:
     """Those of all instruments; to be called before any code of a submission runs."""
-    for lab in all_labs():
-        importlib.import_module(f"amllab.checks.{lab}.probes")
+    for name in ("submission", "wire", *(f"{lab}.probes" for lab in all_labs())):
+        importlib.import_module(f"amllab.checks.{name}")
     owners = {path: (owner, names.split()) for owner, path, names in INSTRUMENTS}
     for module in [module for name, module in sys.modules.items() if name.startswith("amllab.") and module is not None]:
         found = {name: value for name, value in vars(module).items() if isinstance(value, (types.FunctionType, type))}

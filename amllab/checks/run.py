@@ -15,7 +15,6 @@ from amllab.checks.lab import Lab
 from amllab.checks.plugin import ChecksPlugin
 from amllab.checks.results import CheckResult
 from amllab.checks.submission import Submission
-from amllab.numerics import one_thread
 
 # pytest as an engine: no configuration of the working directory, no command-line options of ours, no cache, no capturing of our own streams
 QUIET = [
@@ -65,6 +64,8 @@ def run_checks(
         ChecksBroken: the checks could not be collected; the message is pytest's.
         KeyboardInterrupt: somebody interrupted them.
     """
+    from amllab.numerics import one_thread  # with PyTorch, which is loaded where checks are run
+
     plugin = ChecksPlugin(lab, submission, reference, seed)
     output = io.StringIO()
     root = str(lab.folder.parent.parent)

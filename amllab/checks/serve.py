@@ -15,12 +15,14 @@ import secrets
 import socket
 import stat
 import traceback
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty
 from typing import Any, cast
 
 import nbformat
 from jupyter_client.asynchronous.client import AsyncKernelClient
-from jupyter_client.connect import write_connection_file
+from jupyter_client.connect import port_names, write_connection_file
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -116,6 +118,7 @@ class Kernel:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         folder.mkdir(mode=0o700)
         self.connection_file = str(folder / "connection.json")
         # sockets in the scratch directory: no port of the machine is opened
@@ -136,12 +139,21 @@ class Kernel:
         arguments = ["-f", self.connection_file, "--HistoryManager.hist_file=:memory:"]
         IPKernelApp.launch_instance(arguments)
 
+    def is_there(self) -> bool:
+        """Whether its sockets are: who connects before that is put off for 0.1 s."""
+        return len(list(self._folder.glob("socket-*"))) == len(port_names)
+
     async def is_alive(self) -> bool:
         """Whether the process has not ended."""
         try:
             return os.waitpid(self.pid, os.WNOHANG)[0] == 0
         except ChildProcessError:
             return False
+
+
+def _is_idle(message: dict[str, Any], request: str) -> bool:
+    """Whether a published message says that a request has been dealt with."""
+    return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"
 
 
 class CappedClient(NotebookClient):  # type: ignore[misc]
@@ -154,15 +166,31 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
 
     def __init__(self, output_bytes: int, kernel: Kernel) -> None:
         super().__init__(nbformat.v4.new_notebook(), km=cast(KernelManager, kernel), allow_errors=True)
+        self._kernel = kernel
         self.output_bytes = output_bytes
         self._left = 0
 
     async def connect(self) -> None:
-        """Waits until the kernel answers."""
-        kernel_client = AsyncKernelClient()
-        kernel_client.load_connection_file(self.km.connection_file)
-        kernel_client.start_channels()
-        await kernel_client.wait_for_ready(timeout=_STARTUP_SECONDS)
+        """Waits until the kernel answers, and until what it publishes arrives here.
+
+        ``wait_for_ready`` of jupyter_client finds that out by waiting for nothing to come, which takes longer than all the rest.
+        """
+        async with asyncio.timeout(_STARTUP_SECONDS):
+            while not self._kernel.is_there():
+                await asyncio.sleep(0.002)
+                if not await self._kernel.is_alive():
+                    raise DeadKernelError("the kernel did not start")
+            kernel_client = AsyncKernelClient()
+            kernel_client.load_connection_file(self._kernel.connection_file)
+            kernel_client.start_channels()
+            published = None
+            while published is None:  # what was published before the connection stood is lost
+                asked = kernel_client.kernel_info()
+                while (await kernel_client.get_shell_msg())["parent_header"].get("msg_id") != asked:
+                    pass
+                with suppress(Empty):
+                    while not _is_idle(published := await kernel_client.get_iopub_msg(timeout=0.02), asked):
+                        published = None
         kernel_client.allow_stdin = False
         self.kc = kernel_client
 

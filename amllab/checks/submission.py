@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from amllab.checks.declared import declaration, misfit
 from amllab.checks.failure import Failure
-from amllab.checks.wire import WireError, pack, unpack
+
+# what travels holds tensors: PyTorch is loaded where something does, and not for a judge that others grade for
 
 
 class SubmissionError(Exception):
@@ -98,6 +98,8 @@ def answer(namespace: dict[str, Any], question: bytes) -> bytes:
 
     The question is ``{"lab", "probe", "arguments"}``, the answer ``{"value"}`` or ``{"problem", ...}``.
     """
+    from amllab.checks.wire import WireError, pack, unpack
+
     asked = unpack(question)
     try:
         probe = getattr(_probes(asked["lab"]), asked["probe"])
@@ -190,6 +192,8 @@ class Submission(ABC):
         Raises:
             SubmissionError: no answer; its ``failure`` says why, in the student's terms.
         """
+        from amllab.checks.wire import pack
+
         question = pack({"lab": self.lab, "probe": probe, "arguments": arguments})
         if question not in self._answers:
             self._answers[question] = self._answer_to(question, getattr(_probes(self.lab), probe))
@@ -200,6 +204,9 @@ class Submission(ABC):
 
     def _answer_to(self, question: bytes, probe: Callable[..., Any]) -> Any:
         """The value of an answer, or the error that stands in its place."""
+        from amllab.checks.declared import declaration, misfit
+        from amllab.checks.wire import WireError, unpack
+
         try:
             answered = unpack(self.exchange(question))
         except WireError as error:

@@ -405,7 +405,7 @@ return pack({"value": [fine]} if unpack(question)["probe"] == "freeze" else {"va
         FORGING,
         "replaces the packing of answers, so that a problem travels as a success",
         cell="""
-import amllab.checks.submission, amllab.checks.wire
+import amllab.checks.wire
 pack = amllab.checks.wire.pack
 
 def forged(value):
@@ -413,7 +413,7 @@ def forged(value):
         value = {"value": [{"same_object": True, "trainable": [], "changed": []}]}
     return pack(value)
 
-amllab.checks.wire.pack = amllab.checks.submission.pack = forged
+amllab.checks.wire.pack = forged
 """,
         only="here",
     ),

@@ -63,7 +63,7 @@ def thresholds(lab: Lab) -> dict[str, float]:
     Raises:
         ValueError: they were not measured for this data and budget.
     """
-    budget = lab.settings["accuracy"]
+    budget = budget_of(lab)
     found = _calibrations().get(kind_of_data(budget["data"]))
     if found is None or found["budget"] != {name: value for name, value in budget.items() if name != "data"}:
         raise ValueError(
@@ -77,6 +77,13 @@ def thresholds(lab: Lab) -> dict[str, float]:
 @cache
 def _calibrations() -> dict[str, Any]:
     return dict(json.loads(THRESHOLDS.read_text(encoding="utf-8"))) if THRESHOLDS.is_file() else {}
+
+
+def budget_of(lab: Lab) -> dict[str, Any]:
+    """``[accuracy]`` of the lab's settings, with what ``[accuracy.photographs]`` replaces where the data are photographs."""
+    budget = dict(lab.settings["accuracy"])
+    photographs = budget.pop("photographs", {})
+    return budget if kind_of_data(budget["data"]) == "drawn" else budget | photographs
 
 
 def kind_of_data(source: str) -> str:
@@ -155,9 +162,9 @@ def measured(submission: Submission, lab: Lab, seed: int) -> Measured:
     """
     known = _measured.setdefault(submission, {})
     if seed not in known:
-        _can_be_built(submission, lab.settings["accuracy"])
-        full, found = thresholds(lab)["full"], Measured()
-        for attempt, lr in enumerate(lab.settings["accuracy"]["learning_rates"]):
+        budget, full, found = budget_of(lab), thresholds(lab)["full"], Measured()
+        _can_be_built(submission, budget)
+        for attempt, lr in enumerate(budget["learning_rates"]):
             try:
                 found.shares[lr] = one_training(submission, lab, seed, attempt)
             except (CheckFailure, SubmissionError):
@@ -188,7 +195,7 @@ def _can_be_built(submission: Submission, budget: dict[str, Any]) -> None:
 
 def one_training(submission: Submission, lab: Lab, seed: int, attempt: int = 0) -> float:
     """Share of test images that are recognised after a training with one learning rate; see :func:`measured`."""
-    budget = lab.settings["accuracy"]
+    budget = budget_of(lab)
     fitted, predicted, test = fit_and_predict(submission, lab, seed, attempt)
     logits = predicted["logits"]
     expect(
@@ -210,7 +217,7 @@ def fit_and_predict(
     submission: Submission, lab: Lab, seed: int, attempt: int = 0
 ) -> tuple[dict[str, Any], dict[str, Any], Part]:
     """The answers of the probes ``fit`` and ``predict``, and the images and labels that were to be predicted."""
-    budget = lab.settings["accuracy"]
+    budget = budget_of(lab)
     sizes = (budget["train_images"], budget["val_images"], budget["test_images"])
     train, val, test = reptiles(seed, sizes, budget["data"])
     numbers: dict[str, Any] = {"mean": list(CIFAR10_MEAN), "std": list(CIFAR10_STD)}

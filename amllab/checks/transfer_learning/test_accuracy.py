@@ -3,7 +3,7 @@
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.transfer_learning.accuracy import measured, percent, thresholds
+from amllab.checks.transfer_learning.accuracy import budget_of, measured, percent, thresholds
 
 pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: all together")
 
@@ -19,7 +19,7 @@ def budget_in_words(budget):
 @pytest.mark.points(8)
 def test_learns(submission, lab_settings, run_seed):
     """Built and trained with your functions, the model recognises reptiles it has never seen."""
-    budget, start = lab_settings.settings["accuracy"], thresholds(lab_settings)["start"]
+    budget, start = budget_of(lab_settings), thresholds(lab_settings)["start"]
     reached = measured(submission, lab_settings, run_seed)
     expect(
         reached.best > start,

@@ -3,7 +3,7 @@
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.transfer_learning.accuracy import measured, percent, thresholds
+from amllab.checks.transfer_learning.accuracy import budget_of, measured, percent, thresholds
 from amllab.checks.transfer_learning.test_accuracy import budget_in_words
 
 pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: all together")
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: all togethe
 @pytest.mark.needs("test_learns")
 def test_transfers(submission, lab_settings, run_seed):
     """In so few epochs only the pretrained weights can reach this accuracy, and yours carry over."""
-    budget, wanted = lab_settings.settings["accuracy"], thresholds(lab_settings)
+    budget, wanted = budget_of(lab_settings), thresholds(lab_settings)
     reached = measured(submission, lab_settings, run_seed)
     expect(
         reached.best >= wanted["full"],
