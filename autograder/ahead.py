@@ -1,6 +1,6 @@
 """Grading ahead: processes that grade the class on all cores, while nbgrader goes through it one by one.
 
-Every process is a judge of its own; all of them share one fork server for the workers of submissions. What they find is kept
+Every process is a judge of its own; all of them share one fork server for the workers of submissions, and one reference. What they find is kept
 (:mod:`autograder.kept`), and taken from there when nbgrader comes to a submission: the same scores, book and log as one after
 the other. A judge that dies costs its submission a second attempt, and the others nothing.
 """
@@ -37,6 +37,7 @@ from autograder.judge import Grading, Reference, ReferenceFailed, grade, not_run
 from autograder.kept import Graded, Kept, key_of, written
 from autograder.launcher import Launcher
 from autograder.repair import Repaired, read_release, repair
+from autograder.shared import Serving, SharedReference
 from autograder.worker import WorkerFailed
 
 log = logging.getLogger(__name__)
@@ -79,23 +80,6 @@ class Setting:
     isolation: str
 
 
-class WatchedReference(Reference):
-    """The reference, which remembers that it failed: a check that could not ask it is broken, and says nothing of the submission.
-
-    Attributes:
-        failed: what it last failed with.
-    """
-
-    failed: Exception | None = None
-
-    def ask(self, probe: str, /, **arguments: Any) -> Any:
-        try:
-            return super().ask(probe, **arguments)
-        except COURSE_FAULTS as error:
-            self.failed = error
-            raise
-
-
 class Judge:
     """Grades submissions of one assignment.
 
@@ -103,14 +87,19 @@ class Judge:
         setting: of the course.
         launcher: starts the workers; closed by whoever made it.
         release: as read from ``setting.release``.
+        reference: where a reference answers that other judges ask too (:class:`autograder.shared.Serving`); by default this one
+            starts its own.
     """
 
-    def __init__(self, setting: Setting, launcher: Launcher, release: NotebookNode) -> None:
+    def __init__(
+        self, setting: Setting, launcher: Launcher, release: NotebookNode, reference: str | None = None
+    ) -> None:
         self.setting, self.launcher, self.release = setting, launcher, release
+        self._address = reference
         lab = find_lab(setting.assignment)
         self.lab: Lab = dataclasses.replace(lab, limits={**lab.limits, **setting.limits})
         self.kept = Kept(setting.kept)
-        self._reference: WatchedReference | None = None
+        self._reference: Reference | None = None
 
     def seed(self, student: str, notebook: NotebookNode) -> int:
         return seed_of(self.setting.secret, student, notebook) if self.setting.seed is None else self.setting.seed
@@ -151,7 +140,7 @@ class Judge:
         seed = self.seed(student, notebook)
         for last in (False, True):
             if self._reference is None:
-                self._reference = WatchedReference(self.lab, self.setting.solution, self.launcher)
+                self._reference = self.new_reference()
             reference, attempt = self._reference, copy.deepcopy(notebook)
             grading = grade(
                 attempt,
@@ -169,6 +158,11 @@ class Judge:
                 raise reference.failed
             log.warning("%s: once more, with a new process", one_line(str(reference.failed)))
         return attempt, grading
+
+    def new_reference(self) -> Reference:
+        if self._address is not None:
+            return SharedReference(self.lab, self.setting.solution, self._address)
+        return Reference(self.lab, self.setting.solution, self.launcher)
 
     def close(self) -> None:
         """Ends the reference's worker."""
@@ -212,9 +206,10 @@ def one_line(text: str, most: int = 300) -> str:
 _judge: Judge | None = None
 
 
-def _begin(setting: Setting, address: str) -> None:
+def _begin(setting: Setting, address: str, reference: str | None) -> None:
     global _judge
-    _judge = Judge(setting, Launcher(setting.isolation, setting.root, address=address), read_release(setting.release))
+    launcher = Launcher(setting.isolation, setting.root, address=address)
+    _judge = Judge(setting, launcher, read_release(setting.release), reference)
 
 
 def _grade_ahead(student: str, path: Path, again: bool) -> str:
@@ -241,6 +236,7 @@ class Ahead:
         jobs: number of processes.
         again: also grades those of which a grading is kept.
         seconds: that one submission may take at most, in all; a process that needs longer is ended.
+        reference: makes the one that all processes ask; by default each starts its own.
     """
 
     def __init__(
@@ -252,13 +248,15 @@ class Ahead:
         jobs: int,
         again: bool,
         seconds: float,
+        reference: Callable[[], Reference] | None = None,
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "autograder.prepared"])
         forkserver.ensure_running()  # it imports while the launcher's server does so too
-        self._pool = ProcessPool(
-            jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=(setting, launcher.address), context=context
-        )
+        address = launcher.address
+        self._serving = Serving(reference()) if reference is not None else None
+        arguments = (setting, address, self._serving and self._serving.address)
+        self._pool = ProcessPool(jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=arguments, context=context)
         self._schedule: Callable[[str], ProcessFuture] = lambda student: self._pool.schedule(
             _grade_ahead, args=[student, submissions[student], again], timeout=seconds
         )
@@ -305,6 +303,8 @@ class Ahead:
         self._progress.close()
         self._pool.stop()
         self._pool.join()
+        if self._serving is not None:
+            self._serving.close()
 
 
 class Progress:

@@ -20,11 +20,12 @@ from amllab.checks.results import CheckResult, score, to_html, to_text
 from amllab.checks.run import run_checks
 from amllab.checks.submission import Submission, SubmissionError
 from autograder.cells import STORED, STORED_VERSION, is_autograded
+from autograder.isolation import IsolationError
 from autograder.launcher import Launcher
 from autograder.mistakes import Mistake, recognise
 from autograder.outputs import clean_outputs, machine_paths, scrub
 from autograder.repair import EXPERIMENT
-from autograder.worker import Worker, default_launcher
+from autograder.worker import Worker, WorkerFailed, default_launcher
 
 log = logging.getLogger(__name__)
 
@@ -44,28 +45,39 @@ class Reference(Submission):
         lab: whose reference it is.
         path: the solved notebook.
         launcher: starts its worker.
+
+    Attributes:
+        failed: what it last failed with: a check that could not ask it is broken, and says nothing of the submission.
     """
 
     def __init__(self, lab: Lab, path: Path, launcher: Launcher | None = None) -> None:
         super().__init__(lab.name)
         self._lab, self._path, self._launcher = lab, path, launcher
         self._worker: Worker | None = None
+        self.failed: Exception | None = None
 
     def exchange(self, question: bytes) -> bytes:
-        raise NotImplementedError("the reference passes questions on in ask()")
+        return self._started().exchange(question)
 
     def ask(self, probe: str, /, **arguments: Any) -> Any:
         """As for any submission.
 
         Raises:
             ReferenceFailed: the solution is missing, or gave no answer.
+            WorkerFailed, IsolationError: no process could be started for it.
         """
         try:
-            return self._started().ask(probe, **arguments)
+            return super().ask(probe, **arguments)
         except SubmissionError as error:
-            raise ReferenceFailed(f"the reference failed on {probe}: {error}") from error
+            self.failed = ReferenceFailed(f"the reference failed on {probe}: {error}")
+            raise self.failed from error
+        except (ReferenceFailed, WorkerFailed, IsolationError) as error:
+            self.failed = error
+            raise
 
     def _started(self) -> Worker:
+        if self._worker is not None and self._worker.seconds_left < self._lab.limits["total_seconds"] / 2:
+            self.close()  # a class takes longer than the time that one submission has
         if self._worker is None:
             if not self._path.is_file():
                 raise ReferenceFailed(

@@ -132,6 +132,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                     jobs=number,
                     again=self.parent.force,
                     seconds=judge.lab.limits["total_seconds"] + _SPARE_SECONDS,
+                    reference=judge.new_reference,
                 )
         return run.ahead
 

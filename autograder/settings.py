@@ -194,6 +194,7 @@ def _known(table: Sequence[int | str]) -> list[str]:
         (): Settings,
         ("limits",): Limits,
         ("accuracy",): Accuracy,
+        ("accuracy", "photographs"): Photographs,
         ("deadline",): Deadline,
     }
     return list(models[tuple(table)].model_fields)

@@ -123,17 +123,17 @@ class Worker(Submission):
         return float(self.limits["memory_bytes"]) / 1e9
 
     @property
-    def _left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds that the whole submission still has."""
         return float(self.limits["total_seconds"]) - (time.monotonic() - self._began)
 
     def _request(self, do: str, body: bytes, seconds: float, limit: int) -> tuple[str, bytes]:
         """One request; returns its state and the body of its reply. After a state of failure nothing runs any more."""
-        if self._left <= 0:
+        if self.seconds_left <= 0:
             return "budget", b""
         if self._tree is None:
             self._tree = self._started()
-        allowed = min(seconds, self._left)
+        allowed = min(seconds, self.seconds_left)
         try:
             self._tree.connection.settimeout(allowed + _GRACE_SECONDS)
             request = json.dumps({"do": do, "seconds": allowed}).encode() + b"\n" + body

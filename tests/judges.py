@@ -18,7 +18,7 @@ from autograder.isolation import IsolationError
 from autograder.kept import Graded
 
 
-def begin(setting: Path, address: str) -> None:
+def begin(setting: Path, address: str, reference: str | None) -> None:
     """Of a process: nothing to load."""
 
 

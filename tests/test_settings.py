@@ -64,11 +64,14 @@ def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, ex
 
 
 def test_an_unknown_key_is_named_with_the_one_that_was_meant() -> None:
-    text, line = changed("batch_size = 64", "batchsize = 64")
+    text, line = changed("batch_size = 25", "batchsize = 25")
     missing, unknown = problems_of(text, "lab.toml")
     table = GOOD[: GOOD.index("[accuracy]\n")].count("\n") + 1
     assert missing == f"lab.toml, line {table}: accuracy.batch_size: is missing"
     assert unknown == f"lab.toml, line {line}: accuracy.batchsize: is not known; did you mean batch_size?"
+    text, line = changed("batch_size = 64", "batchsize = 64")
+    (unknown,) = problems_of(text, "lab.toml")
+    assert unknown == f"lab.toml, line {line}: accuracy.photographs.batchsize: is not known; did you mean batch_size?"
 
 
 def test_an_unknown_table_is_refused_and_own_is_free() -> None:

@@ -11,12 +11,11 @@ from nbformat import NotebookNode
 
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult, to_text
-from autograder.ahead import WatchedReference
 from autograder.cells import is_autograded
 from autograder.exports.gradescope_results import is_public, public_checks, results, test
 from autograder.exports.gradescope_zip import ISOLATIONS
 from autograder.isolation.doctor import examine
-from autograder.judge import NOT_ISOLATED, Grading, grade
+from autograder.judge import NOT_ISOLATED, Grading, Reference, grade
 from autograder.launcher import Launcher
 from autograder.repair import read_release, repair
 
@@ -55,7 +54,7 @@ def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isol
     """
     repaired = repair(submission / f"{lab.notebook}.ipynb", release)
     launcher = Launcher(isolation, course)
-    reference = WatchedReference(lab, course / "solution.ipynb", launcher)
+    reference = Reference(lab, course / "solution.ipynb", launcher)
     try:
         found = grade(
             repaired.notebook, lab, reference, notes=repaired.notes, readable=repaired.readable, launcher=launcher
