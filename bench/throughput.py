@@ -7,7 +7,8 @@ repair, checks, training, gradebook. Stock nbgrader is measured on ``--stock`` o
 number and with nothing else.
 
 Also measured: one process against several, submissions that were graded before (``rm -r autograded``, then ``autograde``
-again), and the memory that a further process needs (proportional set size, which counts shared pages once).
+again), the memory that a further process needs (proportional set size, which counts shared pages once), and what the checks
+and the submissions compute, in one warm process that does nothing else: no grader can be faster than that on these cores.
 
 With ``--without-training`` both courses lack the check that trains, in a copy of this one: what is left is start, isolation,
 repair, all other checks, and the book. Both draw ``docs/throughput.png`` from what was last measured.
@@ -16,6 +17,8 @@ repair, all other checks, and the book. Both draw ``docs/throughput.png`` from w
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import itertools
 import json
 import os
@@ -180,6 +183,42 @@ def mixed(number: int, release: nbformat.NotebookNode) -> dict[str, nbformat.Not
     return found
 
 
+def computing(number: int) -> float:
+    """Seconds of a core for a submission's functions, the reference and the checks, without start, isolation, notebook and book."""
+    import torch
+
+    from amllab.checks.lab import find_lab
+    from amllab.checks.run import run_checks
+    from amllab.checks.submission import InProcessSubmission
+    from autograder.judge import HIDDEN_CHECKS, not_run
+
+    torch.set_num_threads(1)
+    lab = find_lab(ASSIGNMENT)
+    solution = nbformat.read(ROOT / "solutions" / ASSIGNMENT / NOTEBOOK, as_version=4)
+
+    def functions(notebook: nbformat.NotebookNode) -> InProcessSubmission:
+        names: dict[str, object] = {}
+        left_out = not_run(notebook)
+        for i, cell in enumerate(notebook.cells):
+            if cell.cell_type == "code" and i not in left_out and "check(" not in cell.source:
+                with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
+                    exec(cell.source, names)
+        return InProcessSubmission(lab.name, names)
+
+    reference = functions(solution)
+
+    def graded(notebook: nbformat.NotebookNode) -> float:
+        began = time.process_time()
+        paths = [lab.folder, HIDDEN_CHECKS / lab.name]
+        run_checks(lab, paths, functions(notebook), reference=lambda: reference, seed=20240917)
+        return time.process_time() - began
+
+    release = nbformat.read(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
+    graded(solution)  # the first loads what all need
+    notebooks = [n for n in itertools.islice(mixed(number, release).values(), number) if not isinstance(n, bytes)]
+    return sum(map(graded, notebooks)) / len(notebooks)
+
+
 def stock_course(folder: Path) -> Path:
     from autograder.build import notebook_of as built
 
@@ -214,7 +253,11 @@ def main() -> None:
     parser.add_argument("--one", type=int, default=8, help="how many of them one process grades (default 8)")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--without-training", action="store_true", help="leaves out the check that trains")
+    parser.add_argument("--computing", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.computing:
+        print(computing(args.submissions))
+        return
     if args.without_training:
         without_training([argument for argument in sys.argv[1:] if argument != "--without-training"])
         plot()
@@ -264,6 +307,8 @@ def main() -> None:
                 submit(stock, student, notebook)
         timed.append(autograde(stock, "stock nbgrader", len(list((stock / "submitted").iterdir()))))
 
+    command = [sys.executable, __file__, "--computing", "--submissions", str(args.one)]
+    alone = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     by_name = {run.name: run for run in timed}
     one, several, more = timed[:3]
     whole, before, plain = by_name[f"{args.jobs} processes"], by_name["graded before"], by_name["stock nbgrader"]
@@ -273,6 +318,11 @@ def main() -> None:
         print(row + f"{plain.each / run.each:>9.1f}×")
     print(f"\n{args.jobs} processes against one: {one.seconds / several.seconds:.2f}×, everything included")
     print(f"a further process needs {more.memory - several.memory:.0f} MB")
+    best = args.jobs / alone
+    print(
+        f"computing alone: {alone:.2f} s of a core a submission; {args.jobs} cores do at most {60 * best:.1f} a minute, "
+        f"{plain.each * best:.1f}× stock"
+    )
     same = sum(plain.points[student] == whole.points[student] for student in plain.points)
     print(f"the same points as on stock nbgrader: {same} of {len(plain.points)}")
     print(f"the same points when they come from what was kept: {before.points == whole.points}")
@@ -282,6 +332,7 @@ def main() -> None:
                 "jobs": args.jobs,
                 "cores": os.cpu_count(),
                 "versions": {"python": platform.python_version(), "torch": version("torch"), "nbgrader": version("nbgrader")},
+                "computing": alone,
                 "runs": [asdict(run) for run in timed],
             },
             indent=1,
