@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import marshal
 import random
 import time
 from collections.abc import Iterator
@@ -399,6 +400,7 @@ def snapshot() -> integrity.Identities:
         ("torch.nn.Module.state_dict = lambda self: {}", "torch.nn.Module.state_dict"),
         ("torch.Tensor.__eq__ = lambda a, b: True", "torch.Tensor.__eq__"),
         ("import json; json.dumps = lambda *a, **k: ''", "json.dumps"),
+        ("import marshal; marshal.loads = lambda *a, f=marshal.loads: f(*a)", "marshal.loads"),
         (
             "from amllab.checks.transfer_learning import scripted; scripted.ScriptedModel.record = lambda self: {}",
             "amllab.checks.transfer_learning.scripted.ScriptedModel.record",
@@ -412,7 +414,7 @@ def snapshot() -> integrity.Identities:
 def test_replaced_instruments_are_named(small: Lab, snapshot: integrity.Identities, line: str, name: str) -> None:
     from amllab.checks.transfer_learning import probes, scripted
 
-    restore = [(torch, "equal"), (torch.nn.Module, "state_dict"), (__import__("json"), "dumps")]
+    restore = [(torch, "equal"), (torch.nn.Module, "state_dict"), (__import__("json"), "dumps"), (marshal, "loads")]
     kept = [(owner, attribute, getattr(owner, attribute)) for owner, attribute in restore]
     kept += [(scripted.ScriptedModel, "record", scripted.ScriptedModel.record)]
     own_eq, code = torch.Tensor.__dict__.get("__eq__"), probes.freeze.__code__
@@ -435,8 +437,13 @@ def test_replaced_instruments_are_named(small: Lab, snapshot: integrity.Identiti
 
 
 def test_a_replaced_instrument_ends_the_answer(lab: Lab) -> None:
-    lines = ["import torch; torch.arange = lambda *a: None", "import amllab.checks.submission as s; s.answer = print"]
-    for line, name in zip(lines, ("torch.arange", "amllab.checks.submission.answer"), strict=True):
+    lines = {
+        "import torch; torch.arange = lambda *a: None": "torch.arange",
+        "import amllab.checks.submission as s; s.answer = print": "amllab.checks.submission.answer",
+        "import builtins; builtins.__import__ = lambda *a, f=__import__, **k: f(*a, **k)": "builtins.__import__",
+        "import marshal; marshal.loads = lambda *a, f=marshal.loads: f(*a)": "marshal.loads",
+    }
+    for line, name in lines.items():
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(line)])
         with Worker(lab, notebook) as worker, pytest.raises(SubmissionError) as info:
             worker.ask("freeze", backbone="net6", calls=[1])

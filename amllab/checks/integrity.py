@@ -41,7 +41,7 @@ autocast"
 )
 _BUILTINS = (
     "isinstance len getattr hasattr type callable float int bool str list dict set tuple sorted zip map any all min \
-max sum exec open id vars compile enumerate range"
+max sum exec open id vars compile enumerate range __import__"
 )
 
 # owner, how its name is written, names of its instruments
