@@ -1,8 +1,8 @@
 """``autograder calibrate``: measures the accuracies that right and wrong submissions reach, and fits the thresholds.
 
 A lab says what is measured (``autograder/checks/<lab>/calibration.py``): ``STYLES`` to write the exercise, right and wrong
-ones, and ``measure(lab, style, seed)``, which tries learning rates until ``complete(lab, shares)``, at ``ceiling(lab)`` at the
-latest. Thresholds are fitted on some seeds and judged on others. The result, with all that was measured, is one file that the
+ones, ``budget(lab)``, of which the number of ``test_images`` is known here too, and ``measure(lab, style, seed)``, which tries
+learning rates until ``complete(lab, shares)``, at ``ceiling(lab)`` at the latest. Thresholds are fitted on some seeds and judged on others. The result, with all that was measured, is one file that the
 check reads: ``amllab/checks/<lab>/thresholds.json``.
 
 Accuracies of a style are taken to be normal, with its own mean and spread: that is what tells probabilities far below one

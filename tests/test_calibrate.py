@@ -100,7 +100,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lab: Lab) -> tuple[La
         complete=lambda lab, shares: len(shares) == 1,
         measure=measure,
         kind=lambda lab: "drawn",
-        budget=lambda lab: {"images": 500},
+        budget=lambda lab: {"test_images": 500},
     )
     monkeypatch.setattr(calibrate, "_module", lambda lab: module)
     return dataclasses.replace(lab, folder=tmp_path), runs
