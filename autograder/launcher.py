@@ -133,6 +133,8 @@ class Launcher:
     def end(self, tree: Tree) -> str:
         """Ends a tree with all its processes; returns what had ended it: ``"memory"``, ``"died"`` or ``""``."""
         tree.connection.close()
+        if self._control is None:  # the fork server has ended, and every tree with it
+            return ""
         status = self._ask({"do": "end", "tree": tree.number})["status"]
         return "memory" if status == OUT_OF_MEMORY else "died" if status > 0 else ""
 
