@@ -219,6 +219,20 @@ def computing(number: int) -> float:
     return sum(map(graded, notebooks)) / len(notebooks)
 
 
+def computing_alone(number: int, jobs: int) -> tuple[float, float]:
+    """:func:`computing`, in one process and in ``jobs`` at the same time: cores that share a processor slow each other down."""
+    command = [sys.executable, __file__, "--computing", "--submissions", str(number)]
+
+    def at_a_time(n: int) -> float:
+        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(n)]
+        printed = [process.communicate()[0] for process in running]
+        if any(process.returncode for process in running):
+            raise RuntimeError("what computes alone has failed")
+        return sum(float(text.split()[-1]) for text in printed) / n
+
+    return at_a_time(1), at_a_time(jobs)
+
+
 def stock_course(folder: Path) -> Path:
     from autograder.build import notebook_of as built
 
@@ -307,9 +321,7 @@ def main() -> None:
                 submit(stock, student, notebook)
         timed.append(autograde(stock, "stock nbgrader", len(list((stock / "submitted").iterdir()))))
 
-    command = [sys.executable, __file__, "--computing", "--submissions", str(args.one)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    alone = float(printed.split()[-1])
+    alone, together = computing_alone(args.one, args.jobs)
     by_name = {run.name: run for run in timed}
     one, several, more = timed[:3]
     whole, before, plain = by_name[f"{args.jobs} processes"], by_name["graded before"], by_name["stock nbgrader"]
@@ -319,10 +331,10 @@ def main() -> None:
         print(row + f"{plain.each / run.each:>9.1f}×")
     print(f"\n{args.jobs} processes against one: {one.seconds / several.seconds:.2f}×, everything included")
     print(f"a further process needs {more.memory - several.memory:.0f} MB")
-    best = args.jobs / alone
+    best = args.jobs / together
     print(
-        f"computing alone: {alone:.2f} s of a core a submission; {args.jobs} cores do at most {60 * best:.1f} a minute, "
-        f"{plain.each * best:.1f}× stock"
+        f"computing alone: {alone:.2f} s of a core a submission, {together:.2f} s of each where {args.jobs} compute at a time; "
+        f"so at most {60 * best:.1f} a minute, {plain.each * best:.1f}× stock, {args.jobs * alone / together:.2f}× one process"
     )
     same = sum(plain.points[student] == whole.points[student] for student in plain.points)
     print(f"the same points as on stock nbgrader: {same} of {len(plain.points)}")
@@ -333,7 +345,7 @@ def main() -> None:
                 "jobs": args.jobs,
                 "cores": os.cpu_count(),
                 "versions": {"python": platform.python_version(), "torch": version("torch"), "nbgrader": version("nbgrader")},
-                "computing": alone,
+                "computing": [alone, together],
                 "runs": [asdict(run) for run in timed],
             },
             indent=1,

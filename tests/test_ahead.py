@@ -230,6 +230,7 @@ def test_interrupted_it_ends_at_once_and_goes_on_as_one_by_one_would(course: Pat
     before = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")}
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     after = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")}
     assert before
     assert before.items() <= after.items()  # not graded again
@@ -244,6 +245,7 @@ def test_interrupted_it_ends_at_once_and_goes_on_as_one_by_one_would(course: Pat
     shutil.rmtree(course / "autograded")
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     assert "at a time" not in done.stderr
     assert book(course) == graded_ahead
     assert {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")} == after
@@ -252,6 +254,7 @@ def test_interrupted_it_ends_at_once_and_goes_on_as_one_by_one_would(course: Pat
     at_a_time(course, 1)
     done = nbgrader(course, "autograde", ASSIGNMENT, "--force")
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     assert book(course) == graded_ahead
     anew = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")}
     assert anew.keys() == after.keys()

@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 
 from amllab.checks.lab import Lab
 from amllab.checks.submission import SubmissionError
+from autograder.launcher import Launcher
 from autograder.worker import Worker
 
 FREEZE = "def freeze_layers(model, n):\n    {body}\n    return model"
@@ -120,3 +121,11 @@ def test_a_worker_that_falls_silent_is_ended(hasty: Lab) -> None:
         (got,) = worker.ask("freeze", **QUESTION)
     assert got["same_object"] is True
     assert "stopped after 8 seconds" in nb.cells[0].outputs[0]["evalue"]
+
+
+def test_to_end_a_worker_no_server_is_started(lab: Lab) -> None:
+    launcher = Launcher()
+    worker = Worker(lab, notebook("x = 1"), launcher=launcher).__enter__()
+    launcher.close()  # what ends a run does not wait for an order
+    worker.close()
+    assert launcher._server is None
