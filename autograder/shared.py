@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from amllab.checks.failure import Failure
-from amllab.checks.frames import receive_frame, send_frame
+from amllab.checks.frames import FrameError, receive_frame, send_frame
 from amllab.checks.lab import Lab
 from amllab.checks.submission import SubmissionError
 from autograder.isolation import IsolationError
@@ -75,8 +75,8 @@ class _Handler(socketserver.BaseRequestHandler):
         try:
             while (question := receive_frame(self.request, _BYTES)) is not None:
                 send_frame(self.request, self.server.answer(question))
-        except OSError:
-            return  # the judge has ended in the middle of it
+        except (ConnectionError, FrameError):
+            return  # the judge has ended in the middle of it; what else goes wrong is to be seen
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
