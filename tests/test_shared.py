@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT
+from variants import FREEZE
 
+from amllab import layers_of
 from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab
 from amllab.checks.submission import InProcessSubmission, SubmissionError
@@ -21,15 +23,6 @@ from autograder.shared import Serving, SharedReference
 from autograder.worker import WorkerFailed
 
 QUESTION = {"backbone": "net6", "calls": [1]}
-FREEZE = """
-def freeze_layers(model, n):
-    from amllab import layers_of
-    layers = layers_of(model)
-    for i, layer in enumerate(layers):
-        for p in layer.parameters():
-            p.requires_grad_(i >= len(layers) - n)
-    return model
-"""
 
 
 class Stand(Reference):
@@ -37,7 +30,7 @@ class Stand(Reference):
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab, Path("solution.ipynb"))
-        names: dict[str, object] = {}
+        names: dict[str, object] = {"layers_of": layers_of}
         exec(FREEZE, names)
         self.inner = InProcessSubmission(lab.name, names)
         self.fails: Exception | None = None
