@@ -77,6 +77,15 @@ def test_answers_that_hang_or_end_the_process_leave_the_others(hasty: Lab) -> No
     assert got["same_object"] is True
 
 
+def test_a_machine_that_stalls_costs_nothing(hasty: Lab) -> None:
+    """All threads of the kernel stand still for three seconds, as they may where memory or processors are short."""
+    wake = "import os, time; time.sleep(3); os.kill(os.getppid(), 18)"
+    body = f"import os, subprocess, sys\n    subprocess.Popen([sys.executable, '-c', {wake!r}])\n    os.kill(os.getpid(), 19)"
+    with Worker(hasty, notebook(FREEZE.format(body=body))) as worker:
+        (got,) = worker.ask("freeze", **QUESTION)
+    assert got["same_object"] is True
+
+
 def test_errors_name_the_line_of_the_submission(lab: Lab) -> None:
     with Worker(lab, notebook("def build_transfer_model(*arguments):\n    return {}['nothing']")) as worker:
         with pytest.raises(SubmissionError) as info:

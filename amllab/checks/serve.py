@@ -151,6 +151,18 @@ class Kernel:
             return False
 
 
+class KernelClient(AsyncKernelClient):
+    """Whether its kernel lives it asks the system, and no heartbeat: that is missed by a machine that stalls for a second."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self.load_connection_file(kernel.connection_file)
+        self._kernel = kernel
+
+    async def is_alive(self) -> bool:
+        return await self._kernel.is_alive()
+
+
 def _is_idle(message: dict[str, Any], request: str) -> bool:
     """Whether a published message says that a request has been dealt with."""
     return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"
@@ -180,9 +192,8 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
                 await asyncio.sleep(0.002)
                 if not await self._kernel.is_alive():
                     raise DeadKernelError("the kernel did not start")
-            kernel_client = AsyncKernelClient()
-            kernel_client.load_connection_file(self._kernel.connection_file)
-            kernel_client.start_channels()
+            kernel_client = KernelClient(self._kernel)
+            kernel_client.start_channels(stdin=False, hb=False)
             published = None
             while published is None:  # what was published before the connection stood is lost
                 asked = kernel_client.kernel_info()

@@ -129,7 +129,7 @@ def test_an_attack_learns_nothing(batch: Batch, attack: Attack) -> None:
     assert [c for c in batch.canaries if c in text or c in html] == []
     shown = printed(course, attack.name)
     assert "REFUSED:" not in shown, "the attack was not tried: its process is not shut off"
-    assert attack.says in text
+    assert attack.says in text, "\n\n".join(report(course, attack.name, cell) for cell in FULL)
     if attack.never:
         assert attack.never not in shown
     if attack.inert:
