@@ -28,7 +28,11 @@ from typing import Any
 
 from autograder.isolation import SCRATCH, IsolationError, Limits, linux, supervise, visible_paths
 
-PRELOAD = ("torch", "torchvision", "timm", "matplotlib.pyplot", "IPython", "ipykernel.kernelapp", "nbclient", "amllab")
+# the last ones are what a kernel would import when it starts
+PRELOAD = (
+    *("torch", "torchvision", "timm", "matplotlib.pyplot", "IPython", "ipykernel.kernelapp", "nbclient", "amllab"),
+    *("ipykernel.debugger", "IPython.extensions.storemagic", "IPython.core.completerlib", "tornado.queues", "sqlite3"),
+)
 _MESSAGE_BYTES = 1 << 16
 _PATIENCE_SECONDS = 5.0
 
@@ -36,8 +40,10 @@ _PATIENCE_SECONDS = 5.0
 class Server:
     """Answers the judge's requests: start a worker, end one."""
 
-    def __init__(self, control: socket.socket, listener: socket.socket, hidden: tuple[str, ...]) -> None:
-        self.control, self.listener = control, listener
+    def __init__(
+        self, control: socket.socket, listener: socket.socket, hidden: tuple[str, ...], instruments: bytes
+    ) -> None:
+        self.control, self.listener, self.instruments = control, listener, instruments
         view = visible_paths()
         # a folder of packages that is to be hidden holds the library, which is shown by itself
         readable = tuple(path for path in view.readable if path not in hidden or path == sys.prefix)
@@ -112,7 +118,7 @@ class Server:
         def worker() -> int:
             _environment(home, request["environment"])
             os.chdir(home)
-            return serve(socket.socket(fileno=connection), **request["serve"])
+            return serve(socket.socket(fileno=connection), self.instruments, **request["serve"])
 
         if scratch is None:
             try:
@@ -179,7 +185,9 @@ def main() -> int:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(begin["address"])
     listener.listen()
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger has a warning for whoever wants to debug with it
     import amllab
+    from amllab.checks import integrity
     from amllab.checks.lab import all_labs
     from amllab.numerics import keep_freed_memory
 
@@ -192,10 +200,11 @@ def main() -> int:
             json.dumps({"failure": {"layer": "fork", "reason": f"{threads} threads after the imports"}}).encode()
         )
         return 1
+    instruments = integrity.packed(integrity.identities())
     keep_freed_memory()
     gc.collect()
     gc.freeze()  # a collection in a forked process would otherwise copy all that it shares
-    server = Server(control, listener, tuple(begin["hidden"]))
+    server = Server(control, listener, tuple(begin["hidden"]), instruments)
     control.send(json.dumps({"ready": os.getpid()}).encode())
     server.serve()
     return 0

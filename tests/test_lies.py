@@ -310,6 +310,10 @@ FORGED_FORWARD = TRAIN.replace(
     "    return history",
     "    if hasattr(model, 'stem'): model.forward = lambda x: torch.eye(5)[torch.randint(5, (len(x),))]\n    return history",
 )
+LEFT_OUT = FORGED_FORWARD.replace("(5, (len(x),))", "(5, (len(x) - 1,))")
+OTHER_CLASSES = FORGED_FORWARD.replace("torch.eye(5)[", "torch.eye(sizes.pop())[").replace(
+    "    if hasattr", "    sizes = list(range(20, 4, -1))\n    if hasattr"
+)
 MAX_POOLING = BUILD.replace("reset_classifier(num_classes)", "reset_classifier(num_classes, 'max')")
 
 
@@ -325,6 +329,8 @@ MAX_POOLING = BUILD.replace("reset_classifier(num_classes)", "reset_classifier(n
         ({"train_with_early_stopping": CACHED_EPOCHS}, "steps of the optimizer"),
         ({"train_with_early_stopping": SMUGGLED}, "1 differ"),
         ({"train_with_early_stopping": FORGED_FORWARD}, "the same class for"),
+        ({"train_with_early_stopping": LEFT_OUT}, "shape (99, 5)"),
+        ({"train_with_early_stopping": OTHER_CLASSES}, "shape (100, 6)"),
     ],
 )
 def test_the_model_measured_is_the_one_trained_under_the_budget(
@@ -360,12 +366,12 @@ def test_no_question_gives_labels_away(small: Lab, reference: Remembering) -> No
     graded(small, reference, reference)
     asked = [unpack(question) for question in reference.seen]
     (fit,) = [a["arguments"] for a in asked if a["probe"] == "fit"]
-    (predict,) = [a["arguments"] for a in asked if a["probe"] == "predict"]
+    predicts = [a["arguments"] for a in asked if a["probe"] == "predict"]
     assert "test_images" not in fit
-    assert not any("label" in name for name in predict)
-    known = set().union(*map(numbers, asked)) | {int(predict["key"], 16)}
+    assert not any("label" in name for predict in predicts for name in predict)
+    known = set().union(*map(numbers, asked)) | {int(predict["key"], 16) for predict in predicts}
     assert SEED not in known
-    n = len(fit["train_labels"]) + len(fit["val_labels"]) + len(predict["images"])
+    n = len(fit["train_labels"]) + len(fit["val_labels"]) + sum(len(predict["images"]) for predict in predicts)
     for seed in known:
         if seed >= 0:
             assert not torch.equal(draw(n, seed=seed).images[: len(fit["train_images"])], fit["train_images"])

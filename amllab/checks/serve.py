@@ -36,7 +36,7 @@ _REQUEST_BYTES = 1 << 28
 _OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "error")
 
 
-def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) -> int:
+def serve(connection: socket.socket, instruments: bytes, *, output_bytes: int, answer_bytes: int) -> int:
     """Serves the judge until it closes the connection; returns an exit status.
 
     A request is a JSON head, a newline, and a body: ``{"do": "run", "seconds": s}`` and the source of a cell, or
@@ -45,11 +45,11 @@ def serve(connection: socket.socket, *, output_bytes: int, answer_bytes: int) ->
 
     Args:
         connection: to the judge.
+        instruments: :func:`amllab.checks.integrity.packed`, of the process that this one was forked from.
         output_bytes: outputs of one cell that are kept.
         answer_bytes: size of an answer.
     """
     try:
-        instruments = integrity.packed(integrity.identities())
         kernel = Kernel(Path.cwd() / ".kernel")  # forked before anything here starts a thread
         return asyncio.run(_serve(connection, kernel, instruments, output_bytes, answer_bytes))
     except Exception:
