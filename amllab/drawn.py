@@ -46,7 +46,8 @@ class Difficulty:
 
 
 DIFFICULTY = Difficulty()
-CHUNK = 32  # images rendered at once: what fits into a processor's cache
+CHUNK = 32  # images drawn at once
+RASTERISED = 8  # of them: distances of all pixels to all parts fit into a processor's cache
 PALETTE = np.array(  # animals and backgrounds alike: greens, browns, sand, greys, rust, blue-greys
     [
         [0.30, 0.42, 0.18],
@@ -353,8 +354,13 @@ def _grid(size: int) -> tuple[Array, Array]:
     return centre[None, :], -centre[:, None]
 
 
-def _rasterise(parts: Array, size: int) -> tuple[Array, Array, Array]:
+def _rasterise(parts: Array, size: int) -> tuple[Array, ...]:
     """Coverage in [0, 1], height above the ground, and brightness of the nearest part; each ``(n, size, size)``."""
+    some = [_rasterise_some(parts[i : i + RASTERISED], size) for i in range(0, len(parts), RASTERISED)]
+    return tuple(map(np.concatenate, zip(*some, strict=True)))
+
+
+def _rasterise_some(parts: Array, size: int) -> tuple[Array, Array, Array]:
     x, y = _grid(size)
     p = parts[..., None, None]
     ax, ay, ra = p[:, :, AX], p[:, :, AY], p[:, :, RA]

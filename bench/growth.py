@@ -37,11 +37,11 @@ def graded(folder: Path, size: int, jobs: int) -> tuple[Timed, Timed]:
         # no two of a class hand in the same file
         notebook.cells = [*release.cells, nbformat.v4.new_code_cell(f"# student {i}")]
         submit(course, f"s{i:04}", notebook)
-    run = autograde(course, f"{size}", size)
+    run = autograde(course, f"{size}", size, closely=True)
     if len(run.points) != size or any(run.points.values()):
         raise RuntimeError(f"{len(run.points)} of {size} in the gradebook, with {sum(run.points.values())} points")
     shutil.rmtree(course / "autograded")
-    again = autograde(course, f"{size}, graded before", size)
+    again = autograde(course, f"{size}, graded before", size, closely=True)
     if again.points != run.points:
         raise RuntimeError("what was kept gives other points")
     return run, again

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
+import timm
 import torch
 from nbformat import NotebookNode
 
@@ -159,6 +160,27 @@ def test_missing_stub_and_raising_functions(lab: Lab) -> None:
 class Row(TypedDict):
     n: int
     f: float
+
+
+def test_the_same_question_is_put_once(lab: Lab) -> None:
+    class Counting(InProcessSubmission):
+        exchanged = 0
+
+        def exchange(self, question: bytes) -> bytes:
+            self.exchanged += 1
+            return super().exchange(question)
+
+    def asks(n_trainable: int, **more: Any) -> int:
+        submission.ask("freeze", backbone="net12", calls=[n_trainable], **more)
+        return submission.exchanged
+
+    submission = Counting(lab.name, {"freeze_layers": lambda model, n: model})
+    weights = timm.create_model("net12", num_classes=5).state_dict()
+    assert [asks(1), asks(1), asks(2)] == [1, 1, 2]
+    # of large answers, the last two
+    assert [asks(1, state=weights), asks(2, state=weights), asks(1, state=weights)] == [3, 4, 4]
+    assert [asks(3, state=weights), asks(1, state=weights), asks(2, state=weights)] == [5, 5, 6]
+    assert [asks(1), asks(2)] == [6, 6]
 
 
 @pytest.mark.parametrize(

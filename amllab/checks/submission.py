@@ -7,9 +7,11 @@ mean is decided where the check runs. The same probes serve a notebook in this p
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import traceback
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -44,6 +46,7 @@ class Lost(Exception):  # noqa: N818
 
 
 _KEPT = "__kept_for_checks__"
+_LARGE_BYTES, _LARGE_KEPT = 1 << 20, 2  # of answers; how many of those that are large are kept
 
 
 class Functions:
@@ -171,7 +174,8 @@ class Submission(ABC):
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
-        self._answers: dict[bytes, Any] = {}
+        # digest of a question -> bytes of its answer, and the answer; what was last asked for comes last
+        self._answers: OrderedDict[bytes, tuple[int, Any]] = OrderedDict()
 
     @abstractmethod
     def exchange(self, question: bytes) -> bytes:
@@ -181,6 +185,7 @@ class Submission(ABC):
         """Runs a probe of the lab beside the submission's functions.
 
         The same question is put once: a second time its first answer is given, so that several checks can look at one training.
+        Of answers of over a megabyte, such as networks with all their weights, only the last two are kept.
 
         Args:
             probe: name of a function in the lab's ``probes`` module.
@@ -195,30 +200,36 @@ class Submission(ABC):
         from amllab.checks.wire import pack
 
         question = pack({"lab": self.lab, "probe": probe, "arguments": arguments})
-        if question not in self._answers:
-            self._answers[question] = self._answer_to(question, getattr(_probes(self.lab), probe))
-        answered = self._answers[question]
+        key = hashlib.sha256(question).digest()
+        if key not in self._answers:
+            self._answers[key] = self._answer_to(question, getattr(_probes(self.lab), probe))
+        self._answers.move_to_end(key)
+        answered = self._answers[key][1]
+        large = [other for other, (size, _) in self._answers.items() if size > _LARGE_BYTES]
+        for oldest in large[:-_LARGE_KEPT]:
+            del self._answers[oldest]
         if isinstance(answered, SubmissionError):
             raise answered
         return answered
 
-    def _answer_to(self, question: bytes, probe: Callable[..., Any]) -> Any:
-        """The value of an answer, or the error that stands in its place."""
+    def _answer_to(self, question: bytes, probe: Callable[..., Any]) -> tuple[int, Any]:
+        """Bytes that an answer was packed in, and its value, or the error that stands in its place."""
         from amllab.checks.declared import declaration, misfit
         from amllab.checks.wire import WireError, unpack
 
         try:
-            answered = unpack(self.exchange(question))
+            packed = self.exchange(question)
+            answered = unpack(packed)
         except WireError as error:
-            return unreadable(str(error))
+            return 0, unreadable(str(error))
         except SubmissionError as error:
-            return error
+            return 0, error
         if not isinstance(answered, dict):
-            return unreadable("not an answer")
+            return 0, unreadable("not an answer")
         if answered.keys() != {"value"}:
-            return problem(answered)
+            return 0, problem(answered)
         wrong = misfit(answered["value"], declaration(probe))
-        return unreadable(wrong) if wrong else answered["value"]
+        return (0, unreadable(wrong)) if wrong else (len(packed), answered["value"])
 
 
 class InProcessSubmission(Submission):
