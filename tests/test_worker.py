@@ -79,8 +79,10 @@ def test_answers_that_hang_or_end_the_process_leave_the_others(hasty: Lab) -> No
 
 def test_a_machine_that_stalls_costs_nothing(hasty: Lab) -> None:
     """All threads of the kernel stand still for three seconds, as they may where memory or processors are short."""
-    wake = "import os, time; time.sleep(3); os.kill(os.getppid(), 18)"
-    body = f"import os, subprocess, sys\n    subprocess.Popen([sys.executable, '-c', {wake!r}])\n    os.kill(os.getpid(), 19)"
+    wake = "import os, signal, time; time.sleep(3); os.kill(os.getppid(), signal.SIGCONT)"
+    body = f"""import os, signal, subprocess, sys
+    subprocess.Popen([sys.executable, "-c", {wake!r}])
+    os.kill(os.getpid(), signal.SIGSTOP)"""
     with Worker(hasty, notebook(FREEZE.format(body=body))) as worker:
         (got,) = worker.ask("freeze", **QUESTION)
     assert got["same_object"] is True
