@@ -3,6 +3,7 @@
 Classes of untouched releases are graded with ``nbgrader autograde``: they are started, isolated, repaired, checked and booked
 like any other, and compute nothing. Printed for each size of the class: seconds, and the largest memory of all processes
 together (proportional set size). A class has a start of its own, so a further submission is what the next size took longer.
+A start that took a second more would be mistaken for that in small classes: they are graded three times, and the median counts.
 Each class is then graded again as it is (``rm -r autograded``, then ``autograde``): nothing of it has changed.
 """
 
@@ -23,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
 
+SMALL = 50  # submissions
 PICTURE = ROOT / "docs" / "growth.png"
 
 
@@ -79,7 +81,9 @@ def main() -> None:
     print(f"{'class':>7}{'s':>9}{'MB':>7}{'s for a further submission':>29}{'s each, graded before':>24}")
     for size in sorted(args.sizes):
         with tempfile.TemporaryDirectory(prefix="growth-") as folder:
-            first, second = graded(Path(folder, "course"), size, args.jobs)
+            times = 3 if size <= SMALL else 1
+            tried = [graded(Path(folder, f"course{i}"), size, args.jobs) for i in range(times)]
+        first, second = sorted(tried, key=lambda both: both[0].seconds)[times // 2]
         runs.append(first)
         again.append(second)
         more = f"{further(runs)[-1]:.2f}" if len(runs) > 1 else ""
