@@ -361,6 +361,7 @@ def _rasterise(parts: Array, size: int) -> tuple[Array, ...]:
 
 
 def _rasterise_some(parts: Array, size: int) -> tuple[Array, Array, Array]:
+    """As :func:`_rasterise`, all at once."""
     x, y = _grid(size)
     p = parts[..., None, None]
     ax, ay, ra = p[:, :, AX], p[:, :, AY], p[:, :, RA]

@@ -38,7 +38,14 @@ _PATIENCE_SECONDS = 5.0
 
 
 class Server:
-    """Answers the judge's requests: start a worker, end one."""
+    """Answers the judge's requests: start a worker, end one.
+
+    Args:
+        control: connection to the first judge.
+        listener: for further judges.
+        hidden: folders that no worker sees.
+        instruments: :func:`amllab.checks.integrity.packed`, for all workers.
+    """
 
     def __init__(
         self, control: socket.socket, listener: socket.socket, hidden: tuple[str, ...], instruments: bytes

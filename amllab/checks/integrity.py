@@ -1,9 +1,9 @@
 """Whether what the checks measure with is still what it was before the notebook ran.
 
 Probes run in the process of the submission and measure with its torch. A cell that puts another function in the place of
-``torch.equal`` or ``Module.state_dict`` would bend the yardstick. Before the notebook's kernel is forked, the worker notes the
-identities of all instruments (:func:`identities`); with each question it sends them along with a fresh copy of this very
-module (:func:`packed`), which looks whether they are the same objects still (:func:`answer_file`).
+``torch.equal`` or ``Module.state_dict`` would bend the yardstick. The process that all workers are forked from notes the
+identities of all instruments (:func:`identities`) and packs them with a copy of this very module (:func:`packed`); a worker
+sends that along with each question, and it looks whether they are the same objects still (:func:`answer_file`).
 
 This is a speed bump and no boundary: code in the same process can bend the interpreter itself. What must not be forged is
 measured by the judge, in its own process. New attributes, subclasses, hooks and settings of torch are none of this module's
