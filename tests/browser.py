@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, TimeoutError, expect, sync_playwright
 
 TOKEN = "browser-test"
 START_SECONDS = 120.0
@@ -131,8 +131,9 @@ class Notebook:
         # a workspace of its own: no notebook of an earlier page is opened beside it
         page.goto(f"{address}/lab/workspaces/{Path(path).stem}/tree/{path}?token={TOKEN}")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=RUN_MILLISECONDS)
-        # a kernel is there: what is run before would be lost
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=RUN_MILLISECONDS)
+        # what is run before a kernel is there is lost, or JupyterLab asks for one; the toolbar says "idle" without one, too
+        idle = page.locator("#jp-main-statusbar").get_by_text(re.compile(r"^(?!No Kernel).+\| Idle$"))
+        idle.wait_for(timeout=RUN_MILLISECONDS)
 
     def cell(self, text: str) -> Locator:
         """The cell whose source has this in it."""
@@ -149,14 +150,16 @@ class Notebook:
         prompt = cell.locator(".jp-InputPrompt")
         before = prompt.inner_text()
         for _ in range(TRIES):  # while the page still moves, a click may hit something else
-            prompt.click()
-            self.page.keyboard.press("Control+Enter")
             try:
+                prompt.click(timeout=STARTED_MILLISECONDS)
+                self.page.keyboard.press("Control+Enter")
                 expect(prompt).not_to_have_text(before, timeout=STARTED_MILLISECONDS)
                 return
-            except AssertionError:
+            except (AssertionError, TimeoutError):
                 continue
-        raise AssertionError(f"the cell is not run; the page says: {self.page.locator('body').inner_text()[-2000:]}")
+        open_dialogs = self.page.locator("dialog.jp-Dialog").all_inner_texts()
+        text = self.page.locator("body").inner_text()[-2000:]
+        raise AssertionError(f"the cell is not run; dialogs: {open_dialogs}; the page says: {text}")
 
     def wait(self, cell: Locator) -> Locator:
         """The outputs of a cell, when it has been run."""
