@@ -356,7 +356,7 @@ def _grid(size: int) -> tuple[Array, Array]:
 
 def _rasterise(parts: Array, size: int) -> tuple[Array, ...]:
     """Coverage in [0, 1], height above the ground, and brightness of the nearest part; each ``(n, size, size)``."""
-    some = [_rasterise_some(parts[i : i + RASTERISED], size) for i in range(0, len(parts), RASTERISED)]
+    some = [_rasterise_some(parts[i : i + RASTERISED], size) for i in range(0, max(len(parts), 1), RASTERISED)]
     return tuple(map(np.concatenate, zip(*some, strict=True)))
 
 
@@ -441,11 +441,11 @@ def _strew(picture: Array, rng: Rng, most: int, size: int, *, stones: bool) -> A
         if stones:
             thick = _f(thick * _f(np.where(_maybe(rng, 0.25, n), 2.2, 1.0)))
         parts = _chain(path, thick[:, None] * _f([0.7, 1.0, 0.3]))
-        cover, height, _ = _rasterise(parts, size)
         own = 0.5 * tint[:, 0] + 0.5 * _colours(rng, n)
-        colour = _f(own[:, :, None, None] * (0.8 + 2 * np.minimum(height, 0.2))[:, None])
-        cover = cover * _f(i < number)[:, None, None]
-        picture = picture + cover[:, None] * (colour - picture)
+        there = i < number
+        cover, height, _ = _rasterise(parts[there], size)
+        colour = _f(own[there][:, :, None, None] * (0.8 + 2 * np.minimum(height, 0.2))[:, None])
+        picture[there] += cover[:, None] * (colour - picture[there])
     return picture
 
 

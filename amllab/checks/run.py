@@ -26,6 +26,8 @@ QUIET = [
     "no:cacheprovider",
     "-p",
     "no:unraisableexception",  # collects garbage at its end, several times: seconds in a process that holds PyTorch
+    "-p",
+    "no:logging",  # goes through all loggers, of which PyTorch has many, several times for each check
     "--import-mode=importlib",
     "--capture=no",
     "-q",
