@@ -339,9 +339,9 @@ def test_no_style_reaches_beyond_its_cell(style: str) -> None:
 )
 def test_rendering_takes_no_time_to_speak_of(unit: str) -> None:
     source = (unit * 100_000)[:99_000]
-    began = time.perf_counter()
+    began = time.process_time()
     markdown2html({"cell": {}}, source)
-    assert time.perf_counter() - began < 8
+    assert time.process_time() - began < 8
 
 
 def test_very_long_text_is_shown_as_it_is() -> None:

@@ -445,9 +445,9 @@ def test_a_cell_of_30_megabytes(tmp_path: Path, release: NotebookNode, kind: str
         cell["cell_type"], cell["source"] = kind, much
     raw["cells"].append(cell)
     (tmp_path / NAME).write_text(json.dumps(raw))
-    began = time.perf_counter()
+    began = time.process_time()
     got = repair(tmp_path / NAME, release)
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 20
     assert is_mine(got) == (kind != "code")
     assert len(json.dumps(got.notebook)) < 12_000_000
     assert bool(got.notes) == (kind != "output")

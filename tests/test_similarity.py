@@ -251,9 +251,9 @@ def test_large_classes_and_large_files(codes: dict[str, str], boilerplate: str) 
     random.seed(0)
     lines = [line for code in codes.values() for line in code.splitlines()]
     many = {f"s{i:03d}": "\n".join(random.sample(lines, 80)) for i in range(150)}
-    began = time.perf_counter()
+    began = time.process_time()
     found = compare(many, boilerplate)
-    assert time.perf_counter() - began < 60  # some 10 where nothing else runs
+    assert time.process_time() - began < 60  # some 10
     assert found.compared == 150
     assert len(printable("x\t\r\n" * 10**6)) == MAX_CODE
     assert len(page(found, "Lab", THRESHOLD)) < 10**6

@@ -156,11 +156,11 @@ def test_millions_of_lists_take_neither_time_nor_memory() -> None:
         framed('["' + "," * (MAX_TEXT - 100) + '"]'),
     ]
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     for bomb in bombs:
         with pytest.raises(WireError):
             unpack(bomb)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert tracemalloc.get_traced_memory()[1] < 100 << 20
     tracemalloc.stop()
 
