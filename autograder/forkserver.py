@@ -21,7 +21,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,14 +144,16 @@ class Server:
     def _end(self, judge: socket.socket, tree: int) -> dict[str, Any]:
         """Ends a tree, waits until all of it is gone, and tells its exit status."""
         scratch = self.trees[judge].pop(tree)
-        signal_all: Callable[[int], None] = (
-            (lambda number: os.kill(tree, number)) if scratch is None else (lambda number: os.killpg(tree, number))
-        )
-        ended, status = os.waitpid(tree, os.WNOHANG)
-        if not ended:
-            signal_all(signal.SIGTERM if scratch is None else signal.SIGKILL)
-            status = _wait(tree)
-        if scratch is not None:
+        if scratch is None:
+            ended, status = os.waitpid(tree, os.WNOHANG)
+            if not ended:
+                os.kill(tree, signal.SIGTERM)
+                status = _wait(tree)
+        else:
+            # before it is waited for: the number is its group's as long, and the group has others when the first has ended
+            with suppress(PermissionError):  # macOS, where that one was alone
+                os.killpg(tree, signal.SIGKILL)
+            status = os.waitpid(tree, 0)[1]
             shutil.rmtree(scratch, ignore_errors=True)
         return {"status": os.waitstatus_to_exitcode(status)}
 

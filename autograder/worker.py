@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 # the worker keeps the limits of a cell or an answer itself; the judge steps in when it does not
 _GRACE_SECONDS = 5.0
 _START_SECONDS = 60.0
+_REPORT_BYTES = 1500  # of what a broken worker says
 _WHY_TIME = "a function that does not return cannot be graded, nor can anything behind it"
 _WHY_MEMORY = "a process that takes all memory of the machine takes the others with it"
 _FATAL = {
@@ -162,6 +163,8 @@ class Worker(Submission):
             state = json.loads(head)["state"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return "unreadable", b""
+        if state == "broken":  # its own part failed; or code that has taken it over says so
+            log.warning("a worker broke: %r", body[-_REPORT_BYTES:].decode(errors="replace"))
         return (state, body) if state in ("ok", "timeout", "died", "tampered") else ("unreadable", b"")
 
     def _started(self) -> Tree:

@@ -6,14 +6,17 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from conftest import ROOT
 
@@ -31,8 +34,17 @@ def launcher() -> Iterator[Launcher]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_SECRET", SECRET)
         launcher = Launcher(course=ROOT)
-        yield launcher
+        with interruptible():
+            yield launcher
     launcher.close()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """As in a terminal: a process in the background has Python leave SIGINT alone, and all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -139,7 +151,7 @@ print([os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") 
 
 def test_nothing_outside_can_be_signalled_or_traced(launcher: Launcher, lab: Lab) -> None:
     attempt = f"""
-import ctypes, os, signal
+import ctypes, os, signal, time
 libc = ctypes.CDLL(None, use_errno=True)
 print("kill", [pid for pid in ({os.getpid()}, {os.getppid()}) if os.path.exists(f"/proc/{{pid}}")])
 for name, call in {{"ptrace": lambda: libc.ptrace(16, os.getppid(), 0, 0), "unshare": lambda: libc.unshare(0x10000000),
@@ -148,6 +160,7 @@ for name, call in {{"ptrace": lambda: libc.ptrace(16, os.getppid(), 0, 0), "unsh
     print(name, call(), ctypes.get_errno())
 os.kill(1, signal.SIGKILL)
 os.kill(1, signal.SIGINT)
+time.sleep(1)
 print(open("/proc/self/status").read())
 """
     (got,) = inside(launcher, lab, attempt)
@@ -268,6 +281,27 @@ def test_the_grader_killed_leaves_nothing_behind(tmp_path: Path) -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in processes):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("end", ["its worker ends by itself", "the fork server is killed"])
+def test_without_isolation_a_kernel_goes_with_its_worker(lab: Lab, end: str) -> None:
+    launcher = Launcher("none")
+    cell = nbformat.v4.new_code_cell("import os\nprint(os.getpid(), os.getppid())")
+    with Worker(lab, nbformat.v4.new_notebook(cells=[cell]), launcher=launcher) as worker:
+        kernel, parent = map(psutil.Process, map(int, cell.outputs[0]["text"].split()))
+        assert worker._tree is not None
+        assert launcher._server is not None
+        if end == "its worker ends by itself":
+            worker._tree.connection.close()
+            while parent.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.01)
+            time.sleep(0.5)  # until its last thread has ended, too
+        else:
+            launcher._server.kill()
+            with suppress(IsolationError):
+                worker.close()
+    launcher.close()
+    assert psutil.wait_procs([kernel, parent], 10)[1] == []
 
 
 def test_no_privileges_are_needed() -> None:

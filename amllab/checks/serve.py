@@ -123,21 +123,23 @@ class Kernel:
         self.connection_file = str(folder / "connection.json")
         # sockets in the scratch directory: no port of the machine is opened
         write_connection_file(self.connection_file, transport="ipc", ip=str(folder / "socket"))
+        worker = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                self._run()
+                self._run(worker)
             except BaseException:
                 Path(folder, "failure").write_text(traceback.format_exc())
             finally:
                 os._exit(1)
 
-    def _run(self) -> None:
+    def _run(self, worker: int) -> None:
         from ipykernel.kernelapp import IPKernelApp
 
         os.closerange(3, 1 << 16)  # the connection to the judge is not the notebook's
         arguments = ["-f", self.connection_file, "--HistoryManager.hist_file=:memory:"]
-        IPKernelApp.launch_instance(arguments)
+        # it ends when the worker does, which nothing else sees to where a worker is not isolated
+        IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={worker}"])
 
     def is_there(self) -> bool:
         """Whether its sockets are: who connects before that is put off for 0.1 s."""

@@ -155,6 +155,8 @@ def _init(view: View, limits: Limits, worker: Callable[[], int], ready: int, out
     if child == 0:
         linux.set_dumpable(True)  # a process that cannot be dumped cannot read its own /proc
         os._exit(worker())
+    # signals from inside reach the first process only where it has a handler, and Python has one for this
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.closerange(0, 1024)  # nothing of the worker's stays open here: its end is seen as an end
     return _watch(child, base, limits.memory_bytes)
 
