@@ -356,6 +356,7 @@ def _grid(size: int) -> tuple[Array, Array]:
 
 def _rasterise(parts: Array, size: int) -> tuple[Array, ...]:
     """Coverage in [0, 1], height above the ground, and brightness of the nearest part; each ``(n, size, size)``."""
+    # at least one piece: of no images, too, there is an array
     some = [_rasterise_some(parts[i : i + RASTERISED], size) for i in range(0, max(len(parts), 1), RASTERISED)]
     return tuple(map(np.concatenate, zip(*some, strict=True)))
 

@@ -150,7 +150,7 @@ class Server:
                 os.kill(tree, signal.SIGTERM)
                 status = _wait(tree)
         else:
-            # before it is waited for: the number is its group's as long, and the group has others when the first has ended
+            # its first process may have ended and left others in the group, whose number nobody else gets until it is waited for
             with suppress(PermissionError):  # macOS, where that one was alone
                 os.killpg(tree, signal.SIGKILL)
             status = os.waitpid(tree, 0)[1]

@@ -10,7 +10,9 @@ from contextlib import suppress
 
 import amllab
 from amllab.checks.lab import all_labs, find_lab
+from amllab.checks.run import ChecksBroken, run_checks
 from amllab.numerics import keep_freed_memory
+from autograder.judge import HIDDEN_CHECKS, Unreadable
 
 # nbgrader, since a process first imports what the program imports that started it (Python before 3.14 cannot preload that)
 for name in ("nbgrader.apps", "pytest", "torch", "torchvision", "timm", "autograder.ahead", "amllab.checks.wire"):
@@ -20,11 +22,11 @@ for name in all_labs():
 for name in amllab.__all__:  # loads what it is made of
     getattr(amllab, name)
 # what pytest and the checks load when they first run, on a submission that answers nothing
-judge, run = (importlib.import_module(name) for name in ("autograder.judge", "amllab.checks.run"))
 for name in all_labs():
-    with suppress(Exception):  # a lab that is broken: whoever grades it is told, and others are graded nevertheless
+    # settings or checks that are broken: whoever grades with them is told so, and other labs are graded nevertheless
+    with suppress(ValueError, ChecksBroken):
         lab = find_lab(name)
-        run.run_checks(lab, [lab.folder, judge.HIDDEN_CHECKS / name], judge.Unreadable(name))
+        run_checks(lab, [lab.folder, HIDDEN_CHECKS / name], Unreadable(name))
 keep_freed_memory()
 gc.collect()
 gc.freeze()

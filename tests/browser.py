@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Playwright, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PageTimeout
 
 TOKEN = "browser-test"
 START_SECONDS = 120.0
@@ -155,7 +156,7 @@ class Notebook:
                 self.page.keyboard.press("Control+Enter")
                 expect(prompt).not_to_have_text(before, timeout=STARTED_MILLISECONDS)
                 return
-            except (AssertionError, TimeoutError):
+            except (AssertionError, PageTimeout):
                 continue
         open_dialogs = self.page.locator("dialog.jp-Dialog").all_inner_texts()
         text = self.page.locator("body").inner_text()[-2000:]

@@ -43,8 +43,10 @@ def launcher() -> Iterator[Launcher]:
 def interruptible() -> Iterator[None]:
     """As in a terminal: a process in the background has Python leave SIGINT alone, and all that it starts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -293,7 +295,9 @@ def test_without_isolation_a_kernel_goes_with_its_worker(lab: Lab, end: str) -> 
         assert launcher._server is not None
         if end == "its worker ends by itself":
             worker._tree.connection.close()
+            deadline = time.monotonic() + 10
             while parent.status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
             time.sleep(0.5)  # until its last thread has ended, too
         else:

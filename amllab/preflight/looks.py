@@ -164,7 +164,7 @@ def look_at_runs(document: Document, runs: Sequence[Run], limits: dict[str, Any]
     found = []
     for run in runs:
         if run.state == "timeout":
-            text = f"The cell {run.cell} was stopped after {run.seconds:.0f} s, as grading would. Long work belongs into a cell with the tag `experiment`."
+            text = f"The cell {run.cell} was stopped after {limits['cell_seconds']:g} s, as grading would. Long work belongs into a cell with the tag `experiment`."
             found.append(Finding("mend", text))
         elif run.state == "died":
             found.append(Finding("mend", f"The cell {run.cell} ended the Python process."))
