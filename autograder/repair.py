@@ -129,9 +129,12 @@ def _find(path: Path, notes: list[str]) -> Path:
         names = []
     except OSError as error:
         raise Unreadable(f"The submission's folder cannot be opened ({error.strerror}).") from None
-    if path.name in names and _is_own_file(path):
-        return path
     others = [n for n in names if ".ipynb" in n.lower() and n[0] != "." and n != path.name and _is_own_file(folder / n)]
+    if path.name in names and _is_own_file(path):
+        if others:  # such as the copy that a student went on with
+            listed = ", ".join(map(_quoted, others[:10]))
+            notes.append(f"The submission also has {listed}; only {_name(path)} is graded.")
+        return path
     if len(others) == 1:
         notes.append(f"The notebook is named {_quoted(others[0])}; it was graded as {_name(path)}.")
         return folder / others[0]
