@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 # the worker keeps the limits of a cell or an answer itself; the judge steps in when it does not
 _GRACE_SECONDS = 5.0
 _START_SECONDS = 60.0
+_HEAD_BYTES = 100
 _REPORT_BYTES = 1500  # of what a broken worker says
 _WHY_TIME = "a function that does not return cannot be graded, nor can anything behind it"
 _WHY_MEMORY = "a process that takes all memory of the machine takes the others with it"
@@ -159,6 +160,8 @@ class Worker(Submission):
         if reply is None:
             return "died", b""
         head, _, body = reply.partition(b"\n")
+        if len(head) > _HEAD_BYTES:  # as JSON it could take many times as much memory here
+            return "unreadable", b""
         try:
             state = json.loads(head)["state"]
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -149,6 +149,76 @@ def test_headers_of_tensors_that_lie_are_refused() -> None:
         unpack(framed("0", ((1 << 63) - 1).to_bytes(8, "little")))
 
 
+def stored(header: Any, data: bytes = b"") -> bytes:
+    """A frame of tensors with this header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return framed('{"$tensor": "0"}', len(text).to_bytes(8, "little") + text + data)
+
+
+ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        stored({"0": {**ENTRY, "shape": [0] + [2**30] * 6, "data_offsets": [0, 0]}}),  # strides that overflow
+        stored({"0": {**ENTRY, "shape": [2**30] * 3 + [0], "data_offsets": [0, 0]}}),
+        stored({"0": {**ENTRY, "shape": [2**16] * 4, "data_offsets": [0, 0]}}),  # as many bytes as none, modulo 2**64
+        stored({"0": {**ENTRY, "shape": [2.0]}}, bytes(8)),
+        stored({"0": {**ENTRY, "shape": [True, 2]}}, bytes(8)),
+        stored({"0": {**ENTRY, "data_offsets": [0]}}, bytes(8)),
+        stored({"0": {**ENTRY, "more": 1}}, bytes(8)),
+        stored({"0": ENTRY}, bytes(9)),
+        stored({"0": ENTRY, "1": ENTRY}, bytes(8)),  # two in one place
+        stored({"0": ENTRY, "__metadata__": {"a": "b"}}, bytes(8)),
+        stored(
+            b'{"0": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "0": ' + json.dumps(ENTRY).encode() + b"}"
+        ),
+        stored({"0": {**ENTRY, "dtype": "BOOL", "shape": [8]}}, b"\2" * 8),
+        stored(b"[" * 100_000),
+        stored([]),
+        stored(b"{" + b'"":{},' * 150_000 + b'"0":{}}'),
+        framed('{"$tensor": "0"}', b"\1"),
+    ],
+)
+def test_a_header_that_pack_does_not_write_is_refused(frame: bytes) -> None:
+    with pytest.raises(WireError):
+        unpack(frame)
+
+
+sides = st.lists(st.sampled_from([0, 1, 2, 3, 2**15, 2**30, 2**31, 2**62, 2**64, -1, 0.5, None, True]), max_size=9)
+entries = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "BOOL", "I64", "BF16", "F8_E4M3", "C64", "", 3]),
+        "shape": sides,
+        "data_offsets": st.lists(st.sampled_from([0, 1, 4, 8, 12, 16, 2**62, 2**64 - 1, -4]), min_size=1, max_size=3),
+    },
+    optional={"extra": st.none()},
+)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["0", "1", "", "__metadata__"]), entries | st.none(), max_size=3),
+    st.binary(max_size=16),
+)
+def test_any_header_is_read_or_refused(header: dict[str, Any], data: bytes) -> None:
+    with contextlib.suppress(WireError):
+        unpack(stored(header, data))
+
+
+@pytest.mark.parametrize(
+    "fault", [RuntimeError, MemoryError, OverflowError, type("PanicException", (BaseException,), {})]
+)
+def test_whatever_a_parser_raises_is_a_refusal(fault: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(data: bytes) -> None:
+        raise fault
+
+    monkeypatch.setattr("amllab.checks.wire.load", fail)
+    with pytest.raises(WireError):
+        unpack(SAMPLE)
+
+
 def test_millions_of_lists_take_neither_time_nor_memory() -> None:
     bombs = [
         framed("[" + "[]," * 21_000_000 + "[]]"),

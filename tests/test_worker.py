@@ -150,3 +150,9 @@ def test_what_a_broken_worker_says_is_in_the_log(caplog: pytest.LogCaptureFixtur
     assert "\\nValueError: an own fault\\nWARNING no line of its own" in line
     assert "\n" not in line
     assert len(line) < 2000
+
+
+def test_a_reply_without_a_short_head_is_not_parsed() -> None:
+    """As JSON it could take many times its size in the memory of the grader."""
+    assert Worker._read(b'{"state": "ok"}\nbody') == ("ok", b"body")
+    assert Worker._read(b'{"state": "ok"' + b" " * 1000 + b"}\nbody") == ("unreadable", b"")
