@@ -1,0 +1,55 @@
+"""The public checks on a machine with a GPU, where students move models and batches: the same verdicts as on a CPU.
+
+Skipped where there is no GPU. Grading itself runs on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from variants import BUILD, CELLS, FREEZE, TRAIN
+
+from amllab.checks.lab import find_lab
+from amllab.checks.run import run_checks
+from amllab.checks.submission import InProcessSubmission
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+ROOT = Path(__file__).resolve().parent.parent
+LAB = find_lab("transfer-learning")
+_DEVICE = "    device = next(model.parameters()).device\n"
+_CUDA = '    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")\n    model.to(device)\n'
+_BUILD_CUDA = BUILD.replace("    freeze_layers(model", '    model = model.to("cuda")\n    freeze_layers(model')
+STYLES = {
+    "as they come": {},
+    "moves the model to the GPU": {"train_with_early_stopping": TRAIN.replace(_DEVICE, _CUDA)},
+    "builds on the GPU": {"build_transfer_model": _BUILD_CUDA},
+    "default device": {"freeze_layers": 'import torch\ntorch.set_default_device("cuda")\n' + FREEZE},
+}
+
+
+def namespace(sources: dict[str, str]) -> dict[str, Any]:
+    """The variables of a notebook with these cells, its own first cell included."""
+    path = ROOT / "assignments" / LAB.assignment / f"{LAB.notebook}.ipynb"
+    cells = {c["metadata"].get("nbgrader", {}).get("grade_id"): c for c in json.loads(path.read_text())["cells"]}
+    found: dict[str, Any] = {"__name__": "__main__"}
+    for source in ("".join(cells["setup"]["source"]), *sources.values()):
+        exec(compile(source, "<cell>", "exec"), found)
+    return found
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_correct_style_passes_its_own_checks_on_a_gpu(style: str) -> None:
+    sources = {**CELLS, **STYLES[style]}
+    assert sources != CELLS or not STYLES[style]
+    try:
+        submission = InProcessSubmission(LAB.name, namespace(sources))
+        results = run_checks(LAB, [LAB.folder], submission, seed=3)
+    finally:
+        torch.set_default_device(None)
+    failed = {r.name: (r.failure and r.failure.seen) for r in results if r.outcome != "passed"}
+    assert not failed
