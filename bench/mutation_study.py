@@ -2,8 +2,8 @@
 
 Makes one mistake at a time in correct functions: by the operators of a mutation tool (``mutants/operators.py``), in the plain
 functions of ``tests/variants.py`` and in the reference, and by hand, those that people make (``mutants/mistakes.py``). All
-are checked with the checks of the three exercises, as are correct solutions in many styles (``tests/styles.py``), over
-several seeds of the checks. Mutants that no check can tell from a correct submission, as the contract makes no difference,
+are checked with the checks of the three exercises, as are correct solutions in many styles (``tests/styles.py``) and what is
+written as public code is, right and wrong (``tests/wild``), over several seeds of the checks. Mutants that no check can tell from a correct submission, as the contract makes no difference,
 stand with a reason in ``mutants/equivalent.toml``.
 
 Writes ``bench/results/fairness.json`` and, from it, ``docs/fairness.md``. Every verdict is written down as it comes; the same
@@ -39,6 +39,8 @@ from mutants.operators import family, mutants
 from mutants.runs import ACCURACY, EXERCISES, Checker, Verdict, checks_digest, lab, notebook_sources
 from styles import STYLES
 from variants import CELLS, CORRECT
+from wild import CORRECT as WILD_CORRECT
+from wild import WRONG as WILD_WRONG
 
 from autograder.mistakes import Case, write
 
@@ -48,7 +50,9 @@ PAGE = ROOT / "docs" / "fairness.md"
 RUNS = ROOT / "build" / "fairness.jsonl"
 EQUIVALENT = ROOT / "bench" / "mutants" / "equivalent.toml"
 FIRST_SEED = 20_000
-HAND, STYLE = "by hand", "style"  # what was done to a correct function; else the operator
+# what was done to a correct function, else the operator; mistakes of public code are not learned from
+HAND, WILD, STYLE = "by hand", "as public code", "style"
+BY_PEOPLE = (HAND, WILD, STYLE)
 COMMAND = "python bench/mutation_study.py"
 
 
@@ -58,12 +62,13 @@ class Subject:
 
     Attributes:
         id: unique, and the same as long as the submission is.
-        kind: the operator that made it, ``HAND`` or ``STYLE``.
+        kind: the operator that made it, ``HAND``, ``WILD`` or ``STYLE``.
         of: what it was made from: ``"plain"`` or ``"reference"``.
         exercise: where it differs from a correct one; empty for styles.
         name: the mistake in words, where a person gave it one; of a style its name.
         old, new: lines that differ, of what an operator made.
         sources: of all its cells.
+        cost: the fewest and the most points that the mistake should cost, where a person wrote that down.
     """
 
     id: str
@@ -74,6 +79,7 @@ class Subject:
     old: str
     new: str
     sources: dict[str, str] = field(repr=False)
+    cost: tuple[float, float] | None = None
 
     @property
     def digest(self) -> str:
@@ -91,6 +97,7 @@ class Found:
         patterns: seed -> cell -> what mistakes are recognised by.
         broken: checks that broke, and processes that gave no answer.
         accuracy: points lost in the accuracy check, where it was asked.
+        cost: the fewest and the most points that the mistake should cost.
     """
 
     id: str
@@ -108,6 +115,7 @@ class Found:
     patterns: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     accuracy: float | None = None
+    cost: list[float] | None = None
 
     @property
     def caught(self) -> int:
@@ -143,8 +151,13 @@ def subjects() -> list[Subject]:
                 sources = {**correct, exercise: mutant.source}
                 id_ = f"{of}/{exercise}/{i}"
                 found.append(Subject(id_, mutant.operator, of, exercise, "", mutant.old, mutant.new, sources))
+    found += [
+        Subject(f"wild/{w.name}", WILD, "plain", w.exercise, w.reason, "", "", {**CELLS, **w.sources}, w.cost)
+        for w in WILD_WRONG
+    ]
     correct_ones = [("reference", reference), *((v.name, {**CELLS, **v.sources}) for v in (*CORRECT, *STYLES))]
     found += [Subject(f"style/{name}", STYLE, "", "", name, "", "", sources) for name, sources in correct_ones]
+    found += [Subject(f"wild/{w.name}", STYLE, "", "", w.name, "", "", {**CELLS, **w.sources}) for w in WILD_CORRECT]
     return found
 
 
@@ -174,45 +187,43 @@ def change(subject: Subject) -> tuple[str, ...]:
 def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject]) -> None:
     """Checks every subject with every seed, but for what has been done.
 
-    With the first seed all exercises are checked, with the others that of the mistake: the functions of an exercise take no
-    part in the checks of the others, but where the contract is about them together. Of what a tool has made, only the first
+    All checks are run, but for those that call nothing of what the subject changes. Of what a tool has made, only the first
     seed tells how many points are lost, the others whether any are: there, the check that failed first comes first.
     """
     known = done()
-    plans = [(seed, scope, whole) for seed in seeds for scope in ("all", *EXERCISES) for whole in (True, False)]
-    wanted = {plan: [s for s in chosen if _plan(s, plan[0], seeds) == plan[1:]] for plan in plans}
-    missing = {plan: [s for s in group if (s.digest, *plan[:2]) not in known] for plan, group in wanted.items()}
+    missing = {seed: [s for s in chosen if (s.digest, seed, "all") not in known] for seed in seeds}
+    correct = [CELLS, {name: notebook_sources("solutions")[name] for name in EXERCISES}]
     RUNS.parent.mkdir(exist_ok=True)
-    with tqdm(total=sum(map(len, wanted.values())), unit="check run", smoothing=0.05) as bar, RUNS.open("a") as file:
-        bar.update(bar.total - sum(map(len, missing.values())))
-        for (seed, scope, whole), group in missing.items():
-            if not group:
-                continue
+    total = len(seeds) * len(chosen)
+    with tqdm(total=total, unit="check run", smoothing=0.05) as bar, RUNS.open("a") as file:
+        bar.update(total - sum(map(len, missing.values())))
+        for seed in (seed for seed in seeds if missing[seed]):
             checks, known = checks_digest(), done()
-            checker = Checker(seed, EXERCISES if scope == "all" else (scope,), whole=whole)
-            # the check that found the mistake before will most likely find it again
-            before = [known.get((s.digest, seeds[0], "all")) for s in group]
-            first = [next((name for name in v.failed if name in checker.checks), "") if v else "" for v in before]
-            for index, verdict in checker.verdicts([s.sources for s in group], jobs, first):
-                record = {"checks": checks, "subject": group[index].digest, "seed": seed, "scope": scope}
-                file.write(json.dumps({**record, **asdict(verdict)}) + "\n")
-                file.flush()
-                bar.update()
+            checker = Checker(seed, correct=correct)
+            for checker.whole in (True, False):
+                group = [s for s in missing[seed] if _whole(s, seed, seeds) == checker.whole]
+                # the check that found the mistake before will most likely find it again
+                before = [known.get((s.digest, seeds[0], "all")) for s in group]
+                first = [next((name for name in v.failed if name in checker.checks), "") if v else "" for v in before]
+                for index, verdict in checker.verdicts([s.sources for s in group], jobs, first):
+                    record = {"checks": checks, "subject": group[index].digest, "seed": seed, "scope": "all"}
+                    file.write(json.dumps({**record, **asdict(verdict)}) + "\n")
+                    file.flush()
+                    bar.update()
 
 
-def _plan(subject: Subject, seed: int, seeds: Sequence[int]) -> tuple[str, bool]:
-    """Which checks a subject has with a seed, and whether all of them."""
-    first = seed == seeds[0]
-    return "all" if first or subject.kind == STYLE else subject.exercise, first or subject.kind in (HAND, STYLE)
+def _whole(subject: Subject, seed: int, seeds: Sequence[int]) -> bool:
+    """Whether all checks that may say something of a subject are run with a seed, or those up to the first failure."""
+    return seed == seeds[0] or subject.kind in BY_PEOPLE
 
 
 def done() -> dict[tuple[str, int, str], Verdict]:
     """Verdicts that were made with the present checks, by subject, seed and scope."""
-    checks, found = {scope: checks_digest(accuracy=scope == ACCURACY) for scope in ("all", *EXERCISES, ACCURACY)}, {}
+    checks, found = {scope: checks_digest(accuracy=scope == ACCURACY) for scope in ("all", ACCURACY)}, {}
     for line in RUNS.read_text().splitlines() if RUNS.is_file() else ():
         record = json.loads(line)
         key = (record.pop("subject"), record.pop("seed"), record.pop("scope"))
-        if record.pop("checks") == checks[key[2]]:
+        if record.pop("checks") == checks.get(key[2]):
             # the same source may have been made twice, by hand and by the tool: the first verdict is that of all checks
             found.setdefault(key, Verdict(**record))
     return found
@@ -246,8 +257,7 @@ def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
         row.reason = reasons().get(change(subject), "")
         failed: dict[str, Counter[str]] = defaultdict(Counter)
         for seed in seeds:
-            scopes = ("all", *EXERCISES)
-            verdict = next((known[key] for s in scopes if (key := (subject.digest, seed, s)) in known), None)
+            verdict = known.get((subject.digest, seed, "all"))
             if verdict is None:
                 continue
             own = {f"check_{subject.exercise}"} if subject.exercise else set(verdict.lost)
@@ -285,7 +295,7 @@ def cases(found: dict[str, Any]) -> list[Case]:
             row["name"] if row["kind"] == HAND else "", row["id"], int(seed), {c: tuple(p) for c, p in by_cell.items()}
         )
         for row in found["subjects"]
-        if row["kind"] != STYLE
+        if row["kind"] not in (WILD, STYLE)
         for seed, by_cell in row["patterns"].items()
     ]
 
@@ -296,9 +306,9 @@ def cases(found: dict[str, Any]) -> list[Case]:
 def page(found: dict[str, Any]) -> str:
     """The page that tells the results."""
     rows = [Found(**row) for row in found["subjects"]]
-    made = [row for row in rows if row.kind not in (HAND, STYLE)]
-    by_hand, styles = ([row for row in rows if row.kind == kind] for kind in (HAND, STYLE))
-    mistakes = [row for row in (*made, *by_hand) if not row.state.startswith("equivalent")]
+    made = [row for row in rows if row.kind not in BY_PEOPLE]
+    by_hand, public, styles = ([row for row in rows if row.kind == kind] for kind in BY_PEOPLE)
+    mistakes = [row for row in (*made, *by_hand, *public) if not row.state.startswith("equivalent")]
     states = Counter(row.state for row in rows)
     seeds, versions = found["seeds"], found["versions"]
     elsewhere = [row for row in mistakes if row.elsewhere]
@@ -308,8 +318,8 @@ def page(found: dict[str, Any]) -> str:
         "# Are the points right?",
         f"Written by `{COMMAND}`; every figure comes from `bench/results/fairness.json`.",
         f"One mistake at a time was made in correct functions: {len(made)} by the operators of cosmic-ray "
-        f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} by hand, those that people make. "
-        f"{len(styles)} correct submissions were written in other styles. All were checked with the checks of the three "
+        f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} by hand, those that people make, "
+        f"and {len(public)} as they stand in public code. {len(styles)} correct submissions were written in other styles. All were checked with the checks of the three "
         f"exercises, over {len(seeds)} seeds of the checks (torch {versions['torch']}, timm {versions['timm']}, Python "
         f"{versions['python']}).",
         _table(
@@ -328,7 +338,7 @@ def page(found: dict[str, Any]) -> str:
             ],
         ),
         "## By operator",
-        _by_operator([*made, *by_hand]),
+        _by_operator([*made, *by_hand, *public]),
         "## Correct submissions",
         _table(
             ("style", "seeds", "false alarms", "points lost"),
@@ -337,6 +347,7 @@ def page(found: dict[str, Any]) -> str:
         "## Mistakes that people make",
         "Points are those lost in the cell of the mistake: the smallest and the largest of all seeds.",
         *_by_exercise(by_hand),
+        *_of_public_code(public),
     ]
     for title, text, listed in (
         ("Never caught", "Each of these is a hole in the checks.", [r for r in mistakes if r.state == "survived"]),
@@ -371,7 +382,7 @@ def _range(points: Sequence[float]) -> str:
 def _by_operator(rows: Sequence[Found]) -> str:
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        groups[row.kind if row.kind == HAND else family(row.kind)][row.state] += 1
+        groups[row.kind if row.kind in BY_PEOPLE else family(row.kind)][row.state] += 1
     columns = ("caught", "flaky", "survived", "equivalent")
     body = []
     for name, states in [*sorted(groups.items()), ("all", sum(groups.values(), Counter()))]:
@@ -388,6 +399,22 @@ def _by_exercise(rows: Sequence[Found]) -> list[str]:
         body = [(row.name, _range(row.lost), f"{row.caught}/{len(row.lost)}", _checks(row)) for row in chosen]
         parts += [f"### `{exercise}`", _table(("mistake", "points lost", "caught", "checks that fail"), body)]
     return parts
+
+
+def _of_public_code(rows: Sequence[Found]) -> list[str]:
+    """What was written down before any check saw them, beside what they lose."""
+    if not rows:
+        return []
+    body = [
+        (f"`{row.exercise}`", row.name, _range(row.cost or ()), _range(row.lost), f"{row.caught}/{len(row.lost)}")
+        for row in rows
+    ]
+    text = "What each should cost was written down before the checks saw it. Reports learn nothing from these."
+    return [
+        "## Mistakes of public code",
+        text,
+        _table(("exercise", "mistake", "should cost", "points lost", "caught"), body),
+    ]
 
 
 def _checks(row: Found) -> str:

@@ -1,7 +1,8 @@
 """Checks many submissions in little time: each in a forked child of one process that has everything loaded.
 
 The verdicts are those of grading: the same check files, and the functions in a namespace as the notebook's first cell leaves
-it. What is left out is the isolation. The reference answers each question once for all submissions.
+it. What is left out is the isolation. The reference answers each question once for all submissions, and a check that calls
+none of the functions that a submission changes is not run again (:mod:`mutants.involved`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import os
 import re
 import resource
 import select
+import shutil
 import signal
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,9 +33,10 @@ from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult
 from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission, SubmissionError
+from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
 from autograder.judge import HIDDEN_CHECKS
 from autograder.mistakes import patterns
+from mutants.involved import Recorder, keeps_to_itself, prerequisites, with_prerequisites
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ASSIGNMENT = "transfer-learning"
@@ -141,43 +145,92 @@ def submission(sources: Sources) -> TimedSubmission:
     return TimedSubmission(lab().name, namespace)
 
 
+@dataclass(frozen=True)
+class _Base:
+    """A correct submission, what the checks say of it, and which functions each check, or one that it needs, calls."""
+
+    sources: Sources
+    namespace: dict[str, Any]
+    called: dict[str, set[str]]
+    results: list[CheckResult]
+
+    def changed(self, sources: Sources) -> set[str]:
+        return {name for name in EXERCISES if sources[name] != self.sources[name]}
+
+
 class Checker:
     """Checks submissions with the inputs of one seed.
 
     Args:
         seed: of the checks.
         exercises: whose checks are run.
+        correct: submissions that others differ from in few functions; what checks say of them is found out once.
         whole: whether all checks are run; if not, they end with the first failure. A verdict then tells whether points are
             lost, not how many, and has no patterns.
 
     Attributes:
         checks: the file of each check.
+        called: the functions that each check, or one that it needs, calls.
     """
 
-    def __init__(self, seed: int, exercises: Sequence[str] = EXERCISES, *, whole: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int,
+        exercises: Sequence[str] = EXERCISES,
+        *,
+        whole: bool = True,
+        correct: Sequence[Sources] = (),
+    ) -> None:
         self.seed, self.files, self.whole = seed, check_files(exercises), whole
         found = [(name, file) for file in self.files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)]
         self.checks = dict(found)
+        assert len(self.checks) == len(found), "checks of one name would stand for one another"
         TimedSubmission.seconds = TRAINING_SECONDS if ACCURACY in exercises else ANSWER_SECONDS
         self.reference = submission(notebook_sources("solutions"))
-        self.results(notebook_sources("solutions"))  # loads everything, and lets the reference answer every question
+        # loads everything, and lets the reference answer every question
+        self._bases = [self._base(sources) for sources in correct or [notebook_sources("solutions")]]
+        self.called = self._bases[0].called
         # what is there stays: the collector of a forked process has no need to go through it, nor to copy its pages
         gc.collect()
         gc.freeze()
 
     def results(self, sources: Sources, only: str = "") -> list[CheckResult]:
         """The checks' results, in this process; those of one check, where it is named."""
-        paths = [Path(f"{self.checks[only]}::{only}")] if only else self.files
+        asked = submission(sources)
+        if only:
+            return self._run([only], asked)
+        base = min(self._bases, key=lambda base: len(base.changed(sources)))
+        changed = base.changed(sources)
+        if not keeps_to_itself(asked.namespace, base.namespace, changed):
+            changed = set(EXERCISES)
+        involved = [name for name in self.checks if base.called[name] & changed]
+        found = {result.name: result for result in base.results}
+        if involved:
+            found |= {result.name: result for result in self._run(involved, asked)}
+        return list(found.values())
+
+    def _run(self, names: Sequence[str], asked: Submission) -> list[CheckResult]:
+        paths = self.files if len(names) == len(self.checks) else [Path(f"{self.checks[n]}::{n}") for n in names]
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             return run_checks(
                 lab(),
                 paths,
-                submission(sources),
+                asked,
                 reference=lambda: self.reference,
                 seed=self.seed,
                 stop_at_failure=not self.whole,
             )
+
+    def _base(self, sources: Sources) -> _Base:
+        asked = submission(sources)
+        namespace = dict(asked.namespace)
+        recorder = Recorder(asked, EXERCISES)
+        results = self._run(list(self.checks), asked)
+        recorder.stop()
+        needs = prerequisites(self.files)
+        called = {name: with_prerequisites(name, recorder.called, needs) for name in self.checks}
+        return _Base({name: sources[name] for name in EXERCISES}, namespace, called, results)
 
     def verdicts(
         self, many: Sequence[Sources], jobs: int = 1, first: Sequence[str] | None = None
@@ -241,15 +294,16 @@ def _verdict(results: Sequence[CheckResult]) -> Verdict:
 
 
 class _Child:
-    """A forked process that computes the value of a call."""
+    """A forked process that computes the value of a call, in a folder of its own: submissions write files."""
 
     def __init__(self, call: Callable[[], dict[str, Any]]) -> None:
         self.pipe, theirs = os.pipe()
+        self._folder = tempfile.mkdtemp()
         self.ends = time.monotonic() + 10 * RUN_SECONDS  # its limit is of processor time; this is for one that sleeps
         self.index, self._received = 0, b""
         self._process = os.fork()
         if self._process == 0:
-            _answer(call, theirs)
+            _answer(call, theirs, self._folder)
         os.close(theirs)
 
     def of(self, index: int) -> _Child:
@@ -269,6 +323,7 @@ class _Child:
         """The call's value, or how the process ended."""
         os.close(self.pipe)
         _, status = os.waitpid(self._process, 0)
+        shutil.rmtree(self._folder, ignore_errors=True)
         if status == 0 and self._received:
             value: dict[str, Any] = json.loads(self._received)
             return value
@@ -277,10 +332,11 @@ class _Child:
         return f"ended with status {os.waitstatus_to_exitcode(status)}"
 
 
-def _answer(call: Callable[[], dict[str, Any]], pipe: int) -> None:
+def _answer(call: Callable[[], dict[str, Any]], pipe: int, folder: str) -> None:
     """In the child: sends the value of the call, and ends the process without any cleaning up."""
     code = 1
     try:
+        os.chdir(folder)
         seconds = int(RUN_SECONDS)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         loaded = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -1,0 +1,49 @@
+"""What a submission of this corpus consists of: functions, and what the contract says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import dedent
+
+from variants import CELLS
+
+FREEZE, BUILD, TRAIN = CELLS
+
+
+@dataclass(frozen=True)
+class Wild:
+    """A submission in the style of public code, graded by the contract before any check saw it.
+
+    Attributes:
+        name: short, unique.
+        reason: why it is correct under the contract; of a wrong one the mistake, as a clause.
+        sources: of its solution cells; those not named have the plain correct functions.
+        exercise: where the mistake is; empty for correct ones.
+        cost: the fewest and the most points that the mistake should cost, in that exercise alone.
+    """
+
+    name: str
+    reason: str
+    sources: dict[str, str]
+    exercise: str = ""
+    cost: tuple[float, float] = (0, 0)
+
+
+def correct(name: str, reason: str, *, freeze: str = "", build: str = "", train: str = "") -> Wild:
+    """A correct submission of these functions."""
+    given = zip(CELLS, (freeze, build, train), strict=True)
+    return Wild(name, reason, {cell: dedent(source) for cell, source in given if source})
+
+
+def wrong(exercise: str, name: str, reason: str, cost: tuple[float, float], source: str) -> Wild:
+    """A wrong submission: this function, and the plain correct ones."""
+    return Wild(name, reason, {exercise: dedent(source)}, exercise, cost)
+
+
+def changed(base: Wild, exercise: str, name: str, reason: str, cost: tuple[float, float], *texts: str) -> Wild:
+    """A wrong submission, made from a correct one: old, new, old, new, ... in the source of one exercise."""
+    source = base.sources[exercise]
+    for old, new in zip(texts[::2], texts[1::2], strict=True):
+        assert old in source, f"{name}: {old!r} is not in {base.name}"
+        source = source.replace(old, new)
+    return Wild(name, reason, {**base.sources, exercise: source}, exercise, cost)
