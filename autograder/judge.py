@@ -53,11 +53,11 @@ class Reference(Submission):
     def __init__(self, lab: Lab, path: Path, launcher: Launcher | None = None) -> None:
         super().__init__(lab.name)
         self._lab, self._path, self._launcher = lab, path, launcher
-        self._worker: Worker | None = None
+        self._workers: list[Worker] = []  # at most one for each check cell
         self.failed: Exception | None = None
 
     def exchange(self, question: bytes) -> bytes:
-        return self._started().exchange(question)
+        return self._reached().exchange(question)
 
     def ask(self, probe: str, /, **arguments: Any) -> Any:
         """As for any submission.
@@ -75,23 +75,30 @@ class Reference(Submission):
             self.failed = error
             raise
 
-    def _started(self) -> Worker:
-        if self._worker is not None and self._worker.seconds_left < self._lab.limits["total_seconds"] / 2:
+    def _reached(self) -> Worker:
+        """A process that has come as far as the check cell: where a question was about a later one, that is not the same any more."""
+        if any(w.seconds_left < self._lab.limits["total_seconds"] / 2 for w in self._workers):
             self.close()  # a class takes longer than the time that one submission has
-        if self._worker is None:
-            if not self._path.is_file():
-                raise ReferenceFailed(
-                    f"the solution {self._path.parent.name}/{self._path.name} does not exist: run "
-                    f"'nbgrader generate_solution {self._path.parent.name}'"
-                )
-            notebook = nbformat.read(self._path, as_version=4)
-            self._worker = Worker(self._lab, notebook, not_run(notebook), self._launcher).__enter__()
-        return self._worker
+        fitting = [worker for worker in self._workers if worker.can_reach(self.cell)]
+        if not fitting:
+            fitting = [self._started()]
+            self._workers += fitting
+        worker = max(fitting, key=lambda worker: worker.reached)
+        worker.reach(self.cell)
+        return worker
+
+    def _started(self) -> Worker:
+        if not self._path.is_file():
+            raise ReferenceFailed(
+                f"the solution {self._path.parent.name}/{self._path.name} does not exist: run "
+                f"'nbgrader generate_solution {self._path.parent.name}'"
+            )
+        notebook = nbformat.read(self._path, as_version=4)
+        return Worker(self._lab, notebook, not_run(notebook), self._launcher).__enter__()
 
     def close(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+        while self._workers:
+            self._workers.pop().close()
 
 
 @dataclass
@@ -188,6 +195,8 @@ def grade(
         if readable:
             submission = stack.enter_context(Worker(lab, notebook, not_run(notebook), launcher))
         results = run_checks(lab, paths, submission, reference=lambda: reference, seed=seed)
+        if isinstance(submission, Worker) and submission.failed is None:
+            submission.run_rest()
         if isinstance(submission, Worker) and submission.failed is not None:
             raise submission.failed
         stopped = _stopped(submission) if isinstance(submission, Worker) else []
@@ -213,8 +222,8 @@ def grade(
 def _stopped(worker: Worker) -> list[str]:
     """What the worker says of the cells that it left out: outputs alone do not tell, a cell can print what it likes."""
     numbers: dict[str, list[str]] = {}
-    for i in sorted(worker.skip.difference(not_run(worker.notebook))):
-        numbers.setdefault(worker.notebook.cells[i].outputs[0].evalue, []).append(str(i + 1))
+    for index, why in worker.stopped.items():
+        numbers.setdefault(why, []).append(str(index + 1))
     return [f"cell{'s' if len(cells) > 1 else ''} {', '.join(cells)}: {why}" for why, cells in numbers.items()]
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from autograder.cells import is_autograded
 from autograder.outputs import clean_outputs, joined, picture, without_pictures
 
 EXPERIMENT = "experiment"
@@ -391,8 +392,9 @@ def _mark_experiments(cells: list[_Cell], release: NotebookNode) -> None:
 
 
 def _one_of_each(cells: list[_Cell], wanted: dict[str | None, NotebookNode], notes: list[str]) -> list[_Cell]:
-    """Of several cells with one grade id, keeps the first of locked ones, and the last that was changed of others.
+    """Of several cells with one grade id, keeps the last check cell, the first of others that are locked, and the last changed solution.
 
+    So the functions are checked where the student looked at them last; what locked cells define is there from the first on.
     The other changed ones stay as cells of the student's own, so that all are run in order, as in the notebook. Copies
     without a change go: a copy of the stub behind the solution would otherwise take its place.
     """
@@ -403,7 +405,7 @@ def _one_of_each(cells: list[_Cell], wanted: dict[str | None, NotebookNode], not
             continue
         changed = [cell for cell in copies if cell.source.strip() != released.source.strip()]
         locked = _is_locked(released)
-        kept = copies[0] if locked else (changed or copies)[-1]
+        kept = copies[-1 if is_autograded(released) else 0] if locked else (changed or copies)[-1]
         for cell in copies:
             if cell is not kept:
                 cell.grade_id = None

@@ -45,12 +45,14 @@ class Serving:
         """Where :class:`SharedReference` reaches it."""
         return str(Path(self._folder.name) / "reference")
 
-    def _answer(self, question: bytes) -> bytes:
-        """A head in JSON, a newline, and the answer."""
+    def _answer(self, asked: bytes) -> bytes:
+        """A head in JSON, a newline, and the answer; what is asked has the same form."""
+        cell, _, question = asked.partition(b"\n")
         head: dict[str, Any] = {}
         body = b""
         with self._lock:
             try:
+                self._reference.reach(json.loads(cell))
                 body = self._reference.exchange(question)
             except SubmissionError as error:
                 head = {"kind": error.kind, "failure": vars(error.failure)}
@@ -103,7 +105,7 @@ class SharedReference(Reference):
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX)
                 self._socket.connect(self._address)
-            send_frame(self._socket, question)
+            send_frame(self._socket, json.dumps(self.cell).encode() + b"\n" + question)
             reply = receive_frame(self._socket, _BYTES)
         except OSError as error:
             raise ReferenceFailed(f"nothing answers for the reference any more ({error})") from error

@@ -12,16 +12,19 @@ import logging
 import time
 from collections.abc import Iterable
 from functools import lru_cache
-from types import TracebackType
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
+from amllab.checks.causes import error_in_words
 from amllab.checks.failure import Failure
 from amllab.checks.frames import FrameError, receive_frame, send_frame
+from amllab.checks.interleaved import Interleaved
 from amllab.checks.lab import Lab
-from amllab.checks.submission import Submission, SubmissionError, problem
+from amllab.checks.submission import SubmissionError, problem
+from autograder.cells import is_autograded
+from autograder.isolation import IsolationError
 from autograder.launcher import Launcher, Tree
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,6 @@ _FATAL = {
     "budget": "not run: the time for the whole submission, {total:g} seconds, is used up",
     "failures": "not run: too many cells before it ended the Python process or hung",
 }
-_MOST_FAILURES = 10  # each costs a new process, in which all cells are run again
 
 
 class WorkerFailed(RuntimeError):  # noqa: N818
@@ -53,10 +55,8 @@ def default_launcher() -> Launcher:
     return Launcher()
 
 
-class Worker(Submission):
-    """Runs the cells of a notebook, then answers questions with what they defined.
-
-    Use as a context manager; at its end its processes and their scratch directory are gone.
+class Worker(Interleaved):
+    """Runs the cells of a notebook in an isolated process tree, which is gone with its scratch directory when this is closed.
 
     Args:
         lab: whose limits hold.
@@ -71,40 +71,78 @@ class Worker(Submission):
     def __init__(
         self, lab: Lab, notebook: NotebookNode, skip: Iterable[int] = (), launcher: Launcher | None = None
     ) -> None:
-        super().__init__(lab.name)
+        skipped = set(skip)
+        code = [i for i, cell in enumerate(notebook.cells) if _is_run(cell)]
+        self._indices = [i for i in code if i not in skipped]  # of the cells that are run
+        checks = {
+            cell.metadata.nbgrader.grade_id: sum(index < i for index in self._indices)
+            for i, cell in enumerate(notebook.cells)
+            if is_autograded(cell)
+        }
+        super().__init__(
+            lab.name,
+            [notebook.cells[i].source for i in self._indices],
+            checks,
+            [notebook.cells[i].source for i in code if i in skipped and not is_autograded(notebook.cells[i])],
+        )
         self.limits = lab.limits
         self.notebook = notebook
-        self.skip = set(skip)
         self.launcher = launcher or default_launcher()
-        self.failed: WorkerFailed | None = None
+        self.failed: WorkerFailed | IsolationError | None = None
         self._tree: Tree | None = None
         self._began = time.monotonic()
-
-    def __enter__(self) -> Worker:
-        try:
-            self._run_cells()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends everything that the submission started, at once."""
         self._stop()
 
-    def exchange(self, question: bytes) -> bytes:
-        """Carries a question to the worker; one that died or was ended for an earlier question is started anew."""
-        if self._tree is None:
-            self._run_cells()
-        state, body = self._request("ask", question, self.limits["answer_seconds"], self.limits["answer_bytes"])
+    @property
+    def is_running(self) -> bool:
+        return self._tree is not None
+
+    def run_cell(self, number: int) -> tuple[str, bool]:
+        cell, limit = self.notebook.cells[self._indices[number]], self.limits["output_bytes"]
+        watch = self.settle_seconds(number)
+        state, body, runs_on = self._request(
+            "run", cell.source.encode(), self.limits["cell_seconds"], 4 * limit, watch=watch
+        )
         if state == "ok":
-            return body
+            cell.outputs, cell.execution_count = _outputs(body), None
+            self.errors.pop(number, None)
+            if error := _error_of(cell):
+                self.errors[number] = error
+        return state, runs_on
+
+    def put(self, question: bytes) -> tuple[str, bytes]:
+        return self._request("ask", question, self.limits["answer_seconds"], self.limits["answer_bytes"])[:2]
+
+    def watch(self, seconds: float) -> str:
+        return self._request("watch", b"", seconds, 0)[0]
+
+    def stop(self) -> None:
+        self._stop()
+
+    def failure(self, state: str, body: bytes) -> SubmissionError:
         if state == "tampered":
-            raise problem({"problem": state, "name": body[:200].decode(errors="replace")})
-        raise SubmissionError(state, self._failure(state))
+            return problem({"problem": state, "name": body[:200].decode(errors="replace")})
+        return SubmissionError(state, self._failure(state))
+
+    def leave_out(self, number: int, state: str) -> None:
+        """From now on a cell is not run, and its output says why."""
+        super().leave_out(number, state)
+        text = _FATAL.get(state, _FATAL["died"]).format(
+            seconds=self.limits["cell_seconds"], memory=self._gigabytes, total=self.limits["total_seconds"]
+        )
+        index = self._indices[number]
+        log.warning("cell %d: %s", index, state)
+        output = nbformat.v4.new_output("error", ename="Grading", evalue=text, traceback=[text])
+        self.notebook.cells[index].outputs = [output]
+
+    @property
+    def stopped(self) -> dict[int, str]:
+        """Index of each cell that a limit ended or kept from running -> the reason, in the grader's words."""
+        indices = [self._indices[number] for number in sorted(self.left_out)]
+        return {index: self.notebook.cells[index].outputs[0].evalue for index in indices}
 
     def _failure(self, state: str) -> Failure:
         if state == "timeout":
@@ -129,19 +167,23 @@ class Worker(Submission):
         """Seconds that the whole submission still has."""
         return float(self.limits["total_seconds"]) - (time.monotonic() - self._began)
 
-    def _request(self, do: str, body: bytes, seconds: float, limit: int) -> tuple[str, bytes]:
-        """One request; returns its state and the body of its reply. After a state of failure nothing runs any more."""
+    def _request(self, do: str, body: bytes, seconds: float, limit: int, **more: float) -> tuple[str, bytes, bool]:
+        """One request; returns its state, the body of its reply, and whether something runs on.
+
+        After a state of failure nothing runs any more.
+        """
         if self.seconds_left <= 0:
-            return "budget", b""
+            self._stop()
+            return "budget", b"", False
         if self._tree is None:
             self._tree = self._started()
-        allowed = min(seconds, self.seconds_left)
+        allowed, runs_on = min(seconds, self.seconds_left), False
         try:
             self._tree.connection.settimeout(allowed + _GRACE_SECONDS)
-            request = json.dumps({"do": do, "seconds": allowed}).encode() + b"\n" + body
+            request = json.dumps({"do": do, "seconds": allowed, **more}).encode() + b"\n" + body
             send_frame(self._tree.connection, request)
             reply = receive_frame(self._tree.connection, limit + 1000, allowed + _GRACE_SECONDS)
-            state, answered = self._read(reply)
+            state, answered, runs_on = self._read(reply)
         except TimeoutError:
             state, answered = "timeout", b""
         except FrameError:
@@ -152,23 +194,24 @@ class Worker(Submission):
             state = "budget"
         if state not in ("ok", "tampered"):
             state = self._stop() or state
-        return state, answered
+        return state, answered, runs_on
 
     @staticmethod
-    def _read(reply: bytes | None) -> tuple[str, bytes]:
-        """State and body of a reply; whatever is not one is unreadable."""
+    def _read(reply: bytes | None) -> tuple[str, bytes, bool]:
+        """State and body of a reply, and whether a cell left something running; whatever is no reply is unreadable."""
         if reply is None:
-            return "died", b""
+            return "died", b"", False
         head, _, body = reply.partition(b"\n")
         if len(head) > _HEAD_BYTES:  # as JSON it could take many times as much memory here
             return "unreadable", b""
         try:
-            state = json.loads(head)["state"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return "unreadable", b""
+            said = json.loads(head)
+            state, runs_on = said["state"], said.get("runs_on") is True
+        except (AttributeError, ValueError, KeyError, TypeError, RecursionError):
+            return "unreadable", b"", False
         if state == "broken":  # its own part failed; or code that has taken it over says so
             log.warning("a worker broke: %r", body[-_REPORT_BYTES:].decode(errors="replace"))
-        return (state, body) if state in ("ok", "timeout", "died", "tampered") else ("unreadable", b"")
+        return (state, body, runs_on) if state in ("ok", "timeout", "died", "tampered") else ("unreadable", b"", False)
 
     def _started(self) -> Tree:
         """A process tree that waits for requests.
@@ -179,7 +222,11 @@ class Worker(Submission):
         names = ("memory_bytes", "processes", "open_files", "file_bytes", "scratch_bytes")
         limits = {name: self.limits[name] for name in names} | {"cpu_seconds": 2 * self.limits["total_seconds"]}
         serve = {name: self.limits[name] for name in ("output_bytes", "answer_bytes")}
-        tree = self.launcher.start(limits, serve)
+        try:
+            tree = self.launcher.start(limits, serve)
+        except IsolationError as error:
+            self.failed = error
+            raise
         try:
             hello = receive_frame(tree.connection, 1 << 16, _START_SECONDS) or b"no message"
         except OSError as error:
@@ -195,47 +242,19 @@ class Worker(Submission):
         tree, self._tree = self._tree, None
         return "memory" if tree is not None and self.launcher.end(tree) == "memory" else ""
 
-    def _run_cells(self) -> None:
-        """Runs the notebook's code cells in order; a cell that fails, hangs or kills the process costs only itself.
-
-        A cell that hung or killed the process is left out from then on, and the others are run in a new one; a notebook
-        that goes on like this is not run any further.
-        """
-        failures = 0
-        while (failure := self._run_until_failure()) is not None:
-            index, state = failure
-            failures += 1
-            log.warning("cell %d: %s", index, state)
-            for later in [index] if failures < _MOST_FAILURES and state != "budget" else self._cells_from(index):
-                self._leave_out(later, state if later == index or state == "budget" else "failures")
-
-    def _cells_from(self, first: int) -> list[int]:
-        cells = self.notebook.cells
-        return [i for i in range(first, len(cells)) if i not in self.skip and _is_run(cells[i])]
-
-    def _run_until_failure(self) -> tuple[int, str] | None:
-        """Runs the cells; returns index and state of the first that ended the process, ``None`` when all were run."""
-        for index in self._cells_from(0):
-            cell = self.notebook.cells[index]
-            limit = self.limits["output_bytes"]
-            state, body = self._request("run", cell.source.encode(), self.limits["cell_seconds"], 4 * limit)
-            if state != "ok":
-                return index, state
-            cell.outputs, cell.execution_count = _outputs(body), None
-        return None
-
-    def _leave_out(self, index: int, state: str) -> None:
-        """From now on a cell is not run, and its output says why."""
-        text = _FATAL.get(state, _FATAL["died"]).format(
-            seconds=self.limits["cell_seconds"], memory=self._gigabytes, total=self.limits["total_seconds"]
-        )
-        self.skip.add(index)
-        cell = self.notebook.cells[index]
-        cell.outputs = [nbformat.v4.new_output("error", ename="Grading", evalue=text, traceback=[text])]
-
 
 def _is_run(cell: NotebookNode) -> bool:
     return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+def _error_of(cell: NotebookNode) -> str:
+    """The error that a cell ended in, as far as its outputs can be trusted to say; empty where there is none."""
+    for output in cell.outputs:
+        if isinstance(output, dict) and output.get("output_type") == "error":
+            lines = output.get("traceback")
+            traceback = "\n".join(map(str, lines)) if isinstance(lines, list) else ""
+            return error_in_words(str(output.get("ename")), str(output.get("evalue")), traceback, cell.source)
+    return ""
 
 
 def _outputs(body: bytes) -> list[Any]:

@@ -144,7 +144,7 @@ def test_to_end_a_worker_no_server_is_started(lab: Lab) -> None:
 
 def test_what_a_broken_worker_says_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     said = b'{"state": "broken"}\n' + b"x" * 5000 + b"\nValueError: an own fault\nWARNING no line of its own"
-    assert Worker._read(said) == ("unreadable", b"")
+    assert Worker._read(said) == ("unreadable", b"", False)
     (line,) = caplog.messages
     assert line.startswith("a worker broke: 'xxx")
     assert "\\nValueError: an own fault\\nWARNING no line of its own" in line

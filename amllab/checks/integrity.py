@@ -16,6 +16,7 @@ import builtins
 import importlib
 import json
 import marshal
+import os
 import sys
 import types
 from pathlib import Path
@@ -122,7 +123,10 @@ def answer_file(question: str, reply: str, known: Identities) -> None:
 
         from amllab.checks.submission import answer
 
-        data = answer(get_ipython().user_ns, Path(question).read_bytes())  # type: ignore[no-untyped-call]
+        shell = get_ipython()  # type: ignore[no-untyped-call]
+        data = answer(shell.user_ns, Path(question).read_bytes())
+        if shell.exit_now:  # the function called exit(): the process would end in the middle of the next question
+            os._exit(1)
     Path(reply).write_bytes(data)
 
 

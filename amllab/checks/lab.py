@@ -31,6 +31,11 @@ class Lab:
     settings: dict[str, Any]
 
     @property
+    def packages(self) -> list[str]:
+        """What notebooks may import beyond what the library installs, such as ``einops>=0.7``."""
+        return list(self.settings.get("packages", []))
+
+    @property
     def assignment(self) -> str:
         return self.name.replace("_", "-")
 

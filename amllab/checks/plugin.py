@@ -30,6 +30,8 @@ from amllab.checks.seeds import derive
 from amllab.checks.submission import Submission, SubmissionError
 
 MAX_TEXT = 2000  # characters of each part of a report
+# at the end of the notebook, of a function that was lacking at its check cell
+_SAYS_NOTHING = ("tampered", "lost", "budget", "memory")
 
 
 def _readable(text: str) -> str:
@@ -56,8 +58,17 @@ class ChecksPlugin:
         self._submission = submission
         self._reference = reference
         self.seed = seed
-        self.results: list[CheckResult] = []
+        # by node id
+        self._results: dict[str, CheckResult] = {}
+        self._cells: dict[str, str] = {}  # the check cell that a check is run at; in the order of the files
+        self._lacking: dict[str, str] = {}  # of the checks that lacked a definition: which
+        self._at_the_end = False
         self.interrupted = False  # by a person; pytest has the same exit code for modules that it cannot import
+
+    @property
+    def results(self) -> list[CheckResult]:
+        """Of all checks that were run, in the order of their files."""
+        return [self._results[node] for node in self._cells if node in self._results]
 
     def pytest_configure(self, config: pytest.Config) -> None:
         for line in (
@@ -71,14 +82,17 @@ class ChecksPlugin:
         self.interrupted = excinfo.type is KeyboardInterrupt
 
     @pytest.fixture
-    def submission(self) -> Submission:
+    def submission(self, request: pytest.FixtureRequest) -> Submission:
+        self._submission.reach(None if self._at_the_end else self._cells[request.node.nodeid])
         return self._submission
 
     @pytest.fixture
-    def reference(self) -> Submission:
+    def reference(self, request: pytest.FixtureRequest) -> Submission:
         if self._reference is None:
             pytest.fail("this check compares with the reference, and there is none here")
-        return self._reference()
+        reference = self._reference()
+        reference.reach(self._cells[request.node.nodeid])
+        return reference
 
     @pytest.fixture
     def lab_settings(self) -> Lab:
@@ -95,15 +109,42 @@ class ChecksPlugin:
         return random.Random(derive(self.seed, request.node.name))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Orders by file and line, public before hidden, so that prerequisites come first."""
+        """Orders by check cell, as they stand in the notebook; then by file and line, public before hidden, so that prerequisites come first."""
         items.sort(key=lambda item: ("autograder" in Path(item.path).parts, str(item.path)))
+        places = {cell: place for place, cell in enumerate(self._submission.order)}
+        at: dict[str, str] = {}
+        for item in items:
+            marker = item.get_closest_marker("cell")
+            cells = [str(marker.args[0]) if marker else "", *(at[name] for name in _needs(item) if name in at)]
+            # a check that needs one of a later exercise waits for it
+            at[item.name] = self._cells[item.nodeid] = max(cells, key=lambda cell: places.get(cell, len(places)))
+        items.sort(key=lambda item: places.get(self._cells[item.nodeid], len(places)))
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        marker = item.get_closest_marker("needs")
         not_passed = {r.name: r.title for r in self.results if r.outcome != "passed"}
-        for name in marker.args if marker else ():
+        for name in _needs(item):
             if name in not_passed:
                 pytest.skip(f"mend this check first: {not_passed[name]}")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Runs checks again at the end of the notebook that lacked a definition at their check cell."""
+        done = yield
+        self._at_the_end = True
+        lacks: dict[tuple[str, str], bool] = {}  # check cell, name -> whether it is lacking still
+        again: set[str] = set()
+        for item in session.items if self._submission.order else ():
+            name = self._lacking.pop(item.nodeid, None)
+            key = (self._cells[item.nodeid], name or "")
+            skipped = self._results[item.nodeid].outcome == "skipped"
+            if lacks.get(key, False) if name is not None else not (skipped and again.intersection(_needs(item))):
+                continue
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            if name is not None:
+                lacks[key] = self._lacking.get(item.nodeid) == name
+            if self._results[item.nodeid].outcome == "passed":
+                again.add(item.name)
+        return done
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -111,7 +152,9 @@ class ChecksPlugin:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if call.when == "call" or (call.when == "setup" and not report.passed):
-            self.results.append(self._result(item, call, report))
+            result = self._result(item, call, report)
+            if not (self._at_the_end and result.failure and result.failure.symptom in _SAYS_NOTHING):
+                self._results[item.nodeid] = result
         return report
 
     def _result(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> CheckResult:
@@ -123,6 +166,8 @@ class ChecksPlugin:
         failure = None
         if call.excinfo is not None:
             error = call.excinfo.value
+            if isinstance(error, SubmissionError) and error.may_come_later:
+                self._lacking[item.nodeid] = error.undefined
             if isinstance(error, (CheckFailure, SubmissionError)):
                 failure = error.failure
                 kind = error.kind if isinstance(error, SubmissionError) else ""
@@ -143,6 +188,11 @@ class ChecksPlugin:
         title = " ".join(item.obj.__doc__.strip().split("\n\n")[0].split())  # type: ignore[attr-defined]
         worth = points_of(self.lab, item, points)
         return CheckResult(item.name, title, cell.args[0], worth, outcome, failure, report.duration)
+
+
+def _needs(item: pytest.Item) -> tuple[str, ...]:
+    marker = item.get_closest_marker("needs")
+    return marker.args if marker else ()
 
 
 def points_of(lab: Lab, item: pytest.Item, marker: pytest.Mark) -> float:

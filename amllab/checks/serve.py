@@ -14,6 +14,8 @@ import os
 import secrets
 import socket
 import stat
+import sys
+import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -28,10 +30,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from amllab.checks import integrity
+from amllab.checks import integrity, leftover
 from amllab.checks.frames import receive_frame, send_frame
 
 _STARTUP_SECONDS = 60
+_ANSWER_SECONDS = 5.0  # for a kernel to say what runs in it
+_LOOK_SECONDS = 0.05  # between two looks at whether it has ended
 _REQUEST_BYTES = 1 << 28
 _OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "error")
 
@@ -39,9 +43,10 @@ _OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "
 def serve(connection: socket.socket, instruments: bytes, *, output_bytes: int, answer_bytes: int) -> int:
     """Serves the judge until it closes the connection; returns an exit status.
 
-    A request is a JSON head, a newline, and a body: ``{"do": "run", "seconds": s}`` and the source of a cell, or
-    ``{"do": "ask", "seconds": s}`` and a packed question. The reply has the same form: ``{"state": "ok" | "timeout" |
-    "died" | "unreadable" | "tampered"}``, the outputs of the cell as JSON or the packed answer.
+    A request is a JSON head, a newline, and a body: ``{"do": "run", "seconds": s, "watch": s}`` and the source of a cell,
+    ``{"do": "ask", "seconds": s}`` and a packed question, or ``{"do": "watch", "seconds": s}``, which only waits. The reply has the same form:
+    ``{"state": "ok" | "timeout" | "died" | "unreadable" | "tampered", "runs_on": whether the cell left something running}``,
+    the outputs of the cell as JSON or the packed answer.
 
     Args:
         connection: to the judge.
@@ -67,12 +72,17 @@ async def _serve(
     while (request := receive_frame(connection, _REQUEST_BYTES)) is not None:
         head, _, body = request.partition(b"\n")
         asked = json.loads(head)
+        runs_on = False
         if asked["do"] == "run":
             state, outputs = await client.run(body.decode(), asked["seconds"])
+            if state == "ok":
+                state, runs_on = await client.settle(asked["watch"])
             reply = json.dumps(outputs).encode()
+        elif asked["do"] == "watch":
+            state, reply = await client.watch(asked["seconds"]), b""
         else:
             state, reply = await _ask(client, body, asked["seconds"], instruments, answer_bytes)
-        _send(connection, {"state": state}, reply)
+        _send(connection, {"state": state, "runs_on": runs_on}, reply)
     return 0
 
 
@@ -137,6 +147,7 @@ class Kernel:
         from ipykernel.kernelapp import IPKernelApp
 
         os.closerange(3, 1 << 16)  # the connection to the judge is not the notebook's
+        _import_from_here()
         arguments = ["-f", self.connection_file, "--HistoryManager.hist_file=:memory:"]
         # it ends when the worker does, which nothing else sees to where a worker is not isolated
         IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={worker}"])
@@ -151,6 +162,16 @@ class Kernel:
             return os.waitpid(self.pid, os.WNOHANG)[0] == 0
         except ChildProcessError:
             return False
+
+
+def _import_from_here() -> None:
+    """Makes the working directory importable, as in Jupyter: behind the standard library, before other packages.
+
+    IPython does so itself, but not for a Python that was started with ``-P``.
+    """
+    if "" not in sys.path:
+        places = [i for i, path in enumerate(sys.path) if Path(path).name in ("site-packages", "dist-packages")]
+        sys.path.insert(min(places, default=0), "")
 
 
 class KernelClient(AsyncKernelClient):
@@ -182,7 +203,8 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
         super().__init__(nbformat.v4.new_notebook(), km=cast(KernelManager, kernel), allow_errors=True)
         self._kernel = kernel
         self.output_bytes = output_bytes
-        self._left = 0
+        self._room = 0
+        self._running: set[str] = set()
 
     async def connect(self) -> None:
         """Waits until the kernel answers, and until what it publishes arrives here.
@@ -206,12 +228,13 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
                         published = None
         kernel_client.allow_stdin = False
         self.kc = kernel_client
+        self._running = await self._left() or set()  # by which the kernel itself works
 
     async def run(self, source: str, seconds: float) -> tuple[str, list[Any]]:
         """Runs a cell; returns what became of it (``"ok"`` also where it raised an error) and its outputs."""
         cell = nbformat.v4.new_code_cell(source)
         self.nb.cells = [cell]
-        self.timeout, self._left = math.ceil(seconds), self.output_bytes
+        self.timeout, self._room = math.ceil(seconds), self.output_bytes
         try:
             await self.async_execute_cell(cell, 0, store_history=False)
         except CellTimeoutError:
@@ -220,15 +243,52 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
             return "died", cell.outputs
         return "ok", cell.outputs
 
+    async def settle(self, seconds: float) -> tuple[str, bool]:
+        """``"died"`` where the cell that was run last ends the kernel now, else ``"ok"``; and whether it left something running.
+
+        Args:
+            seconds: for which the kernel is watched in the latter case.
+        """
+        before = self._running
+        found = await self._left()
+        if found is None or leftover.ENDING in found:
+            return "died", True
+        self._running = found
+        return (await self.watch(seconds), True) if found - before else ("ok", False)
+
+    async def watch(self, seconds: float) -> str:
+        """``"died"`` where the kernel ends within these seconds, else ``"ok"``."""
+        until = time.monotonic() + seconds
+        while await self._kernel.is_alive():
+            if time.monotonic() > until:
+                return "ok"
+            await asyncio.sleep(_LOOK_SECONDS)
+        return "died"
+
+    async def _left(self) -> set[str] | None:
+        """What is running in the kernel; ``None`` where it has ended, what was known where it does not say."""
+        client = cast(AsyncKernelClient, self.kc)
+        asked = client.execute("", silent=True, store_history=False, user_expressions={"left": leftover.EXPRESSION})
+        until = time.monotonic() + _ANSWER_SECONDS
+        while time.monotonic() < until:
+            with suppress(Empty):
+                reply = await client.get_shell_msg(timeout=_LOOK_SECONDS)
+                if reply["parent_header"].get("msg_id") == asked:
+                    return leftover.names_in(reply["content"])
+                continue
+            if not await self._kernel.is_alive():
+                return None
+        return self._running
+
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
         if msg["msg_type"] in _OUTPUTS:
-            if self._left < 0:
+            if self._room < 0:
                 return None
             size = len(json.dumps(msg["content"], default=str))
-            if size > self._left:
-                text = msg["content"]["text"][: self._left] if msg["msg_type"] == "stream" else ""
+            if size > self._room:
+                text = msg["content"]["text"][: self._room] if msg["msg_type"] == "stream" else ""
                 note = {"name": "stdout", "text": f"{text}\n... further output left out ...\n"}
                 msg = {**msg, "msg_type": "stream", "header": {**msg["header"], "msg_type": "stream"}, "content": note}
-            self._left -= size
+            self._room -= size
         output: NotebookNode | None = super().process_message(msg, cell, cell_index)
         return output

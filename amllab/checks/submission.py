@@ -29,12 +29,19 @@ class SubmissionError(Exception):
             ``"lost"`` (what an earlier question left for this one), ``"tampered"`` (with what the checks measure with) or
             ``"unreadable"``.
         failure: the same for the student's eyes.
+        undefined: name of the function or variable that it failed for, where it lacked one.
     """
 
-    def __init__(self, kind: str, failure: Failure) -> None:
+    def __init__(self, kind: str, failure: Failure, undefined: str = "") -> None:
         super().__init__(f"{kind}: {failure.seen}")
         self.kind = kind
         self.failure = failure
+        self.undefined = undefined
+
+    @property
+    def may_come_later(self) -> bool:
+        """Whether a cell further down may define what was lacking."""
+        return self.kind == "missing" or bool(self.undefined)
 
 
 class MissingFunction(Exception):  # noqa: N818
@@ -84,7 +91,15 @@ def attempt(call: Callable[[], Any]) -> dict[str, Any]:
     except (MissingFunction, NotImplementedError):
         raise
     except Exception as error:
+        if _undefined(error):
+            raise
         return {"error": [cls.__name__ for cls in type(error).__mro__], "message": _message(error)}
+
+
+def _undefined(error: BaseException) -> str:
+    """The name that is defined nowhere in the notebook, where that is the error; a local variable without a value is another one."""
+    name = getattr(error, "name", None) if type(error) is NameError else None
+    return name if isinstance(name, str) and name.isidentifier() else ""
 
 
 def _message(error: BaseException) -> str:
@@ -109,14 +124,15 @@ def answer(namespace: dict[str, Any], question: bytes) -> bytes:
         return pack({"value": probe(Functions(namespace), **asked["arguments"])})
     except MissingFunction as error:
         return pack({"problem": "missing", "name": str(error)})
-    except NotImplementedError:
-        return pack({"problem": "stub"})
+    except NotImplementedError as error:
+        return pack({"problem": "stub", **_place(error)})
     except Lost:
         return pack({"problem": "lost"})
     except WireError as error:
         return pack({"problem": "unreadable", "message": _message(error)})
     except Exception as error:
-        return pack({"problem": "raised", "type": type(error).__name__, "message": _message(error), **_place(error)})
+        told = {"type": type(error).__name__, "message": _message(error), "undefined": _undefined(error)}
+        return pack({"problem": "raised", **told, **_place(error)})
 
 
 def _probes(lab: str) -> ModuleType:
@@ -132,8 +148,13 @@ def _place(error: BaseException) -> dict[str, Any]:
     return {}
 
 
-def problem(answered: Mapping[str, Any]) -> SubmissionError:
-    """Puts the problem of an answer into words; what is no text in it is left out."""
+def problem(answered: Mapping[str, Any], cause: Callable[[str], str] = lambda name: "") -> SubmissionError:
+    """Puts the problem of an answer into words; what is no text in it is left out.
+
+    Args:
+        answered: the answer.
+        cause: why the notebook does not define a name, in words that follow "is not defined"; empty where that is not known.
+    """
     answered = {key: value for key, value in answered.items() if type(value) is str}
     kind = answered.get("problem")
     if kind == "tampered":
@@ -146,18 +167,23 @@ def problem(answered: Mapping[str, Any]) -> SubmissionError:
         why = "it ended, or was ended, after the training: the model is gone with it"
         return SubmissionError("lost", Failure("the model that was trained a moment ago", seen, why))
     if kind == "missing":
-        name = answered.get("name")
-        seen = f"the notebook defines no function named `{name}`"
+        name = answered.get("name", "")
+        because = cause(name)
+        seen = f"`{name}` is not defined {because}" if because else f"the notebook defines no function named `{name}`"
         expected = f"a function `{name}`, with the name and arguments that the exercise gives"
-        return SubmissionError("missing", Failure(expected, seen, "the checks call your function by its name"))
+        return SubmissionError("missing", Failure(expected, seen, "the checks call your function by its name"), name)
     if kind == "stub":
         seen = "NotImplementedError: the function is still the stub, or calls one that is"
-        return SubmissionError("missing", Failure("an implementation", seen, "there is nothing to check yet"))
+        failure = Failure("an implementation", seen, "there is nothing to check yet")
+        return SubmissionError("missing", failure, answered.get("function", ""))
     if kind == "raised":
         place = f" in `{answered['function']}`, at `{answered.get('line', '')}`" if answered.get("function") else ""
         seen = f"{answered.get('type')}: {answered.get('message')}{place}"
+        undefined = answered.get("undefined", "")
+        because = cause(undefined) if undefined else ""
+        seen += f"; `{undefined}` is not defined {because}" if because else ""
         why = "an exception ends the call before there is a result"
-        return SubmissionError("raised", Failure("the call returns", seen, why))
+        return SubmissionError("raised", Failure("the call returns", seen, why), undefined)
     return unreadable(str(answered.get("message", "an answer of another form")))
 
 
@@ -170,12 +196,31 @@ def unreadable(message: str) -> SubmissionError:
 
 
 class Submission(ABC):
-    """A submission that answers questions."""
+    """A submission that answers questions.
+
+    Attributes:
+        cell: grade id of the check cell that questions belong to: the submission's functions are what they are there, when the
+            notebook is run from top to bottom. ``None``: what they are at its end.
+    """
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
-        # digest of a question -> bytes of its answer, and the answer; what was last asked for comes last
-        self._answers: OrderedDict[bytes, tuple[int, Any]] = OrderedDict()
+        self.cell: str | None = None
+        # check cell and digest of a question -> bytes of its answer, and the answer; what was last asked for comes last
+        self._answers: OrderedDict[tuple[str | None, bytes], tuple[int, Any]] = OrderedDict()
+
+    @property
+    def order(self) -> list[str]:
+        """Grade ids of the check cells, from top to bottom; empty where there is no notebook."""
+        return []
+
+    def reach(self, cell: str | None) -> None:
+        """Says which check cell the next questions belong to."""
+        self.cell = cell
+
+    def cause(self, name: str) -> str:
+        """Why the notebook does not define a name, in words that follow "is not defined"; empty where that is not known."""
+        return ""
 
     @abstractmethod
     def exchange(self, question: bytes) -> bytes:
@@ -184,7 +229,7 @@ class Submission(ABC):
     def ask(self, probe: str, /, **arguments: Any) -> Any:
         """Runs a probe of the lab beside the submission's functions.
 
-        The same question is put once: a second time its first answer is given, so that several checks can look at one training.
+        The same question is put once at a check cell: a second time its first answer is given, so that several checks can look at one training.
         Of answers of over a megabyte, such as networks with all their weights, only the last two are kept.
 
         Args:
@@ -200,7 +245,7 @@ class Submission(ABC):
         from amllab.checks.wire import pack
 
         question = pack({"lab": self.lab, "probe": probe, "arguments": arguments})
-        key = hashlib.sha256(question).digest()
+        key = (self.cell, hashlib.sha256(question).digest())
         if key not in self._answers:
             self._answers[key] = self._answer_to(question, getattr(_probes(self.lab), probe))
         self._answers.move_to_end(key)
@@ -227,7 +272,7 @@ class Submission(ABC):
         if not isinstance(answered, dict):
             return 0, unreadable("not an answer")
         if answered.keys() != {"value"}:
-            return 0, problem(answered)
+            return 0, problem(answered, self.cause)
         wrong = misfit(answered["value"], declaration(probe))
         return (0, unreadable(wrong)) if wrong else (len(packed), answered["value"])
 

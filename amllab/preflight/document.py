@@ -65,6 +65,11 @@ class Cell:
         return bool(self.nbgrader.get("locked")) or (self.is_graded and not self.is_solution)
 
     @property
+    def is_check(self) -> bool:
+        """Whether it is a locked cell whose points the checks give."""
+        return self.kind == "code" and self.is_locked and self.is_graded
+
+    @property
     def points(self) -> float:
         return float(self.nbgrader.get("points", 0))
 
@@ -140,13 +145,32 @@ class Document:
 
     def to_run(self) -> list[Cell]:
         """What grading runs, in order: no experiments and no checks, locked cells as they were handed out."""
+        return [cell for cell in self._in_order() if not cell.is_check]
+
+    def checks(self) -> dict[str, int]:
+        """Grade id -> how many of the cells that grading runs stand above this check cell; in the order of the notebook."""
+        above: dict[str, int] = {}
+        run = 0
+        for cell in self._in_order():
+            if cell.is_check:
+                above[cell.grade_id] = run
+            else:
+                run += 1
+        return above
+
+    def experiments(self) -> list[Cell]:
+        """Code that grading does not run."""
+        return [cell for cell in self.cells if cell.kind == "code" and self._is_left_out(cell)]
+
+    def _in_order(self) -> list[Cell]:
         released = {cell.grade_id: cell for cell in self.release if cell.grade_id}
         by_cell = {id(cell): grade_id for grade_id, cells in self.matched.items() for cell in cells}
         cells: list[Cell] = []
         for cell in self.cells:
             grade_id = by_cell.get(id(cell), "")
             if grade_id and released[grade_id].is_locked:
-                if cell is self.matched[grade_id][0]:
+                # of several check cells the last counts, as for nbgrader; what others define is needed from the first on
+                if cell is self.matched[grade_id][-1 if released[grade_id].is_check else 0]:
                     cells.append(released[grade_id])
             elif grade_id or not self._is_left_out(cell):
                 cells.append(cell)
@@ -159,7 +183,7 @@ class Document:
                 cells.insert(place, cell)
                 found = place
             place = place if found is None else found + 1
-        return [c for c in cells if c.kind == "code" and c.source.strip() and not (c.is_locked and c.is_graded)]
+        return [cell for cell in cells if cell.kind == "code" and cell.source.strip()]
 
 
 def _has_most_lines_of(released: Cell, cell: Cell) -> bool:

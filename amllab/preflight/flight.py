@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from amllab.checks.lab import Lab
+from amllab.checks.results import CheckResult
 from amllab.checks.run import run_checks
 from amllab.preflight.document import Document, Unusable, find_notebook, is_open, read
 from amllab.preflight.fresh import VARIABLE, FreshSubmission
-from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_runs
+from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_imports, look_at_runs
+from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
 
 
@@ -40,12 +42,23 @@ def fly(notebook: str | os.PathLike[str] | None, limits: dict[str, float] | None
 
 def _run(document: Document, lab: Lab, findings: list[Finding]) -> Preflight:
     began = time.monotonic()
-    with FreshSubmission(lab, document.to_run()) as submission:
-        findings = [*findings, *look_at_functions(document, submission.defined(document.functions()))]
+    cells, wanted = document.to_run(), document.functions()
+    lacking = lacking_modules(lab, [cell.source for cell in cells])
+    with FreshSubmission(lab, cells, document.checks(), document.experiments(), lacking) as submission:
         results = run_checks(lab, [lab.folder], submission, seed=secrets.randbits(63))
-        findings += look_at_runs(document, submission.runs, lab.limits)
+        defined = submission.defined(wanted)
+        # what is gone again at the end was there at its check cell
+        defined |= {name for name in wanted if not any(_lacks(result, name) for result in results)}
+        causes = {name: submission.cause(name) for name in wanted}
+    findings = [*findings, *look_at_imports(lacking), *look_at_functions(document, defined, causes)]
+    findings += look_at_runs(document, submission.runs, lab.limits)
     points = {cell.grade_id: cell.points for cell in document.release if cell.is_graded}
     return Preflight(document.path, lab.title, findings, results, points, time.monotonic() - began)
+
+
+def _lacks(result: CheckResult, name: str) -> bool:
+    failure = result.failure
+    return failure is not None and failure.symptom == "missing" and f"`{name}`" in failure.seen
 
 
 def _shell() -> Any:

@@ -12,16 +12,18 @@ import secrets
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from amllab.checks import leftover
+from amllab.checks.causes import error_in_words
 from amllab.checks.failure import Failure
 from amllab.checks.integrity import TAMPERED
+from amllab.checks.interleaved import Interleaved
 from amllab.checks.lab import Lab
-from amllab.checks.submission import Submission, SubmissionError, problem
+from amllab.checks.submission import SubmissionError, problem
 from amllab.preflight.document import Cell
 
 VARIABLE = "AMLLAB_PREFLIGHT"
@@ -37,9 +39,10 @@ _SETTINGS = {
 }
 _START_SECONDS = 120
 _PATIENCE = 0.5  # seconds between two looks at a process that says nothing
+_LOOK_SECONDS = 0.05  # between two looks at whether it has ended
 # in a namespace of their own: the notebook's stays as it is
 _PREPARE = "exec('from amllab.checks import integrity; integrity.known = integrity.identities()', {})"
-_ANSWER = "exec({!r}, {{}})"
+_ANSWER = _REFUSE = "exec({!r}, {{}})"
 _WHY = "a function that does not return cannot be graded, nor can anything behind it"
 
 
@@ -60,94 +63,113 @@ class Run:
     seconds: float
 
 
-class FreshSubmission(Submission):
-    """Runs cells in a fresh process, then answers questions with what they defined. Use as a context manager.
-
-    A cell or an answer that hangs or ends the process costs only itself: the others are run again in a new one.
+class FreshSubmission(Interleaved):
+    """Runs cells in a fresh process, which is gone with its folder when this is closed.
 
     Args:
         lab: whose limits hold.
         cells: to run, in order.
-
-    Attributes:
-        runs: what became of each cell.
+        checks: grade id -> how many of the cells stand above this check cell; in the order of the notebook.
+        not_run: experiments.
+        lacking: names of modules that grading does not have: here they cannot be imported either.
     """
 
-    def __init__(self, lab: Lab, cells: Iterable[Cell]) -> None:
-        super().__init__(lab.name)
+    def __init__(
+        self,
+        lab: Lab,
+        cells: Iterable[Cell],
+        checks: Mapping[str, int] | None = None,
+        not_run: Iterable[Cell] = (),
+        lacking: Iterable[str] = (),
+    ) -> None:
+        self._cells = list(cells)
+        super().__init__(lab.name, [c.source for c in self._cells], checks or {}, [c.source for c in not_run])
         self.limits = lab.limits
-        self.cells = list(cells)
+        self._lacking = sorted(lacking)
         self._runs: dict[int, Run] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="amllab-preflight-", ignore_cleanup_errors=True)
         self._kernel: Any = None
         self._client: Any = None
+        self._running: set[str] = set()  # by which the kernel itself works, and what cells have left running
 
     @property
     def runs(self) -> list[Run]:
+        """What became of the cells that were run, or were to be run."""
         return [self._runs[i] for i in sorted(self._runs)]
-
-    def __enter__(self) -> FreshSubmission:
-        try:
-            self._run_cells()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the process."""
-        self._stop()
+        self.stop()
         self._folder.cleanup()
 
     def defined(self, names: Iterable[str]) -> set[str]:
-        """Which of these names are functions, now that the cells have run."""
-        return {name for name in names if self._execute(f"callable({name}) or 1 / 0", _START_SECONDS) == ("ok", "")}
+        """Which of these names are functions, when all cells have run."""
+        self.run_rest()
+        if not self.is_running:
+            self._start()
+        return {name for name in names if self._execute(f"callable({name}) or 1 / 0", _START_SECONDS)[:2] == ("ok", "")}
 
-    def exchange(self, question: bytes) -> bytes:
+    @property
+    def is_running(self) -> bool:
+        return self._client is not None
+
+    def run_cell(self, number: int) -> tuple[str, bool]:
+        cell, began = self._cells[number], time.monotonic()
+        if not self.is_running:
+            self._start()
+        state, error, traceback = self._execute(cell.source, self.limits["cell_seconds"])
+        runs_on = False
+        if state == "ok":
+            seconds = time.monotonic() - began
+            state, runs_on = self._settle(self.settle_seconds(number))
+            self._runs[number] = Run(cell, state, error, seconds)
+            self.errors.pop(number, None)
+            if error:
+                name, _, message = error.partition(": ")
+                self.errors[number] = error_in_words(name, message, traceback, cell.source)
+        return state, runs_on
+
+    def put(self, question: bytes) -> tuple[str, bytes]:
         """Carries a question to the process, and its answer back, in files."""
-        if self._client is None:
-            self._run_cells()
+        if not self.is_running:
+            self._start()
         asked, reply = (Path(self._folder.name, f"{name}-{secrets.token_hex(4)}") for name in ("question", "answer"))
         asked.write_bytes(question)
         call = f"integrity.answer_file({str(asked)!r}, {str(reply)!r}, integrity.known)"
         source = _ANSWER.format(f"from amllab.checks import integrity; {call}")
-        state, error = self._execute(source, self.limits["answer_seconds"])
-        if state != "ok" or not reply.is_file():
-            raise SubmissionError(state if state != "ok" else "unreadable", self._failure(state, error))
-        answer = reply.read_bytes()
-        asked.unlink()
-        reply.unlink()
+        state, error, _ = self._execute(source, self.limits["answer_seconds"])
+        if state == "ok" and not reply.is_file():
+            state, answer = "unreadable", error.encode()
+        else:
+            answer = reply.read_bytes() if state == "ok" else b""
+        for file in (asked, reply):
+            file.unlink(missing_ok=True)
         if answer.startswith(TAMPERED):
-            raise problem({"problem": "tampered", "name": answer.removeprefix(TAMPERED).decode(errors="replace")})
-        return answer
+            return "tampered", answer.removeprefix(TAMPERED)
+        return state, answer
 
-    def _failure(self, state: str, error: str) -> Failure:
+    def watch(self, seconds: float) -> str:
+        until = time.monotonic() + seconds
+        while self._kernel.is_alive():
+            if time.monotonic() > until:
+                return "ok"
+            time.sleep(_LOOK_SECONDS)
+        self.stop()
+        return "died"
+
+    def failure(self, state: str, body: bytes) -> SubmissionError:
+        said = body.decode(errors="replace")
+        if state == "tampered":
+            return problem({"problem": state, "name": said})
         seen = {
             "timeout": f"no answer within {self.limits['answer_seconds']:g} seconds",
             "died": "the process ended during the call (out of memory, or by the code itself)",
-        }.get(state, f"the call left no result ({error})")
-        return Failure("the call returns", seen, _WHY)
+        }.get(state, f"the call left no result ({said})")
+        return SubmissionError(state, Failure("the call returns", seen, _WHY))
 
-    def _run_cells(self) -> None:
-        """Runs all cells that did not hang or end the process before; begins anew after one that does."""
-        done = False
-        while not done:
-            done = self._run_until_failure()
-
-    def _run_until_failure(self) -> bool:
-        self._start()
-        for i, cell in enumerate(self.cells):
-            if i in self._runs and self._runs[i].state != "ok":
-                continue
-            began = time.monotonic()
-            state, error = self._execute(cell.source, self.limits["cell_seconds"])
-            self._runs[i] = Run(cell, state, error, time.monotonic() - began)
-            if state != "ok":
-                return False
-        return True
+    def leave_out(self, number: int, state: str) -> None:
+        super().leave_out(number, state)
+        self._runs[number] = Run(self._cells[number], state, "", 0.0)
 
     def _start(self) -> None:
         # what runs notebooks is there where a notebook is, and not needed by the rest of the library
@@ -160,36 +182,66 @@ class FreshSubmission(Submission):
         self._client = self._kernel.blocking_client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=_START_SECONDS)
-        state, error = self._execute(_PREPARE, _START_SECONDS)
-        if (state, error) != ("ok", ""):
-            raise RuntimeError(f"a fresh process did not start: {state} {error}")
+        refuse = _REFUSE.format(f"from amllab.preflight.packages import refuse; refuse({self._lacking!r})")
+        for source in (_PREPARE, *([refuse] if self._lacking else [])):
+            state, error, _ = self._execute(source, _START_SECONDS)
+            if (state, error) != ("ok", ""):
+                raise RuntimeError(f"a fresh process did not start: {state} {error}")
+        self._running = self._left() or set()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         if self._client is not None:
             self._client.stop_channels()
         if self._kernel is not None:
             self._kernel.shutdown_kernel(now=True)
         self._client = self._kernel = None
 
-    def _execute(self, source: str, seconds: float) -> tuple[str, str]:
-        """State of an execution, and the error that it ended with, if any. A process that hangs is ended."""
+    def _settle(self, seconds: float) -> tuple[str, bool]:
+        """``"died"`` where the cell that was run last ends the process now, else ``"ok"``; and whether it left something running."""
+        before, found = self._running, self._left()
+        if found is None or leftover.ENDING in found:
+            self.stop()
+            return "died", True
+        self._running = found
+        return (self.watch(seconds), True) if found - before else ("ok", False)
+
+    def _left(self) -> set[str] | None:
+        """What is running in the process; ``None`` where it has ended, what was known where it does not say."""
+        asked = self._client.execute(
+            "", silent=True, store_history=False, user_expressions={"left": leftover.EXPRESSION}
+        )
+        until = time.monotonic() + _PATIENCE * 10
+        while time.monotonic() < until:
+            try:
+                reply = self._client.get_shell_msg(timeout=_PATIENCE)
+            except queue.Empty:
+                if not self._kernel.is_alive():
+                    return None
+                continue
+            if reply["parent_header"].get("msg_id") == asked:
+                return leftover.names_in(reply["content"])
+        return self._running
+
+    def _execute(self, source: str, seconds: float) -> tuple[str, str, str]:
+        """State of an execution, the error that it ended with, if any, and its traceback. A process that hangs is ended."""
         until = time.monotonic() + seconds
         request = self._client.execute(source, store_history=False, allow_stdin=False)
-        error = ""
+        error = traceback = ""
         while time.monotonic() < until:
             try:
                 message = self._client.get_iopub_msg(timeout=_PATIENCE)
             except queue.Empty:
                 if self._kernel.is_alive():
                     continue
-                self._stop()
-                return "died", ""
+                self.stop()
+                return "died", "", ""
             if message["parent_header"].get("msg_id") != request:
                 continue
             content = message["content"]
             if message["msg_type"] == "error":
                 error = f"{content['ename']}: {content['evalue']}"[:300]
+                traceback = "\n".join(content["traceback"])
             elif message["msg_type"] == "status" and content["execution_state"] == "idle":
-                return "ok", error
-        self._stop()
-        return "timeout", ""
+                return "ok", error, traceback
+        self.stop()
+        return "timeout", "", ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -142,8 +142,27 @@ def _some(cells: Sequence[Cell], most: int = 3) -> str:
     return "; ".join(map(str, cells[:most])) + (f"; and {len(cells) - most} more" if len(cells) > most else "")
 
 
-def look_at_functions(document: Document, defined: Collection[str]) -> list[Finding]:
-    """Functions that are not there when all cells have run, or that are still as they were handed out."""
+def look_at_imports(lacking: Collection[str]) -> list[Finding]:
+    """Packages that the grading machine does not have."""
+    return [
+        Finding(
+            "mend",
+            f"The notebook imports `{name}`, which grading does not have: there the import fails, and its cell with it. Do without it.",
+        )
+        for name in sorted(lacking)
+    ]
+
+
+def look_at_functions(
+    document: Document, defined: Collection[str], causes: Mapping[str, str] | None = None
+) -> list[Finding]:
+    """Functions that are not there when all cells have run, or that are still as they were handed out.
+
+    Args:
+        document: the notebook.
+        defined: names of functions that are there.
+        causes: of others: why they are not, as far as that is known.
+    """
     found = []
     for name, grade_id in document.functions().items():
         cells = document.matched[grade_id]
@@ -151,6 +170,8 @@ def look_at_functions(document: Document, defined: Collection[str]) -> list[Find
         others = [other for other in (cells[-1].functions if cells else []) if other not in document.functions()]
         if name not in defined:
             where = "" if cells else ", and its cell is gone"
+            because = (causes or {}).get(name, "")
+            where += f", {because}" if because else ""
             hint = f" Its cell defines `{others[0]}`: the name must be `{name}`." if others else ""
             text = f"There is no function `{name}` when the notebook has run{where}.{hint}"
             found.append(Finding("mend", text))
@@ -167,7 +188,11 @@ def look_at_runs(document: Document, runs: Sequence[Run], limits: dict[str, Any]
             text = f"The cell {run.cell} was stopped after {limits['cell_seconds']:g} s, as grading would. Long work belongs into a cell with the tag `experiment`."
             found.append(Finding("mend", text))
         elif run.state == "died":
-            found.append(Finding("mend", f"The cell {run.cell} ended the Python process."))
+            found.append(Finding("mend", f"The cell {run.cell} ended the Python process: grading leaves it out."))
+        elif run.state != "ok":
+            found.append(
+                Finding("mend", f"The cell {run.cell} was not run: too many cells hung or ended the Python process.")
+            )
         elif run.error:
             text = f"The cell {run.cell} ended with an error in a fresh process: {run.error}"
             found.append(Finding("mend", text))

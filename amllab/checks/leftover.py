@@ -1,0 +1,61 @@
+"""What a notebook's cells have left running in their kernel, and might end it after the cell was answered.
+
+:data:`EXPRESSION` is evaluated in the kernel between two cells: ``exit()``, a kernel shutdown, a thread, a task, a timer or a
+child process can end a process that has answered. Who runs the cells compares before and after, and so knows which cell it was.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import os
+import signal
+import threading
+from typing import Any
+
+EXPRESSION = f"__import__({__name__!r}, fromlist=['left']).left()"
+ENDING = "exit"  # the kernel ends by itself in a moment
+SETTLE_SECONDS = 1.0  # for which a cell that left something running is watched
+
+
+def left() -> list[str]:
+    """Names of what may still act on this process when the code that runs just now has ended."""
+    from IPython import get_ipython
+
+    loop = asyncio.get_running_loop()
+    own = [task for task in asyncio.all_tasks(loop) if task is not asyncio.current_task() and not _is_kernels(task)]
+    timers = [timer for timer in getattr(loop, "_scheduled", []) if not timer.cancelled()]
+    found = [f"task {id(task)}" for task in own] + [f"timer {id(timer)}" for timer in timers]
+    found += [f"thread {thread.ident}" for thread in threading.enumerate()]
+    if get_ipython().exit_now or getattr(loop, "_stopping", False):  # type: ignore[no-untyped-call]
+        found.append(ENDING)
+    if hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[0]:
+        found.append("alarm")
+    if _has_children():
+        found.append("child process")
+    return found
+
+
+def names_in(reply: Any) -> set[str]:
+    """What :data:`EXPRESSION` gave, from the content of a kernel's reply; nothing where it gave nothing that can be read."""
+    try:
+        shown = next(iter(reply["user_expressions"].values()))["data"]["text/plain"]
+        return {str(name) for name in ast.literal_eval(shown)}
+    except (AttributeError, KeyError, StopIteration, SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
+        return set()
+
+
+def _is_kernels(task: asyncio.Task[Any]) -> bool:
+    """Whether it is one of the tasks by which a kernel works."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and f"{os.sep}ipykernel{os.sep}" in code.co_filename
+
+
+def _has_children() -> bool:
+    if not hasattr(os, "waitid"):
+        return False
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
