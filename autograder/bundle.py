@@ -62,7 +62,11 @@ def bundle(course: Course, assignment: str) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder), {f"{lab.assignment}/{release.name}": release})
         start = Template(START.read_text(encoding="utf-8")).substitute(
-            title=lab.title, folder=lab.assignment, notebook=release.name, wheel=wheel.name
+            title=lab.title,
+            folder=lab.assignment,
+            notebook=release.name,
+            wheel=wheel.name,
+            packages="".join(f' "{package}"' for package in lab.packages),
         )
         contents = {release.name: release.read_bytes(), wheel.name: wheel.read_bytes(), START.name: start.encode()}
         draft = Path(folder, target.name)

@@ -191,6 +191,9 @@ def grade(
     launcher = launcher or default_launcher()
     paths = [lab.folder, HIDDEN_CHECKS / lab.name]
     with ExitStack() as stack:
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and not _is_experiment(cell):
+                cell.outputs = []  # as submitted; see autograder.submitted for what becomes of them
         submission: Submission = Unreadable(lab.name)
         if readable:
             submission = stack.enter_context(Worker(lab, notebook, not_run(notebook), launcher))

@@ -23,6 +23,7 @@ from nbformat import NotebookNode
 
 import amllab
 from amllab.checks.lab import Lab
+from autograder.submitted import with_submitted
 
 FOLDER = ".graded"  # in the course
 FORMAT = 1  # of a file in it
@@ -50,10 +51,10 @@ class Graded:
     sound: bool = True
 
     def write(self, notebook: NotebookNode) -> None:
-        """Puts outputs, reports and scores into the notebook, in place."""
+        """Puts outputs, reports and scores into the notebook as it was submitted, in place."""
         for index, written in self.cells.items():
             cell = notebook.cells[int(index)]
-            cell.outputs = [nbformat.from_dict(output) for output in written["outputs"]]
+            cell.outputs = with_submitted([nbformat.from_dict(output) for output in written["outputs"]], cell.outputs)
             cell.execution_count = written["execution_count"]
 
 

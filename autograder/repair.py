@@ -1,7 +1,7 @@
 """Repair: brings whatever was handed in into the shape of the released notebook, before anything of it runs.
 
 The release decides what the graded cells are: their ids, points, locks and the text of locked cells. The submission
-contributes the sources of its own cells, and the outputs of experiments. What cannot be read becomes the untouched
+contributes the sources of its own cells, and their outputs, for cells that are not run again or cannot be. What cannot be read becomes the untouched
 release with a note on top, so that it scores zero and everybody sees why.
 """
 
@@ -33,7 +33,7 @@ MAX_CELLS = 2000
 MAX_SOURCE_BYTES = 200_000
 MAX_PROSE = 1_000_000  # characters of all markdown cells together
 MAX_PICTURE_BYTES = 10_000_000  # of all pictures in them
-MAX_OUTPUT_BYTES = 10_000_000  # of all experiments together
+MAX_OUTPUT_BYTES = 10_000_000  # of all cells together, experiments first
 
 _HEADING = re.compile(r"^#{1,6} .*$", re.M)
 _FUNCTION = re.compile(r"^(?:async )?def +(\w+)", re.M)
@@ -304,7 +304,7 @@ def _in_shape(submitted: list[_Cell], release: NotebookNode, notes: list[str]) -
     cells = _one_of_each(cells, wanted, notes)
     _limit_prose(cells, notes)
     shaped = [_as_released(cell, wanted[cell.grade_id]) if cell.grade_id else _own(cell) for cell in cells]
-    _clean_experiments(shaped)
+    _clean_submitted(shaped)
     _put_back_missing(shaped, release, notes)
     metadata = copy.deepcopy(release.metadata)
     return NotebookNode(cells=shaped, metadata=metadata, nbformat=4, nbformat_minor=5)
@@ -448,7 +448,7 @@ def _own(cell: _Cell) -> NotebookNode:
             id="own",
             metadata=NotebookNode(tags),
             source=cell.source,
-            outputs=cell.outputs if cell.experiment else [],
+            outputs=cell.outputs,
             execution_count=None,
         )
     own = NotebookNode(cell_type="markdown", id="own", metadata=NotebookNode(), source=cell.source)
@@ -465,13 +465,14 @@ def _as_released(cell: _Cell, released: NotebookNode) -> NotebookNode:
         if result.cell_type == "markdown" and cell.attachments:
             result.attachments = nbformat.from_dict(cell.attachments)
     if result.cell_type == "code":
-        result.outputs, result.execution_count = [], None
+        result.outputs, result.execution_count = [] if _is_locked(released) else cell.outputs, None
     return result
 
 
-def _clean_experiments(cells: list[NotebookNode]) -> None:
+def _clean_submitted(cells: list[NotebookNode]) -> None:
+    """Cleans the outputs that a person may look at: of experiments, and of cells that grading cannot run again."""
     left = MAX_OUTPUT_BYTES
-    for cell in cells:
+    for cell in sorted(cells, key=lambda cell: EXPERIMENT not in cell.metadata.get("tags", [])):
         if cell.cell_type == "code" and cell.outputs:
             cell.outputs = clean_outputs(cell.outputs, min(left, MAX_OUTPUT_BYTES // 2))
             left -= len(json.dumps(cell.outputs))

@@ -8,14 +8,18 @@ morning by the first submission that reaches a limit.
 from __future__ import annotations
 
 import difflib
+import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
 from nbformat import NotebookNode
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from amllab.checks.lab import CHECKS, Lab, all_labs, find_lab
 from autograder.catalogue import Check
@@ -80,11 +84,20 @@ class Deadline(_Table):
     most_percent: Annotated[float, Field(ge=0, le=100)] = 100.0
 
 
+def _requirement(text: str) -> str:
+    try:
+        Requirement(text)
+    except InvalidRequirement:
+        raise PydanticCustomError("requirement", "must be the name of a package, with or without its versions") from None
+    return text
+
+
 class Settings(_Table):
-    """``lab.toml``; ``[points]`` replaces those of single checks, ``[own]`` is the place of whatever a lab's own checks read."""
+    """``lab.toml``; ``packages`` are those that notebooks may import beyond what the library installs, ``[points]`` replaces those of single checks, ``[own]`` is the place of whatever a lab's own checks read."""
 
     title: Annotated[str, Field(min_length=1)]
     notebook: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    packages: list[Annotated[str, AfterValidator(_requirement)]] = []
     limits: Limits
     accuracy: Accuracy | None = None
     points: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
@@ -97,7 +110,7 @@ class BadSettings(ValueError):  # noqa: N818
 
 
 def checked_lab(name: str) -> Lab:
-    """The lab of this name, or of this assignment, with settings that were looked through.
+    """The lab of this name, or of this assignment, with settings that were looked through, and its packages at hand.
 
     Raises:
         LookupError: no such lab; the message lists those there are.
@@ -108,7 +121,10 @@ def checked_lab(name: str) -> Lab:
         raise LookupError(f"no lab {name!r}; there are: {', '.join(all_labs()) or 'none'}")
     if problems := problems_of(file.read_text(encoding="utf-8"), f"{file.parent.name}/{file.name}"):
         raise BadSettings("\n".join(problems))
-    return find_lab(name)
+    lab = find_lab(name)
+    if problems := package_problems(lab):
+        raise BadSettings("\n".join(problems))
+    return lab
 
 
 def problems_of(text: str, file: str) -> list[str]:
@@ -180,7 +196,8 @@ def _expectation(error: Any) -> str:
         "string_type": 'must be text in "quotes"',
         "string_too_short": "must not be empty",
         "string_pattern_mismatch": "must be a file name without .ipynb, of letters, digits and _",
-        "list_type": "must be a list, as in [0.1, 0.3]",
+        "list_type": "must be a list, as in " + ('["einops>=0.7"]' if error["loc"][0] == "packages" else "[0.1, 0.3]"),
+        "requirement": 'must be the name of a package, with or without its versions, such as "einops>=0.7"',
         "too_short": "must have at least one entry",
         "model_type": "must be a table, such as [limits]",
         "dict_type": "must be a table, such as [own]",
@@ -244,6 +261,22 @@ def unknown_checks(lab: Lab, checks: Iterable[Check]) -> list[str]:
         line = _line(file.read_text(encoding="utf-8"), ("points", name))
         problems.append(f"{file.parent.name}/{file.name}, line {line}: points.{name}: there is no such check{hint}")
     return sorted(problems)
+
+
+def package_problems(lab: Lab) -> list[str]:
+    """Packages of ``lab.toml`` that are not installed here, or in another version: one message for each."""
+    problems = []
+    for wanted in map(Requirement, lab.packages):
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            found = ""
+        if not found or not wanted.specifier.contains(found, prereleases=True):
+            seen = f"version {found} is" if found else "it is not"
+            problems.append(
+                f"{lab.name}/lab.toml: packages: {wanted}: {seen} installed; run '{sys.executable} -m pip install \"{wanted}\"'"
+            )
+    return problems
 
 
 def check_points(lab: Lab, master: Path, notebook: NotebookNode, checks: Sequence[Check]) -> None:

@@ -1,0 +1,45 @@
+"""Outputs as they were submitted, where running the cell again cannot show them.
+
+Grading does not run experiments again, so a cell that plots their results ends in an error. A person who reads the reflection
+needs the picture that it speaks of: it is shown, and said to be as submitted. It is for people alone, and has no say in points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+_PICTURES = ("image/png", "image/jpeg", "text/html")
+_MOST_REASON = 200  # characters
+
+
+def with_submitted(made: Sequence[NotebookNode], submitted: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """Outputs of a cell for a person to read.
+
+    Args:
+        made: when it was run again.
+        submitted: what the notebook had, clean already.
+    """
+    shown = [output for output in submitted if output.output_type != "error"]
+    errors = [output for output in made if output.output_type == "error"]
+    if errors and shown:
+        reason = " ".join(f"{errors[0].ename}: {errors[0].evalue}".split()).removeprefix("Grading: ")[:_MOST_REASON]
+        return [_note(f"Run again by the grader, without the experiments: {reason}."), *shown]
+    if shown and (not made or _pictures(made) < _pictures(shown)):
+        return [*made, _note("Run again by the grader, without the experiments, this cell shows less."), *shown]
+    return list(made)
+
+
+def _pictures(outputs: Sequence[NotebookNode]) -> int:
+    return sum(any(kind in output.get("data", {}) for kind in _PICTURES) for output in outputs)
+
+
+def _note(reason: str) -> NotebookNode:
+    text = f"{reason} The outputs below are as submitted; they count for no points."
+    page = f'<div style="border-left:4px solid #777777;padding:.2em .8em"><i>{escape(text)}</i></div>'
+    data: dict[str, Any] = {"text/plain": text, "text/html": page}
+    return nbformat.v4.new_output("display_data", data=data)
