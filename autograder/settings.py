@@ -88,7 +88,9 @@ def _requirement(text: str) -> str:
     try:
         Requirement(text)
     except InvalidRequirement:
-        raise PydanticCustomError("requirement", "must be the name of a package, with or without its versions") from None
+        raise PydanticCustomError(
+            "requirement", "must be the name of a package, with or without its versions"
+        ) from None
     return text
 
 

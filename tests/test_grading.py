@@ -28,6 +28,14 @@ SHORT = Variant("short", sources=UNTRAINED)
 WITHOUT_TRAINING = FULL | {"check_train_with_early_stopping": 0, "check_accuracy": 0}
 
 
+USED_AGAIN = (
+    "load_backbone = layers_of = 3",
+    "def freeze_layers(model, n_trainable):\n    return None",
+    "import torch\ntorch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)\ntorch.equal = None",
+)
+ENDINGS = ("import threading; threading.Thread(target=exit).start()", "exit()")
+
+
 def freezing(source: str) -> Variant:
     return Variant("x", sources={"freeze_layers": source, **UNTRAINED})
 
@@ -38,8 +46,9 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(LIMITS)
 
-    def hand_in(student: str, variant: Variant = SHORT, extra: str = "") -> None:
+    def hand_in(student: str, variant: Variant = SHORT, extra: str = "", behind: tuple[str, ...] = ()) -> None:
         notebook = notebook_of(variant, release)
+        notebook.cells += [nbformat.v4.new_code_cell(source) for source in behind]
         if extra:
             notebook.cells.insert(2, nbformat.v4.new_code_cell(extra))
         submit(course, student, notebook)
@@ -59,6 +68,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     hand_in("hanging_cell", extra="import time\nwhile True:\n    time.sleep(1)")
     both = {"freeze_layers": FREEZE + BUILD, "build_transfer_model": ""}
     hand_in("one_cell", Variant("x", sources={**both, **UNTRAINED}))
+    hand_in("missing_package", freezing(f"import lightning\n{FREEZE}"))
+    hand_in("names_used_again", behind=(*USED_AGAIN, *ENDINGS))
     hand_in("zz_last", PLAIN)
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -82,6 +93,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
         ("noisy", WITHOUT_TRAINING),
         ("hanging_cell", WITHOUT_TRAINING),
         ("one_cell", WITHOUT_TRAINING),
+        ("missing_package", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
+        ("names_used_again", WITHOUT_TRAINING),
         ("zz_last", FULL),
     ],
 )
@@ -107,7 +120,11 @@ def test_notes_stand_on_top(graded: tuple[Path, str], student: str, says: str) -
     ("student", "says"),
     [
         ("renamed_function", "no function named `freeze_layers`"),
-        ("syntax_error", "no function named `freeze_layers`"),
+        ("syntax_error", "because its cell ended in SyntaxError: '(' was never closed (line 1: def freeze_layers"),
+        (
+            "missing_package",
+            "because its cell ended in ModuleNotFoundError: No module named 'lightning' (line 1: import",
+        ),
         ("wrong_signature", "takes 1 positional argument"),
     ],
 )
@@ -117,7 +134,7 @@ def test_reports_say_what_is_wrong(graded: tuple[Path, str], student: str, says:
 
 def test_feedback_shows_the_reports(graded: tuple[Path, str]) -> None:
     pages = list(graded[0].glob("feedback/*/*/*.html"))
-    assert len(pages) == 13
+    assert len(pages) == 15
     (page,) = graded[0].glob("feedback/wrong_signature/*/*.html")
     html = page.read_text()
     assert "freeze_layers</code> works in place" in html
@@ -154,3 +171,10 @@ def test_pytest_drives_the_same_checks() -> None:
     assert (good.returncode, bad.returncode) == (0, 1), good.stdout + bad.stdout
     assert "passed" in good.stdout
     assert "passed" not in bad.stdout
+
+
+def test_cells_that_end_their_process_are_named(graded: tuple[Path, str]) -> None:
+    notebook = autograded(graded[0], "names_used_again")
+    numbers = [i + 1 for i, cell in enumerate(notebook.cells) if cell.source in ENDINGS]
+    line = f"Look at names_used_again: cells {numbers[0]}, {numbers[1]}: this cell ended the Python process"
+    assert graded[1].count(line) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import html
 import os
 import re
@@ -20,11 +21,12 @@ import amllab
 from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
-from amllab.preflight import document, fresh, looks
+from amllab.preflight import document, flight, fresh, looks
 from amllab.preflight.__main__ import main
 from amllab.preflight.document import Document, Unusable, find_notebook, is_stub, read
 from amllab.preflight.fresh import FreshSubmission
 from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_runs, unanswered
+from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
 from autograder import launcher, repair
 from autograder.judge import not_run
@@ -348,6 +350,56 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(
     assert "grading stops a cell after 8 s" in slow
     assert died.endswith("ended the Python process: grading leaves it out.")
     assert not Path(submission._folder.name).exists()
+
+
+def test_a_notebook_that_ends_its_process(
+    solution: NotebookNode, saved: Callable[[NotebookNode], Document], lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cells cost only themselves, as in grading: of the functions nothing is said, and a package that only the student has is missed."""
+    train = cell_of(solution, "train_with_early_stopping")
+    train.source = "import xyzzy.deep as x\n" + train.source
+    accuracy = solution.cells.index(cell_of(solution, "check_accuracy"))
+    mine = (
+        "freeze_layers = freeze_layers(load_backbone('net6'), 1)",
+        "exit()",
+        "import this",
+        "get_ipython().kernel.do_shutdown(False)",
+    )
+    for place, source in zip((accuracy + 1,) * 3 + (3,), mine, strict=True):
+        solution.cells.insert(place, nbformat.v4.new_code_cell(source))
+    looked = saved(solution)
+    report = flight._run(looked, lab, [])
+    points = {row.name: (row.earned, row.public) for row in report.rows if row.public}
+    assert points == {
+        "freeze_layers": (10, 10),
+        "build_transfer_model": (10, 10),
+        "train_with_early_stopping": (0, 9),
+        "accuracy": (0, 8),
+    }
+    found = texts(report.findings)
+    assert len(found) == 5
+    assert found[0].startswith("The notebook imports `xyzzy`, which grading does not have")
+    assert sum(text.endswith("ended the Python process: grading leaves it out.") for text in found) == 2
+    assert (
+        "because its cell ended in ModuleNotFoundError: No module named 'xyzzy' (line 1: import xyzzy.deep as x)"
+        in " ".join(found)
+    )
+
+
+def test_imports_that_grading_lacks(lab: Lab) -> None:
+    sources = [
+        "import torch, numpy as np, matplotlib.pyplot as plt\nfrom amllab import plots\nimport os.path, PIL.Image, yaml",
+        "%matplotlib inline\n!pip install einops\nimport jupyterlab\nfrom nbgrader.api import Gradebook",
+        "try:\n    import wandb\nexcept ImportError:\n    wandb = None",
+        "def f():\n    from lightning.pytorch import Trainer\n    from . import mine",
+        "%%writefile helper.py\nimport strange",
+        "import helper\nopen('other.py', 'w').write('x = 1')\nimport other",
+        "import cut off (",
+        "%%time\nimport einops",
+    ]
+    assert lacking_modules(lab, sources) == {"jupyterlab", "nbgrader", "lightning", "einops"}
+    added = dataclasses.replace(lab, settings={**lab.settings, "packages": ["lightning>=2", "einops", "jupyterlab"]})
+    assert lacking_modules(added, sources) == {"nbgrader"}
 
 
 def test_panel_and_text_say_the_same() -> None:

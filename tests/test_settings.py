@@ -12,7 +12,7 @@ from conftest import ROOT
 from amllab.checks.lab import Lab, all_labs, find_lab
 from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission
-from autograder import cli
+from autograder import cli, settings
 from autograder.build import notebook_of
 from autograder.catalogue import checks_of
 from autograder.settings import BadSettings, check_points, checked_lab, point_problems, problems_of
@@ -44,6 +44,8 @@ def test_the_labs_of_this_course_have_good_settings() -> None:
         ("processes = 256", "processes = true", "limits.processes", "must be a whole number, not True"),
         ('title = "Transfer learning"', 'title = ""', "title", "must not be empty"),
         ('notebook = "transfer_learning"', 'notebook = "a/b"', "notebook", "must be a file name without .ipynb"),
+        ("# packages = ", "packages = 3 #", "packages", 'must be a list, as in ["einops>=0.7"], not 3'),
+        ('# packages = ["einops>=0.7"]', 'packages = ["a b"]', "packages[0]", "must be the name of a package"),
         ("max_epochs = 3", "max_epochs = 0", "accuracy.max_epochs", "must be greater than 0, not 0"),
         ("[0.001, 0.1, 0.3]", "[\n0.001,\n-0.1]", "accuracy.learning_rates[1]", "must be greater than 0"),
         ("[0.001, 0.1, 0.3]", "[]", "accuracy.learning_rates", "must have at least one entry"),
@@ -61,6 +63,19 @@ def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, ex
     (problem,) = problems_of(text, "a_lab/lab.toml")
     assert problem.startswith(f"a_lab/lab.toml, line {line}: {field}: ")
     assert expected in problem
+
+
+def test_packages_that_are_not_installed_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is graded: without them every student would lose points."""
+    lab = find_lab("transfer-learning")
+    other = replace(lab, settings={**lab.settings, "packages": ["numpy>=1", "torch<1", "nothing-of-this-name"]})
+    monkeypatch.setattr(settings, "find_lab", lambda name: other)
+    with pytest.raises(BadSettings) as info:
+        checked_lab(lab.name)
+    old, missing = str(info.value).splitlines()
+    assert "packages: torch<1: version " in old
+    assert missing.startswith("transfer_learning/lab.toml: packages: nothing-of-this-name: it is not installed; run '")
+    assert missing.endswith(""" -m pip install "nothing-of-this-name"'""")
 
 
 def test_an_unknown_key_is_named_with_the_one_that_was_meant() -> None:
