@@ -240,4 +240,93 @@ WEIGHTS_AVERAGED_BY_EPOCH = correct(
     """,
 )
 
-AVERAGES = [EMA_VALIDATED, DISCRIMINATIVE_RATES, PLATEAU, WEIGHTS_AVERAGED_BY_EPOCH]
+LAYER_BY_LAYER = correct(
+    "mode_of_each_layer",
+    "layers_of inside of the loop: modules of layers that are all frozen go to eval mode, modules of other models by their parameters",
+    train="""
+    def parts(model):
+        try:
+            return [(list(layer.parameters()), list(layer.modules())) for layer in layers_of(model)]
+        except TypeError:
+            return [(list(m.parameters()), [m]) for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    """
+    + _HEADER
+    + _SETUP
+    + """
+        optimizer = torch.optim.Adam(params, lr=lr)
+        history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
+        best, best_epoch, left = math.inf, 0, patience
+        for epoch in range(max_epochs):
+            model.train()
+            for parameters, modules in parts(model):
+                if parameters and not any(p.requires_grad for p in parameters):
+                    for m in modules:
+                        m.eval()
+            total = hits = n = 0
+            for x, y in train_loader:
+                x, y = x.to(device), y.to(device)
+                logits = model(x)
+                loss = F.cross_entropy(logits, y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total, hits, n = total + loss.item() * len(y), hits + (logits.argmax(1) == y).sum().item(), n + len(y)
+            val = evaluate(model, val_loader)
+            for key, value in zip(history, (total / n, hits / n, val["loss"], val["accuracy"])):
+                history[key].append(value)
+            improved = val["loss"] < best - min_delta
+            if improved:
+                best, best_epoch, left = val["loss"], epoch, patience
+            else:
+                left -= 1
+            if improved or epoch == 0:
+                state = copy.deepcopy(model.state_dict())
+            if not left:
+                break
+        model.load_state_dict(state)
+        return {**history, "best_epoch": best_epoch}
+    """,
+)
+
+TRAINABLE_IN_TRAIN_MODE = correct(
+    "train_mode_where_weights_are_trainable",
+    "each module that has parameters is in train mode if one of them is trainable; those without any follow the model",
+    train=_HEADER
+    + _SETUP
+    + """
+        optimizer = torch.optim.SGD(params, lr=lr, momentum=0.9, nesterov=True)
+        history = {"train_loss": [], "train_acc": [], "val_loss": [], "val_acc": []}
+        best, best_epoch, waited, state = math.inf, 0, 0, None
+        for epoch in range(max_epochs):
+            model.train()
+            for m in model.modules():
+                weights = list(m.parameters(recurse=False))
+                if weights:
+                    m.training = any(w.requires_grad for w in weights)
+            total = hits = n = 0
+            for x, y in train_loader:
+                x, y = x.to(device), y.to(device)
+                logits = model(x)
+                loss = F.cross_entropy(logits, y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total, hits, n = total + loss.item() * len(y), hits + (logits.argmax(1) == y).sum().item(), n + len(y)
+            val = evaluate(model, val_loader)
+            for key, value in zip(history, (total / n, hits / n, val["loss"], val["accuracy"])):
+                history[key].append(value)
+            waited += 1
+            if val["loss"] < best - min_delta:
+                best, best_epoch, waited, state = val["loss"], epoch, 0, copy.deepcopy(model.state_dict())
+            elif state is None:
+                state = copy.deepcopy(model.state_dict())
+            if waited == patience:
+                break
+        model.load_state_dict(state)
+        return {**history, "best_epoch": best_epoch}
+    """,
+)
+
+AVERAGES = [
+    EMA_VALIDATED, DISCRIMINATIVE_RATES, PLATEAU, WEIGHTS_AVERAGED_BY_EPOCH, LAYER_BY_LAYER, TRAINABLE_IN_TRAIN_MODE,
+]  # fmt: skip
