@@ -92,7 +92,10 @@ def report(seeds: Sequence[int], among: Sequence[Subject]) -> str:
         f"{title:24}" + "".join(f"{kinds[kind][c]:>{len(c) + 3}}" for c in columns) for kind, title in TITLES.items()
     ]
     head = " " * 24 + "".join(f"   {column}" for column in columns)
-    return "\n".join([*lines, "", f"{len(seeds)} seeds", head, *table])
+    known = done()
+    used = [v.seconds for s in among for seed in seeds if (v := known.get((s.digest, seed, "all")))]
+    time = f"{len(used)} runs, {sum(used):.0f} s of processor time, {sum(used) / max(1, len(used)):.2f} s each"
+    return "\n".join([*lines, "", f"{len(seeds)} seeds, {time}", head, *table])
 
 
 def print_texts(seed: int, among: Sequence[Subject]) -> None:

@@ -21,7 +21,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Verdict:
         broken: checks that broke themselves; none should.
         patterns: cell -> what mistakes are recognised by.
         ended: how the process ended, where it gave no answer; none should.
+        seconds: of processor time.
     """
 
     lost: dict[str, float]
@@ -69,6 +70,7 @@ class Verdict:
     broken: list[str]
     patterns: dict[str, list[str]]
     ended: str = ""
+    seconds: float = field(default=0.0, compare=False)
 
 
 @cache
@@ -261,7 +263,8 @@ class Checker:
                     child.kill()
                 if child.read():
                     del running[pipe]
-                    yield child.index, self._read(child.answer())
+                    verdict = self._read(child.answer())
+                    yield child.index, replace(verdict, seconds=round(child.seconds, 2))
 
     def verdict(self, sources: Sources) -> Verdict:
         """What the checks say of one submission, in a process of its own."""
@@ -322,7 +325,8 @@ class _Child:
     def answer(self) -> dict[str, Any] | str:
         """The call's value, or how the process ended."""
         os.close(self.pipe)
-        _, status = os.waitpid(self._process, 0)
+        _, status, used = os.wait4(self._process, 0)
+        self.seconds = used.ru_utime + used.ru_stime
         shutil.rmtree(self._folder, ignore_errors=True)
         if status == 0 and self._received:
             value: dict[str, Any] = json.loads(self._received)
