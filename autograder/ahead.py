@@ -123,17 +123,43 @@ class Judge:
         Raises:
             COURSE_FAULTS: nothing is wrong with the submission.
         """
-        attempt, grading = self._grade(student, notebook, repaired)
+        attempt, grading, again = self._grade_fairly(student, notebook, repaired)
         earned, possible = score(grading.results)
         sound = all(result.outcome != "error" for result in grading.results)
         # outputs of experiments stay as they were handed in
         untouched = [i for i in not_run(attempt) if not is_autograded(attempt.cells[i])]
         found = Graded(
-            written(attempt, untouched), earned, possible, grading.seconds, _attention(grading, repaired), sound
+            written(attempt, untouched),
+            earned,
+            possible,
+            grading.seconds,
+            [*again, *_attention(grading, repaired)],
+            sound,
         )
         if sound:
             self.kept.put(self.key(student, notebook, repaired), found)
         return found
+
+    def _grade_fairly(
+        self, student: str, notebook: NotebookNode, repaired: Repaired
+    ) -> tuple[NotebookNode, Grading, list[str]]:
+        """The graded notebook, and a line where a busy machine made it necessary to grade again, alone, before points are taken."""
+        crowded = ""
+        try:
+            with self.launcher.turns.beside():
+                attempt, grading = self._grade(student, notebook, repaired)
+                crowded = grading.crowded
+        except WorkerFailed as error:  # it did not start in time, for which there is no other cause that passes
+            crowded = one_line(str(error))
+        if not crowded:
+            return attempt, grading, []
+        log.warning("%s: a limit of time was reached while %s; graded again, alone", student, crowded)
+        with self.launcher.turns.alone():
+            attempt, grading = self._grade(student, notebook, repaired)
+        line = f"graded again, alone, since a limit of time was reached while {crowded}"
+        if grading.crowded:
+            line += "; the second time too: other programs keep this machine busy, grade again when they have ended"
+        return attempt, grading, [one_line(line, 600)]
 
     def _grade(self, student: str, notebook: NotebookNode, repaired: Repaired) -> tuple[NotebookNode, Grading]:
         """The graded notebook. A reference that failed is started anew, once: a busy machine can do that to it too."""
@@ -252,13 +278,17 @@ class Ahead:
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "autograder.prepared"])
+        launcher.at_a_time = jobs
         forkserver.ensure_running()  # it imports while the launcher's server does so too
         address = launcher.address
         self._serving = Serving(reference()) if reference is not None else None
         arguments = (setting, address, self._serving and self._serving.address)
         self._pool = ProcessPool(jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=arguments, context=context)
         self._schedule: Callable[[str], ProcessFuture] = lambda student: self._pool.schedule(
-            _grade_ahead, args=[student, submissions[student], again], timeout=seconds
+            # a second time alone, and waiting for the others before it
+            _grade_ahead,
+            args=[student, submissions[student], again],
+            timeout=3 * seconds,
         )
         self._waiting = {student: self._schedule(student) for student in submissions}
         self._progress = Progress(len(submissions))

@@ -228,6 +228,8 @@ def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
         print(f"note: {note}")
     if not isolated:
         print(f"note:{NOT_ISOLATED}")
+    if grading.crowded:
+        print(f"note: a limit of time was reached while {grading.crowded}; grade again when other programs have ended")
     for cell in dict.fromkeys(result.cell for result in grading.results):
         print(f"\n{cell}\n{to_text([r for r in grading.results if r.cell == cell], grading.remarks(cell))}")
     earned, possible = score(grading.results)

@@ -21,12 +21,23 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autograder.isolation import SCRATCH, IsolationError, Limits, linux, supervise, visible_paths
+from autograder.isolation import (
+    SCRATCH,
+    ControlGroups,
+    Group,
+    IsolationError,
+    Limits,
+    groups,
+    linux,
+    supervise,
+    visible_paths,
+)
 
 # the last ones are what a kernel would import when it starts
 PRELOAD = (
@@ -45,10 +56,18 @@ class Server:
         listener: for further judges.
         hidden: folders that no worker sees.
         instruments: :func:`amllab.checks.integrity.packed`, for all workers.
+        at_a_time: how many submissions share the processors.
+        control_groups: where they are made.
     """
 
     def __init__(
-        self, control: socket.socket, listener: socket.socket, hidden: tuple[str, ...], instruments: bytes
+        self,
+        control: socket.socket,
+        listener: socket.socket,
+        hidden: tuple[str, ...],
+        instruments: bytes,
+        at_a_time: int,
+        control_groups: ControlGroups,
     ) -> None:
         self.control, self.listener, self.instruments = control, listener, instruments
         view = visible_paths()
@@ -57,6 +76,9 @@ class Server:
         self.view = replace(view, readable=readable, hidden=view.hidden + hidden)
         # of each judge: supervisor -> its own scratch directory, where it is not isolated
         self.trees: dict[socket.socket, dict[int, str | None]] = {control: {}}
+        self.cores = Cores(at_a_time)
+        self.control_groups = control_groups
+        self._started = 0
 
     def serve(self) -> None:
         """Until the first judge closes its connection."""
@@ -96,30 +118,51 @@ class Server:
         isolated = request["isolation"] == "namespaces"
         scratch = None if isolated else tempfile.mkdtemp(prefix="amllab-worker-")
         limits = Limits(**request["limits"])
+        try:
+            group = self._group(limits) if isolated else None
+        except OSError as error:
+            return {"failure": {"layer": "control group", "reason": str(error)}}
+        cores = self.cores.next() if request["own_cores"] else ()
         reading, writing = os.pipe()
         tree = os.fork()
         if tree == 0:
             code = 1
             try:
                 os.close(reading)
-                code = self._in_tree(request, connection, writing, limits, scratch)
+                code = self._in_tree(request, connection, writing, limits, scratch, group, cores)
             finally:
                 os._exit(code)
         os.close(writing)
+        if group is not None:
+            group.close()
         with os.fdopen(reading, "rb") as report:
             failure = report.read()
         if failure:
             os.waitpid(tree, 0)
             return {"failure": json.loads(failure)}
         self.trees[judge][tree] = scratch
-        return {"tree": tree}
+        self.cores.taken[tree] = cores
+        return {"tree": tree, "cores": len(cores) or self.cores.number}
+
+    def _group(self, limits: Limits) -> Group | None:
+        self._started += 1
+        return self.control_groups.new(self._started, limits.memory_bytes) if self.control_groups.memory else None
 
     def _in_tree(
-        self, request: dict[str, Any], connection: int, ready: int, limits: Limits, scratch: str | None
+        self,
+        request: dict[str, Any],
+        connection: int,
+        ready: int,
+        limits: Limits,
+        scratch: str | None,
+        group: Group | None,
+        cores: Collection[int],
     ) -> int:
         from amllab.checks.serve import serve
 
-        connection, ready = _keep_only(connection, ready)
+        connection, ready, *files = _keep_only(connection, ready, *(group.files if group is not None else ()))
+        if group is not None:
+            group.files = files
         home = scratch or SCRATCH
 
         def worker() -> int:
@@ -133,9 +176,11 @@ class Server:
             except IsolationError as error:
                 os.write(ready, json.dumps({"layer": "mounts", "reason": str(error)}).encode())
                 return 1
-            return supervise(self.view, limits, worker, ready)
+            return supervise(self.view, limits, worker, ready, group, cores)
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if cores:
+            os.sched_setaffinity(0, cores)
         if sys.platform == "linux":
             linux.die_with_parent(signal.SIGKILL)
         os.close(ready)
@@ -144,6 +189,7 @@ class Server:
     def _end(self, judge: socket.socket, tree: int) -> dict[str, Any]:
         """Ends a tree, waits until all of it is gone, and tells its exit status."""
         scratch = self.trees[judge].pop(tree)
+        self.cores.taken.pop(tree, None)
         if scratch is None:
             ended, status = os.waitpid(tree, os.WNOHANG)
             if not ended:
@@ -158,6 +204,28 @@ class Server:
         return {"status": os.waitstatus_to_exitcode(status)}
 
 
+class Cores:
+    """Shares the processors out: as many as fall to each submission, those that fewest others have.
+
+    Args:
+        at_a_time: number of submissions.
+    """
+
+    def __init__(self, at_a_time: int) -> None:
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self.number = len(cores) or os.cpu_count() or 1
+        size = max(1, len(cores) // at_a_time)
+        # one submission at a time may use all of them
+        self.shares = (
+            [tuple(cores[i : i + size]) for i in range(0, len(cores) - size + 1, size)] if at_a_time > 1 else []
+        )
+        self.taken: dict[int, tuple[int, ...]] = {}
+
+    def next(self) -> tuple[int, ...]:
+        taken = list(self.taken.values())
+        return min(self.shares, key=taken.count, default=())
+
+
 def _wait(process: int) -> int:
     """Waits for a child for some seconds, then kills it; returns its status."""
     descriptor = os.pidfd_open(process) if hasattr(os, "pidfd_open") else None
@@ -169,14 +237,14 @@ def _wait(process: int) -> int:
     return os.waitpid(process, 0)[1]
 
 
-def _keep_only(connection: int, ready: int) -> tuple[int, int]:
-    """Closes every descriptor but two, moves these to 3 and 4, and connects the standard streams to nothing."""
-    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in (connection, ready)]
+def _keep_only(*descriptors: int) -> list[int]:
+    """Closes every descriptor but these, moves them to 3 and on, and connects the standard streams to nothing."""
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in descriptors]
     nothing = os.open(os.devnull, os.O_RDWR)
     for place, descriptor in enumerate([nothing, nothing, nothing, *moved]):
         os.dup2(descriptor, place)
-    os.closerange(5, 1 << 16)
-    return 3, 4
+    os.closerange(3 + len(moved), 1 << 16)
+    return list(range(3, 3 + len(moved)))
 
 
 def _environment(home: str, names: dict[str, str]) -> None:
@@ -209,11 +277,13 @@ def main() -> int:
             json.dumps({"failure": {"layer": "fork", "reason": f"{threads} threads after the imports"}}).encode()
         )
         return 1
+    control_groups = groups.find() if begin["control_groups"] else ControlGroups(reason="not to be used")
+    control_groups.sweep()
     instruments = integrity.packed(integrity.identities())
     keep_freed_memory()
     gc.collect()
     gc.freeze()  # a collection in a forked process would otherwise copy all that it shares
-    server = Server(control, listener, tuple(begin["hidden"]), instruments)
+    server = Server(control, listener, tuple(begin["hidden"]), instruments, begin["at_a_time"], control_groups)
     control.send(json.dumps({"ready": os.getpid()}).encode())
     server.serve()
     return 0

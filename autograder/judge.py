@@ -94,7 +94,9 @@ class Reference(Submission):
                 f"'nbgrader generate_solution {self._path.parent.name}'"
             )
         notebook = nbformat.read(self._path, as_version=4)
-        return Worker(self._lab, notebook, not_run(notebook), self._launcher).__enter__()
+        worker = Worker(self._lab, notebook, not_run(notebook), self._launcher)
+        worker.own_cores = False  # all submissions wait for it
+        return worker.__enter__()
 
     def close(self) -> None:
         while self._workers:
@@ -114,6 +116,7 @@ class Grading:
         readable: whether anything of the submission could be run.
         stopped: which cells a limit ended or kept from running, and why, in the judge's own words.
         mistakes: cell -> the known mistake that its failures look like.
+        crowded: how others kept the processors from it until a limit of time was reached; empty where they did not.
     """
 
     results: list[CheckResult]
@@ -124,6 +127,7 @@ class Grading:
     readable: bool = True
     stopped: list[str] = field(default_factory=list)
     mistakes: dict[str, Mistake] = field(default_factory=dict)
+    crowded: str = ""
 
     def remarks(self, cell: str) -> list[str]:
         """Sentences about a cell's failures taken together."""
@@ -143,6 +147,7 @@ class Grading:
             "isolation": self.isolation,
             "readable": self.readable,
             "stopped": self.stopped,
+            "crowded": self.crowded,
             "mistakes": {cell: mistake.name for cell, mistake in self.mistakes.items()},
         }
 
@@ -203,6 +208,7 @@ def grade(
         if isinstance(submission, Worker) and submission.failed is not None:
             raise submission.failed
         stopped = _stopped(submission) if isinstance(submission, Worker) else []
+        crowded = submission.crowded if isinstance(submission, Worker) else ""
     for result in results:
         if result.outcome == "error":
             log.error("check %s broke: %s", result.name, result.failure and result.failure.seen)
@@ -215,7 +221,7 @@ def grade(
             cell.outputs = clean_outputs(cell.outputs, lab.limits["output_bytes"], hide)
     seconds = time.perf_counter() - began
     mistakes = recognise(lab.name, results)
-    grading = Grading(results, seed, seconds, notes or [], launcher.isolation, readable, stopped, mistakes)
+    grading = Grading(results, seed, seconds, notes or [], launcher.isolation, readable, stopped, mistakes, crowded)
     graded = [cell for cell in notebook.cells if is_autograded(cell)]
     for cell in graded:
         _write_report(cell, grading, note, with_submission=cell is graded[0])

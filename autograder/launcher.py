@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.isolation import OUT_OF_MEMORY, IsolationError
+from autograder.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,12 @@ class Tree:
     Attributes:
         number: of its supervisor.
         connection: the judge's end of the socket to the worker.
+        cores: processors that it may use.
     """
 
     number: int
     connection: socket.socket
+    cores: int = 1
 
 
 class Launcher:
@@ -67,10 +70,19 @@ class Launcher:
         isolation: ``"namespaces"`` or, for notebooks that are trusted, ``"none"``.
         course: folder that no worker sees, whatever it lies in.
         address: of the fork server of another launcher, to share it (:attr:`address`); by default it starts one of its own.
+        control_groups: whether they are used where they can be had.
+
+    Attributes:
+        at_a_time: how many submissions share the processors; to be set before the first is started.
     """
 
     def __init__(
-        self, isolation: str = "namespaces", course: Path | None = None, *, address: str | None = None
+        self,
+        isolation: str = "namespaces",
+        course: Path | None = None,
+        *,
+        address: str | None = None,
+        control_groups: bool = True,
     ) -> None:
         if isolation not in ISOLATIONS:
             raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, not {isolation!r}")
@@ -80,6 +92,8 @@ class Launcher:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._shared = address
+        self._control_groups = control_groups
+        self.at_a_time = 1
         self._asked = 0  # requests so far
         self._home: tempfile.TemporaryDirectory[str] | None = None
         atexit.register(self.close)
@@ -102,12 +116,18 @@ class Launcher:
         assert self._home is not None
         return str(Path(self._home.name) / _SOCKET)
 
-    def start(self, limits: dict[str, int], serve: dict[str, Any]) -> Tree:
+    @property
+    def turns(self) -> Turns:
+        """Who of those that share the fork server grades alone."""
+        return Turns(Path(self._shared or self.address).parent)
+
+    def start(self, limits: dict[str, int], serve: dict[str, Any], *, own_cores: bool = True) -> Tree:
         """Starts a worker.
 
         Args:
             limits: of :class:`autograder.isolation.sandbox.Limits`.
             serve: arguments of :func:`amllab.checks.serve.serve`.
+            own_cores: keeps it to its share of the processors, so that it takes none of those of others; for submissions.
 
         Raises:
             IsolationError: this machine cannot isolate it; the message says what failed and which ways there are.
@@ -118,6 +138,7 @@ class Launcher:
             "isolation": self.isolation,
             "limits": limits,
             "serve": serve,
+            "own_cores": own_cores,
             "environment": self._names(),
         }
         with theirs:
@@ -128,7 +149,7 @@ class Launcher:
             raise IsolationError(
                 f"This machine does not isolate submissions ({failure['layer']}: {failure['reason']}). {WAYS_OUT}"
             )
-        return Tree(answer["tree"], ours)
+        return Tree(answer["tree"], ours, answer["cores"])
 
     def end(self, tree: Tree) -> str:
         """Ends a tree with all its processes; returns what had ended it: ``"memory"``, ``"died"`` or ``""``."""
@@ -214,6 +235,8 @@ class Launcher:
         begin = {
             "hidden": [str(self.course)] if self.course else [],
             "address": str(Path(self._home.name) / _SOCKET),
+            "at_a_time": self.at_a_time,
+            "control_groups": self._control_groups,
         }
         ours.send(json.dumps(begin).encode())
         try:

@@ -131,7 +131,8 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                     waiting,
                     jobs=number,
                     again=self.parent.force,
-                    seconds=judge.lab.limits["total_seconds"] + _SPARE_SECONDS,
+                    # where the machine was busy, a second time alone, and waiting for the others before it
+                    seconds=3 * (judge.lab.limits["total_seconds"] + _SPARE_SECONDS),
                     reference=judge.new_reference,
                 )
         return run.ahead

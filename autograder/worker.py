@@ -26,6 +26,7 @@ from amllab.checks.submission import SubmissionError, problem
 from autograder.cells import is_autograded
 from autograder.isolation import IsolationError
 from autograder.launcher import Launcher, Tree
+from autograder.load import Load, Use
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,11 @@ class Worker(Interleaved):
 
     Attributes:
         failed: why no process tree could be started, where that happened: inside a check it would pass for a broken check.
+        crowded: how others kept the processors from it until a limit of time was reached; empty where they did not.
+        own_cores: whether it keeps to its share of the processors.
     """
+
+    own_cores = True
 
     def __init__(
         self, lab: Lab, notebook: NotebookNode, skip: Iterable[int] = (), launcher: Launcher | None = None
@@ -89,7 +94,9 @@ class Worker(Interleaved):
         self.notebook = notebook
         self.launcher = launcher or default_launcher()
         self.failed: WorkerFailed | IsolationError | None = None
+        self.crowded = ""
         self._tree: Tree | None = None
+        self._load: Load | None = None
         self._began = time.monotonic()
 
     def close(self) -> None:
@@ -173,10 +180,13 @@ class Worker(Interleaved):
         After a state of failure nothing runs any more.
         """
         if self.seconds_left <= 0:
+            self._note_load("budget")
             self._stop()
             return "budget", b"", False
         if self._tree is None:
             self._tree = self._started()
+            self._load = Load(self._tree.number, self._tree.cores)
+        since = self._load.mark() if self._load is not None else None
         allowed, runs_on = min(seconds, self.seconds_left), False
         try:
             self._tree.connection.settimeout(allowed + _GRACE_SECONDS)
@@ -192,9 +202,15 @@ class Worker(Interleaved):
             state, answered = "died", b""
         if state == "timeout" and allowed < seconds:
             state = "budget"
+        self._note_load(state, since)
         if state not in ("ok", "tampered"):
             state = self._stop() or state
         return state, answered, runs_on
+
+    def _note_load(self, state: str, since: Use | None = None) -> None:
+        """Where a limit of time was reached: whether others kept the processors from it, in the whole time or since then."""
+        if state in ("timeout", "budget") and self._load is not None and not self.crowded:
+            self.crowded = self._load.taken(self._load.first if state == "budget" or since is None else since)
 
     @staticmethod
     def _read(reply: bytes | None) -> tuple[str, bytes, bool]:
@@ -203,7 +219,7 @@ class Worker(Interleaved):
             return "died", b"", False
         head, _, body = reply.partition(b"\n")
         if len(head) > _HEAD_BYTES:  # as JSON it could take many times as much memory here
-            return "unreadable", b""
+            return "unreadable", b"", False
         try:
             said = json.loads(head)
             state, runs_on = said["state"], said.get("runs_on") is True
@@ -223,7 +239,7 @@ class Worker(Interleaved):
         limits = {name: self.limits[name] for name in names} | {"cpu_seconds": 2 * self.limits["total_seconds"]}
         serve = {name: self.limits[name] for name in ("output_bytes", "answer_bytes")}
         try:
-            tree = self.launcher.start(limits, serve)
+            tree = self.launcher.start(limits, serve, own_cores=self.own_cores)
         except IsolationError as error:
             self.failed = error
             raise

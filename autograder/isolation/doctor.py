@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autograder.isolation import landlock, linux, seccomp
+from autograder.isolation import groups, landlock, linux, seccomp, syscalls
+from autograder.isolation.memory import PERIOD
 from autograder.isolation.sandbox import Limits, View, _new_namespaces, supervise
 
 _LIMITS = Limits(1 << 30, 64, 64, 1 << 20, 1 << 24, 60)
@@ -28,6 +30,12 @@ _USER_NAMESPACES = (
 _CONTAINER = (
     "in a container: give it CAP_SYS_ADMIN and a seccomp profile that lets it create namespaces and mount /proc"
 )
+
+_GROUPS = (
+    "for a control group: as root, or 'systemd-run --user --scope -p Delegate=yes' in front of the command, or in a container with "
+    "writable control groups"
+)
+_OLDEST = (5, 14)
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,12 @@ def examine() -> list[Finding]:
         remedy = "grade on Linux, or in a Linux container or virtual machine"
         return [Finding("system", False, f"{platform.system()}: namespaces exist on Linux alone", remedy)]
     as_root = os.geteuid() == 0
-    findings = [Finding("system", True, f"Linux {platform.release()}, {platform.machine()}, {_user(as_root)}")]
+    known = f"Linux {platform.release()}, {platform.machine()}, {_user(as_root)}"
+    findings = [
+        Finding(
+            "system", _release() >= _OLDEST, known, "Linux 5.14 or newer counts the processes of each submission alone"
+        )
+    ]
     findings += [
         _finding("user namespace", lambda: _new_namespaces(as_root=False), _USER_NAMESPACES) if not as_root
         else Finding("user", True, "each submission gets a user of its own without any privilege")
@@ -66,6 +79,8 @@ def examine() -> list[Finding]:
         _finding(
             "Landlock", lambda: f"version {landlock.version()}", "a kernel with CONFIG_SECURITY_LANDLOCK, lsm=landlock"
         ),
+        _finding("memory", _memory, ""),
+        _finding("processors", _processors, ""),
         _whole(),
     ]
     return findings
@@ -79,9 +94,36 @@ def report(findings: list[Finding]) -> str:
         lines.append(f"{'ok' if finding.works else 'NO':<3} {finding.layer:<{width}}  {finding.detail}")
         if not finding.works and finding.remedy:
             lines.append(f"    {'':<{width}}  -> {finding.remedy}")
-    ready = findings[-1].works
+    ready = all(finding.works for finding in findings)
     lines.append("Submissions run isolated on this machine." if ready else "This machine does not isolate submissions.")
     return "\n".join(lines)
+
+
+def _release() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", platform.release())[:2])
+
+
+def _memory() -> str:
+    """Who counts the memory of a submission."""
+    found = groups.find()
+    if found.memory is None:
+        return f"sampled from outside, {1 / PERIOD:.0f} times a second: no control group ({found.reason}); {_GROUPS}"
+    group = found.new(1, _LIMITS.memory_bytes)
+    group.remove()
+    return (
+        f"control group, version {found.version}: the kernel counts all of it and ends what has more ({found.memory})"
+    )
+
+
+def _processors() -> str:
+    """Who shares the processors between submissions."""
+    found = groups.find()
+    shared = "control groups with equal shares" if found.processors else "no control group for equal shares"
+    waits = (
+        "waiting is measured" if os.path.exists("/proc/self/schedstat") else "waiting is not measured (no schedstat)"
+    )
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores}; of several submissions each keeps to its own; {shared}; {waits}"
 
 
 def _user(as_root: bool) -> str:
@@ -91,7 +133,8 @@ def _user(as_root: bool) -> str:
 def _install_filter() -> str:
     linux.no_new_privileges()
     seccomp.install()
-    return f"{len(seccomp.REFUSED)} system calls refused, the network among them"
+    allowed = len(syscalls.ALLOWED) + len(seccomp.INSPECTED)
+    return f"{allowed} system calls allowed, {len(seccomp.INSPECTED)} of them with some arguments; all others refused"
 
 
 def _finding(layer: str, attempt: Callable[[], str | None], remedy: str) -> Finding:
@@ -118,6 +161,11 @@ def _whole() -> Finding:
     """All layers together, and what a process sees from inside."""
     reading, writing = os.pipe()
     inside, told = os.pipe()
+    found = groups.find()
+    try:
+        group = found.new(2, _LIMITS.memory_bytes) if found.memory else None
+    except OSError as error:
+        return Finding("all together", False, f"control group: {error}", _GROUPS)
     child = os.fork()
     if child == 0:
         os.close(reading)
@@ -128,9 +176,11 @@ def _whole() -> Finding:
             return 0
 
         view = View((sys.prefix, sys.base_prefix), (str(Path(__file__).parent.parent),))
-        os._exit(supervise(view, _LIMITS, look, writing))
+        os._exit(supervise(view, _LIMITS, look, writing, group))
     os.close(writing)
     os.close(told)
+    if group is not None:
+        group.close()
     with os.fdopen(reading, "rb") as pipe, os.fdopen(inside, "rb") as seen:
         failure, facts = pipe.read(), seen.read()
     os.waitpid(child, 0)

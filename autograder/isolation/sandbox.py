@@ -1,10 +1,12 @@
 """A process tree of its own for a submission: what it sees, what it may use, and that all of it ends.
 
 :func:`supervise` is called in a freshly forked process. It moves into new namespaces and starts the tree's first process,
-which builds the new root, gives up every privilege, locks itself in, starts the worker, and watches its memory::
+which builds the new root, gives up every privilege, locks itself in, and starts the worker::
 
     fork server ── supervisor ── init (pid 1 inside) ── worker ── kernel of the notebook
-                   outside: ends the tree on SIGTERM, or with the fork server
+                   outside: watches the tree's memory, and ends it on SIGTERM or with the fork server
+
+Nothing inside can name the supervisor, and so neither stop nor slow it.
 
 When init ends, the kernel ends everything else in its pid namespace: daemons, threads, whatever ignored its signals.
 """
@@ -14,15 +16,18 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import signal
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from autograder.isolation import landlock, linux, seccomp
+from autograder.isolation.groups import Group
+from autograder.isolation.memory import PERIOD, Origin, Sampler
 
 SCRATCH = "/tmp"
 OUT_OF_MEMORY = 97  # exit status of a tree that was ended for its memory
@@ -31,8 +36,11 @@ _USER = 1000  # a plain user's number inside
 _FIRST_OUTER_USER = 2_000_000_000
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store", "/sys/devices/system/cpu")
 _SETTINGS = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
-_DEVICES = ("null", "zero", "full", "random", "urandom")
-_WATCH_SECONDS = 0.05
+_DEVICES = ("null", "full", "random", "urandom")
+_ADDRESS_BYTES = (
+    16 << 30
+)  # that a process may reserve beyond its memory: page tables take a 512th of what it reads of it
+_TERMINALS = 16
 
 
 class IsolationError(RuntimeError):
@@ -44,7 +52,8 @@ class Limits:
     """What one submission's process tree may use.
 
     Attributes:
-        memory_bytes: of all its processes together, beyond what they share with the fork server.
+        memory_bytes: of all its processes together, beyond what they share with the fork server: their own memory, shared memory,
+            files in the scratch directory, and what the kernel holds on their behalf.
         processes: processes and threads.
         open_files: of each process.
         file_bytes: of one file.
@@ -80,7 +89,14 @@ class View:
             )
 
 
-def supervise(view: View, limits: Limits, worker: Callable[[], int], ready: int) -> int:
+def supervise(
+    view: View,
+    limits: Limits,
+    worker: Callable[[], int],
+    ready: int,
+    group: Group | None = None,
+    cores: Collection[int] = (),
+) -> int:
     """Runs ``worker`` isolated, in this (freshly forked, single-threaded) process's descendants; returns its exit status.
 
     Args:
@@ -88,23 +104,52 @@ def supervise(view: View, limits: Limits, worker: Callable[[], int], ready: int)
         limits: what it may use.
         worker: runs inside; descriptors other than its own must have been closed.
         ready: descriptor that gets nothing and is closed once ``worker`` starts, or a message, in JSON, saying what failed.
+        group: control group, which has the limit of memory; without one this process samples.
+        cores: processors that it runs on, by default all.
     """
     outer_user = None if os.geteuid() else _FIRST_OUTER_USER + os.getpid()
+    layer = "namespaces"
     try:
         linux.die_with_parent(signal.SIGTERM)
         _new_namespaces(as_root=outer_user is not None)
+        layer = "memory"
+        origin = Origin.of_this_process() if group is None else None
+        built, building = os.pipe()
         init = os.fork()
-    except OSError as error:
-        return _failed(ready, "namespaces", error)
+    except (OSError, ValueError, LookupError) as error:
+        if group is not None:
+            group.remove()
+        return _failed(ready, layer, error)
     if init == 0:
-        os._exit(_init(view, limits, worker, ready, outer_user))
+        os.close(built)
+        os._exit(_init(view, limits, worker, ready, outer_user, group, origin, cores, building))
     os.close(ready)
+    os.close(building)
+    ended = os.pidfd_open(init)
 
     def end(number: int, frame: FrameType | None) -> None:
-        os.kill(init, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(init, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, end)
-    return os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
+    os.read(built, 1)  # until then /proc is still that of the machine
+    exceeded = _watch(ended, group, origin, limits.memory_bytes)
+    if exceeded:
+        end(0, None)
+    code = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
+    if group is not None:
+        exceeded = exceeded or group.exceeded()  # it can have ended of this, or before anybody looked
+        group.remove()
+    return OUT_OF_MEMORY if exceeded else code
+
+
+def _watch(ended: int, group: Group | None, origin: Origin | None, memory_bytes: int) -> bool:
+    """Waits until the tree has ended, or has more than its limit of memory; returns which of them."""
+    sampler = None if origin is None else Sampler(origin, memory_bytes, (SCRATCH, "/dev/shm"))
+    while not select.select([ended], [], [], PERIOD)[0]:
+        if (sampler is not None and sampler.exceeded()) or (group is not None and group.exceeded()):
+            return True
+    return False
 
 
 def _failed(ready: int, layer: str, error: BaseException) -> int:
@@ -115,7 +160,6 @@ def _failed(ready: int, layer: str, error: BaseException) -> int:
 
 def _new_namespaces(*, as_root: bool) -> None:
     flags = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
-    flags |= linux.CLONE_NEWCGROUP
     if as_root:
         linux.unshare(flags)
         return
@@ -129,25 +173,48 @@ def _new_namespaces(*, as_root: bool) -> None:
         Path(f"/proc/self/{name}").write_text(text)
 
 
-def _init(view: View, limits: Limits, worker: Callable[[], int], ready: int, outer_user: int | None) -> int:
-    """The tree's first process: locks itself in, starts the worker, watches, and ends everything by ending."""
+def _init(
+    view: View,
+    limits: Limits,
+    worker: Callable[[], int],
+    ready: int,
+    outer_user: int | None,
+    group: Group | None,
+    origin: Origin | None,
+    cores: Collection[int],
+    building: int,
+) -> int:
+    """The tree's first process: locks itself in, starts the worker, waits for it, and ends everything by ending."""
     user = _USER if outer_user is None else outer_user
     layer = "parent"
     try:
         linux.die_with_parent(signal.SIGKILL)
+        os.setsid()  # signals and priorities for "my group" would otherwise reach the fork server
+        layer = "control group"
+        if group is not None:
+            group.join()
+            group.close()  # its folders are those of the machine
+        if origin is not None:
+            origin.close()
+        linux.unshare(linux.CLONE_NEWCGROUP)
+        layer = "processors"
+        if cores:
+            os.sched_setaffinity(0, cores)
         layer = "mounts"
-        _new_root(view, limits, user)
+        _new_root(view, limits, user, counted=group is not None)
         layer = "limits"
         _set_limits(limits)
+        if group is None:
+            linux.no_huge_pages()  # of one that was given back in part, the rest is counted nowhere
         layer = "privileges"
         _drop_privileges(outer_user)
         layer = "Landlock"
         landlock.restrict([SCRATCH, "/dev"])
         layer = "seccomp"
-        seccomp.install()
+        seccomp.install(counted=group is not None)
         linux.set_dumpable(False)
         linux.die_with_parent(signal.SIGKILL)  # the change of user has undone the first
-        base = _anonymous_memory(os.getpid())
+        os.close(building)
         child = os.fork()
     except (OSError, ValueError) as error:
         return _failed(ready, layer, error)
@@ -158,10 +225,14 @@ def _init(view: View, limits: Limits, worker: Callable[[], int], ready: int, out
     # signals from inside reach the first process only where it has a handler, and Python has one for this
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.closerange(0, 1024)  # nothing of the worker's stays open here: its end is seen as an end
-    return _watch(child, base, limits.memory_bytes)
+    while True:
+        process, status = os.wait()
+        if process == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
 
 
-def _new_root(view: View, limits: Limits, user: int) -> None:
+def _new_root(view: View, limits: Limits, user: int, *, counted: bool) -> None:
     """A root of nothing but what ``view`` names, a scratch directory, ``/proc`` and a few devices."""
     linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
     # two steps, so that everything of the old root can be bound, what lies in /tmp too
@@ -177,7 +248,7 @@ def _new_root(view: View, limits: Limits, user: int) -> None:
     linux.mount("tmpfs", "/new" + SCRATCH, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
     _show(view)
     _make_etc(user)
-    _make_dev(user, limits)
+    _make_dev(user, limits, counted=counted)
     os.makedirs("/new/proc")
     linux.mount("proc", "/new/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     os.mkdir("/new/.old")
@@ -225,30 +296,41 @@ def _make_etc(user: int) -> None:
         Path("/new/etc", name).write_text(text)
 
 
-def _make_dev(user: int, limits: Limits) -> None:
+def _make_dev(user: int, limits: Limits, *, counted: bool) -> None:
     os.makedirs("/new/dev/pts")
-    for name in _DEVICES:
+    # what is mapped of "zero" is shared memory that belongs to no process
+    for name in (*_DEVICES, "zero") if counted else _DEVICES:
         Path("/new/dev", name).touch()
         linux.mount(f"/old/dev/{name}", f"/new/dev/{name}", flags=linux.MS_BIND)
     for name, target in {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1",
                          "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx"}.items():  # fmt: skip
         os.symlink(target, f"/new/dev/{name}")
     flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-    linux.mount("devpts", "/new/dev/pts", "devpts", flags & ~linux.MS_NODEV, "newinstance,ptmxmode=0666,mode=620")
+    linux.mount(
+        "devpts",
+        "/new/dev/pts",
+        "devpts",
+        flags & ~linux.MS_NODEV,
+        f"newinstance,ptmxmode=0666,mode=620,max={_TERMINALS}",
+    )
     os.makedirs("/new/dev/shm")
     size = limits.scratch_bytes // 16
     linux.mount("tmpfs", "/new/dev/shm", "tmpfs", flags, f"mode=700,uid={user},gid={user},size={size},nr_inodes=1000")
 
 
 def _set_limits(limits: Limits) -> None:
-    private = int(_status(os.getpid())["VmData"].split()[0]) * 1024
+    private, reserved = (int(_status()[name].split()[0]) * 1024 for name in ("VmData", "VmSize"))
     for kind, value in (
         (resource.RLIMIT_DATA, private + limits.memory_bytes),  # one allocation that is too large fails, and says so
+        (resource.RLIMIT_AS, reserved + limits.memory_bytes + _ADDRESS_BYTES),
         (resource.RLIMIT_NPROC, limits.processes),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_CPU, limits.cpu_seconds),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # 0 would still hand the dump to a program of the machine that waits for it
+        (resource.RLIMIT_SIGPENDING, 4096),
+        (resource.RLIMIT_NICE, 0),
+        (resource.RLIMIT_RTPRIO, 0),
         (resource.RLIMIT_MEMLOCK, 1 << 20),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
@@ -269,41 +351,10 @@ def _drop_privileges(outer_user: int | None) -> None:
     linux.no_new_privileges()
 
 
-def _status(process: int) -> dict[str, str]:
-    with open(f"/proc/{process}/status") as file:
+def _status() -> dict[str, str]:
+    """Of this process, before anything of a submission runs."""
+    with open("/proc/self/status") as file:
         return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
-
-
-def _anonymous_memory(process: int) -> int:
-    """Bytes of memory that belong to a process alone or are shared with its ancestors until written to."""
-    return int(_status(process).get("RssAnon", "0").split()[0]) * 1024
-
-
-def _watch(worker: int, base: int, memory_bytes: int) -> int:
-    """Waits for the worker and all strays, and adds up the memory of the tree; returns the exit status of the tree."""
-    while True:
-        try:
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == worker:
-                    code = os.waitstatus_to_exitcode(ended[1])
-                    return code if code >= 0 else 128 - code
-        except ChildProcessError:
-            return 1
-        if _tree_memory(base) > memory_bytes:
-            return OUT_OF_MEMORY
-        time.sleep(_WATCH_SECONDS)
-
-
-def _tree_memory(base: int) -> int:
-    """Bytes that the processes of this pid namespace have beyond what each got from the fork server."""
-    total = 0
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != "1":
-            try:
-                total += max(0, _anonymous_memory(int(name)) - base)
-            except (OSError, ValueError):  # it has just ended
-                continue
-    return total
 
 
 def visible_paths() -> View:
