@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -152,6 +154,30 @@ def test_memory_of_every_kind_counts(launcher: Launcher, small: Lab, kind: str) 
     assert after == "goes on\n"
 
 
+def test_the_watcher_is_not_slowed(launcher: Launcher, small: Lab) -> None:
+    """Busy processes on every processor, and the first process of the tree held back as far as that is allowed."""
+    slow = (
+        CHILDREN
+        + """
+import signal
+for hold in (lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)), lambda: os.sched_setaffinity(1, {0}),
+             lambda: os.setpriority(os.PRIO_PROCESS, 1, 19), lambda: os.kill(1, signal.SIGSTOP), lambda: os.kill(0, signal.SIGCONT)):
+    try: hold()
+    except OSError: pass
+def busy():
+    end = time.time() + 8
+    while time.time() < end: pass
+for _ in range(24):
+    if os.fork() == 0: busy(); os._exit(0)
+children(5, lambda: bytearray(b"x") * (300 << 20))
+print("TOOK it")
+"""
+    )
+    got, after = inside(launcher, small, slow, "print('goes on')")
+    assert got == "Grading: this cell used more memory than the limit of 0.6 GB"
+    assert after == "goes on\n"
+
+
 CALLS = """
 import amllab, ctypes, errno, fcntl, os, resource, socket, sqlite3, struct
 libc = ctypes.CDLL(None, use_errno=True)
@@ -287,3 +313,50 @@ def test_what_others_share_is_out_of_reach_and_ordinary_work_goes_on(launcher: L
     assert calls == "tried all True 0\n"
     said = [line for line in work.splitlines() if "time" not in line and line]
     assert said == ["42", "SHELL", "28.0", "25", "0.0", "2", "True", "terminal", "True"]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_delegated_group_makes_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
+    """Version 2: what is in a group that was handed over moves into a leaf; another group is left as it is."""
+    for name, text in {
+        "controllers": "cpu memory pids\n",
+        "subtree_control": "\n",
+        "procs": "7\n8\n",
+        "type": "domain\n",
+    }.items():
+        (tmp_path / f"cgroup.{name}").write_text(text)
+    written: list[tuple[str, str]] = []
+    monkeypatch.setattr(groups, "_own", lambda: {"": tmp_path})
+    monkeypatch.setattr(groups, "_is_ours", lambda folder: ours)
+    monkeypatch.setattr(groups, "_try", lambda folder, needed: None)
+    monkeypatch.setattr(groups, "_write", lambda path, text: written.append((str(path.relative_to(tmp_path)), text)))
+    found = groups.find()
+    if not ours:
+        assert (found.memory, found.version, written) == (None, 0, [])
+        assert "is not delegated" in found.reason
+        return
+    leaf = "amllab-graders/cgroup.procs"
+    assert written == [(leaf, "7"), (leaf, "8"), ("cgroup.subtree_control", "+memory +cpu")]
+    assert (found.memory, found.processors, found.version) == (tmp_path, tmp_path, 2)
+    # in the leaf by now, as what this process starts is
+    (tmp_path / "cgroup.subtree_control").write_text("cpu memory\n")
+    monkeypatch.setattr(groups, "_own", lambda: {"": tmp_path / "amllab-graders"})
+    assert groups.find() == found
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "memory.events").write_text("low 0\noom 2\noom_kill 1\noom_group_kill 1\n")
+    group = groups.Group("one", [found._limit(folder, 1000)])
+    assert written[3:] == [("one/memory.max", "1000"), ("one/memory.oom.group", "1")]
+    assert group.exceeded()
+    group.close()
+
+
+def test_groups_of_graders_that_were_killed_are_removed(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for name in (f"amllab-{gone.pid}-3", f"amllab-{os.getpid()}-1", "amllab-graders", "other"):
+        (tmp_path / name).mkdir()
+    groups.ControlGroups(tmp_path).sweep()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f"amllab-{os.getpid()}-1", "amllab-graders", "other"]
+    )

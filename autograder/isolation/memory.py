@@ -25,7 +25,6 @@ _THREAD_BYTES = 32 << 10  # its stack in the kernel, and what describes it
 _MAPPING_BYTES = 256
 _MAPPINGS = 65536  # of a process that does not show its own, as many as the kernel allows
 _AGAIN_SECONDS = 0.02  # a process that is about to run a program counts its parent's memory for a moment
-_LAST_PART = 4  # a look takes at most the fourth part of the time
 
 
 @dataclass
@@ -74,7 +73,6 @@ class Sampler:
 
     def __init__(self, origin: Origin, limit: int, places: Sequence[str]) -> None:
         self.origin, self.limit, self.places = origin, limit, places
-        self._next = 0.0  # when a long look may be taken again
 
     def exceeded(self) -> bool:
         """Whether the tree has more than its limit; also where that cannot be told."""
@@ -82,7 +80,6 @@ class Sampler:
             if not self._above():
                 return False
             time.sleep(_AGAIN_SECONDS)
-            self._next = 0.0
             return self._above()
         except (OSError, ValueError, LookupError):
             return True
@@ -106,12 +103,7 @@ class Sampler:
             least += max(0, anonymous - self.origin.anonymous * forked) + kernel
         if least > self.limit:
             return True
-        if most <= self.limit or time.monotonic() < self._next:
-            return False
-        began = time.monotonic()
-        above = self._exact(processes, inherited) > self.limit
-        self._next = time.monotonic() + (_LAST_PART - 1) * (time.monotonic() - began)
-        return above
+        return most > self.limit and self._exact(processes, inherited) > self.limit
 
     def _shared(self) -> int:
         """Bytes of what belongs to no single process: files in memory, and what sockets may hold."""

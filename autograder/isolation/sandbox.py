@@ -19,6 +19,7 @@ import resource
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,9 +147,12 @@ def supervise(
 def _watch(ended: int, group: Group | None, origin: Origin | None, memory_bytes: int) -> bool:
     """Waits until the tree has ended, or has more than its limit of memory; returns which of them."""
     sampler = None if origin is None else Sampler(origin, memory_bytes, (SCRATCH, "/dev/shm"))
-    while not select.select([ended], [], [], PERIOD)[0]:
+    pause = PERIOD
+    while not select.select([ended], [], [], pause)[0]:
+        began = time.monotonic()
         if (sampler is not None and sampler.exceeded()) or (group is not None and group.exceeded()):
             return True
+        pause = max(PERIOD, 4 * (time.monotonic() - began))  # hundreds of processes shall not cost others a processor
     return False
 
 

@@ -328,6 +328,27 @@ def train_with_early_stopping(*a, **k):
         earns=FREEZE_ONLY,
     ),
     resource(
+        "every_processor_busy",
+        "220 busy processes, so that others reach their limits of time",
+        """
+import os, time
+for _ in range(220):
+    try:
+        process = os.fork()
+    except OSError:
+        break
+    if process == 0:
+        end = time.time() + 20
+        while time.time() < end:
+            pass
+        os._exit(0)
+while True:
+    time.sleep(1)
+""",
+        says="stopped after",
+        guarded=True,
+    ),
+    resource(
         "segmentation_fault",
         "reads at address zero",
         "import ctypes\nctypes.string_at(0)",
