@@ -36,7 +36,7 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
 
 @pytest.fixture
 def small(lab: Lab) -> Lab:
-    limits = {"cell_seconds": 20, "memory_bytes": 600_000_000, "processes": 64, "open_files": 512, "total_seconds": 60}
+    limits = {"cell_seconds": 40, "memory_bytes": 600_000_000, "processes": 64, "open_files": 512, "total_seconds": 120}
     limits |= {"file_bytes": 1 << 29, "scratch_bytes": 1 << 29, "output_bytes": 2000}
     return dataclasses.replace(lab, limits={**lab.limits, **limits})
 
@@ -44,14 +44,18 @@ def small(lab: Lab) -> Lab:
 CHILDREN = """
 import os, time
 def children(number, work):
+    reading, writing = os.pipe()
     for _ in range(number):
         if os.fork() == 0:
             try:
                 held = work()
-                time.sleep(8)
+                os.write(writing, b"x")
+                time.sleep(30)
             finally:
                 os._exit(0)
-    time.sleep(4)
+    os.close(writing)
+    while number and os.read(reading, 1): number -= 1
+    time.sleep(3)
 """
 # each takes at most 1.5 GB, and says so if it is let
 MEMORY = {
@@ -167,7 +171,7 @@ for hold in (lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)),
 def busy():
     end = time.time() + 8
     while time.time() < end: pass
-for _ in range(24):
+for _ in range(12):
     if os.fork() == 0: busy(); os._exit(0)
 children(5, lambda: bytearray(b"x") * (300 << 20))
 print("TOOK it")
