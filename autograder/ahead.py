@@ -144,6 +144,8 @@ class Judge:
         self, student: str, notebook: NotebookNode, repaired: Repaired
     ) -> tuple[NotebookNode, Grading, list[str]]:
         """The graded notebook, and a line where a busy machine made it necessary to grade again, alone, before points are taken."""
+        if not repaired.readable:  # nothing of it runs
+            return *self._grade(student, notebook, repaired), []
         crowded = ""
         try:
             with self.launcher.turns.beside():
