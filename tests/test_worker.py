@@ -154,5 +154,5 @@ def test_what_a_broken_worker_says_is_in_the_log(caplog: pytest.LogCaptureFixtur
 
 def test_a_reply_without_a_short_head_is_not_parsed() -> None:
     """As JSON it could take many times its size in the memory of the grader."""
-    assert Worker._read(b'{"state": "ok"}\nbody') == ("ok", b"body")
-    assert Worker._read(b'{"state": "ok"' + b" " * 1000 + b"}\nbody") == ("unreadable", b"")
+    assert Worker._read(b'{"state": "ok"}\nbody') == ("ok", b"body", False)
+    assert Worker._read(b'{"state": "ok"' + b" " * 1000 + b"}\nbody") == ("unreadable", b"", False)
