@@ -303,7 +303,7 @@ data = TensorDataset(torch.arange(8.0))
 print(sum(batch[0].sum().item() for batch in DataLoader(data, batch_size=2, num_workers=2)))
 with multiprocessing.get_context("fork").Pool(2) as pool: print(sum(pool.map(abs, range(-5, 5))))
 torch.save(torch.zeros(3), "/tmp/t.pt"); print(torch.load("/tmp/t.pt", mmap=True).sum().item())
-import filelock, warnings
+import filelock, warnings; warnings.simplefilter("ignore")
 with filelock.FileLock("/tmp/lock"): open("/tmp/locked", "w").close()
 memory = sqlite3.connect(":memory:"); print(memory.execute("select 1 + 1").fetchone()[0])
 shared = torch.zeros(1000).share_memory_(); print(shared.is_shared())
