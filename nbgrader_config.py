@@ -16,9 +16,6 @@ c.CourseDirectory.autograded_directory = "autograded"
 c.CourseDirectory.feedback_directory = "feedback"
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc*", "__pycache__", "*.py"]
 
-# downloads from Canvas and Moodle; of several attempts the last counts
-c.ZipCollectApp.collector_plugin = "autograder.collect.SubmissionCollector"
-
 # the marking scheme stands in the master's reflection cell; it goes into neither release nor solution
 c.ClearMarkScheme.enforce_metadata = False
 

@@ -37,11 +37,13 @@ from traitlets import Dict, Enum, Integer, Unicode
 
 from autograder.ahead import COURSE_FAULTS, Ahead, Judge, Setting, one_line, processes
 from autograder.cells import is_autograded
+from autograder.folders import closed, refusal
 from autograder.kept import FOLDER, Graded
 from autograder.late import set_due_date
 from autograder.launcher import ISOLATIONS, Launcher
 from autograder.repair import Repaired, read_release, repair
 from autograder.settings import checked_lab
+from autograder.timestamps import settle
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
     from autograder.elsewhere import Elsewhere
@@ -179,23 +181,41 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         named = converter._format_source("(?P<assignment_id>.*)", "(?P<student_id>.*)", escape=True)
         pattern = converter._format_source(coursedir.assignment_id, coursedir.student_id)
         for folder in sorted(run.root.glob(os.path.relpath(pattern, run.root))):
-            match = re.match(named, str(folder))
-            if not folder.is_dir() or match is None or match["student_id"] in coursedir.student_id_exclude.split(","):
+            match = re.match(named, str(folder), re.S)  # nbgrader itself stops at a name with a line break
+            if match is None or match["student_id"] in coursedir.student_id_exclude.split(","):
                 continue
-            if danger := _danger(folder, match["student_id"]):
-                run.left_out[match["student_id"]] = danger
+            graded = Path(converter._format_dest(match["assignment_id"], match["student_id"]))
+            if why := self._prepare(folder, match["student_id"], graded):
+                run.left_out[match["student_id"]] = why
                 converter.assignments.pop(str(folder), None)
                 continue
             run.students[str(folder)] = match["student_id"]
             converter.assignments[str(folder)] = [str(folder / f"{name}.ipynb") for name in run.notebooks]
-            graded = run.folders[match["student_id"]] = Path(
-                converter._format_dest(match["assignment_id"], match["student_id"])
-            )
+            run.folders[match["student_id"]] = graded
             # nbgrader compares timestamps: where that of an old grading is gone, it was about to be replaced
             replaced = _has_timestamp(folder) and not _has_timestamp(graded)
             if graded.exists() and (replaced or not is_graded(graded, run.notebooks)):
                 unfinished[match["student_id"]] = graded
+        run.left_out |= (
+            closed(Path(coursedir.root, coursedir.submitted_directory)) if coursedir.student_id == "*" else {}
+        )
+        if run.left_out:
+            converter.assignments = Listed(converter.assignments)
         return unfinished
+
+    def _prepare(self, folder: Path, student: str, graded: Path) -> str:
+        """Puts a submission's timestamp right; returns why it must not be handed to nbgrader, empty where it may."""
+        if why := refusal(folder, student):
+            return why
+        try:
+            settle(graded)
+            if remark := settle(folder):
+                self.log.warning("%s: %s", student, remark)
+        except OSError as error:
+            return (
+                f"its timestamp.txt says no time and cannot be replaced ({error.strerror}); correct it and grade again"
+            )
+        return ""
 
     def _remove(self, unfinished: dict[str, Path]) -> None:
         """Removes what a killed run left half done, as nbgrader removes what fails: it skips whatever has a folder."""
@@ -256,6 +276,23 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         if made is not None:
             self.log.debug("%s: nbgrader brings another notebook than was graded ahead", student)
         return judge.graded(student, nb, repaired)
+
+
+class Listed(dict[str, list[str]]):
+    """nbgrader's list of submissions, where some could not be put on it: after the last one the run ends with status 1.
+
+    nbgrader goes through the sorted keys, and has no other place to say that not all were graded.
+    """
+
+    _END = "\U0010ffff"  # behind all paths
+
+    def __init__(self, submissions: dict[str, list[str]]) -> None:
+        super().__init__(submissions | {self._END: []})
+
+    def __getitem__(self, key: str) -> list[str]:
+        if key == self._END:
+            raise NbGraderException("some submissions were left out")
+        return super().__getitem__(key)
 
 
 class Run:
@@ -359,18 +396,6 @@ def is_graded(folder: Path, notebooks: Iterable[str]) -> bool:
         except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
             return False
     return True
-
-
-def _danger(folder: Path, student: str) -> str:
-    """Why a submission must not be handed to nbgrader, which copies its files, following links, and shows its name unescaped."""
-    if set(student) & set("<>\"'&"):
-        return "the name of its folder holds characters of HTML: rename it"
-    for path in (folder.parent, folder, *sorted(folder.rglob("*"))):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            return (
-                f"it holds a link or a device, not a file of its own: {one_line(path.name)}; remove it and grade again"
-            )
-    return ""
 
 
 def _has_timestamp(folder: Path) -> bool:

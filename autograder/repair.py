@@ -22,6 +22,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograder.cells import is_autograded
+from autograder.collect.record import COLLECTION
+from autograder.collect.record import NOTE as NOTE_FILE
 from autograder.outputs import clean_outputs, joined, picture, without_pictures
 
 EXPERIMENT = "experiment"
@@ -102,12 +104,22 @@ def repair(path: Path, release: NotebookNode) -> Repaired:
         notes = [f"{error} Nothing could be graded: all automatic points are 0. Please hand in {_name(path)} again."]
         cells = [_cell(cell) for cell in release.cells]
     notebook = _in_shape(cells, release, notes)
+    notes += [f"{COLLECTION} {_quoted(line)}" for line in collection_notes(path.parent)]
     if notes:
         notebook.cells.insert(0, _note_cell(notes))
     for i, cell in enumerate(notebook.cells):
         cell.id = f"cell-{i}"
     nbformat.validate(notebook)
     return Repaired(notebook, notes, readable)
+
+
+def collection_notes(folder: Path) -> list[str]:
+    """What ``nbgrader zip_collect`` noted on a submission, line by line."""
+    path = folder / NOTE_FILE
+    if not _is_own_file(path):
+        return []
+    with path.open("rb") as file:
+        return [line for line in file.read(10_000).decode(errors="replace").splitlines() if line.strip()][:10]
 
 
 def _quoted(text: object) -> str:
@@ -141,6 +153,7 @@ def _find(path: Path, notes: list[str]) -> Path:
         return folder / others[0]
     if path.name in names:
         raise Unreadable(f"{_name(path)} is not a file: it is a folder, a link to somewhere else, or a device.")
+    names = [name for name in names if name != NOTE_FILE]
     listed = ", ".join(map(_quoted, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     found = f"the folder holds: {listed}" if names else "the folder is empty"
     raise Unreadable(f"The submission has no notebook {_name(path)}; {found}.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
+from autograder.collect.record import COLLECTION
 from autograder.course import Course
+from autograder.folders import refusal
 from autograder.report.analysis import TAMPERED
 from autograder.report.collect import Cell, ClassResults, Submission, collect
 from autograder.report.tables import status
@@ -106,8 +108,11 @@ def needs(results: ClassResults, submission: Submission) -> list[str]:
             found.append(f"{cell.key}: {WAITS}")
         elif score.waiting:
             found.append(f"{cell.key}: graded again after a person gave a score: look whether it still holds")
+    notes = [note for stored in filter(None, submission.stored.values()) for note in stored.notes]
+    collection = [note.removeprefix(COLLECTION).strip(" `") for note in notes if note.startswith(COLLECTION)]
     if not submission.readable:
         found.append("nothing of it could be run")
+    found += collection
     for stored in filter(None, submission.stored.values()):
         if any(check.symptom == TAMPERED for checks in stored.checks.values() for check in checks):
             found.append("it changed what the checks measure with")
@@ -133,7 +138,15 @@ def write_scores(course: Course, assignment: str) -> tuple[str, str]:
         FileNotFoundError, LookupError, ValueError: as :func:`autograder.report.collect.collect`.
     """
     results = collect(course, assignment)
-    rows = sorted(_rows(results), key=lambda row: (_ORDER.index(row["state"]), -(row["total"] or 0.0), row["student"]))
+    submitted = course.directories["submitted_directory"]
+    refused = {
+        s.student: why
+        for s in results.submissions
+        if not s.graded and (why := refusal(submitted / s.student / assignment, s.student))
+    }
+    rows = sorted(
+        _rows(results, refused), key=lambda row: (_ORDER.index(row["state"]), -(row["total"] or 0.0), row["student"])
+    )
     # that a cell waits for a score stands in its own column
     remarks = ["; ".join(need for need in row["needs"] if not need.endswith(WAITS)) for row in rows]
     late, remarked = any(row["late_penalty"] for row in rows), any(remarks)
@@ -165,7 +178,7 @@ def write_scores(course: Course, assignment: str) -> tuple[str, str]:
     return text, csv_text(fields, values)
 
 
-def _rows(results: ClassResults) -> Iterable[dict[str, Any]]:
+def _rows(results: ClassResults, refused: Mapping[str, str]) -> Iterable[dict[str, Any]]:
     for submission in results.submissions:
         scores = [submission.scores.get(cell.key) for cell in results.cells]
         yield {
@@ -174,7 +187,9 @@ def _rows(results: ClassResults) -> Iterable[dict[str, Any]]:
             "scores": [None if s is None or not submission.graded or s.to_grade else s.score for s in scores],
             "late_penalty": submission.penalty if submission.graded else None,
             "total": submission.total if submission.graded else None,
-            "needs": needs(results, submission),
+            "needs": [f"not graded: {refused[submission.student]}"]
+            if submission.student in refused
+            else needs(results, submission),
         }
     for student in results.missing:
         nothing = {"scores": [None] * len(results.cells), "late_penalty": None, "total": None, "needs": []}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader
 
-from autograder.collect import recognise, student_name
+from autograder.collect.names import notebook_of, recognise, student_name
 
 STEM = "transfer_learning"
 
@@ -43,10 +43,11 @@ def _zip(path: Path, files: dict[str, str | dict[str, str]]) -> None:
                 archive.writestr(name, content)
 
 
-def collect(course: Path, *options: str) -> tuple[dict[str, str], str]:
+def collect(course: Path, *options: str, status: int = 0) -> tuple[dict[str, str], str]:
     """Path in ``submitted`` without the assignment -> content, and the log."""
     done = nbgrader(course, "zip_collect", ASSIGNMENT, *options)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
     submitted = course / "submitted"
     files = {str(path.relative_to(submitted)): path.read_text() for path in submitted.rglob("*") if path.is_file()}
     return {name.replace(f"/{ASSIGNMENT}/", "/"): content for name, content in files.items()}, done.stderr
@@ -75,7 +76,8 @@ def test_canvas(course: Path) -> None:
             "notes of the TA.ipynb": "nobody's",
         },
     )
-    files, log = collect(course)
+    files, log = collect(course, status=1)
+    assert "answer.txt: it is a text, not the notebook" in files.pop("holmessherlock/collected.txt")
     assert files == {
         "lovelaceada/transfer_learning.ipynb": "ada",
         "olcerben/transfer_learning.ipynb": "ben, third upload, late",
@@ -91,8 +93,7 @@ def test_canvas(course: Path) -> None:
     assert len(several) == 2
     (marie,) = [line for line in several if "curiemarie" in line]
     assert marie.index("2010") < marie.index("not collected") < marie.index("2003_")
-    assert "Skipped submission with no match information" in log
-    assert "notes of the TA.ipynb" in log
+    assert "Not collected: notes of the TA.ipynb in submissions.zip: no name says whose it is" in log
 
 
 def test_moodle(course: Path) -> None:
@@ -121,6 +122,7 @@ def test_moodle(course: Path) -> None:
         day=2,
     )
     files, log = collect(course)
+    assert "onlinetext.html: a text or a link that was typed in" in files.pop("carl_gauss/collected.txt")
     assert files == {
         "ada_lovelace/my notebook.ipynb": "ada, last, renamed",
         "ben_ölçer/transfer_learning.ipynb": "ben",
@@ -163,13 +165,58 @@ def test_names_are_safe_ids(name: str, student: str) -> None:
     assert student_name(name) == student
 
 
-def test_what_names_nobody(tmp_path: Path) -> None:
-    for name in (NOTEBOOK, "a_1_b.ipynb", "_1_2_x.ipynb", "…_1_2_x.ipynb", ".a_1_2_x.ipynb", "1_2_x.ipynb"):
-        assert recognise(tmp_path / name, tmp_path, [STEM]) is None, name
-    found = recognise(tmp_path / "a" / f"eve_7_8_{STEM}-3.ipynb", tmp_path, [STEM])
+@pytest.mark.parametrize(
+    "name",
+    [NOTEBOOK, "a_1_b.ipynb", "1_2_x.ipynb", ".a_1_2_x.ipynb", "work.zip", "Ada - notes.ipynb", "Ada_31_file_x.ipynb"],
+)
+def test_what_names_nobody(name: str) -> None:
+    assert recognise([name], [STEM]) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "platform", "person", "student", "rest"),
+    [
+        (f"eve_7_8_{STEM}-3.ipynb", "canvas", "7", "eve", f"{STEM}-3.ipynb"),
+        ("eve_LATE_7_8_a_1_2_b.ipynb", "canvas", "7", "eve", "a_1_2_b.ipynb"),
+        ("ölçerben_7_8_x.zip", "canvas", "7", "ölçerben", "x.zip"),
+        ("_7_8_x.ipynb", "canvas", "7", "canvas-7", "x.ipynb"),
+        ("anon_AbC12_987_x.ipynb", "canvas", "AbC12", "anon_abc12", "x.ipynb"),
+        ("LATE_anon_12345_987_x.ipynb", "canvas", "12345", "anon_12345", "x.ipynb"),
+        ("eve_7_text.html", "canvas", "7", "eve", ""),
+        ("Ada Lovelace_31_assignsubmission_file_/x.ipynb", "moodle", "31", "ada_lovelace", ""),
+        ("Ada Lovelace_31_assignsubmission_file/a/x.ipynb", "moodle", "31", "ada_lovelace", ""),
+        ("Ada O'Neil_31_assignsubmission_file_x.ipynb", "moodle", "31", "ada_oneil", "x.ipynb"),
+        ("Participant_31_assignsubmission_file_/x.ipynb", "moodle", "31", "participant-31", ""),
+        ("Teilnehmer in_31_assignsubmission_file_/x.ipynb", "moodle", "31", "participant-31", ""),
+        ("Default group_assignsubmission_file/x.ipynb", "moodle", "", "default_group", ""),
+        ("Group A_5_assignsubmission_file/x.ipynb", "moodle", "5", "group_a", ""),
+        ("Lab 1_eve9_attempt_2026-01-30-15-00-00_x.ipynb", "blackboard", "eve9", "eve9", "x.ipynb"),
+        ("Lab_eve9_attempt_2026-01-30-15-00-00_a_bob_attempt_2027-01-30-15-00-00_x", "blackboard", "eve9", "eve9",
+         "a_bob_attempt_2027-01-30-15-00-00_x"),
+        ("Lab 1_eve9_attempt_2026-01-30-15-00-00.txt", "blackboard", "eve9", "eve9", ""),
+        ("12-34 - Anna-Maria Eve - Oct 3, 2026 1105 PM/x.ipynb", "brightspace", "12", "anna-maria_eve", ""),
+        ("12-34 - Eve - 3 octobre 2026 23h05 - x - y.ipynb", "brightspace", "12", "eve", "x - y.ipynb"),
+        ("Abgaben/Team 4/Lovelace_Ada_alove_77/x.ipynb", "ilias", "77", "alove", ""),
+        ("Section/[1] - eve9 - x.ipynb", "openedx", "eve9", "eve9", "x.ipynb"),
+        ("Ada Lovelace - Transfer Learning.ipynb", "google", "", "ada_lovelace", "Transfer Learning.ipynb"),
+    ],
+)  # fmt: skip
+def test_names_of_platforms(path: str, platform: str, person: str, student: str, rest: str) -> None:
+    found = recognise(path.split("/"), [STEM])
     assert found is not None
-    assert (found.person, found.file, found.again, found.archive, found.late) == (7, 8, 3, "a", False)
-    # a lab whose name ends like a second upload
-    again = recognise(tmp_path / "eve_7_8_lab-2.ipynb", tmp_path, ["lab-2", "lab"])
-    assert again is not None
-    assert (again.notebook, again.again) == ("lab-2", 0)
+    assert (found.platform, found.person, found.id, found.rest) == (platform, person, student, rest)
+
+
+@pytest.mark.parametrize(
+    ("stem", "notebook", "again"),
+    [
+        ("lab-2", "lab-2", 0),  # a lab whose name ends like a second upload
+        ("lab-2-1", "lab-2", 1),
+        ("Lab 2 (3)", "lab-2", 3),
+        ("Copy of lab-2", "lab-2", 0),
+        ("lab-2-Copy1", "lab-2", 1),
+        ("other-4", "other-4", 4),
+    ],
+)
+def test_which_notebook_a_name_stands_for(stem: str, notebook: str, again: int) -> None:
+    assert notebook_of(stem, ["lab-2", "lab"]) == (notebook, again)

@@ -10,6 +10,7 @@ from nbgrader.plugins.export import CsvExportPlugin, ExportPlugin
 from traitlets import Bool, Unicode
 
 from amllab.checks.lab import find_lab
+from autograder.collect.record import Record
 from autograder.course import Course
 from autograder.exports import FORMATS, Options
 from autograder.exports.standing import Standing, standings
@@ -31,15 +32,18 @@ class LearningPlatformPlugin(ExportPlugin):  # type: ignore[misc]
     column = Unicode("", help="Heading of the column of grades").tag(config=True)
     partial = Bool(False, help="Export what is there of submissions that wait for a person").tag(config=True)
 
+    record: Record | None = None
+
     def export(self, gradebook: Gradebook) -> None:
         """As nbgrader calls it: remarks go into its log."""
+        self.record = Record.read(Path(self.parent.coursedir.root))
         for remark in self.run(gradebook):
             self.log.warning(remark)
 
     def run(self, gradebook: Gradebook) -> list[str]:
         """Writes the file; returns whose grade is missing, who was not found, what does not fit."""
         assignment = self._chosen(gradebook)
-        found, points = standings(gradebook, assignment, self.partial)
+        found, points = standings(gradebook, assignment, self.partial, self.record)
         if self.student:
             found = [standing for standing in found if standing.student in map(str, self.student)]
         text, remarks = self.write(found, points, assignment)
@@ -76,4 +80,5 @@ def write_grades(course: Course, assignment: str, form: str, path: Path, options
         kind = {"canvas": CanvasExportPlugin, "moodle": MoodleExportPlugin}[form]
         plugin = kind(to=str(path), assignment=[assignment], roster=str(options.roster or ""), column=options.column,
                       partial=options.partial)  # fmt: skip
+        plugin.record = Record.read(course.root)
         return plugin.run(gradebook)

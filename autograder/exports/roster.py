@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+from autograder.collect.names import letters
 from autograder.exports.standing import Standing
 from autograder.scores import number, plain
 
@@ -89,12 +89,6 @@ class Person:
     name: str
 
 
-def letters(name: str) -> str:
-    """Letters and digits of a name without accents, in small ones: platforms write names in many ways."""
-    decomposed = unicodedata.normalize("NFKD", name)
-    return "".join(c for c in decomposed if c.isalnum()).casefold()
-
-
 def fill(
     sheet: Sheet, column: int, found: Iterable[Standing], person: Callable[[Sequence[str]], Person | None]
 ) -> list[str]:
@@ -137,7 +131,13 @@ def _match(standings: Sequence[Standing], rows: dict[int, Person]) -> dict[str, 
     names = _index({s.student: _names(s) for s in standings})
     found: dict[str, int | None] = {}
     for standing in standings:
-        keys = [standing.student, standing.email, standing.lms_user_id, *_OWN_NUMBER.findall(standing.student)]
+        keys = [
+            standing.student,
+            standing.email,
+            standing.lms_user_id,
+            *standing.numbers,
+            *_OWN_NUMBER.findall(standing.student),
+        ]
         hits = {i for key in keys if key for i in by_key.get(key.casefold(), ())}
         if not hits:
             hits = {i for name in _names(standing) if len(names[name]) == 1 for i in by_name.get(name, ())}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nbgrader.api import Gradebook
 
+from autograder.collect.record import Record
 from autograder.report.collect import from_gradebook
 
 
@@ -18,6 +20,7 @@ class Standing:
         first_name, last_name, email, lms_user_id: as the gradebook has them; empty where it has none.
         total: points after the late penalty; ``None`` where there is no grade yet, which is never the same as 0.
         why: there is no grade.
+        numbers: of the person on platforms, as downloads that were collected had them.
     """
 
     student: str
@@ -27,15 +30,19 @@ class Standing:
     lms_user_id: str
     total: float | None
     why: str = ""
+    numbers: Sequence[str] = ()
 
 
-def standings(gradebook: Gradebook, assignment: str, partial: bool = False) -> tuple[list[Standing], float]:
+def standings(
+    gradebook: Gradebook, assignment: str, partial: bool = False, record: Record | None = None
+) -> tuple[list[Standing], float]:
     """All students of the gradebook by id, and the points of the assignment.
 
     Args:
         gradebook: an open one.
         assignment: such as ``"transfer-learning"``.
         partial: count what is there of submissions that wait for a person.
+        record: of collected downloads.
 
     Raises:
         LookupError: no such assignment.
@@ -62,6 +69,7 @@ def standings(gradebook: Gradebook, assignment: str, partial: bool = False) -> t
                 student.lms_user_id or "",
                 total,
                 why,
+                record.numbers(student.id) if record is not None else (),
             )
         )
     return found, results.points

@@ -1,0 +1,1 @@
+"""Collecting what learning platforms let a teacher download, see :mod:`autograder.collect.plugins`."""

@@ -1,0 +1,270 @@
+"""What is inside of an archive that somebody uploaded, read within bounds and never unpacked to a path that it names.
+
+Nothing is written: entries are read one by one, and only those that are asked for. Bounds hold for each upload by itself.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+from autograder.collect.names import is_clutter
+
+MAX_UPLOAD = 500_000_000  # bytes of a file as it was uploaded
+MAX_UNPACKED = 200_000_000  # bytes that are unpacked from it, archives in it included
+MAX_ENTRIES = 100_000  # files and folders in it, archives in it included
+MAX_DEPTH = 3  # archives in archives
+_MAX_DIRECTORY = 20_000_000  # bytes of the table of contents of a zip
+_MAX_DICTIONARY = 100_000_000  # bytes of memory that unpacking an xz may take
+
+# all that the libraries raise on files that are damaged, or made to do harm
+DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError,
+    NotImplementedError, struct.error, OverflowError, IndexError, KeyError, TypeError, AttributeError, MemoryError,
+)  # fmt: skip
+
+_MAGIC = (
+    ("zip", (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")),
+    ("gz", (b"\x1f\x8b",)),
+    ("bz2", (b"BZh",)),
+    ("xz", (b"\xfd7zXZ\x00",)),
+    ("7z", (b"7z\xbc\xaf'\x1c",)),
+    ("rar", (b"Rar!\x1a\x07",)),
+)
+_SUFFIXES = {
+    ".zip": "zip", ".tar": "tar", ".gz": "gz", ".tgz": "gz", ".bz2": "bz2", ".xz": "xz", ".7z": "7z", ".rar": "rar",
+}  # fmt: skip
+UNREADABLE_KINDS = ("7z", "rar")
+
+
+class Unreadable(ValueError):  # noqa: N818
+    """It cannot be read; the message says why, and what to ask the student for."""
+
+
+class Exhausted(Unreadable):
+    """The bounds of the whole upload are reached."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in an archive: its path there, and how to open it."""
+
+    path: str
+    open: Callable[[], BinaryIO]
+
+
+class Budget:
+    """What may still be unpacked of one upload."""
+
+    def __init__(self) -> None:
+        self.bytes, self.entries = MAX_UNPACKED, MAX_ENTRIES
+
+    def count(self) -> None:
+        """Takes one entry.
+
+        Raises:
+            Unreadable: that was one too many.
+        """
+        self.entries -= 1
+        if self.entries < 0:
+            raise Exhausted(f"it holds more than {MAX_ENTRIES:,} files")
+
+    def read(self, stream: BinaryIO, most: int = MAX_UNPACKED) -> bytes:
+        """All of a stream.
+
+        Raises:
+            Unreadable: it has more than ``most`` bytes, or than may still be unpacked, or is damaged.
+        """
+        limit = min(most, self.bytes)
+        content = self.read_some(stream, limit + 1)
+        if len(content) > limit:
+            if limit < most:
+                raise Exhausted(f"it unpacks to more than {MAX_UNPACKED / 1e6:.0f} MB")
+            raise Unreadable(f"it has more than {limit / 1e6:.0f} MB")
+        return content
+
+    def read_some(self, stream: BinaryIO, most: int) -> bytes:
+        """At most so many bytes of a stream."""
+        try:
+            content = stream.read(most)
+        except DAMAGE as error:
+            raise Unreadable(_why(error)) from None
+        self.bytes -= len(content)
+        return content
+
+
+def kind_of(head: bytes, name: str) -> str:
+    """``zip``, ``tar``, ``gz``, ``bz2``, ``xz``, ``7z`` or ``rar``, by the first 512 bytes, then by the name; else empty."""
+    lower = name.lower()
+    if lower.endswith((".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".pages")):  # zips that hold a text
+        return ""
+    for kind, marks in _MAGIC:
+        if head.startswith(marks):
+            return kind
+    if head[257:262] == b"ustar":
+        return "tar"
+    return next((kind for suffix, kind in _SUFFIXES.items() if lower.endswith(suffix)), "")
+
+
+def entries(kind: str, stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
+    """The files in an archive, without what systems add, links and devices.
+
+    Args:
+        kind: as :func:`kind_of` says; a compressed file that is no tar has one entry without a name.
+        stream: seekable.
+        budget: of the upload.
+
+    Raises:
+        Unreadable: it is damaged, too large, or locked with a password.
+    """
+    if kind in UNREADABLE_KINDS:
+        raise Unreadable(f"it is a {kind} archive, which is not read: ask for a .zip or the .ipynb")
+    try:
+        if kind == "zip":
+            yield from _of_zip(stream, budget)
+        elif kind == "tar":
+            yield from _of_tar(stream, budget)
+        else:
+            content = budget.read(_decompressed(kind, stream))
+            if content[257:262] == b"ustar":
+                yield from _of_tar(io.BytesIO(content), budget)
+            else:
+                yield Entry("", lambda: io.BytesIO(content))
+    except Unreadable:
+        raise
+    except DAMAGE as error:
+        raise Unreadable(_why(error)) from None
+
+
+def name_in_zip(info: zipfile.ZipInfo) -> str:
+    """A name with ``/`` between its parts; many programs write UTF-8 without saying so, Windows writes ``\\``."""
+    name = info.filename
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
+def open_in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+    """Opens a file in a zip.
+
+    Raises:
+        Unreadable: it is locked with a password, packed in a way that is not read, or damaged.
+    """
+    if info.flag_bits & 0x1:
+        raise Unreadable("it is locked with a password: ask for it without one")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+        raise Unreadable("it is packed in a way that is not read: ask for a plain .zip or the .ipynb")
+    try:
+        return archive.open(info)  # type: ignore[return-value]
+    except DAMAGE as error:
+        raise Unreadable(_why(error)) from None
+
+
+def open_in_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> BinaryIO:
+    """Opens an ordinary file in a tar."""
+    opened = archive.extractfile(member)
+    assert opened is not None  # folders and links have no content
+    return opened  # type: ignore[return-value]
+
+
+def is_plain_file(info: zipfile.ZipInfo) -> bool:
+    """Whether an entry of a zip is neither a folder nor a link."""
+    mode = info.external_attr >> 16
+    return not info.filename.endswith(("/", "\\")) and (not stat.S_IFMT(mode) or stat.S_ISREG(mode))
+
+
+def open_zip(stream: BinaryIO) -> zipfile.ZipFile:
+    """A zip, after a look at how long its table of contents is: Python reads all of it at once.
+
+    Raises:
+        Unreadable: it is none, is cut off, or has too many entries.
+    """
+    try:
+        if _directory_bytes(stream) > _MAX_DIRECTORY:
+            raise Unreadable("it holds too many files")
+        stream.seek(0)
+        return zipfile.ZipFile(stream)
+    except Unreadable:
+        raise
+    except DAMAGE as error:
+        raise Unreadable(_why(error)) from None
+
+
+def _of_zip(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
+    archive = open_zip(stream)
+    for info in archive.infolist():
+        budget.count()
+        path = name_in_zip(info)
+        if is_plain_file(info) and not is_clutter(_parts(path)):
+            yield Entry(path, partial(open_in_zip, archive, info))
+
+
+def _of_tar(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
+    stream.seek(0)
+    archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115
+    for member in archive:
+        budget.count()
+        if member.isreg() and not is_clutter(_parts(member.name)):
+            yield Entry(member.name, partial(open_in_tar, archive, member))
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".", "..")]
+
+
+def _decompressed(kind: str, stream: BinaryIO) -> BinaryIO:
+    stream.seek(0)
+    if kind == "gz":
+        return gzip.GzipFile(fileobj=stream, mode="rb")  # type: ignore[return-value]
+    if kind == "bz2":
+        return bz2.BZ2File(stream, "rb")  # type: ignore[return-value]
+    return _Xz(stream)  # type: ignore[return-value]
+
+
+class _Xz:
+    """Reads an xz within a bound of memory, which Python's own reader does not have."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, most: int) -> bytes:
+        decompressor, content = lzma.LZMADecompressor(memlimit=_MAX_DICTIONARY), b""
+        packed = self._stream.read(MAX_UPLOAD)
+        content = decompressor.decompress(packed, max_length=most)
+        if not decompressor.eof and len(content) < most:
+            raise EOFError
+        return content
+
+
+def _directory_bytes(stream: BinaryIO) -> int:
+    """Length of a zip's table of contents, as the record at its end says, in the old format or the one for large files."""
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - 70_000))
+    tail = stream.read()
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + 22:
+        return 0  # no zip, as Python will say
+    (said,) = struct.unpack_from("<L", tail, end + 12)
+    large = end - 20 - 56
+    if large >= 0 and tail[large : large + 4] == b"PK\x06\x06":
+        (said,) = struct.unpack_from("<Q", tail, large + 40)
+    return 0 if said == 0xFFFFFFFF else int(said)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "it is too large"
+    return "it is damaged, cut off, or no archive: ask for it again"

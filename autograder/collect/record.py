@@ -1,0 +1,190 @@
+"""What is remembered of collected downloads: who has which id, and what the files were called there.
+
+It is one file in the course, ``collected.json``. Ids in it do not change, whoever hands in later and under whatever name;
+exports find rows by the numbers in it, and feedback goes back under the names in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autograder.collect.names import Owner
+
+FILE = "collected.json"  # in the course
+NOTE = "collected.txt"  # in a submission's folder: what a person should know of how it was collected
+COLLECTION = "From the collection:"  # before a line of it among the notes of grading
+_FORMAT = 1
+
+
+@dataclass
+class Record:
+    """The file in memory.
+
+    Attributes:
+        people: a person on a platform, as :func:`key_of` says -> ``{"id": ..., "name": ...}``.
+        uploads: assignment -> student -> ``{"platform": ..., "names": [...]}``: names of files, or of folders on Moodle.
+    """
+
+    people: dict[str, dict[str, str]] = field(default_factory=dict)
+    uploads: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, root: Path) -> Record:
+        """That of a course; an empty one where nothing was collected.
+
+        Raises:
+            ValueError: the file is damaged; the message says what ends the trouble.
+        """
+        try:
+            stored = json.loads((root / FILE).read_bytes())
+            if stored["format"] != _FORMAT:
+                raise ValueError("it is of another version")
+            people = {
+                str(key): {"id": str(who["id"]), "name": str(who["name"])} for key, who in stored["people"].items()
+            }
+            return cls(people, {lab: dict(students) for lab, students in stored["uploads"].items()})
+        except FileNotFoundError:
+            return cls()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+            raise ValueError(
+                f"{FILE} cannot be read ({error}): it holds who has which id. Take it from a backup; without one, "
+                f"'mv {FILE} {FILE}.old' makes a new one, and ids of people who share a name may change"
+            ) from None
+
+    def write(self, root: Path) -> None:
+        """Replaces the file; a reader at the same time sees the old one or the new one."""
+        text = json.dumps(
+            {"format": _FORMAT, "people": self.people, "uploads": self.uploads},
+            indent=1, sort_keys=True, ensure_ascii=False,
+        )  # fmt: skip
+        with tempfile.NamedTemporaryFile("w", dir=root, prefix=f".{FILE}", delete=False, encoding="utf-8") as file:
+            file.write(text)
+        os.replace(file.name, root / FILE)
+
+    def numbers(self, student: str) -> list[str]:
+        """A student's numbers and logins on platforms."""
+        return sorted({key.rpartition(":")[2] for key, who in self.people.items() if who["id"] == student} - {""})
+
+    def names(self, assignment: str, student: str, platform: str) -> list[str]:
+        """What the platform called a student's files, or folders; empty where that is not known."""
+        found = self.uploads.get(assignment, {}).get(student, {})
+        return [str(name) for name in found.get("names", [])] if found.get("platform") == platform else []
+
+    def ids(self) -> set[str]:
+        return {who["id"] for who in self.people.values()}
+
+
+def key_of(owner: Owner, assignment: str) -> str:
+    """Who somebody is. Moodle's numbers, and Canvas's where names are hidden, hold for one assignment alone."""
+    if not owner.person:
+        return f"{owner.platform}:{assignment}:{owner.id}:"
+    if owner.platform == "moodle":
+        return f"moodle:{assignment}:{owner.person}"
+    if owner.platform == "canvas" and owner.name == "anon":
+        return f"canvas:{assignment}:anon-{owner.person}"
+    return f"{owner.platform}:{owner.person}"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A student of the gradebook."""
+
+    id: str
+    names: frozenset[str]
+    number: str
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody in a download.
+
+    Attributes:
+        key: as :func:`key_of` says.
+        platform: such as ``"canvas"``.
+        number: on the platform; may be empty.
+        name: as an id.
+        letters: letters of the name alone.
+    """
+
+    key: str
+    platform: str
+    number: str
+    name: str
+    letters: str
+
+
+def give_ids(people: Iterable[Person], record: Record, roster: Iterable[Known]) -> tuple[dict[str, str], list[str]]:
+    """Who gets which id; ids that were given before, or that the gradebook has, stay.
+
+    Args:
+        people: all of a download.
+        record: is completed.
+        roster: the gradebook's students.
+
+    Returns:
+        Key of a person -> id, and remarks on what a person should look at.
+    """
+    given, remarks = {}, []
+    everybody = sorted(people, key=lambda person: (person.key, person.name))
+    known = list(roster)
+    new = [person for person in everybody if person.key not in record.people]
+    for person in new:
+        namesakes = sum(other.name == person.name for other in new)
+        found = _by_number(person, known) or (_elsewhere(person, record) if namesakes == 1 else "")
+        if not found and namesakes == 1 and (found := _by_name(person, known, record)) not in ("", person.name):
+            remarks.append(f"{found}: found in the gradebook by the name {person.name}")
+        if not found:
+            found = _new_id(person, {*record.ids(), *(who.id for who in known)}, several=namesakes > 1)
+            if namesakes > 1 and any(person.letters in who.names for who in known):
+                remarks.append(
+                    f"{found}: several people have this name. Where one of them is in the gradebook already, tell who: "
+                    f"'nbgrader db student add STUDENT --lms-user-id={person.number}', remove {FILE} and collect again"
+                )
+        record.people[person.key] = {"id": found, "name": person.name}
+    for person in everybody:
+        given[person.key] = record.people[person.key]["id"]
+    return given, remarks
+
+
+def _by_number(person: Person, known: list[Known]) -> str:
+    own = f"{person.name}-{person.number}"  # an id that was given before there was a record
+    hits = [who.id for who in known if person.number and (who.number == person.number or who.id == own)]
+    return hits[0] if len(hits) == 1 else ""
+
+
+def _elsewhere(person: Person, record: Record) -> str:
+    """The id that somebody of this name has on this platform, where the number holds for one assignment alone."""
+    if person.key == f"{person.platform}:{person.number}":
+        return ""
+    here = person.key.rsplit(":", 1)[0]
+    same = {
+        who["id"]
+        for key, who in record.people.items()
+        if key.startswith(f"{person.platform}:") and who["name"] == person.name and key.rsplit(":", 1)[0] != here
+    }
+    taken = {who["id"] for key, who in record.people.items() if key.rsplit(":", 1)[0] == here}
+    return same.pop() if len(same) == 1 and not same & taken else ""
+
+
+def _by_name(person: Person, known: list[Known], record: Record) -> str:
+    """The id of the gradebook's only student of this name, unless it belongs to somebody else on this platform."""
+    hits = [who for who in known if person.letters and person.letters in who.names]
+    if len(hits) != 1 or (hits[0].number and person.number and hits[0].number != person.number):
+        return ""
+    scope = f"{person.key.rsplit(':', 1)[0]}:"
+    taken = {who["id"] for key, who in record.people.items() if key.startswith(scope)}
+    return "" if hits[0].id in taken else hits[0].id
+
+
+def _new_id(person: Person, ids: Iterable[str], *, several: bool) -> str:
+    used = {name.casefold() for name in ids}
+    choices = [] if several and person.number else [person.name]
+    choices += [f"{person.name}-{person.number}"] if person.number else []
+    choices += [f"{person.name}-{i}" for i in range(2, len(used) + 3)]
+    return next(choice for choice in choices if choice.casefold() not in used)

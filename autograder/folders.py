@@ -1,0 +1,118 @@
+"""What must not be handed to nbgrader: it copies the whole folder of a submission, follows links, and shows names unescaped.
+
+The reason says what a person has to do. Only the student whose folder it is waits for that; everybody else is graded.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from pathlib import Path
+
+from autograder.collect.names import student_name
+from autograder.collect.uploads import short
+
+MAX_DEPTH = 40  # of folders in folders
+MAX_FILES = 10_000  # files and folders in all; nbgrader compares each file with each other one of its folder
+MAX_BESIDE = 3_000  # in one folder
+MAX_ID = 128  # characters of an id that the gradebook takes
+_HTML, _PATTERN = set("<>\"'&"), set("*?[]")
+
+
+def refusal(folder: Path, student: str) -> str:
+    """Why a submission is not handed to nbgrader, and what ends that; empty where nothing is wrong.
+
+    Args:
+        folder: of the submission, such as ``submitted/ada/transfer-learning``.
+        student: the id that it stands for.
+    """
+    if why := _name(student):
+        return f"the name of its folder {why}: rename it with '{rename(folder.parent)}' and grade again"
+    for path in (folder.parent, folder):
+        if path.is_symlink():
+            return _no_own_file(path)
+    if not folder.is_dir():
+        return f"{_shown(folder.name)} is no folder; put the notebook into a folder of this name and grade again"
+    return inside(folder)
+
+
+def closed(submitted: Path) -> dict[str, str]:
+    """Students whose folders cannot be opened, so that nbgrader does not see them -> why."""
+    try:
+        folders = [path for path in submitted.iterdir() if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
+    except OSError:
+        return {}
+    return {path.name: "its folder cannot be opened; correct its rights and grade again" for path in folders}
+
+
+def rename(folder: Path) -> str:
+    """A command that gives a student's folder a name that can be an id."""
+    plain = student_name(folder.name) or "student"
+    names = (plain if i == 1 else f"{plain}-{i}" for i in range(1, 1000))
+    free = next(name for name in names if not os.path.lexists(folder.with_name(name)))
+    return f"mv {_quoted(f'{folder.parent.name}/{folder.name}')} {_quoted(f'{folder.parent.name}/{free}')}"
+
+
+def _name(student: str) -> str:
+    if student != student.strip():
+        return "begins or ends with a blank"
+    if not student.isprintable():
+        return "holds characters that cannot be shown"
+    if set(student) & _HTML:
+        return "holds characters of HTML"
+    if set(student) & _PATTERN:
+        return "holds characters that are a pattern to nbgrader"
+    if student.startswith("."):
+        return "begins with a dot, which hides it"
+    if len(student) > MAX_ID:
+        return f"is longer than the {MAX_ID} characters that the gradebook takes"
+    return ""
+
+
+def inside(folder: Path) -> str:
+    """Why what is in a folder must not be copied; empty where it may. Goes down folder by folder, so that no depth can exhaust the stack."""
+    count, level = 0, [str(folder)]
+    for _ in range(MAX_DEPTH):
+        below = []
+        for path in level:
+            try:
+                entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+            except OSError as error:
+                return (
+                    f"its folder {_shown(path)} cannot be opened ({error.strerror}); correct its rights and grade again"
+                )
+            count += len(entries)
+            if count > MAX_FILES or len(entries) > MAX_BESIDE:
+                return f"it holds more than {MAX_BESIDE if len(entries) > MAX_BESIDE else MAX_FILES:,} files; leave the notebook alone in it and grade again"
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if not entry.name.isprintable():
+                    return f"the name {_shown(entry.name)} in it cannot be shown; rename or remove it and grade again"
+                if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+                    return _no_own_file(Path(entry.path))
+                if stat.S_ISDIR(mode):
+                    below.append(entry.path)
+                elif not os.access(entry.path, os.R_OK):
+                    return f"its file {_shown(entry.name)} cannot be read; correct its rights and grade again"
+        if not below:
+            return ""
+        level = below
+    return f"it holds folders in folders, more than {MAX_DEPTH} deep; leave the notebook alone in it and grade again"
+
+
+def _no_own_file(path: Path) -> str:
+    return f"it holds a link or a device, not a file of its own: {_shown(path.name)}; remove it and grade again"
+
+
+def _shown(name: str) -> str:
+    return short(os.path.basename(name))
+
+
+def _quoted(name: str) -> str:
+    """A name for a shell, also one that cannot be shown."""
+    if name.isprintable():
+        return shlex.quote(name)
+    return (
+        "$'" + "".join(chr(b) if 32 < b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(name)) + "'"
+    )

@@ -1,0 +1,139 @@
+"""``timestamp.txt`` of a submission: when it was handed in, as ``nbgrader submit`` or a teacher wrote it.
+
+nbgrader reads it in several places, and raises in most of them where it is no date. So it is put right before nbgrader gets to
+it: what says a time plainly is written as nbgrader writes it, what does not is put aside. The original stays beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+
+from dateutil.parser import parse
+from dateutil.tz import gettz, tzoffset
+from nbgrader.utils import parse_utc
+
+NAME, ASIDE = "timestamp.txt", "timestamp-as-written.txt"
+_MAX_BYTES = 4096
+_YEARS = range(1990, 2200)
+_EXAMPLE = "write a time such as '2026-11-28 10:00:00 UTC' into a new timestamp.txt and grade again"
+_OFFSET = re.compile(r"(?P<time>.*\d) ?(?P<zone>[+-]\d\d:?\d\d|Z|[A-Za-z][A-Za-z_/]+)$")
+
+
+@dataclass(frozen=True)
+class Timestamp:
+    """What the file says.
+
+    Attributes:
+        time: in UTC, without a zone as nbgrader has it; ``None`` where it says no time.
+        why: it says none.
+    """
+
+    time: datetime | None
+    why: str = ""
+
+
+def read_timestamp(folder: Path) -> Timestamp | None:
+    """The time in a submission's folder; ``None`` where there is no such file. Never raises."""
+    path = folder / NAME
+    if not os.path.lexists(path):
+        return None
+    if path.is_symlink() or not path.is_file():
+        return Timestamp(None, "it is no file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        return Timestamp(None, f"it cannot be opened ({error.strerror})")
+    if len(content) > _MAX_BYTES:
+        return Timestamp(None, "it is too long")
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        return Timestamp(None, "it is no text")
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    if not lines:
+        return Timestamp(None, "it is empty")
+    found = [_time(line) for line in lines]
+    times = {stamp.time for stamp in found if stamp.time is not None}
+    if len(times) == 1:
+        return Timestamp(times.pop())
+    return found[0] if not times else Timestamp(None, "it says several times")
+
+
+def settle(folder: Path) -> str:
+    """Puts the file right, so that all of nbgrader reads what it says.
+
+    Returns:
+        What a person should know; empty where there was nothing to do.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    found = read_timestamp(folder)
+    if found is None or (found.time is not None and _nbgrader_reads(folder) == found.time):
+        return ""
+    aside = folder / ASIDE
+    os.replace(folder / NAME, aside) if not aside.is_dir() else os.rename(folder / NAME, _free(aside))
+    if found.time is None:
+        return f"{NAME}: {found.why}. Graded as without a time; the file is {ASIDE} now. To give a time, {_EXAMPLE}"
+    (folder / NAME).write_text(f"{found.time} UTC\n", encoding="utf-8")
+    return f"{NAME} was read as {found.time} UTC; what was written is in {ASIDE}"
+
+
+def _free(path: Path) -> Path:
+    return next(p for i in range(2, 1000) if not os.path.lexists(p := path.with_name(f"{path.stem}-{i}{path.suffix}")))
+
+
+def _nbgrader_reads(folder: Path) -> datetime | None:
+    try:
+        with (folder / NAME).open() as file:  # as nbgrader opens it
+            time: datetime = parse_utc(file.read().strip())
+        return time
+    except (ValueError, OverflowError, TypeError, OSError):
+        return None
+
+
+def _zone(name: str, offset: int | None) -> tzinfo:
+    """A zone that stands in the middle of a date; one that is not known is not taken for UTC."""
+    if offset is not None:
+        return tzoffset(name, offset)
+    if (zone := gettz(name)) is None:
+        raise ValueError(f"the time zone {name!r} is not known")
+    return zone
+
+
+def _time(line: str) -> Timestamp:
+    """The time that a line says. Complete and unambiguous ones only: nbgrader takes what is missing from today."""
+    plain, zone = line, None
+    try:
+        if (match := _OFFSET.fullmatch(line)) is not None:
+            said = match["zone"]
+            if said[0] in "+-Zz" or said.upper() in ("UTC", "GMT"):
+                plain = f"{match['time']}{'Z' if said[0] not in '+-' else said}"
+            elif said.upper() not in ("AM", "PM"):
+                if (zone := gettz(said)) is None:
+                    return Timestamp(None, f"the time zone {said[:20]!r} is not known, write +0200 or UTC")
+                plain = match["time"]
+        if re.match(r"\d{4}\D", plain):
+            orders = [{"yearfirst": True, "dayfirst": False}]
+        else:
+            orders = [{"dayfirst": True}, {"dayfirst": False}, {"yearfirst": True}]
+        read = {
+            parse(plain, default=default, tzinfos=_zone, **order)
+            for default in (datetime(2000, 1, 1), datetime(2003, 2, 2))
+            for order in orders
+        }
+        if len({(time.year, time.month, time.day) for time in read}) != 1:
+            return Timestamp(None, f"{line[:40]!r} is no date, or can be several")
+        (time,) = read
+        time = time.replace(tzinfo=zone) if zone is not None else time
+        time = time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo is not None else time
+    except (ValueError, OverflowError, TypeError, AttributeError, ArithmeticError):
+        return Timestamp(None, f"{line[:40]!r} is no date")
+    if time.year not in _YEARS:
+        return Timestamp(None, f"{line[:40]!r} is no date of our time")
+    return Timestamp(time)
