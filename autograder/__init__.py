@@ -37,6 +37,12 @@ def configure(c: Any) -> None:
         "markdown2html": "autograder.outputs.markdown2html",
         "clean_html": "autograder.outputs.clean_html",
     }
+    # downloads from learning platforms, and the exchange: what one student brings stops nobody else
+    c.ZipCollectApp.extractor_plugin = "autograder.collect.plugins.SubmissionExtractor"
+    c.ZipCollectApp.collector_plugin = "autograder.collect.plugins.SubmissionCollector"
+    for command, plugin in (("collect", "Collect"), ("release_feedback", "ReleaseFeedback")):
+        if command not in c.ExchangeFactory:  # a course may have another exchange
+            c.ExchangeFactory[command] = f"autograder.exchange.{plugin}"
     c.AssignLatePenalties.plugin_class = "autograder.late.LatePenalty"
     c.Autograde.exporter_class = "autograder.plugin.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     regrading.add_argument("students", nargs="+", metavar="student", help="id in the gradebook")
 
     exporting = commands.add_parser(
-        "export", help="grades for Canvas, Moodle or Gradescope, or an autograder for Gradescope"
+        "export", help="grades for Canvas, Moodle or Gradescope, feedback for the first two, an autograder for the last"
     )
     exporting.add_argument("lab", help="assignment, such as transfer-learning")
     exporting.add_argument("--format", required=True, choices=exports.FORMATS)

@@ -47,6 +47,7 @@ class Course:
             "solution_directory",
             "submitted_directory",
             "autograded_directory",
+            "feedback_directory",
         )
         directories = {role: Path(coursedir.root, getattr(coursedir, role)) for role in roles}
         return cls(root, directories, coursedir.db_url)

@@ -19,6 +19,8 @@ FORMATS = {
     "csv": "reports/{}-grades.csv",
     "canvas": "reports/{}-canvas.csv",
     "moodle": "reports/{}-moodle.csv",
+    "canvas-feedback": "reports/{}-canvas-feedback.zip",
+    "moodle-feedback": "reports/{}-moodle-feedback.zip",
     "gradescope-results": "reports/{}-gradescope",
     "gradescope-autograder": "dist/{}-gradescope.zip",
 }
@@ -74,6 +76,10 @@ def export(
         from autograder.exports.gradescope_results import write_results
 
         return path, write_results(course, assignment, path)
+    if form.endswith("-feedback"):
+        from autograder.exports.feedback import write_feedback
+
+        return path, write_feedback(course, assignment, form.removesuffix("-feedback"), path)
     from autograder.exports.plugins import write_grades
 
     return path, write_grades(course, assignment, form, path, options)

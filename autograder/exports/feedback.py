@@ -1,0 +1,133 @@
+"""Feedback as the platform takes it back, in one zip, under the names that the collected download had.
+
+Canvas (*Upload Submissions* of an assignment) finds person and file by the numbers in a name, and shows the page under the name
+of the student's file, so that for a notebook the zip holds a notebook. Moodle (*Upload multiple feedback files in a zip*) finds
+the person by the name of the folder, or by what stands in front of the file's name.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook, MissingEntry
+
+from autograder.collect.names import recognise
+from autograder.collect.record import Record
+from autograder.course import Course
+from autograder.report.collect import from_gradebook, require_gradebook
+from autograder.scores import number, plain
+
+_MOODLE = re.compile(r"(?P<front>.+?_assignsubmission_[a-z]+)(?P<file>_.+)?", re.S)
+
+
+def write_feedback(course: Course, assignment: str, platform: str, path: Path) -> list[str]:
+    """Writes the zip; returns a line for everybody whose feedback is not in it, with what ends that.
+
+    Args:
+        course: whose ``feedback`` folder is read.
+        assignment: such as ``"transfer-learning"``.
+        platform: ``"canvas"`` or ``"moodle"``.
+        path: of the zip.
+
+    Raises:
+        FileNotFoundError: there is no feedback yet.
+        LookupError: no such assignment.
+    """
+    require_gradebook(course.db_url)
+    record, pages = Record.read(course.root), _pages(course, assignment)
+    with course.gradebook() as gradebook:
+        graded = {s.student for s in from_gradebook(gradebook, assignment).graded}
+        if not pages:
+            raise FileNotFoundError(f"no feedback of {assignment} yet: run 'nbgrader generate_feedback {assignment}'")
+        remarks = [
+            f"{plain(student)}: no feedback page, run 'nbgrader generate_feedback {assignment}'"
+            for student in sorted(graded - pages.keys())
+        ]
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for student, page in sorted(pages.items()):
+                notebook = course.directories["autograded_directory"] / student / assignment / f"{page.stem}.ipynb"
+                if notebook.is_file() and notebook.stat().st_mtime > page.stat().st_mtime:
+                    remarks.append(
+                        f"{plain(student)}: the page is older than the grading, run 'nbgrader generate_feedback {assignment} --force'"
+                    )
+                names = record.names(assignment, student, platform)
+                taken = [name for name in names if _is_taken(name, platform)]
+                for name in taken:
+                    if platform == "canvas" and name.lower().endswith(".ipynb") and notebook.is_file():
+                        archive.writestr(name, nbformat.writes(_graded(gradebook, assignment, student, notebook)))
+                    else:
+                        archive.write(page, name if platform == "canvas" else _in_moodle(name, page.name))
+                if not taken:
+                    remarks.append(f"{plain(student)}: not in the zip, {_why(names, assignment, platform)}")
+    return remarks
+
+
+def _pages(course: Course, assignment: str) -> dict[str, Path]:
+    folder = course.directories["feedback_directory"]
+    return {
+        page.parent.parent.name: page for page in sorted(folder.glob("*/*/*.html")) if page.parent.name == assignment
+    }
+
+
+def _is_taken(name: str, platform: str) -> bool:
+    """Whether the platform takes a file under a name: Canvas for files alone, Moodle for people alone."""
+    owner = recognise([name, "x"] if platform == "moodle" else [name])
+    return owner is not None and bool(owner.person) and not (platform == "canvas" and owner.text)
+
+
+def _in_moodle(name: str, page: str) -> str:
+    match = _MOODLE.fullmatch(name)
+    return f"{match['front']}_{page}" if match is not None and match["file"] else f"{name}/{page}"
+
+
+def _why(names: list[str], assignment: str, platform: str) -> str:
+    if names:
+        what = "a text that was typed in" if platform == "canvas" else "the group of those without a group"
+        return f"{platform.capitalize()} takes no file for {what}: send the page in feedback/ by hand"
+    return (
+        f"it is not known what {platform.capitalize()} called the submission: collect its download with "
+        f"'nbgrader zip_collect {assignment} --force', or send the page in feedback/ by hand"
+    )
+
+
+def _graded(gradebook: Gradebook, assignment: str, student: str, path: Path) -> NotebookNode:
+    """The graded notebook for its student: scores and comments above the cells, outputs without what only graders read."""
+    graded = nbformat.read(path, as_version=4)
+    said = dict(_said(gradebook, assignment, student, path.stem))
+    cells = [nbformat.v4.new_markdown_cell(f"# Feedback\n\n{said.pop('')}")] if "" in said else []
+    for cell in graded.cells:
+        if text := said.get(cell.metadata.get("nbgrader", {}).get("grade_id", "")):
+            cells.append(nbformat.v4.new_markdown_cell(text))
+        if cell.cell_type != "code":
+            cells.append(nbformat.v4.new_markdown_cell(cell.source, attachments=cell.get("attachments", {})))
+            continue
+        outputs = [
+            nbformat.from_dict({**output, **({"metadata": {}} if "metadata" in output else {})})
+            for output in cell.outputs
+        ]
+        cells.append(nbformat.v4.new_code_cell(cell.source, outputs=outputs))
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": graded.metadata.get("kernelspec", {})})
+
+
+def _said(gradebook: Gradebook, assignment: str, student: str, notebook: str) -> Iterator[tuple[str, str]]:
+    """Grade id -> score and comment; without an id the sum."""
+    try:
+        found = gradebook.find_submission_notebook(notebook, assignment, student)
+    except MissingEntry:
+        return
+    late = f", {number(found.late_submission_penalty)} lost for being late" if found.late_submission_penalty else ""
+    yield (
+        "",
+        f"{number(max(found.score - (found.late_submission_penalty or 0.0), 0.0))} of {number(found.max_score)} points{late}",
+    )
+    comments = {comment.name: comment.comment for comment in found.comments if comment.comment}
+    scores = {
+        grade.name: f"**{grade.name}: {number(grade.score)} of {number(grade.max_score)}**" for grade in found.grades
+    }
+    for name in scores | comments:
+        yield name, "\n\n".join(filter(None, [scores.get(name), comments.get(name)]))
