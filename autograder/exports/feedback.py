@@ -48,7 +48,7 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
             f"{plain(student)}: no feedback page, run 'nbgrader generate_feedback {assignment}'"
             for student in sorted(graded - pages.keys())
         ]
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             for student, page in sorted(pages.items()):
                 notebook = course.directories["autograded_directory"] / student / assignment / f"{page.stem}.ipynb"
                 if notebook.is_file() and notebook.stat().st_mtime > page.stat().st_mtime:
