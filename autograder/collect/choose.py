@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from autograder.collect.archives import Unreadable
+from autograder.collect.archives import MAX_UNPACKED, Unreadable
 from autograder.collect.downloads import Upload
 from autograder.collect.names import notebook_of
 from autograder.collect.uploads import RANK_SCRIPT, Content, read_upload, short
@@ -94,11 +94,16 @@ def _order(upload: Upload) -> float:
 
 def _read(attempt: list[Upload], released: Collection[str], chosen: Chosen) -> list[_Candidate]:
     """The notebooks of an attempt, the last one last; says why other things were not read."""
-    found, reasons = [], []
-    for upload in sorted(attempt, key=_order)[-_MOST:]:
+    found, reasons, left = [], [], MAX_UNPACKED
+    for upload in sorted(attempt, key=_order, reverse=True)[:_MOST]:
         if upload.owner is not None and upload.owner.text:
             reasons.append(
                 f"{short(upload.parts[-1])}: a text or a link that was typed in, not a file: ask for the .ipynb"
+            )
+            continue
+        if left < 0:
+            reasons.append(
+                f"{short(upload.name)}: not read, the later uploads have more than {MAX_UNPACKED / 1e6:.0f} MB"
             )
             continue
         try:
@@ -109,6 +114,7 @@ def _read(attempt: list[Upload], released: Collection[str], chosen: Chosen) -> l
             continue
         reasons += read.reasons
         for content in read.contents:
+            left -= len(content.data)
             found.append(_Candidate(upload, content, *notebook_of(content.stem, released)))
     if found:
         chosen.remarks += [f"not collected: {reason}" for reason in reasons]
