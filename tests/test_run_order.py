@@ -197,6 +197,17 @@ def test_a_cell_that_ends_the_process_after_its_answer_is_blamed_once(short: Lab
     assert set(worker.stopped.values()) == {"this cell ended the Python process"}
 
 
+def test_how_soon_a_cell_ends_the_process_makes_no_difference(short: Lab) -> None:
+    """What it defines is asked for in as many processes as it takes; then the cell is left out."""
+    slow = "import os, threading, time\nthreading.Timer(2.5, os._exit, [0]).start()\ndef freeze_layers(model, n):\n    time.sleep(0.7)\n    return model"
+    with Worker(short, notebook(slow, CHECKS[0], "x = 1")) as worker:
+        worker.reach(CHECKS[0])
+        got = [worker.ask("freeze", backbone="net6", calls=[n])[0]["same_object"] for n in range(6)]
+        worker.run_rest()
+    assert got == [True] * 6
+    assert worker.stopped == {0: "this cell ended the Python process"}
+
+
 def test_a_question_that_asks_for_the_end_is_the_one_that_fails(short: Lab) -> None:
     leaving = "def freeze_layers(model, n):\n    if n == 1:\n        exit()\n    return model"
     with Worker(short, notebook(leaving, CHECKS[0])) as worker:

@@ -38,7 +38,7 @@ def error() -> NotebookNode:
 CELLS = {
     "plot(sweep_histories)  # mine": picture(),
     "import os; os._exit(1)": printed("a table"),
-    "if 'sweep_histories' in globals(): print('a table')": printed("a table"),
+    "if 'few_transfer' in globals(): print('a table')": printed("a table"),
     "print('from grading')": printed("from the student"),
     "open('nothing')": error(),
     "  \n": printed("20 of 20 points"),
@@ -81,7 +81,7 @@ def test_outputs_that_cannot_be_made_again_are_as_submitted(graded: Path) -> Non
     note, table = shown(graded, "import os; os._exit")
     assert "this cell ended the Python process" in note.data["text/plain"]
     assert table.text == "a table"
-    assert [o.get("text") for o in shown(graded, "if 'sweep_histories' in")][1:] == ["a table"]
+    assert [o.get("text") for o in shown(graded, "if 'few_transfer' in")][1:] == ["a table"]
     assert shown(graded, "sweep_histories, sweep_models")[1].data["image/png"] == PNG
     (page,) = graded.glob(f"feedback/ada/{ASSIGNMENT}/*.html")
     assert f"data:image/png;base64,{PNG}" in page.read_text().replace("\n", "")

@@ -49,6 +49,8 @@ class Interleaved(Submission):
         self._most = 0  # cells that have run in any process
         self._asked = 0  # questions to the present process
         self._running_on: dict[int, float] = {}  # cells that left something running in it -> when they were answered
+        self._late: set[int] = set()  # cells that are known to end a process some time after they were answered
+        self._ended_in: int | bytes | None = None  # the request that was under way when one of them last did so
         self._survived: dict[int, float] = {}  # of these: seconds that a process is known to have lived on
 
     def __enter__(self) -> Self:
@@ -125,7 +127,7 @@ class Interleaved(Submission):
                 return body
             culprit = self._culprit() if state == "died" else None
             if culprit is not None:
-                self.leave_out(culprit, state)
+                self._blame(culprit, question)
             elif state != "died" or alone or repeated:
                 raise self.failure(state, body)
             else:  # what an earlier call left running may have ended it
@@ -133,6 +135,8 @@ class Interleaved(Submission):
 
     def run_rest(self) -> None:
         """Runs the cells that no question was waiting for: a person looks at their outputs."""
+        for number in self._late.difference(self.left_out):
+            self.leave_out(number, "died")
         self._run_above(len(self.cells))
 
     def cause(self, name: str) -> str:
@@ -163,7 +167,10 @@ class Interleaved(Submission):
                     self._running_on[number] = time.monotonic()
                 continue
             culprit = self._culprit() if state == "died" else None
-            self._give_up(number if culprit is None else culprit, state)
+            if culprit is None:
+                self._give_up(number, state)
+            else:
+                self._blame(culprit, number)
 
     def _give_up(self, number: int, state: str) -> None:
         """Leaves a cell out; and all others that have not run where it was one too many, or no time is left."""
@@ -178,9 +185,26 @@ class Interleaved(Submission):
         if state == "budget" and number < self._most:
             raise self.failure(state, b"")
 
+    def _blame(self, number: int, request: int | bytes) -> None:
+        """Notes a cell that ended the process since it was answered.
+
+        What it defines is there until then: it is left out where a request does not come to its end before that, or else when all
+        is asked. So it makes no difference to the points how soon it ends the process.
+
+        Args:
+            number: of the cell.
+            request: that the process ended in: a cell, or a question.
+        """
+        self._late.add(number)
+        if request == self._ended_in:
+            self._give_up(number, "died")
+        self._ended_in = request
+
     def _culprit(self) -> int | None:
         """The cell that has ended the process since it was answered, if one has: cells are run again and watched to find out."""
         ended, suspects = time.monotonic(), dict(self._running_on)
+        if known := self._late.intersection(suspects):
+            return min(known)
         for number, answered in suspects.items():
             seconds = ended - answered + _MARGIN_SECONDS
             if seconds > self._survived.get(number, 0):
