@@ -224,7 +224,7 @@ def test_a_question_that_asks_for_the_end_is_the_one_that_fails(short: Lab) -> N
 CAUSES = {
     "import lightning\nfrom torch import nn\n"
     + FREEZE: "because its cell ended in ModuleNotFoundError: No module named 'lightning' (line 1: import lightning)",
-    "def freeze_layers(model, n_trainable:\n    return model": "because its cell ended in SyntaxError: '(' was never closed",
+    "def freeze_layers(model, n_trainable:\n    return model": "because its cell ended in SyntaxError: '(' was never closed (line 1: def freeze_layers(model, n_trainable:)",
     f"open('/root/data.csv')\n{FREEZE}": "because its cell ended in FileNotFoundError",
     f"exit()\n{FREEZE}": "because its cell ended the Python process",
     f"import nothing_there as nt\n#\ndef other(): pass\n{FREEZE.replace('return model', 'return nt.f(model)')}": "ModuleNotFoundError",

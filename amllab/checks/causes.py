@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_FILE = re.compile(r" \((?:<[^()]*>|[^()]*\.py), line \d+\)$")  # that IPython gives a cell: nobody knows it
 _PLACE = re.compile(r"Cell In ?\[[^\]]*\], line (\d+)")
 _MOST_MESSAGE, _MOST_LINE = 300, 120
 
@@ -17,7 +18,7 @@ def error_in_words(ename: str, evalue: str, traceback: str, source: str) -> str:
     >>> error_in_words("NameError", "name 'x' is not defined", "Cell In[1], line 2", "import math\\nx")
     "NameError: name 'x' is not defined (line 2: x)"
     """
-    message = " ".join(f"{ename}: {evalue}".split())[:_MOST_MESSAGE]
+    message = _FILE.sub("", " ".join(f"{ename}: {evalue}".split())[:_MOST_MESSAGE])
     found = _PLACE.search(_ANSI.sub("", traceback))
     lines = source.splitlines()
     number = int(found[1][:6]) if found else 0

@@ -50,7 +50,9 @@ class Interleaved(Submission):
         self._asked = 0  # questions to the present process
         self._running_on: dict[int, float] = {}  # cells that left something running in it -> when they were answered
         self._late: set[int] = set()  # cells that are known to end a process some time after they were answered
-        self._ended_in: int | bytes | None = None  # the request that was under way when one of them last did so
+        self._ended_in: set[int | bytes] = (
+            set()
+        )  # what was under way when one of them did so, since there was something new
         self._survived: dict[int, float] = {}  # of these: seconds that a process is known to have lived on
 
     def __enter__(self) -> Self:
@@ -124,6 +126,7 @@ class Interleaved(Submission):
             state, body = self.put(question)
             self._asked += 1
             if state == "ok":
+                self._ended_in.clear()
                 return body
             culprit = self._culprit() if state == "died" else None
             if culprit is not None:
@@ -162,7 +165,9 @@ class Interleaved(Submission):
             state, runs_on = self.run_cell(number)
             if state == "ok":
                 self._next = number + 1
-                self._most = max(self._most, self._next)
+                if self._next > self._most:
+                    self._most = self._next
+                    self._ended_in.clear()
                 if runs_on:
                     self._running_on[number] = time.monotonic()
                 continue
@@ -196,9 +201,9 @@ class Interleaved(Submission):
             request: that the process ended in: a cell, or a question.
         """
         self._late.add(number)
-        if request == self._ended_in:
+        if request in self._ended_in:
             self._give_up(number, "died")
-        self._ended_in = request
+        self._ended_in.add(request)
 
     def _culprit(self) -> int | None:
         """The cell that has ended the process since it was answered, if one has: cells are run again and watched to find out."""
