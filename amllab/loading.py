@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import timm
-import torch
 from huggingface_hub import constants
 from timm.models import get_pretrained_cfg
 from torch import nn
@@ -61,7 +60,7 @@ def load_backbone(name: str) -> nn.Module:
             "once: timm keeps the file for later. Without a connection, use load_backbone('net12'), whose weights come "
             "with this package."
         ) from error
-    return model.to(memory_format=torch.channels_last)  # convolutions are faster so on CPUs and GPUs alike
+    return model
 
 
 @contextmanager

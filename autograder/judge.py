@@ -271,7 +271,7 @@ def _write_report(cell: NotebookNode, grading: Grading, note: str, *, with_submi
         "text/html": to_html(results, note=note, remarks=remarks),
     }
     stored: dict[str, Any] = {"version": STORED_VERSION, "checks": [_stored_check(r) for r in results]}
-    stored["mistakes"] = [{"name": mistake.name, "confidence": round(mistake.confidence, 3)}] if mistake else []
+    stored["mistakes"] = [{"name": mistake.name}] if mistake else []
     if with_submission:
         stored["submission"] = _stored_submission(grading)
     points = nbformat.v4.new_output("execute_result", data={"text/plain": f"{earned:g}"}, execution_count=1)

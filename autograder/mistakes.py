@@ -1,23 +1,22 @@
 """Recognised mistakes: which mistake a pattern of failed checks stands for, as far as a study has shown it.
 
 The mutation study (``bench/mutation_study.py``) makes one mistake at a time and notes which checks fail, and how (their
-*symptoms*). A pattern that came from one mistake only, or nearly so, names that mistake in the report of whoever fails in the
-same way. Every other pattern says nothing. What was learned is data: ``autograder/checks/<lab>/mistakes.json``.
+*symptoms*). A pattern that came from one mistake only names that mistake in the report of everyone who fails in the same way.
+Every other pattern says nothing. What was learned is data: ``autograder/checks/<lab>/mistakes.json``.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from amllab.checks.results import CheckResult
 
-CONFIDENT = 0.9  # share of the study's cases with a pattern that had the mistake; below it a report stays silent
 _CHECKS = Path(__file__).parent / "checks"
 
 Pattern = tuple[str, ...]
@@ -29,20 +28,12 @@ class Mistake:
 
     Attributes:
         name: the mistake in words, as a clause: "restores the last instead of the best weights".
-        cases: of the study with this pattern, on check seeds that took no part in learning it.
-        hits: those among them that had this mistake.
     """
 
     name: str
-    cases: int
-    hits: int
-
-    @property
-    def confidence(self) -> float:
-        return self.hits / self.cases if self.cases else 0.0
 
     def __str__(self) -> str:
-        return f"This looks like a known mistake: {self.name} ({self.hits} of {self.cases} cases in the study)."
+        return f"This looks like a known mistake: {self.name}."
 
 
 @dataclass(frozen=True)
@@ -87,28 +78,23 @@ def recognise(lab: str, results: Sequence[CheckResult]) -> dict[str, Mistake]:
 
 
 def learn(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Which patterns name a mistake, learned on the cases of even seeds and counted on those of odd seeds.
+    """Which patterns name a mistake: those of which every case, over even and over odd seeds, had this one mistake.
 
     Args:
         cases: of the study; those without a name count against every pattern that they share.
 
     Returns:
-        What stands in the file: one entry for each pattern that names a mistake with confidence.
+        What stands in the file: one entry for each pattern that names a mistake.
     """
-    learned: dict[tuple[str, Pattern], Counter[str]] = defaultdict(Counter)
-    judged: dict[tuple[str, Pattern], Counter[str]] = defaultdict(Counter)
-    # the same mutant checked twice is one witness, not two
-    witnesses = {(case.mutant, case.mistake, case.seed % 2, item) for case in cases for item in case.patterns.items()}
-    for _, named, odd, (cell, failed) in witnesses:
-        (judged if odd else learned)[cell, failed][named] += 1
-    entries = []
-    for (cell, failed), names in sorted(learned.items()):
-        name, _ = names.most_common(1)[0]
-        seen = judged[cell, failed]
-        mistake = Mistake(name, sum(seen.values()), seen[name])
-        if name and names[name] / sum(names.values()) >= CONFIDENT and mistake.confidence >= CONFIDENT:
-            entries.append({"cell": cell, "pattern": list(failed), **asdict(mistake)})
-    return entries
+    names: dict[tuple[str, Pattern], set[str]] = defaultdict(set)
+    halves: dict[tuple[str, Pattern], set[int]] = defaultdict(set)
+    for case in cases:
+        for item in case.patterns.items():
+            names[item].add(case.mistake)
+            halves[item].add(case.seed % 2)
+    # a pattern of some seeds alone says little
+    found = [(item, *named) for item, named in sorted(names.items()) if len(named) == 1 and halves[item] == {0, 1}]
+    return [{"cell": cell, "pattern": list(failed), "name": name} for (cell, failed), name in found if name]
 
 
 def write(lab: str, cases: Sequence[Case]) -> Path:
@@ -129,4 +115,4 @@ def _known(lab: str) -> dict[tuple[str, Pattern], Mistake]:
     """What was learned of a lab; a lab without a study has nothing to say."""
     file = _file(lab)
     entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    return {(e["cell"], tuple(e["pattern"])): Mistake(e["name"], e["cases"], e["hits"]) for e in entries}
+    return {(e["cell"], tuple(e["pattern"])): Mistake(e["name"]) for e in entries}

@@ -124,7 +124,7 @@ class ChecksPlugin:
         not_passed = {r.name: r.title for r in self.results if r.outcome != "passed"}
         for name in _needs(item):
             if name in not_passed:
-                pytest.skip(f"mend this check first: {not_passed[name]}")
+                pytest.skip(f"waits for this check: {not_passed[name]}")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:

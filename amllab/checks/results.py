@@ -36,7 +36,7 @@ class CheckResult:
         cell: grade id of the cell that it counts for.
         points: what it is worth.
         outcome: ``skipped`` when a check that it needs did not pass; ``error`` when the check itself broke.
-        failure: why it failed; for ``skipped``, which check to mend first; for ``error``, the exception, for the TA only.
+        failure: why it failed; for ``skipped``, what it waits for; for ``error``, the exception, for the TA only.
         seconds: wall time.
     """
 
@@ -82,8 +82,6 @@ def _lines(result: CheckResult) -> list[tuple[str, str]]:
     failure = result.failure
     if failure is None:
         return []
-    if result.outcome == "skipped":
-        return [("first", failure.expected)]
     pairs = [("expected", failure.expected), ("seen", failure.seen), ("why", failure.why), ("look at", failure.where)]
     return [(label, text) for label, text in pairs if text]
 
@@ -196,45 +194,68 @@ _BOX = (
 )
 
 
+def _blocks(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
+    """Checks that failed, or broke: those that failed in the same way together, as one report does for all of them."""
+    blocks: dict[object, list[CheckResult]] = {}
+    for r in results:
+        if r.outcome in ("failed", "error"):
+            symptom = r.failure.symptom if r.failure is not None and r.outcome == "failed" else ""
+            blocks.setdefault((r.cell, symptom) if symptom else r, []).append(r)
+    return list(blocks.values())
+
+
+def _not_run(results: Sequence[CheckResult]) -> tuple[str, str]:
+    """All checks that were not run, in one line, and their points; empty where all were."""
+    skipped = [r for r in results if r.outcome == "skipped"]
+    points = f"{_number(sum(r.earned for r in skipped))}/{_number(sum(r.points for r in skipped))}"
+    return ("not run before the others pass: " + " · ".join(r.title for r in skipped), points) if skipped else ("", "")
+
+
 def to_text(results: Sequence[CheckResult], remarks: Sequence[str] = ()) -> str:
-    """The report for a terminal.
+    """The report for a terminal: what failed comes first.
 
     Args:
         results: of the checks.
-        remarks: sentences about all of them together, shown in front.
+        remarks: sentences about all of them together, shown in front: with them one block of evidence is enough.
     """
     rows = [f"→ {remark}" for remark in remarks]
-    for r in results:
-        rows.append(f"{_MARK[r.outcome]} {r.title}  [{_number(r.earned)}/{_number(r.points)}]")
-        rows += [f"    {label + ':' if label else '':<{_LABEL}}{text}" for label, text in _lines(r)]
-        series, reproduce = _evidence(r)
+    for i, block in enumerate(_blocks(results)):
+        rows += [_title(r) for r in block]
+        rows += [f"    {label + ':' if label else '':<{_LABEL}}{text}" for label, text in _lines(block[0])]
+        series, reproduce = _evidence(block) if i == 0 or not remarks else (None, "")
         if series is not None:
             rows += [f"    {line}" for line in _series_text(series)]
-        for i, line in enumerate(reproduce.splitlines()):
-            rows.append(f"    {'try it:' if i == 0 else '':<{_LABEL}}{line}".rstrip())
+        for j, line in enumerate(reproduce.splitlines()):
+            rows.append(f"    {'try it:' if j == 0 else '':<{_LABEL}}{line}".rstrip())
+    waiting, points = _not_run(results)
+    rows += [f"{_MARK['skipped']} {waiting}  [{points}]"] if waiting else []
+    rows += [_title(r) for r in results if r.outcome == "passed"]
     earned, possible = score(results)
     return "\n".join([*rows, f"{_number(earned)} of {_number(possible)} points in these checks"])
 
 
-def _evidence(result: CheckResult) -> tuple[Series | None, str]:
-    """What a failure shows beside its sentences: numbers, and lines to try."""
-    failure = result.failure
-    if failure is None or result.outcome != "failed":
-        return None, ""
-    return failure.series, failure.reproduce
+def _title(result: CheckResult) -> str:
+    return f"{_MARK[result.outcome]} {result.title}  [{_number(result.earned)}/{_number(result.points)}]"
+
+
+def _evidence(block: Sequence[CheckResult]) -> tuple[Series | None, str]:
+    """What a failure shows beside its sentences: numbers, and lines to try; one plot for all checks of a block."""
+    failures = [r.failure for r in block if r.failure is not None and r.outcome == "failed"]
+    series = next((failure.series for failure in failures if failure.series is not None), None)
+    return series, next((failure.reproduce for failure in failures if failure.series is series), "")
 
 
 def to_html(results: Sequence[CheckResult], *, note: str = "", remarks: Sequence[str] = ()) -> str:
     """The report for a notebook: no scripts, no style sheet, readable on light and dark pages; see :func:`to_text`."""
     earned, possible = score(results)
-    rows = [f'<div style="margin:.35em 0">→ <i>{_code(remark)}</i></div>' for remark in remarks]
-    for r in results:
+    rows = [f'<div style="margin:.35em 0">→ <b>{_code(remark)}</b></div>' for remark in remarks]
+    for i, block in enumerate(_blocks(results)):
         details = "".join(
             f'<div style="margin-left:1.6em"><span style="opacity:.7">{escape(label)}{":" if label else ""}</span> '
             f"{_code(text)}</div>"
-            for label, text in _lines(r)
+            for label, text in _lines(block[0])
         )
-        series, reproduce = _evidence(r)
+        series, reproduce = _evidence(block) if i == 0 or not remarks else (None, "")
         if series is not None:
             details += _series_html(series)
         if reproduce:
@@ -242,15 +263,30 @@ def to_html(results: Sequence[CheckResult], *, note: str = "", remarks: Sequence
                 '<div style="margin-left:1.6em"><span style="opacity:.7">try it:</span>'
                 f'<pre style="{_BOX}">{escape(reproduce)}</pre></div>'
             )
+        titles = "".join(f"<div>{_title_html(r)}</div>" for r in block)
+        rows.append(f'<div style="margin:.5em 0">{titles}{details}</div>')
+    waiting, points = _not_run(results)
+    if waiting:
+        mark = f'<span style="color:{_COLOUR["skipped"]}">{_MARK["skipped"]}</span>'
         rows.append(
-            f'<div style="margin:.35em 0"><b><span style="color:{_COLOUR[r.outcome]}">{_MARK[r.outcome]}</span> '
-            f'{r.outcome}</b> {_code(r.title)} <span style="opacity:.7">'
-            f"({_number(r.earned)} of {_number(r.points)})</span>{details}</div>"
+            f'<div style="margin:.35em 0">{mark} {_code(waiting)} <span style="opacity:.7">({_of(points)})</span></div>'
         )
+    rows += [f'<div style="margin:.35em 0">{_title_html(r)}</div>' for r in results if r.outcome == "passed"]
     colour = _COLOUR["passed" if earned == possible else "failed"]
     head = f"<b>{_number(earned)} of {_number(possible)} points</b> in {len(results)} checks"
     note = f'<div style="opacity:.7">{escape(note)}</div>' if note else ""
     return f'<div style="border-left:4px solid {colour};padding:.2em .8em">{head}{"".join(rows)}{note}</div>'
+
+
+def _title_html(result: CheckResult) -> str:
+    return (
+        f'<b><span style="color:{_COLOUR[result.outcome]}">{_MARK[result.outcome]}</span> {result.outcome}</b> '
+        f'{_code(result.title)} <span style="opacity:.7">({_number(result.earned)} of {_number(result.points)})</span>'
+    )
+
+
+def _of(points: str) -> str:
+    return points.replace("/", " of ")
 
 
 def _code(text: str) -> str:

@@ -88,6 +88,8 @@ def as_results(lab: Lab, release: NotebookNode, found: Grading) -> dict[str, obj
 
 def _details(result: CheckResult) -> str:
     """The report without its first line, which is the title, and its last, which is the sum."""
+    if result.outcome == "skipped" and result.failure is not None:
+        return f"not run: {result.failure.expected}"
     return "\n".join(to_text([result]).splitlines()[1:-1])
 
 

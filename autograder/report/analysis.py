@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import mean, median
+from statistics import median
 
 import numpy as np
 
@@ -85,12 +85,11 @@ class CellStatistics:
 
 @dataclass(frozen=True)
 class MistakeStatistics:
-    """A recognised mistake: how many students made it in a cell, and how sure its pattern is on average, in [0, 1]."""
+    """A recognised mistake: how many students made it in a cell."""
 
     name: str
     cell: str
     students: int
-    confidence: float | None
 
 
 @dataclass(frozen=True)
@@ -225,16 +224,13 @@ def _look_at(check: CheckStatistics) -> Iterator[str]:
 
 def _mistakes(results: ClassResults) -> list[MistakeStatistics]:
     """Recognised mistakes, the most frequent first."""
-    found: dict[tuple[str, str], dict[str, float | None]] = defaultdict(dict)
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
     for submission in results.checked:
         for cell in results.automatic:
             stored = submission.stored[cell.notebook]
             for mistake in stored.mistakes.get(cell.grade_id, []) if stored is not None else []:
-                found[mistake.name, cell.key][submission.student] = mistake.confidence
-    statistics = []
-    for (name, cell_key), students in found.items():
-        confidences = [c for c in students.values() if c is not None]
-        statistics.append(MistakeStatistics(name, cell_key, len(students), mean(confidences) if confidences else None))
+                found[mistake.name, cell.key].add(submission.student)
+    statistics = [MistakeStatistics(name, cell_key, len(students)) for (name, cell_key), students in found.items()]
     return sorted(statistics, key=lambda m: (-m.students, m.cell, m.name))
 
 

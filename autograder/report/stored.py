@@ -41,10 +41,9 @@ class StoredCheck:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A recognised mistake, with the share of cases in which its pattern means it, in [0, 1]."""
+    """A recognised mistake."""
 
     name: str
-    confidence: float | None
 
 
 @dataclass
@@ -103,7 +102,7 @@ def _add(found: Stored, grade_id: str, outputs: list[Any]) -> None:
     found.checks[grade_id] = known
     mistakes = data.get("mistakes")
     found.mistakes[grade_id] = [
-        Mistake(m["name"], _number(m.get("confidence")))
+        Mistake(m["name"])
         for m in (mistakes if isinstance(mistakes, list) else [])
         if isinstance(m, Mapping) and isinstance(m.get("name"), str) and m["name"]
     ]

@@ -37,11 +37,11 @@ def pretrained(backbone: str) -> dict[str, Tensor]:
     return load_backbone(backbone).state_dict()
 
 
-def random_state(backbone: str, seed: int) -> dict[str, Tensor]:
-    """Random weights and BatchNorm statistics for five classes, none of them at the values that models start with."""
+def random_state(backbone: str, seed: int, num_classes: int = 5) -> dict[str, Tensor]:
+    """Random weights and BatchNorm statistics, none of them at the values that models start with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = timm.create_model(backbone, num_classes=5)
+        model = timm.create_model(backbone, num_classes=num_classes)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.5, 0.5)
@@ -72,3 +72,8 @@ def same(a: Tensor | None, b: Tensor | None) -> bool:
 def differing(wanted: dict[str, Tensor], seen: dict[str, Tensor]) -> list[str]:
     """Names of the tensors of ``wanted`` that are missing from ``seen`` or not the same there."""
     return [name for name, value in wanted.items() if not same(value, seen.get(name))]
+
+
+def values_changed(wanted: dict[str, Tensor], seen: dict[str, Tensor]) -> list[str]:
+    """Like :func:`differing`, but for ``num_batches_tracked``: it decides nothing, and a BatchNorm that is frozen for good has none."""
+    return [name for name in differing(wanted, seen) if not name.endswith("num_batches_tracked")]

@@ -6,6 +6,7 @@ values that never were in the submission's process. Weights, images and losses c
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
@@ -14,12 +15,15 @@ from typing import Any, TypedDict
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from amllab import backbones  # noqa: F401  (registers net12 and net6)
 from amllab.checks.declared import AnyTensor, Floats, Integers, Table
 from amllab.checks.submission import Functions, attempt
+from amllab.checks.transfer_learning.lending import head_of, lent_weights, model_in, recorded
 from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel
+from amllab.loading import load_backbone
 from amllab.numerics import same_numbers
 
 State = dict[str, AnyTensor]
@@ -39,7 +43,12 @@ def _trainable(model: nn.Module) -> list[str]:
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
     # torch's own method: a class of the submission's may show another state than it computes with
-    return {name: value.clone() for name, value in nn.Module.state_dict(model).items()}
+    return {name: value.detach().cpu().clone() for name, value in nn.Module.state_dict(model).items()}
+
+
+def _device(model: nn.Module) -> torch.device:
+    """Of its parameters: a notebook may have moved the model to a GPU."""
+    return next((p.device for p in nn.Module.parameters(model)), torch.device("cpu"))
 
 
 def _model(backbone: str, state: dict[str, Tensor] | None) -> nn.Module:
@@ -51,27 +60,49 @@ def _model(backbone: str, state: dict[str, Tensor] | None) -> nn.Module:
 
 
 class Frozen(TypedDict):
-    """After a call of ``freeze_layers``: names of trainable parameters; the state, where one was given."""
+    """After a call of ``freeze_layers``: what it returned, names of trainable parameters; the state, where one was given.
 
-    same_object: bool
+    Attributes:
+        returned: ``"model"`` (the very one), ``"copy"`` (another one, and the one that was given is as it was), or the type of
+            what was returned. What else is told is of the copy, where it is one.
+    """
+
+    returned: str
     trainable: list[str]
     state: State
 
 
 def freeze(
-    functions: Functions, *, backbone: str, calls: list[int], state: dict[str, Tensor] | None = None
+    functions: Functions,
+    *,
+    backbone: str,
+    calls: list[int],
+    state: dict[str, Tensor] | None = None,
+    one_model: bool = True,
 ) -> list[Raised | Frozen]:
-    """Calls ``freeze_layers`` on one model, once for each number of ``calls``."""
-    model = _model(backbone, state)
+    """Calls ``freeze_layers`` once for each number of ``calls``: on one model, or each time on a new one."""
+    new = _model(backbone, state)
+    model = copy.deepcopy(new)
     answers: list[Any] = []
     for n_trainable in calls:
-        got = attempt(lambda n=n_trainable: functions.freeze_layers(model, n))  # type: ignore[misc]
+        if not one_model:
+            model = copy.deepcopy(new)
+        before = _trainable(model)
+        got = attempt(lambda m=model, n=n_trainable: functions.freeze_layers(m, n))  # type: ignore[misc]
         if "error" in got:
             answers.append(got)
             continue
+        value = got["value"]
+        returned = "model" if value is model else _type(value)
+        if value is not model and isinstance(value, nn.Module) and _trainable(model) == before:
+            returned, model = "copy", value
         seen = {} if state is None else _state(model)
-        answers.append({"same_object": got["value"] is model, "trainable": _trainable(model), "state": seen})
+        answers.append({"returned": returned, "trainable": _trainable(model), "state": seen})
     return answers
+
+
+def _type(value: Any) -> str:
+    return type(value).__name__[:100]
 
 
 @contextmanager
@@ -92,7 +123,7 @@ def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> I
     def freeze_layers(model: nn.Module, n_trainable: int, *_: Any, **more: Any) -> nn.Module:
         if not 0 <= n_trainable <= len(layers):
             raise ValueError(f"n_trainable={n_trainable} of {len(layers)} layers")
-        return _freeze(model, [name for layer in layers[: len(layers) - n_trainable] for name in layer])
+        return _freeze(model, layers, n_trainable)
 
     own = functions.namespace.get("freeze_layers")
     functions.namespace["freeze_layers"] = freeze_layers
@@ -105,23 +136,47 @@ def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> I
             functions.namespace["freeze_layers"] = own
 
 
-def _freeze(model: nn.Module, frozen: list[str]) -> nn.Module:
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name not in frozen)
+def _freeze(model: nn.Module, layers: list[list[str]], n_trainable: int) -> nn.Module:
+    """Leaves the last layers trainable. What has a name of its own belongs to the head: that may be made of anything."""
+    body = {name for layer in layers[:-1] for name in layer}
+    frozen = {name for layer in layers[: len(layers) - n_trainable] for name in layer}
+    model.requires_grad_(n_trainable > 0)
+    inner, _ = model_in(model, [])
+    for name, parameter in (inner or model).named_parameters():
+        parameter.requires_grad_(name not in frozen if name in body else n_trainable > 0)
     return model
 
 
 class NoModel(TypedDict):
-    """What was returned is no model, but of this type."""
+    """No model was returned, but something of this type, and no model was loaded either."""
 
     type: str
 
 
 class Built(TypedDict):
-    """A model: shape of its logits, names of trainable parameters, and on demand its state."""
+    """A model that was built.
 
+    Attributes:
+        type: of what was returned.
+        place: where the model is: ``"returned"``, ``"inside"`` of what was returned, or ``"not returned"``.
+        architecture: its name, as the model itself says.
+        loaded: number of models that ``load_backbone`` gave out.
+        output: shape of its logits; none where it raised an error.
+        error: which one, in words.
+        shapes: of all tensors.
+        trainable, head: names of the trainable parameters, and of those of the classifier.
+        state: on demand.
+    """
+
+    type: str
+    place: str
+    architecture: str
+    loaded: int
     output: list[int]
+    error: str
+    shapes: dict[str, list[int]]
     trainable: list[str]
+    head: list[str]
     state: State
 
 
@@ -133,21 +188,46 @@ def build(
     n_trainable: int,
     images: Tensor,
     layers: list[list[str]] | None = None,
+    weights: dict[str, Tensor] | None = None,
     with_state: bool = False,
 ) -> Raised | NoModel | Built:
-    """Calls ``build_transfer_model`` once, and the model on ``images``, float ``(n, 3, h, w)``."""
-    with _freezing_by_name(functions, layers):
+    """Calls ``build_transfer_model`` once, and the model on ``images``, float ``(n, 3, h, w)``.
+
+    Args:
+        weights: what ``load_backbone`` finds for this backbone, where it cannot have its own.
+    """
+    with lent_weights(backbone, weights), _freezing_by_name(functions, layers), recorded(functions) as given:
         got = attempt(lambda: functions.build_transfer_model(backbone, num_classes, n_trainable))
     if "error" in got:
         return {"error": got["error"], "message": got["message"]}
-    model = got["value"]
-    if not isinstance(model, nn.Module):
-        return {"type": type(model).__name__}
+    value = got["value"]
+    model, place = model_in(value, given)
+    if model is None:
+        return {"type": _type(value)}
+    trainable = _trainable(model)
     model.eval()
     with torch.no_grad():
-        logits = model(images)
-    state = _state(model) if with_state else {}
-    return {"output": list(logits.shape), "trainable": _trainable(model), "state": state}
+        logits = attempt(lambda: (value if isinstance(value, nn.Module) else model)(images.to(_device(model))))
+    output = logits.get("value")
+    state = _state(model)
+    return {
+        "type": _type(value),
+        "place": place,
+        "architecture": _architecture(model),
+        "loaded": len(given),
+        "output": list(output.shape) if isinstance(output, Tensor) else [],
+        "error": f"{logits['error'][0][:100]}: {logits['message']}" if "error" in logits else "",
+        "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
+        "trainable": trainable,
+        "head": head_of(model),
+        "state": state if with_state else {},
+    }
+
+
+def _architecture(model: nn.Module) -> str:
+    configuration = getattr(model, "pretrained_cfg", None)
+    name = configuration.get("architecture") if isinstance(configuration, dict) else None
+    return name[:100] if isinstance(name, str) else ""
 
 
 class Twice(TypedDict):
@@ -159,17 +239,27 @@ class Twice(TypedDict):
     after: list[State]
 
 
-def build_twice(functions: Functions, *, backbone: str, num_classes: int, layers: list[list[str]]) -> Twice:
+def build_twice(
+    functions: Functions, *, backbone: str, num_classes: int, layers: list[list[str]]
+) -> Raised | NoModel | Twice:
     """Builds two models and changes every tensor of the second."""
-    with _freezing_by_name(functions, layers):
-        first, second = (functions.build_transfer_model(backbone, num_classes, 1) for _ in range(2))
-    both = (first, second)
-    storages = [{n: v.untyped_storage().data_ptr() for n, v in m.state_dict().items() if v.numel()} for m in both]
-    before = [_state(model) for model in both]
+    with _freezing_by_name(functions, layers), recorded(functions) as given:
+        found = []
+        for _ in range(2):
+            got = attempt(lambda: functions.build_transfer_model(backbone, num_classes, 1))
+            if "error" in got:
+                return {"error": got["error"], "message": got["message"]}
+            model, _ = model_in(got["value"], given)
+            if model is None:
+                return {"type": _type(got["value"])}
+            found.append(model)
+    first, second = found
+    storages = [{n: v.untyped_storage().data_ptr() for n, v in m.state_dict().items() if v.numel()} for m in found]
+    before = [_state(model) for model in found]
     with torch.no_grad():
         for value in second.state_dict().values():
             value.add_(1)
-    after = [_state(model) for model in both]
+    after = [_state(model) for model in found]
     return {"same_object": first is second, "storages": storages, "before": before, "after": after}
 
 
@@ -338,11 +428,16 @@ def fit(
     lr: float,
     seed: int,
     layers: list[list[str]],
+    with_own_model: bool,
 ) -> Fitted:
     """Builds with ``build_transfer_model``, trains with ``train_with_early_stopping``; what is frozen is given.
 
     Images are uint8 ``(n, 3, h, w)``. The model is kept under ``key`` for :func:`predict`. Computes with
     :func:`amllab.numerics.same_numbers`.
+
+    Args:
+        with_own_model: whether the model is the notebook's own; else it is one as the contract has it, so that a model of
+            another architecture is charged in its own exercise alone.
     """
     torch.manual_seed(seed)
     train = Batches(
@@ -355,9 +450,13 @@ def fit(
     )
     val = Batches({"images": _normalised(val_images, mean, std), "labels": val_labels, "batch_size": 250})
     with same_numbers():
-        with _freezing_by_name(functions, layers):
-            model = functions.build_transfer_model(backbone, num_classes, n_trainable)
-        _freeze(model, [name for layer in layers[: len(layers) - n_trainable] for name in layer])
+        if with_own_model:
+            with _freezing_by_name(functions, layers):
+                model = functions.build_transfer_model(backbone, num_classes, n_trainable)
+        else:
+            model = load_backbone(backbone)
+            model.reset_classifier(num_classes)  # type: ignore[operator]
+        _freeze(model, layers, n_trainable)
         with _effort(model) as effort:
             history = functions.train_with_early_stopping(
                 model, train, val, max_epochs=max_epochs, patience=max_epochs, lr=lr
@@ -369,13 +468,14 @@ def fit(
 @contextmanager
 def _effort(model: nn.Module) -> Iterator[dict[str, int]]:
     """Counts the examples that a model sees in train mode with gradients, and the steps of all optimizers."""
-    effort = {"examples": 0, "steps": 0}
+    effort, kind = {"examples": 0, "steps": 0}, type(model)
 
     def forward(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if module.training and torch.is_grad_enabled() and inputs:
+        if type(module) is kind and module.training and torch.is_grad_enabled() and inputs:
             effort["examples"] += len(inputs[0])
 
-    handle = model.register_forward_pre_hook(forward)
+    # of all modules, and not on the model: that can be copied and written to a file, and its copies are counted too
+    handle = register_module_forward_pre_hook(forward)
     try:
         with _steps() as steps:
             yield effort
@@ -406,7 +506,7 @@ def predict(functions: Functions, *, key: str, images: Tensor, mean: list[float]
     """Applies the model that was trained under ``key`` to images uint8 ``(n, 3, h, w)`` that it has not seen before."""
     model = functions.kept(key)
     model.eval()
-    device = next(model.parameters()).device
+    device = _device(model)
     with torch.no_grad(), same_numbers():
         parts = _normalised(images, mean, std).split(250)
         logits = torch.cat([model(part.to(device)).float().cpu() for part in parts])

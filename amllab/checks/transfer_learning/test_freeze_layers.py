@@ -3,8 +3,7 @@
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.transfer_learning import symptoms
-from amllab.checks.transfer_learning.models import last_layers
+from amllab.checks.transfer_learning import freezing, symptoms
 
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
 
@@ -25,6 +24,26 @@ def freeze(submission, backbone, *calls, **arguments):
     return answers
 
 
+def on_new_models(submission, backbone, numbers):
+    """The answers to calls with these numbers, each on a new model; whatever is asked for, so that no verdict hangs on chance."""
+    return dict(zip(numbers, freeze(submission, backbone, *numbers, one_model=False), strict=True))
+
+
+def every_number(submission):
+    """The answers for net6 and all the numbers that it has layers."""
+    return on_new_models(submission, "net6", range(7))
+
+
+def cases(backbone, answers):
+    """What was trainable, of the calls that returned."""
+    return [(backbone, n, set(got["trainable"])) for n, got in answers.items() if "error" not in got]
+
+
+def rule(submission):
+    """The rule that net6's layers are frozen by, whichever number is asked for; ``None`` where it is no usual one."""
+    return freezing.rule_of(cases("net6", every_number(submission)))
+
+
 def raised(got):
     """The error of a call in words."""
     return f"{' '.join(got['error'][:1])}: {got['message']}"
@@ -39,74 +58,80 @@ def some(names):
 
 
 @pytest.mark.points(2)
-def test_returns_the_model(submission, rng):
+def test_returns_the_model(submission):
     """`freeze_layers` works in place and returns the very model it was given."""
-    n = rng.randint(1, 5)
-    (got,) = freeze(submission, "net6", n)
-    reproduce = (
-        f"{MODEL}freeze_layers(model, {n}) is model  # True where the function works in place and returns the model"
-    )
+    answers = every_number(submission)
+    returned = {n: got["returned"] for n, got in answers.items() if "error" not in got}
     expect(
-        "error" not in got,
-        expected=f"`freeze_layers(model, {n})` returns, for net6 with its 6 layers",
-        seen=raised(got) if "error" in got else "",
+        returned,
+        expected="`freeze_layers(model, 3)` returns, for net6 with its 6 layers",
+        seen=raised(answers[3]) if "error" in answers[3] else "",
         why="an exception ends the call before anything is frozen",
-        symptom=symptoms.raised(got) if "error" in got else "",
-        reproduce=reproduce,
+        symptom=symptoms.raised(answers[3]) if "error" in answers[3] else "",
+        reproduce=f"{MODEL}freeze_layers(model, 3)",
     )
-    # a model that is given has nothing frozen yet
-    touched = not set(last_layers("net6", 6)) <= set(got["trainable"])
+    n, what = next(((n, what) for n, what in returned.items() if what != "model"), (3, "model"))
+    seen = {
+        "copy": "another model is returned, and the one that was given is as it was",
+        "NoneType": "`None` was returned: is `return model` missing?",
+    }
     expect(
-        got["same_object"],
+        what == "model",
         expected=f"`freeze_layers(model, {n}) is model`",
-        seen="something else is returned, "
-        + ("though the model has been changed" if touched else "and the model itself has nothing frozen"),
-        why="whoever holds the model, an optimizer for instance, must see the same layers frozen",
-        symptom="in place, but not returned" if touched else "model itself untouched",
-        reproduce=reproduce,
+        seen=seen.get(what, f"a {what} is returned"),
+        why="everyone who holds the model, an optimizer for instance, must see the same layers frozen"
+        if what == "copy"
+        else "the notebook goes on with what is returned: `model = freeze_layers(model, 4)`",
+        symptom={"copy": "model itself untouched", "NoneType": "in place, but not returned"}.get(
+            what, "something else returned"
+        ),
+        reproduce=f"{MODEL}freeze_layers(model, {n}) is model",
     )
 
 
 @pytest.mark.points(4)
-@pytest.mark.needs("test_returns_the_model")
-def test_last_layers_are_trainable(submission, rng):
+def test_last_layers_are_trainable(submission):
     """Exactly the last `n_trainable` layers can be trained, counted from the head backwards."""
-    expect_last_layers(submission, (1, rng.randint(2, 5)))
+    expect_last_layers(every_number(submission), (3, 1, 2, 4, 5))
 
 
 @pytest.mark.points(2)
-@pytest.mark.needs("test_last_layers_are_trainable")
 def test_all_and_none(submission):
     """All layers can be left trainable, and none."""
-    expect_last_layers(submission, (6, 0))
+    expect_last_layers(every_number(submission), (0, 6))
 
 
-def expect_last_layers(submission, numbers):
-    """Fails the check unless exactly the last layers of a fresh model are trainable, for each of the numbers."""
-    answers = {n: freeze(submission, "net6", n)[0] for n in numbers}
-    errors = [n for n, got in answers.items() if "error" in got]
-    returned = {n: set(got["trainable"]) for n, got in answers.items() if "error" not in got}
-    symptom = symptoms.freezing([("net6", n, seen) for n, seen in returned.items()])
+def expect_last_layers(answers, numbers):
+    """Fails the check unless exactly the last layers of a new net6 are trainable, for each of the numbers."""
+    asked = {n: answers[n] for n in numbers}
+    errors = [n for n, got in asked.items() if "error" in got]
+    everything = cases("net6", answers)
+    symptom = freezing.symptom(everything)
     if errors:
-        which = "" if len(errors) == len(answers) else " for " + ", ".join(str(n) for n in errors if n in (0, 1, 6))
-        symptom = symptoms.join(symptoms.raised(answers[errors[0]]) + which.removesuffix(" for "), symptom)
-    for n, got in answers.items():
+        which = "" if len(errors) == len(asked) else " for " + ", ".join(str(n) for n in errors if n in (0, 1, 6))
+        symptom = symptoms.join(symptoms.raised(asked[errors[0]]) + which.removesuffix(" for "), symptom)
+    for n, got in asked.items():
         reproduce = f"{MODEL}freeze_layers(model, {n}){TRAINABLE}"
         expect(
             "error" not in got,
             expected=f"`freeze_layers(model, {n})` returns: any number from 0 to 6 is possible for 6 layers",
             seen=raised(got) if "error" in got else "",
-            why="0 and all layers are both allowed: nothing trainable, nothing frozen",
+            why="0 and all layers are both allowed: nothing trainable, nothing frozen"
+            if n in (0, 6)
+            else "an exception ends the call before anything is frozen",
             symptom=symptom,
             reproduce=reproduce,
         )
-        wanted, seen = set(last_layers("net6", n)), returned[n]
+        wanted, seen = freezing.net("net6").last(n), set(got["trainable"])
+        counted = freezing.count_in_words("net6", everything)
+        parts = some(sorted(seen ^ wanted))
         expect(
             seen == wanted,
-            expected=f"{len(wanted)} trainable parameters for n_trainable={n} of net6's 6 layers",
-            seen=f"{len(seen)} trainable; trainable but should be frozen: {some(sorted(seen - wanted))}; "
-            f"frozen but should be trainable: {some(sorted(wanted - seen))}",
-            why="the first layers hold what transfers best (edges, colours); the last ones are specific to the old task",
+            expected=f"`freeze_layers(model, {n})` leaves {freezing.layers_in_words('net6', wanted)} trainable, "
+            "of net6's layers 0 ... 5",
+            seen=f"trainable: {freezing.layers_in_words('net6', seen)} ({counted or 'wrong are ' + parts})",
+            why=freezing.reason(freezing.symptom(everything)),
+            where="Exercise 1, Hint 2: a slice that bites" if symptom == "all trainable for 0" else "",
             symptom=symptom,
             reproduce=reproduce,
         )
@@ -128,7 +153,7 @@ def test_refuses_impossible_numbers(submission, rng):
             "ValueError" in got.get("error", []),
             expected=f"ValueError for n_trainable={n} (net6 has 6 layers)",
             seen=raised(got) if "error" in got else "no error",
-            why="a negative index silently counts from the other end of a list: an error is better than a wrong experiment",
+            why="a number that no model can have is refused at once: an error is better than a wrong experiment",
             symptom=symptoms.accepted(answers),
             reproduce=f"{MODEL}freeze_layers(model, {n})  # raises ValueError where the number is checked",
         )
