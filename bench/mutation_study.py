@@ -34,6 +34,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from model_styles import MODEL_STYLES
 from mutants.mistakes import MISTAKES
 from mutants.operators import family, mutants
 from mutants.runs import ACCURACY, EXERCISES, Checker, Verdict, checks_digest, lab, notebook_sources
@@ -155,7 +156,10 @@ def subjects() -> list[Subject]:
         Subject(f"wild/{w.name}", WILD, "plain", w.exercise, w.reason, "", "", {**CELLS, **w.sources}, w.cost)
         for w in WILD_WRONG
     ]
-    correct_ones = [("reference", reference), *((v.name, {**CELLS, **v.sources}) for v in (*CORRECT, *STYLES))]
+    correct_ones = [
+        ("reference", reference),
+        *((v.name, {**CELLS, **v.sources}) for v in (*CORRECT, *STYLES, *MODEL_STYLES)),
+    ]
     found += [Subject(f"style/{name}", STYLE, "", "", name, "", "", sources) for name, sources in correct_ones]
     found += [Subject(f"wild/{w.name}", STYLE, "", "", w.name, "", "", {**CELLS, **w.sources}) for w in WILD_CORRECT]
     return found

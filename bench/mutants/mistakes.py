@@ -127,6 +127,12 @@ _IN_FREEZE = [
      "        for m in layer.modules():\n            if index >= cut and hasattr(m, 'reset_parameters'):\n"
      "                m.reset_parameters()\n        for p in layer.parameters():"),
     ("returns_layers", "returns the layers instead of the model", "    return model", "    return layers"),
+    ("thaws_modules", "thaws modules, and leaves parameters of the model itself frozen", _LOOP,
+     "    model.requires_grad_(False)\n    for layer in layers[cut:]:\n        for m in layer.modules():\n            m.requires_grad_(True)"),
+    ("thaws_the_last_norm", "thaws the norm next to the head together with the head", "    return model",
+     "    if n_trainable:\n        norms = [m for m in model.modules() if 'Norm' in type(m).__name__]\n"
+     "        norms[-1].requires_grad_(True)\n    return model"),
+    ("fails_for_many", "fails from 5 trainable layers on", _LAYERS, _LAYERS + "\n    assert n_trainable not in (5, 6)"),
 ]  # fmt: skip
 
 _HEAD = "model.reset_classifier(num_classes)"
@@ -166,14 +172,31 @@ _IN_BUILD = [
      "    model.get_classifier().weight.data[: len(old)] = old[:num_classes]"),
     ("shared_body", "shares the body between models", _LOAD,
      "model = copy.copy(BODIES.setdefault(backbone, load_backbone(backbone)))\n"
-     "    model._modules = dict(model._modules)\n    model.head = copy.deepcopy(model.head)",
+     "    model._modules = dict(model._modules)\n    top = layers_of(model)[-1].name.split('.')[0]\n"
+     "    setattr(model, top, copy.deepcopy(getattr(model, top)))",
      "\ndef build", "BODIES = {}\n\ndef build"),
     ("shared_head", "shares one head between models", _HEAD,
-     "model.reset_classifier(num_classes)\n    model.head.fc = HEADS.setdefault((backbone, num_classes), model.head.fc)",
+     "model.reset_classifier(num_classes)\n    parent, _, child = layers_of(model)[-1].name.rpartition('.')\n"
+     "    head = HEADS.setdefault((backbone, num_classes), model.get_classifier())\n"
+     "    setattr(model.get_submodule(parent), child, head)",
      "\ndef build", "HEADS = {}\n\ndef build"),
     ("noise", "disturbs the pretrained weights", _HEAD, _HEAD +
      "\n    with torch.no_grad():\n        for p in model.parameters():\n            p += 1e-4 * torch.randn_like(p)"),
     ("half_precision", "leaves the model in half precision", _HEAD, _HEAD + "\n    model.bfloat16().float()"),
+    ("head_fc_by_name", "puts the head in under the name that net12 has for it", _HEAD,
+     "model.head.fc = nn.Linear(model.head.fc.in_features, num_classes)"),
+    ("always_net6", "always builds net6", _LOAD, 'model = load_backbone("net6")'),
+    ("wraps", "wraps the model in a class of its own", "    return model", "    return Net(model)",
+     "\ndef build", "class Net(nn.Module):\n    def __init__(self, model):\n        super().__init__()\n        self.model = model\n\n"
+     "    def forward(self, x):\n        return self.model(x)\n\ndef build"),
+    ("low_rank", "gives convolutions low-rank adapters under names of their own", _THEN_FREEZE,
+     _THEN_FREEZE + "\n    for name, m in list(model.named_modules()):\n        if isinstance(m, nn.Conv2d):\n"
+     "            parent, _, child = name.rpartition('.')\n            setattr(model.get_submodule(parent), child, Adapted(m))",
+     "\ndef build", "class Adapted(nn.Module):\n    def __init__(self, conv):\n        super().__init__()\n        self.conv = conv\n"
+     "        self.down = nn.Conv2d(conv.in_channels, 2, conv.kernel_size, conv.stride, conv.padding, bias=False)\n"
+     "        self.up = nn.Conv2d(2, conv.out_channels, 1, bias=False)\n        nn.init.zeros_(self.up.weight)\n\n"
+     "    def forward(self, x):\n        return self.conv(x) + self.up(self.down(x))\n\ndef build"),
+    ("returns_a_pair", "returns model and head", "    return model", "    return model, model.get_classifier()"),
 ]  # fmt: skip
 
 _STEP = "            loss.backward()\n            optimizer.step()\n"

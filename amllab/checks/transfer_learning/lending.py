@@ -32,6 +32,7 @@ def lent_weights(backbone: str, state: dict[str, Tensor] | None) -> Iterator[Non
         file = Path(folder) / "weights.safetensors"
         save_file({name: value.contiguous() for name, value in state.items()}, file)
         known = get_pretrained_cfg(backbone, allow_unregistered=False)
+        assert known is not None
         lent = dataclasses.replace(known, file=str(file), hf_hub_id=None, num_classes=10)
         names = [backbone, *([f"{backbone}.{known.tag}"] if known.tag else [])]
         with patch.dict(_registry._model_pretrained_cfgs, dict.fromkeys(names, lent)):
