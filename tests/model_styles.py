@@ -109,14 +109,6 @@ def build_transfer_model(backbone, num_classes, n_trainable):
             p.requires_grad_(i >= len(layers) - n_trainable)
     return model
 """
-_CREATED = """
-def build_transfer_model(backbone, num_classes, n_trainable):
-    if num_classes < 2:
-        raise ValueError("num_classes")
-    model = timm.create_model(backbone, pretrained=True, num_classes=num_classes)
-    return freeze_layers(model, n_trainable)
-"""
-
 MODEL_STYLES = [
     *(Variant(name, sources={"freeze_layers": source}) for name, source in _FREEZE.items()),
     *(
@@ -124,5 +116,4 @@ MODEL_STYLES = [
         for name, head in _BUILD.items()
     ),
     Variant("frozen_at_once", sources={"build_transfer_model": _FROZEN_AT_ONCE}),
-    Variant("created_by_timm", sources={"build_transfer_model": _CREATED}),
 ]

@@ -16,6 +16,7 @@ import torch
 from conftest import NOTEBOOK, ROOT
 from nbformat import NotebookNode
 from PIL import Image
+from styles import QUASI_NEWTON
 from variants import CELLS, TRAIN, WRONG, notebook_of
 
 from amllab.checks.lab import Lab
@@ -28,10 +29,18 @@ from amllab.numerics import same_numbers
 from autograder.judge import HIDDEN_CHECKS
 
 
+SETUP = """
+import copy, timm, torch
+from torch import nn
+from torch.nn import functional as F
+from amllab import evaluate, layers_of, load_backbone
+"""
+
+
 def functions(lab: Lab, **sources: str) -> InProcessSubmission:
     """The plain correct functions, some replaced."""
     namespace: dict[str, Any] = {}
-    exec("import copy, timm, torch\nfrom amllab import layers_of, load_backbone", namespace)
+    exec(SETUP, namespace)
     for source in {**CELLS, **sources}.values():
         exec(source, namespace)
     return InProcessSubmission(lab.name, namespace)
@@ -211,3 +220,43 @@ def test_no_images_are_drawn_for_a_stub(lab: Lab, monkeypatch: pytest.MonkeyPatc
     for namespace in ({}, {"build_transfer_model": stub, "train_with_early_stopping": stub}):
         with pytest.raises(SubmissionError, match="missing"):
             accuracy.measured(InProcessSubmission(lab.name, dict(namespace)), lab, 3)
+
+
+WRAPPED = CELLS["build_transfer_model"].replace("    return model", "    return nn.Sequential(model)")
+FAULTS = {
+    "returns nothing": CELLS["build_transfer_model"].replace("    return model\n", ""),
+    "another backbone": CELLS["build_transfer_model"].replace("load_backbone(backbone)", 'load_backbone("net12")'),
+    "wrapped": "from torch import nn\n" + WRAPPED,
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_built_wrongly_is_charged_where_it_is_built(small: Lab, name: str) -> None:
+    submission = functions(small, build_transfer_model=FAULTS[name])
+    assert score(accuracy_checks(small, submission)) == (20, 20)
+    found = accuracy.measured(submission, small, 7)
+    assert not found.own_model
+    assert "a model of the checks" in str(found)
+
+
+# the whole model in a file; an optimizer that takes flat views of gradients
+CHECKPOINT = """
+    import io
+    file = io.BytesIO()
+    torch.save(copy.deepcopy(model), file)
+    file.seek(0)
+    torch.load(file, weights_only=False)
+"""
+CHOICES = {
+    "checkpoints of whole models": TRAIN.replace(
+        "    model.load_state_dict(best_state)", CHECKPOINT + "    model.load_state_dict(best_state)"
+    ),
+    "a quasi-Newton method": QUASI_NEWTON.sources["train_with_early_stopping"],
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_tools_of_the_checks_are_in_nobodys_way(small: Lab, name: str) -> None:
+    submission = functions(small, train_with_early_stopping=CHOICES[name])
+    results = accuracy_checks(small, submission)
+    assert score(results) == (20, 20), to_text(results)

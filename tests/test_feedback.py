@@ -26,7 +26,7 @@ from amllab.checks.lab import find_lab
 from amllab.checks.results import CheckResult, score, to_html, to_text
 from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission
-from amllab.checks.transfer_learning import symptoms
+from amllab.checks.transfer_learning import freezing
 from amllab.checks.transfer_learning.models import layer_names
 from autograder.judge import HIDDEN_CHECKS
 from autograder.outputs import clean_html
@@ -126,6 +126,44 @@ def test_only_failures_show_evidence_and_json_takes_it() -> None:
         assert "table" not in to_html(other)
 
 
+def test_what_failed_comes_first_and_in_one_block() -> None:
+    def of(name: str, outcome: Any, failure: Failure | None = None) -> CheckResult:
+        return CheckResult(name, f"Title of {name}.", "check_x", 2, outcome, failure)
+
+    late = Failure("5 epochs", "6 epochs", "patience", symptom="1 epoch late", series=LOSSES, reproduce="x")
+    later = Failure(
+        "7 epochs", "8 epochs", "patience", symptom="1 epoch late", series=SERIES["constant"], reproduce="y"
+    )
+    other = Failure("a", "b", "c", symptom="percent", series=SERIES["two marks"], reproduce="z")
+    results = [
+        of("a", "passed"),
+        of("b", "failed", late),
+        of("c", "skipped", Failure("waits for this check: Title of b.", "", "")),
+        of("d", "failed", later),
+        of("e", "skipped", Failure("waits for this check: Title of b.", "", "")),
+        of("f", "failed", other),
+    ]
+    text = to_text(results)
+    titles = [line for line in text.splitlines() if line[0] in "✗✓–"]
+    assert titles == [
+        "✗ Title of b.  [0/2]",
+        "✗ Title of d.  [0/2]",
+        "✗ Title of f.  [0/2]",
+        "– not run before the others pass: Title of c. · Title of e.  [0/4]",
+        "✓ Title of a.  [2/2]",
+    ]
+    assert [text.count(part) for part in ("6 epochs", "8 epochs", "try it", "    epoch")] == [1, 0, 2, 2]
+    # a recognised mistake explains all of it: the first block shows the numbers
+    named = to_text(results, ["This looks like a known mistake: stops late."])
+    assert named.startswith("→ This looks like a known mistake: stops late.\n✗ Title of b.")
+    assert [named.count(part) for part in ("try it", "    epoch")] == [1, 1]
+    for remarks in ([], ["This looks like a known mistake: stops late."]):
+        said = " ".join(html_words(to_html(results, remarks=remarks)))
+        places = [said.index(f"Title of {name}.") for name in "bdfcea"]
+        assert places == sorted(places)
+        assert said.count("try it:") == 2 - len(remarks) == to_html(results, remarks=remarks).count("<table")
+
+
 def test_symptoms_are_not_shown() -> None:
     results = failed(Failure("a", "b", "c", symptom="XYZZY"))
     assert "XYZZY" not in to_text(results) + to_html(results)
@@ -172,13 +210,20 @@ def pattern(name: str, seed: int) -> dict[str, str]:
 SEEDS = (1, 123456789, 987654321)
 PATTERNS = {
     "freezes_the_last": {"test_last_layers_are_trainable": "counted from the input"},
-    "off_by_one": {"test_last_layers_are_trainable": "one layer too few"},
+    "off_by_one": {
+        "test_last_layers_are_trainable": "one layer too few",
+        "test_all_and_none": "one layer too few",
+    },
     "never_thaws": {"test_thaws": "never thaws"},
     "returns_nothing": {"test_returns_the_model": "in place, but not returned"},
     "freezes_a_copy": {"test_returns_the_model": "model itself untouched"},
-    "skips_biases": {"test_last_layers_are_trainable": "one-dimensional parameters missed"},
+    "skips_biases": {
+        "test_last_layers_are_trainable": "one-dimensional parameters missed",
+        "test_all_and_none": "one-dimensional parameters missed",
+    },
     "misses_root_parameters": {"test_every_architecture": "parameters of the model itself missed"},
-    "head_not_replaced": {"test_new_head": "old head kept"},
+    "head_not_replaced": {"test_new_head": "old head kept", "test_fresh_head": "old head kept"},
+    "always_net12": {"test_any_backbone": "another backbone"},
     "old_head_kept_for_ten_classes": {"test_fresh_head": "old head kept"},
     "not_pretrained": {"test_keeps_the_pretrained_weights": "not pretrained"},
     "one_model_for_all": {"test_shares_no_tensors": "one model for all"},
@@ -257,12 +302,23 @@ def test_answers_without_a_result_have_a_symptom() -> None:
         (lambda layers, n: layers[-n:][:1] if n else [], "one layer alone"),
         (lambda layers, n: layers[len(layers) - n :], ""),
         (lambda layers, n: layers[2:], "other layers"),
+        (lambda layers, n: layers[-1:], "always the head alone"),
     ],
 )
 def test_symptoms_of_freezing(trainable: Any, symptom: str) -> None:
     layers = layer_names("net6")
     asked = [("net6", n, {name for layer in trainable(layers, n) for name in layer}) for n in (1, 3, 6, 0)]
-    assert symptoms.freezing(asked) == symptom
+    assert freezing.symptom(asked) == symptom
+    assert freezing.reason(symptom)
+
+
+def test_layers_in_words() -> None:
+    layers = layer_names("net6")
+    assert freezing.layers_in_words("net6", {*layers[4], *layers[5]}) == "layers 4, 5"
+    assert freezing.layers_in_words("net6", set()) == "none"
+    assert freezing.layers_in_words("net6", {*layers[5], "stem.conv.weight"}) == (
+        "layer 5 and parts of layer 0 (`stem.conv.weight`, ...)"
+    )
 
 
 # Lines to try
@@ -280,6 +336,26 @@ def outcome(lines: str, variables: dict[str, Any]) -> tuple[str, str]:
         except ValueError:
             value = "ValueError"
     return printed.getvalue(), value
+
+
+SAID = {
+    "returns_nothing": "`None` was returned: is `return model` missing?",
+    "always_net12": 'a net12 was returned for backbone="net6"',
+    "off_by_one": "trainable: layers 4, 5 (asked for 0, 1, 2, 3, 4, 5, 6: 0, 0, 1, 2, 3, 4, 5 layers trainable)",
+    "freezes_a_copy": "another model is returned, and the one that was given is as it was",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_report_says_it_plainly(name: str) -> None:
+    for seed in SEEDS[:2]:
+        assert SAID[name] in [failure.seen for failure in failures(name, seed).values()]
+
+
+def test_no_reason_names_a_fault_that_is_not_there() -> None:
+    whys = {name: " ".join(f.why for f in failures(name, SEEDS[0]).values()) for name in PATTERNS}
+    assert [name for name, why in whys.items() if "put in after freezing" in why] == ["freezes_before_new_head"]
+    assert [name for name, why in whys.items() if "from scratch" in why] == ["not_pretrained"]
 
 
 @pytest.mark.parametrize("name", PATTERNS)

@@ -48,8 +48,7 @@ def test_one_mistake_behind_a_pattern_is_named(lab: str) -> None:
     mistakes.write(lab, cases("keeps the last weights", "m1", "test_a: last"))
     found = recognise(lab, [result("test_a", "last")])
     assert found[CELL].name == "keeps the last weights"
-    assert found[CELL].confidence == 1
-    assert "keeps the last weights (1 of 1 cases" in str(found[CELL])
+    assert str(found[CELL]) == "This looks like a known mistake: keeps the last weights."
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_a_mutant_counts_once_however_often_it_was_checked() -> None:
     assert learn(many) == []
 
 
-def test_confidence_comes_from_other_seeds_than_the_learning() -> None:
+def test_a_pattern_has_to_come_with_even_and_with_odd_seeds() -> None:
     # on odd seeds the pattern comes from somewhere else
     found = cases("one", "m1", "test_a: x", seeds=range(0, 8, 2)) + cases(
         "two", "m2", "test_a: x", seeds=range(1, 9, 2)
@@ -80,10 +79,10 @@ def test_confidence_comes_from_other_seeds_than_the_learning() -> None:
     assert learn(cases("one", "m1", "test_a: x", seeds=range(0, 8, 2))) == []  # never seen again
 
 
-def test_nine_of_ten_are_enough() -> None:
-    found = [case for i in range(9) for case in cases("one", f"m{i}", "test_a: x")] + cases("two", "n", "test_a: x")
-    (entry,) = learn(found)
-    assert (entry["name"], entry["hits"], entry["cases"]) == ("one", 9, 10)
+def test_nine_of_ten_are_not_enough() -> None:
+    found = [case for i in range(9) for case in cases("one", f"m{i}", "test_a: x")]
+    assert [entry["name"] for entry in learn(found)] == ["one"]
+    assert learn(found + cases("two", "n", "test_a: x")) == []
 
 
 def test_a_lab_without_a_study_is_silent(lab: str) -> None:
@@ -92,6 +91,4 @@ def test_a_lab_without_a_study_is_silent(lab: str) -> None:
 
 def test_the_file_is_plain_data(lab: str) -> None:
     file = mistakes.write(lab, cases("one", "m1", "test_a: x"))
-    assert json.loads(file.read_text()) == [
-        {"cell": CELL, "pattern": ["test_a: x"], "name": "one", "cases": 1, "hits": 1}
-    ]
+    assert json.loads(file.read_text()) == [{"cell": CELL, "pattern": ["test_a: x"], "name": "one"}]

@@ -324,7 +324,7 @@ def test_a_notebook_with_mistakes(
         "the notebook replaces `torch.equal`",
     ):
         assert part in text
-    assert "mend this check first" not in text
+    assert "waits for this check" not in text
 
 
 def test_cells_that_hang_or_end_the_process_cost_only_themselves(

@@ -338,28 +338,28 @@ def test_everything_that_went_wrong_is_listed(tmp_path: Path, monkeypatch: pytes
 
 
 def test_mistakes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(name: str, confidence: float) -> dict[str, Any]:
-        return {"mistakes": [{"name": name, "confidence": confidence}]}
+    def made(name: str) -> dict[str, Any]:
+        return {"mistakes": [{"name": name}]}
 
     course = build(
         tmp_path,
         [
-            Graded("a", more=made("divides by n + 1", 1.0)),
-            Graded("b", more=made("divides by n + 1", 0.9)),
-            Graded("c", more=made("forgets the intercept", 0.95)),
+            Graded("a", more=made("divides by n + 1")),
+            Graded("b", more=made("divides by n + 1")),
+            Graded("c", more=made("forgets the intercept")),
             Graded("d", more={"mistakes": "?"}),
         ],
     )
     page = Page(report(course, monkeypatch))
     found = [row for row in page.rows if row and row[0] in ("divides by n + 1", "forgets the intercept")]
     assert found == [
-        ["divides by n + 1", "fit", "2", "50 %", "95 %"],
-        ["forgets the intercept", "fit", "1", "25 %", "95 %"],
+        ["divides by n + 1", "fit", "2", "50 %"],
+        ["forgets the intercept", "fit", "1", "25 %"],
     ]
 
 
 def test_nothing_acts_and_nothing_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mistakes = {"mistakes": [{"name": HOSTILE, "confidence": 1.0}]}
+    mistakes = {"mistakes": [{"name": HOSTILE}]}
     notes = {"notes": [HOSTILE * 200], "stopped": [HOSTILE], "isolation": "none"}
     course = build(
         tmp_path,

@@ -70,6 +70,7 @@ _RULES: dict[str, Callable[[Net, int], set[str]]] = {
     "parameters of the model itself missed": lambda net, n: net.with_(n, lambda p: "." not in p),
     "parameters of the model itself always frozen": lambda net, n: {p for p in net.last(n) if "." in p},
     "biases missed": lambda net, n: net.with_(n, lambda p: p.endswith(".bias")),
+    "all but weights missed": lambda net, n: net.with_(n, lambda p: not p.endswith(".weight")),
     "one-dimensional parameters missed": lambda net, n: net.with_(n, lambda p: net.ndim[p] <= 1),
     "weights missed": lambda net, n: net.with_(n, lambda p: net.ndim[p] > 1),
     "all but convolutions missed": lambda net, n: net.with_(n, lambda p: net.ndim[p] != 4),
@@ -79,10 +80,10 @@ _RULES: dict[str, Callable[[Net, int], set[str]]] = {
 Case = tuple[str, int, set[str]]
 
 
-def rule_of(cases: Sequence[Case]) -> str | None:
-    """The rule that explains all cases: ``RIGHT``, the name of a mistake, or ``None`` where it is no usual one."""
+def rules_of(cases: Sequence[Case]) -> list[str]:
+    """The rules that explain all cases: names of mistakes, or ``RIGHT`` alone; none where it is no usual mistake."""
     found = [name for name, rule in _RULES.items() if all(seen == rule(net(b), n) for b, n, seen in cases)]
-    return found[0] if found else None
+    return [RIGHT] if RIGHT in found else found
 
 
 def by_rule(rule: str, backbone: str, n: int) -> set[str]:
@@ -92,9 +93,9 @@ def by_rule(rule: str, backbone: str, n: int) -> set[str]:
 
 def symptom(cases: Sequence[Case]) -> str:
     """How the choice of trainable parameters is wrong, in a few fixed words; empty where it is right."""
-    rule = rule_of(cases)
-    if rule is not None:
-        return rule
+    rules = rules_of(cases)
+    if rules:
+        return rules[0]
     wrong = [(net(b), n, seen) for b, n, seen in cases if seen != net(b).last(n)]
     if any(seen - net.all() for net, _, seen in wrong):
         return "parameters of another architecture"
@@ -118,6 +119,8 @@ _REASONS = {
     "all trainable for 0": "0 trainable layers means that everything is frozen; a slice that begins at -0 is the whole list",
     "always the head alone": "how many layers learn is what this lab varies",
     "biases missed": "a bias is a parameter of its layer: it goes on learning unless it is frozen too",
+    "all but weights missed": "a bias is a parameter of its layer, and so is a position embedding: they go on learning unless "
+    "they are frozen too",
     "one-dimensional parameters missed": "biases and the weights of BatchNorm are parameters of their layer: they go on "
     "learning unless they are frozen too",
     "all but convolutions missed": "biases, BatchNorm and linear layers have parameters too: they go on learning unless they "

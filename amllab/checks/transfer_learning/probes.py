@@ -162,6 +162,7 @@ class Built(TypedDict):
         architecture: its name, as the model itself says.
         loaded: number of models that ``load_backbone`` gave out.
         output: shape of its logits; none where it raised an error.
+        probabilities: whether each row of them is one of probabilities.
         error: which one, in words.
         shapes: of all tensors.
         trainable, head: names of the trainable parameters, and of those of the classifier.
@@ -173,6 +174,7 @@ class Built(TypedDict):
     architecture: str
     loaded: int
     output: list[int]
+    probabilities: bool
     error: str
     shapes: dict[str, list[int]]
     trainable: list[str]
@@ -216,12 +218,17 @@ def build(
         "architecture": _architecture(model),
         "loaded": len(given),
         "output": list(output.shape) if isinstance(output, Tensor) else [],
+        "probabilities": isinstance(output, Tensor) and _are_probabilities(output),
         "error": f"{logits['error'][0][:100]}: {logits['message']}" if "error" in logits else "",
         "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
         "trainable": trainable,
         "head": head_of(model),
         "state": state if with_state else {},
     }
+
+
+def _are_probabilities(output: Tensor) -> bool:
+    return output.ndim == 2 and bool((output >= 0).all()) and bool((output.double().sum(1) - 1).abs().max() < 1e-4)
 
 
 def _architecture(model: nn.Module) -> str:

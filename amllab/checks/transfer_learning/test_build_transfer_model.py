@@ -98,6 +98,14 @@ def test_new_head(submission, rng):
             symptom=symptom,
             reproduce=f"build_transfer_model({call})(torch.randn(2, 3, 32, 32)).shape",
         )
+        expect(
+            not got["probabilities"],
+            expected="logits: any numbers, one for each class",
+            seen="probabilities: each row is positive and adds up to 1",
+            why="the cross-entropy applies softmax itself: twice is too much, and the loss cannot fall far",
+            symptom="probabilities instead of logits",
+            reproduce=f"build_transfer_model({call})(torch.randn(2, 3, 32, 32)).sum(1)",
+        )
 
 
 def outputs(backbone, shape, num_classes):

@@ -39,9 +39,9 @@ def cases(backbone, answers):
     return [(backbone, n, set(got["trainable"])) for n, got in answers.items() if "error" not in got]
 
 
-def rule(submission):
-    """The rule that net6's layers are frozen by, whichever number is asked for; ``None`` where it is no usual one."""
-    return freezing.rule_of(cases("net6", every_number(submission)))
+def rules(submission):
+    """The rules that net6's layers may be frozen by, whichever number is asked for; none where it is no usual one."""
+    return freezing.rules_of(cases("net6", every_number(submission)))
 
 
 def raised(got):

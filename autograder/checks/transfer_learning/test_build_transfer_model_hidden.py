@@ -39,7 +39,17 @@ def test_any_backbone(submission, rng):
         got = of_net6 if backbone == "net6" else build(submission, rng, backbone, 7, 2)
         if "shapes" not in got:
             pytest.skip(NO_MODEL)
-        expect_architecture(got, backbone, body(backbone), call=f'"{backbone}", 7, 2')
+        call = f'"{backbone}", 7, 2'
+        expect_architecture(got, backbone, body(backbone), call=call)
+        expect(
+            not got["error"],
+            expected=f"the model that `build_transfer_model({call})` returns takes images",
+            seen=got["error"],
+            why="a model that cannot be called cannot be trained",
+            symptom="no logits",
+            where="Exercise 2, Hint 1: the head of any architecture",
+            reproduce=f"build_transfer_model({call})(torch.randn(2, 3, 32, 32))",
+        )
     for backbone in OTHERS:
         weights = random_state(backbone, rng.getrandbits(31), num_classes=10)
         side = timm.get_pretrained_cfg(backbone).input_size[-1]
@@ -75,9 +85,10 @@ def expect_architecture(got, backbone, wanted, *, call):
     missing = [name for name, value in wanted.items() if got["shapes"].get(name) != list(value.shape)]
     other = got["architecture"] not in ("", backbone)
     wrapped = got["place"] == "inside"
-    lines = (
-        f"model = build_transfer_model({call})\n"
-        f'[name for name in timm.create_model("{backbone}").state_dict() if name not in model.state_dict()]'
+    lines = f"model = build_transfer_model({call})\n" + (
+        'model.pretrained_cfg["architecture"]'
+        if other
+        else f'[name for name in timm.create_model("{backbone}").state_dict() if name not in model.state_dict()]'
     )
     expect(
         is_it and not wrapped,
