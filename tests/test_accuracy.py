@@ -28,7 +28,6 @@ from amllab.drawn import CLASSES, draw
 from amllab.numerics import same_numbers
 from autograder.judge import HIDDEN_CHECKS
 
-
 SETUP = """
 import copy, timm, torch
 from torch import nn
@@ -258,5 +257,6 @@ CHOICES = {
 @pytest.mark.parametrize("name", CHOICES)
 def test_tools_of_the_checks_are_in_nobodys_way(small: Lab, name: str) -> None:
     submission = functions(small, train_with_early_stopping=CHOICES[name])
-    results = accuracy_checks(small, submission)
-    assert score(results) == (20, 20), to_text(results)
+    fitted, predicted, _ = accuracy.fit_and_predict(submission, small, 7)
+    assert fitted["steps"] == 6  # batches of one epoch
+    assert predicted["logits"].isfinite().all()
