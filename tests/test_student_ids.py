@@ -7,6 +7,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,12 @@ def test_feedback_and_the_table_know_the_same_people(graded: tuple[Path, int, st
     assert nbgrader(course, "generate_feedback", ASSIGNMENT).returncode == 0
     pages = {path.parent.parent.name for path in course.glob(f"feedback/*/{ASSIGNMENT}/*.html")}
     assert pages == set(GRADED)
+    command = [sys.executable, "-m", "autograder.cli", "scores", ASSIGNMENT]
+    table = subprocess.run(command, cwd=course, capture_output=True, text=True, check=True).stdout
+    for student, why in {"o'brien": "rename it with", "pipe": "a link or a device", "wide": "10,000 files"}.items():
+        (row,) = [line for line in table.splitlines() if line.startswith(f"{student} ")]
+        assert "not graded" in row
+        assert why in row
 
 
 def test_the_command_that_is_named_ends_the_trouble(graded: tuple[Path, int, str]) -> None:
