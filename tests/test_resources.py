@@ -36,7 +36,13 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
 
 @pytest.fixture
 def small(lab: Lab) -> Lab:
-    limits = {"cell_seconds": 40, "memory_bytes": 600_000_000, "processes": 64, "open_files": 512, "total_seconds": 120}
+    limits = {
+        "cell_seconds": 40,
+        "memory_bytes": 600_000_000,
+        "processes": 128,
+        "open_files": 512,
+        "total_seconds": 120,
+    }
     limits |= {"file_bytes": 1 << 29, "scratch_bytes": 1 << 29, "output_bytes": 2000}
     return dataclasses.replace(lab, limits={**lab.limits, **limits})
 
@@ -136,6 +142,28 @@ def fill():
         pairs.append((a, b))
     return pairs
 children(30, fill)
+""",
+    "a process whose first thread has ended": CHILDREN
+    + """
+import ctypes, threading
+libc = ctypes.CDLL(None)
+def work():
+    def hold():
+        held.append(bytearray(b"x") * (300 << 20))
+        os.write(writing, b"x")
+        time.sleep(30)
+    held = []
+    threading.Thread(target=hold).start()
+    time.sleep(0.3)
+    libc.syscall(ctypes.c_long({"x86_64": 60, "aarch64": 93}[os.uname().machine]), ctypes.c_long(0))
+reading, writing = os.pipe()
+for _ in range(4):
+    if os.fork() == 0:
+        try: work()
+        finally: os._exit(0)
+os.close(writing)
+for _ in range(4): os.read(reading, 1)
+time.sleep(3)
 """,
     "children that cannot be dumped": CHILDREN
     + """

@@ -90,7 +90,8 @@ class Sampler:
         processes = [name for name in os.listdir(b"/proc") if name.isdigit() and name != b"1"]
         for name in processes:
             try:
-                fields, stack = _fields(_read(b"/proc/%s/status" % name)), _stack(_read(b"/proc/%s/stat" % name))
+                path, fields = _living(b"/proc/" + name)
+                stack = _stack(_read(path + b"/stat"))
             except (FileNotFoundError, ProcessLookupError):  # it has just ended
                 continue
             kernel = _kernel(fields)
@@ -123,12 +124,12 @@ class Sampler:
         total = self._shared() - min(self.origin.anonymous, inherited * own)
         for name in processes:
             with suppress(FileNotFoundError, ProcessLookupError):
-                fields = _fields(_read(b"/proc/%s/status" % name))
+                path, fields = _living(b"/proc/" + name)
                 total += _kernel(fields)
                 try:
-                    share = _fields(_read(b"/proc/%s/smaps_rollup" % name))
+                    share = _fields(_read(path + b"/smaps_rollup"))
                     total += (share.get(b"Pss_Anon", 0) + share.get(b"SwapPss", 0)) * _KB
-                    total += _read(b"/proc/%s/maps" % name).count(b"\n") * _MAPPING_BYTES
+                    total += _read(path + b"/maps").count(b"\n") * _MAPPING_BYTES
                 except PermissionError:  # it does not let itself be read
                     total += (fields.get(b"RssAnon", 0) + fields.get(b"VmSwap", 0)) * _KB
                     total += _MAPPINGS * _MAPPING_BYTES
@@ -143,6 +144,20 @@ def _read(path: bytes) -> bytes:
         while piece := file.read(1 << 16):
             pieces.append(piece)
     return b"".join(pieces)
+
+
+def _living(process: bytes) -> tuple[bytes, dict[bytes, int]]:
+    """A process, or the first of its threads that lives: where that of the process itself has ended, it shows no memory."""
+    fields = _fields(_read(process + b"/status"))
+    if b"VmSize" in fields:
+        return process, fields
+    for thread in os.listdir(process + b"/task"):
+        path = process + b"/task/" + thread
+        with suppress(FileNotFoundError, ProcessLookupError):
+            of_thread = _fields(_read(path + b"/status"))
+            if b"VmSize" in of_thread:
+                return path, of_thread
+    return process, fields
 
 
 def _fields(text: bytes) -> dict[bytes, int]:
