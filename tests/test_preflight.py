@@ -30,6 +30,7 @@ from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
 from autograder import launcher, repair
 from autograder.judge import not_run
+from autograder.worker import Worker
 
 SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
 
@@ -97,12 +98,29 @@ def test_it_runs_the_cells_that_grading_runs(
         cell.metadata.pop("nbgrader", None)
     for cell in changed.cells:
         cell.pop("id")
-    for notebook in (solution, release, changed, without_setup, without_tags):
-        ours = [cell.source for cell in saved(notebook).to_run()]
+    moved = copy.deepcopy(solution)
+    for place, grade_id in ((2, "check_accuracy"), (3, "check_freeze_layers"), (90, "check_build_transfer_model")):
+        check = copy.deepcopy(cell_of(moved, grade_id))
+        check.id += "-copy"
+        moved.cells.insert(place, check)
+    moved.cells.remove(cell_of(moved, "check_train_with_early_stopping"))
+    for notebook in (solution, release, changed, without_setup, without_tags, moved):
+        looked = saved(notebook)
+        ours = [cell.source for cell in looked.to_run()]
         repaired = repair.repair(tmp_path / NOTEBOOK, release).notebook
         left_out = not_run(repaired)
         theirs = [c.source for i, c in enumerate(repaired.cells) if c.cell_type == "code" and i not in left_out]
         assert ours == [source for source in theirs if source.strip()]
+        worker = Worker(looked.lab, repaired, left_out)
+        assert looked.checks() == worker._above
+        assert list(looked.checks()) == worker.order
+    # of two the last counts; what was gone is put back behind its exercise
+    assert looked.checks() == {
+        "check_freeze_layers": 4,
+        "check_train_with_early_stopping": 7,
+        "check_accuracy": 7,
+        "check_build_transfer_model": 7,
+    }
 
 
 def test_the_untouched_release_lacks_everything(
