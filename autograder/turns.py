@@ -36,7 +36,7 @@ class Turns:
         room, door = (os.open(self._folder / n, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for n in (name, "door"))
         try:
             try:
-                # what waits for the room stands in the door: those that come later cannot overtake
+                # what waits for the room holds the door: those that come later cannot overtake
                 fcntl.flock(door, fcntl.LOCK_EX)
                 fcntl.flock(room, kind)
             finally:

@@ -140,7 +140,7 @@ def test_one_grades_alone_and_nobody_overtakes(tmp_path: Path) -> None:
     with turns.beside(), Turns(tmp_path).beside():
         first = threading.Thread(target=alone)
         first.start()
-        while is_free(tmp_path / "door"):  # until it waits in the door
+        while is_free(tmp_path / "door"):  # until it holds the door
             time.sleep(0.01)
         second = threading.Thread(target=later)
         second.start()

@@ -120,7 +120,7 @@ class Sampler:
     def _exact(self, processes: Sequence[bytes], inherited: int) -> int:
         """Bytes by the kernel's own sharing out, without the fork server's pages; as soon as they are above the limit."""
         own = _fields(os.pread(self.origin.share, 1 << 14, 0))[b"Pss_Anon"] * _KB
-        # as many times what this process has, which has written nothing; whoever gave pages back does not get more than there was
+        # as many times what this process has, which has written nothing; a tree that gave pages back gets no more than there was
         total = self._shared() - min(self.origin.anonymous, inherited * own)
         for name in processes:
             with suppress(FileNotFoundError, ProcessLookupError):
