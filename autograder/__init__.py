@@ -27,6 +27,10 @@ def configure(c: Any) -> None:
     Args:
         c: the configuration object of ``nbgrader_config.py``.
     """
+    from autograder.course import path_problem
+
+    if problem := path_problem(Path(c.CourseDirectory.get("root") or Path.cwd())):
+        raise SystemExit(f"nbgrader: {problem}")  # nbgrader goes on without the configuration after any other error
     # nbgrader starts alembic by name: it lies beside the interpreter, also where no environment is active
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # nbgrader builds its rows in an order that newer versions of SQLAlchemy remark upon, many times a submission

@@ -256,8 +256,11 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 def _doctor(args: argparse.Namespace) -> int:
     from autograder.isolation.doctor import examine, report
+    from autograder.trial import trial
 
     findings = examine()
+    if findings[-1].works:
+        findings.append(trial())
     print(report(findings))
     return 0 if findings[-1].works else 1
 

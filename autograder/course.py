@@ -12,6 +12,18 @@ from traitlets.config import PyFileConfigLoader
 from amllab.checks.lab import Lab
 
 CONFIG = "nbgrader_config.py"
+_PATTERNS = "*?[]{}$"  # nbgrader takes these for patterns and names of variables when it looks for files
+
+
+def path_problem(root: Path) -> str:
+    """Why nbgrader cannot work in a folder of this name; empty where it can."""
+    parts = [part for part in root.parts if set(part) & set(_PATTERNS) or not part.isprintable()]
+    if not parts:
+        return ""
+    return (
+        f"the course's path has characters that nbgrader takes for patterns ({' '.join(_PATTERNS)}), in {parts[0]!r}: "
+        "rename that folder, and run the command again there"
+    )
 
 
 @dataclass(frozen=True)
@@ -34,11 +46,14 @@ class Course:
 
         Raises:
             FileNotFoundError: no folder above has an ``nbgrader_config.py``.
+            ValueError: nbgrader cannot work in a folder of this name, or its configuration cannot be read.
         """
         start = (start or Path.cwd()).resolve()
         root = next((folder for folder in (start, *start.parents) if (folder / CONFIG).is_file()), None)
         if root is None:
             raise FileNotFoundError(f"no {CONFIG} in this folder or above it: run the command inside the course")
+        if problem := path_problem(root):
+            raise ValueError(problem)
         config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()
         coursedir = CourseDirectory(config=config)
         roles = (

@@ -23,7 +23,6 @@ import sys
 import tempfile
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +69,7 @@ class Server:
         control_groups: ControlGroups,
     ) -> None:
         self.control, self.listener, self.instruments = control, listener, instruments
-        view = visible_paths()
-        # a folder of packages that is to be hidden holds the library, which is shown by itself
-        readable = tuple(path for path in view.readable if path not in hidden or path == sys.prefix)
-        self.view = replace(view, readable=readable, hidden=view.hidden + hidden)
+        self.view = visible_paths(hidden)
         # of each judge: supervisor -> its own scratch directory, where it is not isolated
         self.trees: dict[socket.socket, dict[int, str | None]] = {control: {}}
         self.cores = Cores(at_a_time)

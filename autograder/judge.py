@@ -91,7 +91,7 @@ class Reference(Submission):
         if not self._path.is_file():
             raise ReferenceFailed(
                 f"the solution {self._path.parent.name}/{self._path.name} does not exist: run "
-                f"'nbgrader generate_solution {self._path.parent.name}'"
+                f"'autograder build {self._path.parent.name}'"
             )
         notebook = nbformat.read(self._path, as_version=4)
         worker = Worker(self._lab, notebook, not_run(notebook), self._launcher)

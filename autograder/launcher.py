@@ -30,6 +30,8 @@ WAYS_OUT = (
 )
 # what a worker's process may know of the grader's environment
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL")
+# what the fork server needs of it beyond that, to find the same packages and libraries as the grader
+_FINDING = ("HOME", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH")
 _SETTINGS = {
     # threads that wait do not spin: on a busy machine a training would otherwise take many times as long
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -46,6 +48,7 @@ _SETTINGS = {
 _START_SECONDS = 180.0
 _SOCKET = "launch"  # in the folder that only the grader's user can enter
 _MESSAGE_BYTES = 1 << 16
+_LONGEST_FOLDER = 60  # an address of a socket has at most 107 bytes
 
 
 @dataclass
@@ -61,6 +64,11 @@ class Tree:
     number: int
     connection: socket.socket
     cores: int = 1
+
+
+def _short_folder() -> str | None:
+    """Where to make folders for sockets: the temporary folder, unless its name is too long for their addresses."""
+    return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER and os.path.isdir("/tmp") else None
 
 
 class Launcher:
@@ -214,15 +222,16 @@ class Launcher:
 
     def _start_server(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._home = tempfile.TemporaryDirectory(prefix="amllab-grading-")
-        names = self._names()
-        if "HOME" in os.environ:
-            names["HOME"] = os.environ["HOME"]  # pip's per-user packages lie there
+        self._home = tempfile.TemporaryDirectory(prefix="amllab-grading-", dir=_short_folder())
+        names = self._names() | {name: os.environ[name] for name in _FINDING if name in os.environ}
+        names["PYTHONPATH"] = os.pathsep.join(
+            os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
+        )
         names["MPLCONFIGDIR"] = self._home.name
         with theirs:
             self._server = subprocess.Popen(
                 # no folder of the course comes into the path of imports
-                [sys.executable, "-P", "-E", "-m", "autograder.forkserver", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "autograder.forkserver", str(theirs.fileno())],
                 env=names,
                 cwd=self._home.name,
                 pass_fds=[theirs.fileno()],

@@ -89,10 +89,10 @@ def read_secrets(lab: Lab, course: Course) -> dict[str, str]:
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     for path in (master, course.release(lab), course.solution(lab)):
         if not path.is_file():
-            raise FileNotFoundError(
-                f"{path.parent.parent.name}/{path.parent.name}/{path.name} is missing, and with it what must not leak: "
-                f"run 'autograder build {lab.assignment}'"
-            )
+            name = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
+            built = f"run 'autograder build {lab.assignment}'"
+            remedy = f"bring it back, by 'git checkout -- {name}'" if path == master else built
+            raise FileNotFoundError(f"{name} is missing, and with it what must not leak: {remedy}")
     public = _words("\n".join(cell.source for cell in nbformat.read(course.release(lab), as_version=4).cells))
     secrets = {marker: f"the mark {marker}" for marker in _MARKERS}
     secrets |= _solutions(course.solution(lab), public)

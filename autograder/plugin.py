@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import nbformat
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
-from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.api import Gradebook
 from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import NbGraderPreprocessor
 from nbgrader.utils import rmtree
@@ -41,6 +41,7 @@ from autograder.folders import closed, refusal
 from autograder.kept import FOLDER, Graded
 from autograder.late import set_due_date
 from autograder.launcher import ISOLATIONS, Launcher
+from autograder.released import assignment_in
 from autograder.repair import Repaired, read_release, repair
 from autograder.settings import checked_lab
 from autograder.timestamps import settle
@@ -73,13 +74,11 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
             )
             with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
-                found = gradebook.find_assignment(assignment)
+                found = assignment_in(gradebook, coursedir.db_url, self.lab, self.release)
                 self.secret, self.run.notebooks = found.id, [notebook.name for notebook in found.notebooks]
                 if set_due_date(self.lab, found):
                     gradebook.db.commit()
                     self.log.info("Due %s UTC, as lab.toml has it", found.duedate)
-        except MissingEntry:
-            self._refuse(f"{assignment} is not in the gradebook: run 'nbgrader generate_assignment {assignment}'")
         except SQLAlchemyError as error:
             self._refuse(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}")
         except (LookupError, OSError, ValueError) as error:

@@ -83,7 +83,7 @@ def read_release(path: Path) -> NotebookNode:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"The release {path.parent.name}/{path.name} does not exist: run 'nbgrader generate_assignment {path.parent.name}'"
+            f"The release {path.parent.name}/{path.name} does not exist: run 'autograder build {path.parent.name}'"
         )
     return nbformat.read(path, as_version=4)
 

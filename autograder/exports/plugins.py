@@ -71,7 +71,7 @@ def write_grades(course: Course, assignment: str, form: str, path: Path, options
     from autograder.exports.canvas import CanvasExportPlugin
     from autograder.exports.moodle import MoodleExportPlugin
 
-    require_gradebook(course.db_url)
+    require_gradebook(course, assignment)
     with course.gradebook() as gradebook:
         if form == "csv":
             from_gradebook(gradebook, assignment)  # nbgrader's exporter writes an empty table where there is none

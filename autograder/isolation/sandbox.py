@@ -20,13 +20,13 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from autograder.isolation import landlock, linux, seccomp
+from autograder.isolation import landlock, linux, places, seccomp
 from autograder.isolation.groups import Group
 from autograder.isolation.memory import PERIOD, Origin, Sampler
 
@@ -77,10 +77,12 @@ class View:
     Attributes:
         readable: files and folders seen at their own paths.
         hidden: folders that are empty, whatever they lie in.
+        links: symbolic links, place and target, by which the former are reached too.
     """
 
     readable: tuple[str, ...]
     hidden: tuple[str, ...]
+    links: tuple[tuple[str, str], ...] = ()
 
     def check(self) -> None:
         """Raises :class:`IsolationError` where an entry is both."""
@@ -279,6 +281,10 @@ def _show(view: View) -> None:
             linux.read_only(target)
         elif not readable and os.path.isdir(target):
             linux.mount("tmpfs", target, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=1m")
+    for place, aim in view.links:
+        if not os.path.lexists("/new" + place):
+            os.makedirs(os.path.dirname("/new" + place), exist_ok=True)
+            os.symlink(aim, "/new" + place)
 
 
 def _make_target(source: str, target: str) -> None:
@@ -364,12 +370,34 @@ def _status() -> dict[str, str]:
         return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
 
 
-def visible_paths() -> View:
-    """What a submission needs to see of this machine: the interpreter and its packages, without the grading package."""
+def visible_paths(hidden: Iterable[str] = ()) -> View:
+    """What a submission needs to see of this machine: the interpreter and its packages, without the grading package.
+
+    Args:
+        hidden: folders to hide beside that package.
+    """
     import amllab
     import autograder
 
-    packages = [entry for entry in sys.path if entry and os.path.exists(entry)]
-    library, grading = (str(Path(module.__file__ or "").resolve().parent) for module in (amllab, autograder))
-    readable = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, library, *packages}
-    return View(tuple(sorted({os.path.abspath(path) for path in readable})), (grading,))
+    links: dict[str, str] = {}
+
+    def real(paths: Iterable[str]) -> set[str]:
+        return {places.follow(os.path.abspath(path), links) for path in paths}
+
+    prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
+    library, grading = (os.path.dirname(module.__file__ or "") for module in (amllab, autograder))
+    entries = {entry for entry in (*sys.path, *_library_folders()) if entry and os.path.exists(entry)}
+    readable = real({*prefixes, library, *entries})
+    covered = real({grading, *hidden})
+    covered |= {alias for folder in covered for alias in places.aliases(folder, readable)}
+    # a folder of packages that is to be hidden holds the library, which is shown by itself
+    readable = {path for path in readable if path not in covered or path in real(prefixes)}
+    own = {path for path in real(places.of_packages(entries)) if not any(places.is_below(path, p) for p in readable)}
+    readable |= {path for path in own if path not in covered and not places.is_below(path, os.path.realpath(grading))}
+    places.follow(os.path.abspath(sys.executable), links)
+    return View(tuple(sorted(readable)), tuple(sorted(covered)), tuple(sorted(links.items())))
+
+
+def _library_folders() -> list[str]:
+    """Where the dynamic linker looks for libraries, on machines whose modules set that."""
+    return [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder.startswith("/")]

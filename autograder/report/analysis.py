@@ -242,7 +242,7 @@ def _remarks(results: ClassResults) -> Iterator[Remark]:
     current = states[""]
     yield Remark(
         "Handed in, not graded",
-        "Run 'nbgrader autograde' again: what it says of these students is the reason.",
+        f"Run 'nbgrader autograde {results.assignment}' again: what it says of these students is the reason.",
         [(s.student, "") for s in results.submissions if not s.graded],
     )
     yield Remark(
@@ -288,7 +288,8 @@ def _remarks(results: ClassResults) -> Iterator[Remark]:
     )
     yield Remark(
         "Graded by an older version",
-        "Results of checks were not stored then: scores are the gradebook's. 'nbgrader autograde --force' grades again.",
+        "Results of checks were not stored then: scores are the gradebook's. "
+        f"'nbgrader autograde {results.assignment} --force' grades again.",
         [(s.student, "") for s in states["older"]],
     )
 

@@ -20,6 +20,7 @@ from nbgrader.api import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from amllab.checks.lab import all_labs, find_lab
 from autograder.course import Course
 from autograder.report.stored import Stored, read
 
@@ -156,6 +157,10 @@ class ClassResults:
         return [cell for cell in self.cells if cell.automatic]
 
 
+class NotYet(LookupError):  # noqa: N818
+    """Nothing of the assignment is graded yet; the message says what to run."""
+
+
 def collect(course: Course, assignment: str, students: Collection[str] | None = None) -> ClassResults:
     """Reads the gradebook and the autograded notebooks.
 
@@ -169,19 +174,21 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
         LookupError: the assignment is not in it, or nothing of it is graded.
         ValueError: the gradebook cannot be read.
     """
-    require_gradebook(course.db_url)
+    handed_in = set(_handed_in(course, assignment))
+    require_gradebook(course, assignment)
     try:
         with course.gradebook() as gradebook:
             results = from_gradebook(gradebook, assignment)
+    except NotYet:
+        raise NotYet(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}") from None
     except SQLAlchemyError as error:
         raise ValueError(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}") from None
     known = {submission.student for submission in results.submissions}
-    handed_in = set(_handed_in(course, assignment))
     results.submissions += [Submission(student) for student in handed_in - known]
     results.submissions.sort(key=lambda submission: submission.student)
     results.missing = [student for student in results.missing if student not in handed_in]
     if not results.graded:
-        raise LookupError(f"nothing of {assignment} is graded yet: run 'nbgrader autograde {assignment}'")
+        raise NotYet(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}")
     notebooks = list(dict.fromkeys(cell.notebook for cell in results.cells))
     for submission in results.graded:
         if students is not None and submission.student not in students:
@@ -193,13 +200,27 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
     return results
 
 
-def require_gradebook(db_url: str) -> None:
-    """nbgrader makes an empty gradebook where there is none; to ask for a report should not."""
-    url = make_url(db_url)
+def require_gradebook(course: Course, assignment: str) -> None:
+    """nbgrader makes an empty gradebook where there is none; to ask for a report should not.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what makes one.
+        LookupError: there is none, and no such lab either.
+    """
+    url = make_url(course.db_url)
     if url.drivername.startswith("sqlite") and url.database and not Path(url.database).is_file():
-        raise FileNotFoundError(
-            "the course has no gradebook yet: run 'nbgrader generate_assignment' and 'nbgrader autograde'"
-        )
+        name = find_lab(assignment).assignment
+        raise FileNotFoundError(f"the course has no gradebook yet: {next_step(name, set(_handed_in(course, name)))}")
+
+
+def next_step(assignment: str, handed_in: Collection[str]) -> str:
+    """The command by which there is something to show."""
+    if handed_in:
+        return f"run 'nbgrader autograde {assignment}'"
+    return (
+        f"nothing is in submitted/ either. Put the downloads into downloaded/{assignment}/archive/, then run "
+        f"'nbgrader zip_collect {assignment}' and 'nbgrader autograde {assignment}'"
+    )
 
 
 def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
@@ -211,6 +232,8 @@ def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
     try:
         assignment = gradebook.find_assignment(name)
     except MissingEntry:
+        if name in (lab.replace("_", "-") for lab in all_labs()):
+            raise NotYet(f"{name} is not in the gradebook yet: run 'nbgrader autograde {name}'") from None
         known = ", ".join(row.name for row in gradebook.assignments) or "none"
         raise LookupError(f"no assignment {name!r} in the gradebook; there are: {known}") from None
     cells = list(_cells(assignment))
