@@ -14,6 +14,7 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from amllab import backbones  # noqa: F401  (importing registers net12 and net6 with timm)
+from amllab.devices import is_absent
 
 CONNECTION_SECONDS = 3.0
 
@@ -53,6 +54,8 @@ def load_backbone(name: str) -> nn.Module:
         with _quick_to_give_up(needs_hub=not shipped):
             model = timm.create_model(name, pretrained=True)
     except Exception as error:  # whatever the hub client, the file system or timm raises, the way out is the same
+        if is_absent(str(error)):  # the model was to be made on a device that this machine lacks
+            raise
         first_line = (str(error).strip().splitlines() or [""])[0]
         raise BackboneUnavailable(
             f"The pretrained weights of {name!r} are not on this machine and could not be downloaded "

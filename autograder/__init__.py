@@ -35,11 +35,13 @@ def configure(c: Any) -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # nbgrader builds its rows in an order that newer versions of SQLAlchemy remark upon, many times a submission
     warnings.filterwarnings("ignore", message="Object of type <Submitted", category=Warning)
-    # formgrader and feedback render what students wrote: HTML in it is cleaned on the way, see autograder.outputs
+    # formgrader and feedback render what students wrote: HTML in it is cleaned on the way, in limited time
     c.HTMLExporter.sanitize_html = True
     c.HTMLExporter.filters = {
-        "markdown2html": "autograder.outputs.markdown2html",
-        "clean_html": "autograder.outputs.clean_html",
+        "markdown2html": "autograder.rendering.markdown2html",
+        "clean_html": "autograder.rendering.clean_html_of_page",
+        "highlight_code": "autograder.rendering.highlight_code",
+        "ansi2html": "autograder.rendering.ansi2html",
     }
     # downloads from learning platforms, and the exchange: what one student brings stops nobody else
     c.ZipCollectApp.extractor_plugin = "autograder.collect.plugins.SubmissionExtractor"

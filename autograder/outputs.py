@@ -8,82 +8,29 @@ HTML sanitiser would damage its code blocks; it is cleaned where it becomes HTML
 
 from __future__ import annotations
 
-import base64
-import binascii
-import html
 import json
 import re
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import nh3
-from jinja2 import pass_context
 from nbformat import NotebookNode
-from pygments.token import STANDARD_TYPES
 
-MAX_OUTPUTS = 200  # of one cell
-# of one markdown cell; beyond that it is shown as plain text: the parser's time grows with the square of the formulas
-MAX_PROSE, MAX_FORMULAS = 100_000, 300
+from autograder.pictures import joined as joined
+from autograder.pictures import picture as picture
+from autograder.pictures import without_pictures as without_pictures
+from autograder.rendering import clean_html as clean_html
+from autograder.rendering import html_or_nothing, long_formula
+from autograder.rendering import markdown2html as markdown2html
+from autograder.safe_html import without_active_tex
+
+MAX_OUTPUTS, MOST_LOOKED_AT = 200, 2000  # of one cell: that are kept, and that are looked at
 LEFT_OUT = "... further output left out ..."
 
-_MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
-
-
-def _words(text: str) -> set[str]:
-    return set(text.split())
-
-
-_TAGS = _words(
-    """
-    a abbr b blockquote br caption center cite code col colgroup dd del details dfn div dl dt em figcaption figure
-    font h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s samp small span strong sub summary sup table tbody
-    td tfoot th thead tr tt u ul var
-    """
-)
-_GONE_WITH_CONTENT = {"script", "style", "svg", "iframe", "object", "noscript", "template"}
-_ATTRIBUTES = {
-    "*": {"class", "id", "style", "title"},
-    "a": {"href"},
-    "img": {"src", "alt", "width", "height"},
-    "td": {"colspan", "rowspan", "align"},
-    "th": {"colspan", "rowspan", "align"},
-    "col": {"span"},
-    "colgroup": {"span"},
-    "table": {"border"},
-    "ol": {"start"},
-    "details": {"open"},
-    "font": {"color"},
-}
-# classes of highlighted code and of pandas' tables; those of the page around (bootstrap, formgrader) have functions
-_CLASSES = {"highlight", "dataframe", "anchor-link", *STANDARD_TYPES.values()} - {""}
-_STYLES = _words(
-    """
-    background background-color border border-bottom border-collapse border-color border-left border-radius
-    border-right border-spacing border-style border-top border-width color font-family font-size font-style
-    font-weight height line-height list-style-type margin margin-bottom margin-left margin-right margin-top
-    max-height max-width min-width opacity overflow-x padding padding-bottom padding-left padding-right padding-top
-    text-align text-decoration vertical-align white-space width
-    """
-)
-# words, numbers, colours; no minus sign before a number, which could move a box out of its cell, and no function
-_RGB = re.compile(r"rgba?\([\d\s.,%/]+\)", re.I)
-_STYLE_WORD = re.compile(r"#[0-9a-f]{3,8}|[a-z][a-z-]*|\d{0,4}\.?\d{1,4}(?:[a-z]+|%)?", re.I)
-_LINK = re.compile(r"(?:https?://|mailto:)[^\s]+", re.I)
-_DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif));base64,([A-Za-z0-9+/=\s]+)", re.I)
-_LENGTH = re.compile(r"\d{1,4}%?|\d{0,3}\.\d+(?:px|em|%)?|\d{1,4}px")
-_INLINE_PICTURE = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/=]+")
-_FORMULA = re.compile(r"\\begin\{|\\\\[(\[]")
-# ids of a submission must not be those that the page around looks for
-_ID = "nb-"
-# TeX commands by which MathJax makes links, styles and ids, or loads code
-_ACTIVE_TEX = re.compile(r"\\(?=(?:href|url|class|cssId|style|data|require|bbox|unicode|mmlToken|includegraphics)\b)")
-# all but tab, line feed, carriage return, form feed, and escape, with which colours of a terminal begin
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _MARKUP = re.compile(r"[<>\"'`&\x00-\x1f\x7f]")
 MOST_ALT, MOST_WIDTH = 2000, 2000  # characters; pixels
 
@@ -98,7 +45,7 @@ def clean_outputs(outputs: Iterable[Any], limit: int, hide: Mapping[str, str] | 
     """
     kept: list[NotebookNode] = []
     left = limit
-    for output in outputs:
+    for output in _joined_streams(outputs, limit):
         try:
             clean = _clean_output(output, limit, hide or {})
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -109,88 +56,45 @@ def clean_outputs(outputs: Iterable[Any], limit: int, hide: Mapping[str, str] | 
             kept.append(nbformat.v4.new_output("stream", name="stdout", text=f"{LEFT_OUT}\n"))
             break
         left -= size
-        if kept and clean.output_type == kept[-1].output_type == "stream" and clean.name == kept[-1].name:
-            kept[-1].text += clean.text
-        else:
-            kept.append(clean)
+        kept.append(clean)
     for output in kept:
         if output.output_type == "stream":
             output.text = "\n".join(map(_as_shown, output.text.split("\n")))
     return kept
 
 
-def clean_html(text: Any) -> str:
-    """HTML with structure, tables, pictures and harmless styles; text stays, everything that can act goes."""
-    cleaned = nh3.clean(
-        str(text),
-        tags=_TAGS,
-        clean_content_tags=_GONE_WITH_CONTENT,
-        attributes=_ATTRIBUTES,
-        attribute_filter=_attribute,
-        url_schemes={"http", "https", "mailto", "data"},
-        link_rel="noopener noreferrer nofollow",
-    )
-    return _without_active_tex(cleaned)
+def _joined_streams(outputs: Iterable[Any], limit: int) -> Iterator[Any]:
+    """The outputs, those that stand in a row on one stream as one: each print of a cell may be an output of its own.
 
-
-@pass_context
-def markdown2html(context: Any, source: str) -> str:
-    """Filter of nbconvert's templates: a markdown cell as clean HTML, whatever it holds.
-
-    Args:
-        context: of the template; the cell in it has the attachments.
-        source: markdown with mathematics.
+    Not more of them than have to be looked at, and of a stream not much more than ``limit`` characters.
     """
-    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+    name, parts, size, looked_at = "", [], 0, 0
+    for output in outputs:
+        stream = _stream(output)
+        if stream is not None and stream[0] == name and size <= limit:
+            parts.append(stream[1])
+            size += len(stream[1])
+            continue
+        if parts:
+            yield {"output_type": "stream", "name": name, "text": "".join(parts)}
+        looked_at += 1
+        if looked_at > MOST_LOOKED_AT:
+            return
+        name, parts, size = (stream[0], [stream[1]], len(stream[1])) if stream is not None else ("", [], 0)
+        if stream is None:
+            yield output
+    if parts:
+        yield {"output_type": "stream", "name": name, "text": "".join(parts)}
 
-    cell = context.get("cell") or {}
-    source = str(source)
-    if len(without_pictures(source)) > MAX_PROSE or len(_FORMULA.findall(source)) > MAX_FORMULAS:
-        return _as_plain(source)
-    attachments = {name: bundle for name, bundle in (cell.get("attachments") or {}).items() if bundle}
-    for name in re.findall(r"attachment:([^\s)\"'<>]*)", source):
-        attachments.setdefault(name, {"image/png": ""})  # nbconvert stops at a picture that is missing
-    renderer = IPythonRenderer(escape=False, attachments=attachments)
+
+def _stream(output: Any) -> tuple[str, str] | None:
+    """Name and text, where an output is a part of a stream."""
+    if not isinstance(output, Mapping) or output.get("output_type") != "stream":
+        return None
     try:
-        rendered = MarkdownWithMath(renderer=renderer, plugins=_markdown_plugins()).render(source)
-    except Exception:  # the parser fails in its own ways on some texts; a person must be able to read them all the same
-        return _as_plain(source)
-    return clean_html(rendered)
-
-
-def picture(kind: str, value: Any) -> str:
-    """A picture's base64 without line breaks.
-
-    Raises:
-        ValueError: it is no picture of this kind.
-    """
-    text = "".join(joined(value).split())
-    try:
-        head = base64.b64decode(text, validate=True)[:16]
-    except binascii.Error:
-        raise ValueError(f"no base64 of {kind}") from None
-    if kind not in _MAGIC or not head.startswith(_MAGIC[kind]):
-        raise ValueError(f"no {kind}")
-    return text
-
-
-def joined(value: Any) -> str:
-    """Text of a notebook's field, which may be a list of lines, as it can be written in UTF-8.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        value = "".join(value)
-    if not isinstance(value, str):
-        raise ValueError("no text")
-    whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return _CONTROL.sub("", whole)
-
-
-def without_pictures(source: str, instead: str = "") -> str:
-    """Markdown without the pictures that stand in it as data."""
-    return _INLINE_PICTURE.sub(instead, source)
+        return ("stderr" if output.get("name") == "stderr" else "stdout"), joined(output.get("text"))
+    except ValueError:
+        return None
 
 
 def scrub(text: str, replacements: Mapping[str, str]) -> str:
@@ -252,15 +156,16 @@ def _clean_output(output: Any, limit: int, hide: Mapping[str, str]) -> NotebookN
     if kind == "error":
         lines = [text(line) for line in output["traceback"]]
         return nbformat.v4.new_output(kind, ename=text(output["ename"]), evalue=text(output["evalue"]), traceback=lines)
-    cleaners = {
+    cleaners: dict[str, Callable[[Any], str | None]] = {
         "text/plain": text,
-        "text/html": lambda value: clean_html(text(value)),
+        "text/html": lambda value: html_or_nothing(text(value)),
         "text/markdown": text,
-        "text/latex": lambda value: _without_active_tex(text(value)),
+        "text/latex": lambda value: None if long_formula(text(value)) else without_active_tex(text(value)),
         "image/png": lambda value: picture("image/png", value),
         "image/jpeg": lambda value: picture("image/jpeg", value),
     }
     data: dict[str, str] = {}
+    too_slow = ""
     for mime, value in output["data"].items():
         if mime not in cleaners:
             continue
@@ -268,9 +173,15 @@ def _clean_output(output: Any, limit: int, hide: Mapping[str, str]) -> NotebookN
             data.setdefault("text/plain", LEFT_OUT)
             continue
         try:
-            data[mime] = cleaners[mime](value)
+            clean = cleaners[mime](value)
         except ValueError:
             continue
+        if clean is None:
+            too_slow = text(value)
+        else:
+            data[mime] = clean
+    if too_slow:
+        data.setdefault("text/plain", too_slow)
     if not data:
         raise KeyError("nothing to keep")
     metadata = {mime: kept for mime in data if (kept := _of_picture(output.get("metadata"), mime, hide))}
@@ -309,60 +220,6 @@ def _cut(output: NotebookNode, left: int) -> list[NotebookNode]:
         text, name = output.data.get("text/plain", ""), "stdout"
     text = text.encode()[: max(left - 100, 0)].decode(errors="ignore")
     return [nbformat.v4.new_output("stream", name=name, text=f"{text}\n")] if text else []
-
-
-def _attribute(tag: str, name: str, value: str) -> str | None:
-    """The value with which an attribute is kept, None where it goes."""
-    value = value.strip()
-    if name == "style":
-        return _style(value)
-    if name == "class":
-        return " ".join(word for word in value.split() if word in _CLASSES) or None
-    if name == "id":
-        return value if value.startswith(_ID) else _ID + value
-    if name == "href":
-        if value.startswith("#"):
-            return value if value.startswith(f"#{_ID}") else f"#{_ID}{value[1:]}"
-        return value if _LINK.fullmatch(value) else None
-    if name == "src":
-        return _embedded_picture(value)
-    if name in ("width", "height", "border", "span", "colspan", "rowspan", "start"):
-        return value if _LENGTH.fullmatch(value) else None
-    return value
-
-
-def _style(value: str) -> str | None:
-    kept = []
-    for declaration in value.split(";"):
-        key, _, what = (part.strip() for part in declaration.partition(":"))
-        words = _RGB.sub("", what).replace(",", " ").split()
-        if key.lower() in _STYLES and what and all(map(_STYLE_WORD.fullmatch, words)):
-            kept.append(f"{key.lower()}:{what}")
-    return ";".join(kept) or None
-
-
-def _embedded_picture(value: str) -> str | None:
-    found = _DATA_URL.fullmatch(value)
-    try:
-        return f"data:{found[1].lower()};base64,{picture(found[1].lower(), found[2])}" if found else None
-    except ValueError:
-        return None
-
-
-def _without_active_tex(text: str) -> str:
-    return _ACTIVE_TEX.sub("\\\\\u200b", text)
-
-
-def _as_plain(source: str) -> str:
-    shown = without_pictures(source, "(picture)")[: 10 * MAX_PROSE]
-    return f'<pre style="white-space:pre-wrap">{html.escape(shown)}</pre>'
-
-
-def _markdown_plugins() -> list[Any]:
-    from mistune.plugins import import_plugin
-
-    # nbconvert's own but task lists, whose boxes are form fields: as text, they can be read
-    return [import_plugin(name) for name in ("strikethrough", "table", "url", "def_list")]
 
 
 def _path_pattern(path: str) -> str:

@@ -28,6 +28,7 @@ from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult, Outcome
 from amllab.checks.seeds import derive
 from amllab.checks.submission import Submission, SubmissionError
+from amllab.devices import ADVICE, is_absent
 
 MAX_TEXT = 2000  # characters of each part of a report
 # at the end of the notebook, of a function that was lacking at its check cell
@@ -175,7 +176,7 @@ class ChecksPlugin:
                     failure,
                     expected=_readable(failure.expected),
                     seen=_readable(failure.seen),
-                    why=_readable(failure.why),
+                    why=_readable(ADVICE if is_absent(failure.seen) else failure.why),
                     where=_readable(failure.where or section),
                     symptom=failure.symptom or kind,
                     reproduce=_readable(failure.reproduce),

@@ -32,11 +32,13 @@ from nbformat import NotebookNode
 
 from amllab.checks import integrity, leftover
 from amllab.checks.frames import receive_frame, send_frame
+from amllab.checks.streams import Pieces
 
 _STARTUP_SECONDS = 60
 _ANSWER_SECONDS = 5.0  # for a kernel to say what runs in it
 _LOOK_SECONDS = 0.05  # between two looks at whether it has ended
 _REQUEST_BYTES = 1 << 28
+_MOST_OUTPUTS = 2000  # of one cell, what it prints in a row counted once
 _OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "error")
 
 
@@ -192,7 +194,7 @@ def _is_idle(message: dict[str, Any], request: str) -> bool:
 
 
 class CappedClient(NotebookClient):  # type: ignore[misc]
-    """nbclient on a forked kernel, that keeps so many bytes of a cell's outputs and drops what comes after them.
+    """nbclient on a forked kernel, that keeps so many bytes and outputs of a cell and drops what comes after them.
 
     Args:
         output_bytes: kept of one cell.
@@ -203,7 +205,8 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
         super().__init__(nbformat.v4.new_notebook(), km=cast(KernelManager, kernel), allow_errors=True)
         self._kernel = kernel
         self.output_bytes = output_bytes
-        self._room = 0
+        self._room = self._outputs_left = 0
+        self._pieces = Pieces()
         self._running: set[str] = set()
 
     async def connect(self) -> None:
@@ -235,12 +238,15 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
         cell = nbformat.v4.new_code_cell(source)
         self.nb.cells = [cell]
         self.timeout, self._room = math.ceil(seconds), self.output_bytes
+        self._outputs_left = _MOST_OUTPUTS
         try:
             await self.async_execute_cell(cell, 0, store_history=False)
         except CellTimeoutError:
             return "timeout", cell.outputs
         except DeadKernelError:
             return "died", cell.outputs
+        finally:
+            self._pieces.finish()
         return "ok", cell.outputs
 
     async def settle(self, seconds: float) -> tuple[str, bool]:
@@ -285,6 +291,14 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
             if self._room < 0:
                 return None
             size = len(json.dumps(msg["content"], default=str))
+            held = self.clear_before_next_output or self.output_hook_stack.get(msg["parent_header"].get("msg_id"))
+            goes_on = msg["msg_type"] == "stream" and size <= self._room and not held
+            if goes_on and self._pieces.take(msg["content"], cell.outputs):
+                self._room -= size
+                return None
+            self._outputs_left -= 1
+            if self._outputs_left < 0:
+                size = self._room + 1
             if size > self._room:
                 text = msg["content"]["text"][: self._room] if msg["msg_type"] == "stream" else ""
                 note = {"name": "stdout", "text": f"{text}\n... further output left out ...\n"}

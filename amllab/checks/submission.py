@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from amllab.checks.failure import Failure
+from amllab.devices import on_this_machine
 
 # what travels holds tensors: PyTorch is loaded where something does, and not for a judge that others grade for
 
@@ -111,6 +112,7 @@ def _message(error: BaseException) -> str:
     return text[:500].encode(errors="replace").decode()
 
 
+@on_this_machine
 def answer(namespace: dict[str, Any], question: bytes) -> bytes:
     """Answers a packed question with the functions of ``namespace``; never raises for what they do.
 

@@ -1,0 +1,51 @@
+"""Devices that a notebook asks for and this machine lacks: grading runs on the CPU, whatever the student's own machine has."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+ADVICE = (
+    'grading has no such device: write `"cuda" if torch.cuda.is_available() else "cpu"`, or keep the device of the model and '
+    "of the batches that your function is given"
+)
+# how PyTorch says that a device is not there
+_ABSENT = re.compile(
+    r"not compiled with (?:CUDA|\w+) enabled|No (?:CUDA|HIP|XPU) GPUs|no NVIDIA driver|invalid device ordinal"
+    r"|CUDA driver|torch\.cuda\.is_available\(\) is False|MPS backend|not linked with support for \w+ devices"
+    r"|PyTorch is not linked|Cannot access accelerator device|(?:CUDA|XPU|HIP|MPS) (?:is )?not available",
+    re.I,
+)
+
+
+def is_absent(message: str) -> bool:
+    """Whether an exception's text says that this machine lacks a device."""
+    return _ABSENT.search(message) is not None
+
+
+def on_this_machine(call: Callable[P, T]) -> Callable[P, T]:
+    """The call with a default device that exists: ``torch.set_default_device("cuda")`` of a cell holds until the end of a notebook."""
+
+    @functools.wraps(call)
+    def called(*arguments: P.args, **named: P.kwargs) -> T:
+        import torch
+
+        try:
+            before = torch.get_default_device()
+            works = before.type == "cpu" or (before.type != "meta" and torch.zeros(1).tolist() == [0.0])
+        except Exception:  # of the backend, each has its own
+            before, works = None, False
+        if works:
+            return call(*arguments, **named)
+        torch.set_default_device(None)
+        try:
+            return call(*arguments, **named)
+        finally:
+            if before is not None:
+                torch.set_default_device(before)
+
+    return called

@@ -1,0 +1,70 @@
+"""Pictures and text of a notebook's fields: what they are is looked at, whatever their name says."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+
+MOST_PIXELS = 50_000_000  # of one picture: some kilobytes can stand for gigabytes in a browser
+
+_MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
+_INLINE_PICTURE = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/=]+")
+# all but tab, line feed, carriage return, form feed, and escape, with which colours of a terminal begin
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+
+# markers of JPEG that begin a frame, and with it its size; others of their range are tables
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+
+
+def picture(kind: str, value: Any) -> str:
+    """A picture's base64 without line breaks.
+
+    Raises:
+        ValueError: it is no picture of this kind, or a larger one than a browser can show.
+    """
+    text = "".join(joined(value).split())
+    try:
+        content = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError(f"no base64 of {kind}") from None
+    if kind not in _MAGIC or not content.startswith(_MAGIC[kind]):
+        raise ValueError(f"no {kind}")
+    width, height = _size(kind, content)
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"no {kind} of a size to be shown: {width} x {height}")
+    return text
+
+
+def _size(kind: str, content: bytes) -> tuple[int, int]:
+    """Width and height as the picture gives them, 0 where it does not."""
+    if kind == "image/png":
+        return int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
+    if kind == "image/gif":
+        return int.from_bytes(content[6:8], "little"), int.from_bytes(content[8:10], "little")
+    place = 2
+    while place + 9 < len(content) and content[place] == 0xFF:
+        if content[place + 1] in _FRAMES:
+            return int.from_bytes(content[place + 7 : place + 9]), int.from_bytes(content[place + 5 : place + 7])
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])
+    return 0, 0
+
+
+def joined(value: Any) -> str:
+    """Text of a notebook's field, which may be a list of lines, as it can be written in UTF-8.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        value = "".join(value)
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return _CONTROL.sub("", whole)
+
+
+def without_pictures(source: str, instead: str = "") -> str:
+    """Markdown without the pictures that stand in it as data."""
+    return _INLINE_PICTURE.sub(instead, source)
