@@ -28,7 +28,9 @@ def configure(c: Any) -> None:
         c: the configuration object of ``nbgrader_config.py``.
     """
     from autograder.course import path_problem
+    from autograder.logs import make_safe
 
+    make_safe()
     if problem := path_problem(Path(c.CourseDirectory.get("root") or Path.cwd())):
         raise SystemExit(f"nbgrader: {problem}")  # nbgrader goes on without the configuration after any other error
     # nbgrader starts alembic by name: it lies beside the interpreter, also where no environment is active

@@ -45,7 +45,7 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
         data: images for the run, as of ``AMLLAB_DATA`` (:mod:`amllab.data`).
 
     Raises:
-        FileNotFoundError: there is no master.
+        FileNotFoundError: there is no master, or no such folder of images.
         BadSettings: of the lab, or its checks are worth more or less than their cells; nothing is written.
         subprocess.CalledProcessError: an nbgrader command failed; it has said why.
     """
@@ -53,6 +53,8 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     if not master.is_file():
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
+    if data and data not in ("drawn", "cifar100") and not Path(data).expanduser().is_dir():
+        raise FileNotFoundError(f"no folder of images {data}; --data is drawn, cifar100 or a folder")
     notebook = notebook_of(master)
     check_points(lab, master, notebook, checks_of(lab))
     nbformat.write(notebook, master.with_suffix(".ipynb"))

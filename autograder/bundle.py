@@ -110,7 +110,16 @@ def build_wheel(folder: Path, releases: Mapping[str, Path], package: Path = PACK
         path.chmod(0o755 if path.is_dir() else 0o644)
     environment = {**os.environ, "SOURCE_DATE_EPOCH": _EARLIEST_SECONDS, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-P", "-c", _BUILD, str(folder)]
-    done = subprocess.run(command, cwd=tree, env=environment, umask=0o022, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=tree,
+        env=environment,
+        umask=0o022,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode != 0:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
         done.check_returncode()

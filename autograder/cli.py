@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autograder import exports
+from autograder.command import ended, require_files
 from autograder.course import Course
-from autograder.isolation import IsolationError
 from autograder.launcher import ISOLATIONS, Launcher
 
 if TYPE_CHECKING:
@@ -21,7 +19,15 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0 done, 1 not isolated (doctor), not graded (regrade) or not to be released (audit), 2 unusable arguments, files or machine."""
+    """Runs the command; returns its exit status.
+
+    0 done, 1 not isolated (doctor), not graded (regrade) or not to be released (audit), 2 unusable arguments, files, course or
+    machine, 130 interrupted, 141 nobody reads the output.
+    """
+    return ended(lambda: _main(argv))
+
+
+def _main(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="autograder", description="Grading of the Advanced Machine Learning labs.")
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -44,14 +50,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     auditing.add_argument("lab", help="assignment, such as transfer-learning")
     auditing.add_argument(
-        "--class-size", type=int, default=100, metavar="N", help="for the time of grading (default 100)"
+        "--class-size", type=_count, default=100, metavar="N", help="for the time of grading (default 100)"
     )
     auditing.add_argument("--strict", action="store_true", help="what was not measured is a failure too")
 
     grading = commands.add_parser("grade", help="grade notebooks, without the gradebook")
     grading.add_argument("notebooks", type=Path, nargs="+", metavar="notebook")
     grading.add_argument("--lab", help="assignment; needed where no lab's notebook has this name")
-    grading.add_argument("--seed", type=int, help="seed of the checks' inputs (a report names its own)")
+    grading.add_argument("--seed", type=_seed, help="seed of the checks' inputs (a report names its own)")
     grading.add_argument(
         "--isolation", choices=ISOLATIONS, default="namespaces", help="none: only for a notebook that you trust"
     )
@@ -106,37 +112,48 @@ def main(argv: list[str] | None = None) -> int:
     calibrating = commands.add_parser("calibrate", help="measure and write the thresholds of a lab's accuracy check")
     calibrating.add_argument("lab", help="assignment, such as transfer-learning")
     calibrating.add_argument("--data", help="in place of lab.toml's: drawn, cifar100 or a folder of class images")
-    calibrating.add_argument("--seeds", type=int, default=20, help="to fit on (default 20)")
-    calibrating.add_argument("--fresh", type=int, default=40, help="further ones, to judge on (default 40)")
-    calibrating.add_argument("--jobs", type=int, default=1, help="processes, of one thread each (default 1)")
+    calibrating.add_argument("--seeds", type=_count, default=20, help="to fit on (default 20)")
+    calibrating.add_argument("--fresh", type=_count, default=40, help="further ones, to judge on (default 40)")
+    calibrating.add_argument("--jobs", type=_count, default=1, help="processes, of one thread each (default 1)")
     calibrating.add_argument("--kept", type=Path, help="file of the runs so far (default: in build/)")
 
     commands.add_parser("doctor", help="what this machine offers to isolate submissions with")
 
     args = parser.parse_args(argv)
-    try:
-        commands_by_name = {
-            "build": _build,
-            "new-lab": _new_lab,
-            "audit": _audit,
-            "bundle": _bundle,
-            "grade": _grade,
-            "scores": _scores,
-            "explain": _explain,
-            "regrade": _regrade,
-            "export": _export,
-            "similar": _similar,
-            "doctor": _doctor,
-            "calibrate": _calibrate,
-            "report": _report,
-        }
-        return commands_by_name[args.command](args)
-    except (FileNotFoundError, FileExistsError, LookupError, ValueError, IsolationError) as error:
-        print(f"autograder: {error}", file=sys.stderr)
-        return 2
-    except subprocess.CalledProcessError as error:  # it has said why
-        print(f"autograder: {shlex.join(map(str, error.cmd))} failed", file=sys.stderr)
-        return 2
+    commands_by_name = {
+        "build": _build,
+        "new-lab": _new_lab,
+        "audit": _audit,
+        "bundle": _bundle,
+        "grade": _grade,
+        "scores": _scores,
+        "explain": _explain,
+        "regrade": _regrade,
+        "export": _export,
+        "similar": _similar,
+        "doctor": _doctor,
+        "calibrate": _calibrate,
+        "report": _report,
+    }
+    return commands_by_name[args.command](args)
+
+
+def _count(text: str) -> int:
+    """A number of things: 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 1 << 63:
+        raise ValueError(text)
+    return number
+
+
+_count.__name__, _seed.__name__ = "number from 1 on", "seed from 0 on"  # in argparse's messages
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -176,6 +193,7 @@ def _audit(args: argparse.Namespace) -> int:
 
 def _grade(args: argparse.Namespace) -> int:
     # PyTorch is loaded here, not for every call of the command
+    require_files(args.notebooks)
     from autograder.judge import Reference, grade
     from autograder.repair import read_release, repair
     from autograder.settings import checked_lab
@@ -223,17 +241,19 @@ def _lab_named_like(notebook: Path) -> str:
 def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
     from amllab.checks.results import score, to_text
     from autograder.judge import NOT_ISOLATED
+    from autograder.scores import plain, printable
 
     for note in grading.notes:
-        print(f"note: {note}")
+        print(f"note: {plain(note)}")
     if not isolated:
         print(f"note:{NOT_ISOLATED}")
     if grading.crowded:
         print(f"note: a limit of time was reached while {grading.crowded}; grade again when other programs have ended")
     for cell in dict.fromkeys(result.cell for result in grading.results):
-        print(f"\n{cell}\n{to_text([r for r in grading.results if r.cell == cell], grading.remarks(cell))}")
+        report = to_text([r for r in grading.results if r.cell == cell], grading.remarks(cell))
+        print(f"\n{cell}\n{printable(report, 50_000)}")
     earned, possible = score(grading.results)
-    print(f"\n{notebook.name}: {earned:g} of {possible:g} automatic points (seed {grading.seed})", flush=True)
+    print(f"\n{plain(notebook.name)}: {earned:g} of {possible:g} automatic points (seed {grading.seed})", flush=True)
 
 
 def _calibrate(args: argparse.Namespace) -> int:

@@ -54,7 +54,10 @@ class Course:
             raise FileNotFoundError(f"no {CONFIG} in this folder or above it: run the command inside the course")
         if problem := path_problem(root):
             raise ValueError(problem)
-        config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()
+        try:
+            config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()
+        except Exception as error:  # it is a program, and fails in its own ways
+            raise ValueError(f"{root / CONFIG} cannot be read: {type(error).__name__}: {error}") from error
         coursedir = CourseDirectory(config=config)
         roles = (
             "source_directory",

@@ -24,6 +24,7 @@ from autograder.isolation import IsolationError
 from autograder.launcher import Launcher
 from autograder.mistakes import Mistake, recognise
 from autograder.outputs import clean_outputs, machine_paths, scrub
+from autograder.rendering import limited
 from autograder.repair import EXPERIMENT
 from autograder.worker import Worker, WorkerFailed, default_launcher
 
@@ -215,10 +216,11 @@ def grade(
     hide = machine_paths(launcher.course)
     results = [_scrubbed(result, hide) for result in results]
     note = f"The inputs of these checks were drawn with seed {seed}." + ("" if launcher.isolates else NOT_ISOLATED)
-    for cell in notebook.cells:
-        # outputs of experiments were cleaned by the repair
-        if cell.cell_type == "code" and not is_autograded(cell) and not _is_experiment(cell):
-            cell.outputs = clean_outputs(cell.outputs, lab.limits["output_bytes"], hide)
+    with limited():
+        for cell in notebook.cells:
+            # outputs of experiments were cleaned by the repair
+            if cell.cell_type == "code" and not is_autograded(cell) and not _is_experiment(cell):
+                cell.outputs = clean_outputs(cell.outputs, lab.limits["output_bytes"], hide)
     seconds = time.perf_counter() - began
     mistakes = recognise(lab.name, results)
     grading = Grading(results, seed, seconds, notes or [], launcher.isolation, readable, stopped, mistakes, crowded)

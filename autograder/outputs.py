@@ -9,6 +9,7 @@ HTML sanitiser would damage its code blocks; it is cleaned where it becomes HTML
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import sysconfig
@@ -130,7 +131,7 @@ def machine_paths(root: Path | None = None) -> dict[str, str]:
     paths = {
         sys.base_prefix: "python",
         sys.prefix: "python",
-        str(Path.home()): "~",
+        os.path.expanduser("~"): "~",  # itself where there is no home
         places["stdlib"]: python,
         places["platstdlib"]: python,
         places["purelib"]: "site-packages",
@@ -142,7 +143,7 @@ def machine_paths(root: Path | None = None) -> dict[str, str]:
     if root is not None:
         paths[str(root)] = "course"
     paths |= {str(Path(path).resolve()): name for path, name in paths.items() if not path.endswith("*")}
-    return {path: name for path, name in paths.items() if path not in ("", "/", "/usr")}
+    return {path: name for path, name in paths.items() if path not in ("", "~", "/", "/usr")}
 
 
 def _clean_output(output: Any, limit: int, hide: Mapping[str, str]) -> NotebookNode:

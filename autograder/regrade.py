@@ -51,7 +51,9 @@ def _regrade(course: Course, assignment: str, student: str) -> bool:
         f"--student={glob.escape(student)}",
         "--force",
     ]
-    done = subprocess.run(command, cwd=course.root, env=os.environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=course.root, env=os.environ, capture_output=True, check=False, encoding="utf-8", errors="replace"
+    )
     if done.returncode != 0:
         lines = done.stderr.splitlines()[-_LAST_LINES:]
         print(f"{plain(student)}: nbgrader autograde failed:", *map(plain, lines), sep="\n  ", file=sys.stderr)

@@ -39,6 +39,7 @@ SECONDS = 2.0  # of the processor, for one text
 # of one markdown cell; beyond that it is shown as plain text: the parser's time grows with the square of the formulas
 MAX_PROSE, MAX_FORMULAS = 100_000, 300
 MAX_FORMULA = 5_000  # characters of one formula, which the browser typesets
+_MAX_DOLLARS = 2000  # around formulas, of one text
 _MAX_DEPTH = 500  # elements within each other
 _MAX_BLANKS = 300  # in a row, in code
 _MAX_COPIED = 500_000_000  # bytes: nbconvert copies the rest of a text at each change of colour
@@ -183,7 +184,9 @@ def _nested(text: str) -> bool:
 
 
 def long_formula(text: str) -> bool:
-    """Whether the browser would have to typeset a formula that no person has written."""
+    """Whether the browser would have to typeset formulas that no person has written."""
+    if text.count("$") > _MAX_DOLLARS:
+        return True
     inline = any(len(part) > MAX_FORMULA and "\n\n" not in part for part in text.split("$")[1:-1])
     blocks = re.findall(r"\\(?:begin\{|\\?\[|\\?\()", text)
     return inline or (bool(blocks) and len(text) > 4 * MAX_FORMULA and _longest_block(text) > MAX_FORMULA)

@@ -25,6 +25,7 @@ from autograder.cells import is_autograded
 from autograder.collect.record import COLLECTION
 from autograder.collect.record import NOTE as NOTE_FILE
 from autograder.outputs import clean_outputs, joined, picture, without_pictures
+from autograder.rendering import limited
 
 EXPERIMENT = "experiment"
 NOTE = "grading-note"
@@ -485,10 +486,11 @@ def _as_released(cell: _Cell, released: NotebookNode) -> NotebookNode:
 def _clean_submitted(cells: list[NotebookNode]) -> None:
     """Cleans the outputs that a person may look at: of experiments, and of cells that grading cannot run again."""
     left = MAX_OUTPUT_BYTES
-    for cell in sorted(cells, key=lambda cell: EXPERIMENT not in cell.metadata.get("tags", [])):
-        if cell.cell_type == "code" and cell.outputs:
-            cell.outputs = clean_outputs(cell.outputs, min(left, MAX_OUTPUT_BYTES // 2))
-            left -= len(json.dumps(cell.outputs))
+    with limited():
+        for cell in sorted(cells, key=lambda cell: EXPERIMENT not in cell.metadata.get("tags", [])):
+            if cell.cell_type == "code" and cell.outputs:
+                cell.outputs = clean_outputs(cell.outputs, min(left, MAX_OUTPUT_BYTES // 2))
+                left -= len(json.dumps(cell.outputs))
 
 
 def _put_back_missing(cells: list[NotebookNode], release: NotebookNode, notes: list[str]) -> None:

@@ -22,6 +22,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes text that beg
 _MAX_TEXT = 500  # characters of a text that may come from a submission
 
 
+def printable(text: object, most: int = 5000) -> str:
+    """Text of several lines with nothing in it that a terminal would obey or that turns what stands around it."""
+    lines = str(text)[: most + 1].split("\n")
+    shown = "\n".join(
+        "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines
+    )
+    return shown if len(shown) <= most else shown[:most] + " ..."
+
+
 def plain(text: object, most: int = _MAX_TEXT) -> str:
     """Text on one line, nothing in it that a terminal would obey or that turns what stands around it."""
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)[: most + 1])

@@ -44,7 +44,7 @@ class Sheet:
             ValueError: it is no text in UTF-8, or lacks a required column; the message names those it has.
         """
         if not path.is_file():
-            raise FileNotFoundError(f"no roster {path.name}: export it from the learning platform first")
+            raise FileNotFoundError(f"no roster {path}: export it from the learning platform first")
         try:
             text = path.read_bytes().decode()
         except UnicodeDecodeError:

@@ -1,0 +1,104 @@
+"""How the command ends: with a message and a status that people and scripts expect, whatever went wrong."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+INTERRUPTED, PIPE_CLOSED = 130, 141  # as shells have it: 128 and the number of the signal
+
+
+def ended(command: Callable[[], int]) -> int:
+    """Runs a command and returns its status.
+
+    Besides the command's own: 2 where arguments, files, course or machine do not allow it, 130 where a person interrupts it, 141
+    where nobody reads what it prints (``| head``). What a program got wrong itself comes out with its traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # letters that a terminal or file cannot take are no reason to stop
+            stream.reconfigure(errors="replace")
+    try:
+        try:
+            return command()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is there, run the command again for the rest")
+        return INTERRUPTED
+    except subprocess.CalledProcessError as error:  # it has said why
+        _say(f"{shlex.join(map(str, error.cmd))} failed")
+        return 2
+    except Exception as error:
+        if (reason := _explained(error)) is None:
+            raise
+        _say(reason)
+        _discard_output()
+        return 2
+
+
+def require_files(paths: Iterable[Path]) -> None:
+    """Refuses what cannot be read, before anything is done.
+
+    Raises:
+        ValueError: a line for each.
+    """
+    problems = [problem for path in paths if (problem := _unreadable(path))]
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _unreadable(path: Path) -> str:
+    try:
+        if path.is_dir():
+            return f"{path} is a folder: name the notebook in it"
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            return f"{path} is no file"
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    except ValueError as error:
+        return f"{str(path)!r}: {error}"
+    return ""
+
+
+def _explained(error: Exception) -> str | None:
+    """An error of the user's files, course or machine in words; ``None`` for others, which are ours."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from autograder.ahead import COURSE_FAULTS
+
+    if isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{', '.join(names) or 'output'}: {error.strerror}"
+    if isinstance(error, SQLAlchemyError):
+        return f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}"
+    if isinstance(error, (OSError, LookupError, ValueError, *COURSE_FAULTS)):
+        return str(error)
+    return None
+
+
+def _say(message: str) -> None:
+    from autograder.scores import printable
+
+    if sys.stderr is not None:
+        print(f"autograder: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def _discard_output() -> None:
+    """What is still to be printed goes nowhere: Python would try again when it ends, and complain."""
+    if sys.stdout is None:
+        return
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+    except (OSError, ValueError):  # no file stands behind it
+        return

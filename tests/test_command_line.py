@@ -1,0 +1,316 @@
+"""A class graded in a fresh clone, and what the commands do with arguments, files and terminals as they come."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, report, scores, submit
+from nbformat import NotebookNode
+from variants import BUILD, FREEZE
+
+from amllab.checks.lab import find_lab
+from autograder.cli import main
+from autograder.judge import Reference, ReferenceFailed
+from autograder.repair import read_release
+
+ODD = "eve\x1b[31m\u202e"
+ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
+
+
+@dataclass
+class Graded:
+    """A class without a gradebook before, and what ``nbgrader autograde`` said."""
+
+    course: Path
+    status: int
+    log: str
+
+
+def notebook_with(release: NotebookNode, **sources: str) -> NotebookNode:
+    notebook = copy.deepcopy(release)
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        cell.source = sources.get(grade_id, cell.source)
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Graded:
+    # letters, quotes, signs that shells, patterns of text, addresses and logs have a use for
+    course = new_course(tmp_path_factory.mktemp("course") / "Kurs \"ä é\" (1) 100% #1 & 'q' +; ^\\d| <b>~ -f")
+    (course / "gradebook.db").unlink()  # no part of a repository
+    submit(course, "ada", release)
+    default = f'import torch\ntorch.set_default_device("cuda")\n{FREEZE}'
+    submit(course, "bob", notebook_with(release, freeze_layers=default))
+    made = BUILD.replace(
+        "model = load_backbone(backbone)", 'with torch.device("cuda"): model = load_backbone(backbone)'
+    )
+    submit(course, "cay", notebook_with(release, freeze_layers=FREEZE, build_transfer_model=f"import torch\n{made}"))
+    submit(course, ODD, b"{", ODD_FILE)
+    done = nbgrader(course, "autograde", ASSIGNMENT, OMP_NUM_THREADS="1")
+    return Graded(course, done.returncode, done.stderr)
+
+
+def test_a_fresh_clone_is_graded(graded: Graded) -> None:
+    """The gradebook is no part of a repository: it is filled from the release that is there."""
+    assert graded.status == 0, graded.log
+    assert "4 graded, 0 graded before, 0 not graded" in graded.log
+    assert scores(graded.course, "ada") == {
+        "check_freeze_layers": 0.0,
+        "check_build_transfer_model": 0.0,
+        "check_train_with_early_stopping": 0.0,
+        "check_accuracy": 0.0,
+        "reflection": 0.0,  # untouched, as by nbgrader's own command
+    }
+
+
+def test_a_default_device_that_is_not_there_costs_nothing(graded: Graded) -> None:
+    assert scores(graded.course, "bob")["check_freeze_layers"] == 20
+
+
+def test_a_device_that_is_not_there_is_named(graded: Graded) -> None:
+    """In the exercise that asks for it, and not as missing weights."""
+    found = scores(graded.course, "cay")
+    assert found["check_freeze_layers"] == 20
+    assert found["check_build_transfer_model"] < 20
+    told = report(graded.course, "cay", "check_build_transfer_model")
+    assert "torch.cuda.is_available()" in told
+    assert "pretrained weights of" not in told
+
+
+def test_names_do_not_act_in_the_log(graded: Graded) -> None:
+    for sign in ("\x1b", "\x07", "\u202e"):
+        assert sign not in re.sub(r"\x1b\[\d*m\[", "[", graded.log)
+    assert "owned" in graded.log
+    assert autograded(graded.course, ODD).cells
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("grade nope.ipynb also-not.ipynb", "nope.ipynb: No such file.*also-not.ipynb: No such file"),
+        ("grade submitted/ada", "is a folder"),
+        ("grade .", "is a folder"),
+        ("grade /dev/null", "is no file"),
+        ("grade nbgrader_config.py/x", "Not a directory"),
+        ("grade nbgrader_config.py --lab nope", "no lab 'nope'"),
+        ("grade \x1b[31m.ipynb", "\N{REPLACEMENT CHARACTER}\\[31m.ipynb: No such file"),
+        ("scores nope", "no assignment 'nope'"),
+        (f"scores {'a' * 300}", "File name too long"),
+        (f"scores {ASSIGNMENT} --csv .", "Is a directory"),
+        (f"scores {ASSIGNMENT} --csv nowhere/x.csv", "nowhere/x.csv: No such file"),
+        (f"scores {ASSIGNMENT} --csv /dev/full", "No space left"),
+        (f"explain {ASSIGNMENT} nobody", "there are: ada, bob, cay"),
+        (f"regrade {ASSIGNMENT} nobody", "there are: ada, bob, cay"),
+        (f"regrade {ASSIGNMENT} ad*", "there are: ada, bob, cay"),
+        ("regrade nope ada", "there are: transfer-learning"),
+        (f"report {ASSIGNMENT} --output nbgrader_config.py", "File exists"),
+        (f"export {ASSIGNMENT} --format csv --output .", "Is a directory"),
+        (f"export {ASSIGNMENT} --format csv --output /dev/full", "No space left"),
+        (f"export {ASSIGNMENT} --format canvas --roster nowhere.csv", "no roster nowhere.csv"),
+        (f"export {ASSIGNMENT} --format canvas --roster submitted", "no roster submitted"),
+        (f"export {ASSIGNMENT} --format moodle --roster gradebook.db", "not text in UTF-8"),
+        ("export nope --format csv", "no assignment 'nope'"),
+        (f"similar {ASSIGNMENT} --threshold nan", "between 0 and 1"),
+        ("similar nope", "no lab 'nope'"),
+        ("bundle nope", "no lab 'nope'"),
+        ("audit nope", "no lab 'nope'"),
+        ("build nope", "no lab 'nope'"),
+        ("calibrate nope", "no lab 'nope'"),
+        ("new-lab ../x", "name"),
+        (f"new-lab {ASSIGNMENT}", "there"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    graded: Graded, arguments: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(graded.course)
+    assert main(arguments.split(" ")) == 2
+    said = capsys.readouterr()
+    assert re.search(words, said.err, re.S), said.err
+    assert said.err.startswith("autograder: ")
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "grade",
+        "grade x --seed -5",
+        "grade x --seed 1e9",
+        "audit x --class-size 0",
+        "calibrate x --jobs 0",
+        "nope",
+        "--nope",
+    ],
+)
+def test_arguments_that_make_no_sense(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+    assert ended.value.code == 2
+    assert "usage: autograder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["scores", "explain", "regrade", "report", "export", "similar", "bundle", "audit", "build"]
+)
+def test_outside_of_a_course(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = {"explain": ["ada"], "regrade": ["ada"], "export": ["--format", "csv"]}.get(command, [])
+    assert main([command, ASSIGNMENT, *more]) == 2
+    assert "no nbgrader_config.py in this folder or above it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["scores", "explain", "report", "export"])
+@pytest.mark.parametrize("handed_in", [False, True])
+@pytest.mark.parametrize("gradebook", ["none", "empty", "filled", "damaged"])
+def test_before_anything_is_graded_the_next_command_is_named(
+    command: str, handed_in: bool, gradebook: str, course: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(course)
+    book = course / "gradebook.db"
+    if gradebook != "filled":
+        book.unlink()
+    if gradebook == "empty":
+        from nbgrader.api import Gradebook
+
+        Gradebook(f"sqlite:///{book}").close()
+    if gradebook == "damaged":
+        book.write_bytes(b"no database" * 1000)
+    if handed_in:
+        submit(course, "ada", release)
+    more = {"explain": ["ada"], "export": ["--format", "moodle"]}.get(command, [])
+    status, said = main([command, ASSIGNMENT, *more]), capsys.readouterr().err
+    if command == "export" and gradebook == "filled":
+        return  # a table of nobody
+    assert status == 2
+    if gradebook == "damaged":
+        assert "the gradebook cannot be read" in said
+    else:
+        assert f"nbgrader autograde {ASSIGNMENT}" in said
+        assert (f"nbgrader zip_collect {ASSIGNMENT}" in said) != handed_in or command == "export"
+
+
+@pytest.mark.parametrize("name", ["AML [2026]", "what?", "a*", "{x}", "$HOME"])
+def test_a_course_in_a_folder_of_patterns_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    course = tmp_path / name
+    course.mkdir()
+    shutil.copy(Path(__file__).parent.parent / "nbgrader_config.py", course)
+    monkeypatch.chdir(course)
+    assert main(["scores", ASSIGNMENT]) == 2
+    said = capsys.readouterr().err
+    assert repr(name) in said
+    assert "rename that folder" in said
+
+
+def test_nbgrader_refuses_a_folder_of_patterns(tmp_path: Path) -> None:
+    course = tmp_path / "AML [2026]"
+    course.mkdir()
+    shutil.copy(Path(__file__).parent.parent / "nbgrader_config.py", course)
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 1
+    assert "'AML [2026]': rename that folder" in done.stderr
+
+
+def test_a_configuration_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nbgrader_config.py").write_text("c = get_config(\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["scores", ASSIGNMENT]) == 2
+    assert "nbgrader_config.py cannot be read: SyntaxError" in capsys.readouterr().err
+
+
+def started(graded: Graded, *arguments: str, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "autograder.cli", *arguments]
+    return subprocess.Popen(command, cwd=graded.course, text=True, encoding="utf-8", stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_nobody_reads_on(graded: Graded) -> None:
+    """As in ``autograder explain ... | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = started(graded, "explain", ASSIGNMENT, "ada", stdout=writing)
+    os.close(writing)
+    assert process.communicate(timeout=120)[1] == ""
+    assert process.returncode == 141
+
+
+def test_a_full_disk(graded: Graded) -> None:
+    with open("/dev/full", "w") as full:
+        process = started(graded, "scores", ASSIGNMENT, stdout=full)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
+    assert said == "autograder: output: No space left on device\n"
+
+
+def test_an_interrupt_from_the_keyboard(graded: Graded) -> None:
+    course = graded.course
+    notebook = course / "submitted" / "ada" / ASSIGNMENT / NOTEBOOK
+    process = started(
+        graded, "grade", str(notebook), stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "autograder: interrupted" in said
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HOME": None},
+        {"HOME": "/nonexistent"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None},
+        {"PYTHONIOENCODING": "ascii"},
+    ],
+    ids=["no home", "a home that is not there", "the locale C", "ASCII"],
+)
+def test_any_environment(graded: Graded, variables: dict[str, str | None]) -> None:
+    environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
+    process = started(graded, "explain", ASSIGNMENT, "ada", stdout=subprocess.PIPE, env=environment)
+    told, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "check_freeze_layers" in told
+
+
+def reads(folder: str, file: Path) -> None:
+    """Reads release or solution as grading does."""
+    if folder == "assignments":
+        read_release(file)
+    else:
+        Reference(find_lab(ASSIGNMENT), file).exchange(b"")
+
+
+@pytest.mark.parametrize("folder", ["assignments", "solutions"])
+def test_the_command_that_a_message_names_ends_the_trouble(
+    folder: str, graded: Graded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = graded.course / folder / ASSIGNMENT / NOTEBOOK
+    before = nbformat.read(file, as_version=4)
+    file.chmod(0o644)
+    file.unlink()  # the folder stays: nbgrader's own command would skip the assignment
+    with pytest.raises((FileNotFoundError, ReferenceFailed), match=f"autograder build {ASSIGNMENT}"):
+        reads(folder, file)
+    monkeypatch.chdir(graded.course)
+    assert main(["build", ASSIGNMENT]) == 0
+    assert [c.source for c in nbformat.read(file, as_version=4).cells] == [c.source for c in before.cells]
