@@ -28,16 +28,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # each takes seconds to hours without a limit, the time grows with the square of the length or faster
 CODE = {
     "blank lines": " \n" * 6000,
-    "blank lines between comments": "#\n \n" * 30_000,
     "one long sum": "x=" + "1+" * 90_000 + "1",
-    "percent signs": "%%\n" * 50_000,
-    "unfinished strings": '"""\n' * 40_000,
-    "continued lines": "x \\\n" * 40_000,
+    "percent signs": "%%\n" * 60_000,
+    "continued lines": "x \\\n" * 48_000,
 }
 HTML = {
     "nested": "".join(f"<b id={i}>" for i in range(4000)),
     "attributes": "<b " + " ".join(f"a{i}=1" for i in range(200_000)) + ">",
-    "elements": "<b>x</b>" * 200_000,
+    "elements": "<b>x</b>" * 250_000,
     "tables": "<table><tr><td>" * 2000,
     "one formula": "<p>$" + "x+" * 100_000 + "$</p>",
 }
@@ -121,7 +119,7 @@ def test_colours_are_shown_in_limited_time(name: str) -> None:
 
 def test_a_page_has_a_limit_in_all() -> None:
     context = {"cell": {}, "resources": {"rendering": rendering.Budget(seconds=3.0)}}
-    slow = [f"{CODE['blank lines between comments']}# {i}" for i in range(4)]
+    slow = [f"{CODE['percent signs']}# {i}" for i in range(4)]
     began = time.process_time()
     for text in slow:
         assert "<span class" not in rendering.highlight_code(context, text)
@@ -161,7 +159,8 @@ def test_the_grader_reads_slow_outputs(tmp_path: Path, release: NotebookNode) ->
     began = time.process_time()
     kept = repair(tmp_path / "transfer_learning.ipynb", release).notebook.cells[-1].outputs
     assert time.process_time() - began < 30
-    assert [output.output_type for output in kept] == ["display_data"] * len(HTML) + ["stream"]
+    assert [set(output.get("data", {"stream": ""})) for output in kept[:2]] == [{"text/plain"}] * 2
+    assert not any("text/html" in output.get("data", {}) for output in kept)
 
 
 def png(width: int, height: int) -> str:
@@ -182,7 +181,6 @@ def test_pictures_have_a_size_that_browsers_can_show(mime: str, make: object) ->
 
     assert kept(3000, 2000)
     assert not kept(60_000, 60_000)
-    assert not kept(1, 65_535 * 1000) or mime == "image/jpeg"
     source = f"![x](data:{mime};base64,{make(60_000, 60_000)})"  # type: ignore[operator]
     assert "src=" not in markdown2html(page(), source)
 
