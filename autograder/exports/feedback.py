@@ -38,7 +38,7 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
         FileNotFoundError: there is no feedback yet.
         LookupError: no such assignment.
     """
-    require_gradebook(course.db_url)
+    require_gradebook(course, assignment)
     record, pages = Record.read(course.root), _pages(course, assignment)
     with course.gradebook() as gradebook:
         graded = {s.student for s in from_gradebook(gradebook, assignment).graded}
