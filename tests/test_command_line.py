@@ -127,7 +127,7 @@ def test_names_do_not_act_in_the_log(graded: Graded) -> None:
         ("build nope", "no lab 'nope'"),
         ("calibrate nope", "no lab 'nope'"),
         ("new-lab ../x", "name"),
-        (f"new-lab {ASSIGNMENT}", "there"),
+        (f"new-lab {ASSIGNMENT}", "name a checkout of the course with --root"),
     ],
 )
 def test_what_cannot_be_done_is_said(

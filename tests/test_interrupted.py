@@ -305,7 +305,7 @@ def test_a_fault_of_the_course_stops_the_run(course: Path) -> None:
     stopped = autograde(course, ASKS=1)
     assert (stopped.status, stopped.graded) == (1, [])
     assert "Grading stops" in stopped.log
-    assert "nbgrader generate_solution" in stopped.log
+    assert "autograder build" in stopped.log
     assert "Traceback" not in stopped.log
     assert set(scores(course, "ada").values()) == {None}
     (course / "elsewhere").rename(course / "solutions")

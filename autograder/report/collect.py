@@ -20,7 +20,7 @@ from nbgrader.api import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from amllab.checks.lab import all_labs, find_lab
+from amllab.checks.lab import all_labs
 from autograder.course import Course
 from autograder.report.stored import Stored, read
 
@@ -205,12 +205,11 @@ def require_gradebook(course: Course, assignment: str) -> None:
 
     Raises:
         FileNotFoundError: there is none; the message says what makes one.
-        LookupError: there is none, and no such lab either.
     """
     url = make_url(course.db_url)
     if url.drivername.startswith("sqlite") and url.database and not Path(url.database).is_file():
-        name = find_lab(assignment).assignment
-        raise FileNotFoundError(f"the course has no gradebook yet: {next_step(name, set(_handed_in(course, name)))}")
+        step = next_step(assignment, set(_handed_in(course, assignment)))
+        raise FileNotFoundError(f"the course has no gradebook yet: {step}")
 
 
 def next_step(assignment: str, handed_in: Collection[str]) -> str:
