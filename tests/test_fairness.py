@@ -22,6 +22,9 @@ from mutants.operators import mutants
 from mutants.runs import EXERCISES, Checker, Verdict
 from styles import STYLES
 from variants import CELLS, CORRECT, Variant
+from wild import CORRECT as WILD_CORRECT
+from wild import WRONG as WILD_WRONG
+from wild import Wild
 
 SEED = 7
 
@@ -37,15 +40,12 @@ def one_thread() -> Any:
 
 @cache
 def checker(*exercises: str) -> Checker:
-    return Checker(SEED, exercises)
+    return Checker(SEED, exercises or EXERCISES, correct=[CELLS])
 
 
 @cache
-def verdict(mistake: Mistake) -> Verdict:
-    """By the checks of its exercise, and of those that the function takes part in."""
-    with_training = {"freeze_layers": ("freeze_layers", "train_with_early_stopping")}
-    exercises = with_training.get(mistake.exercise, (mistake.exercise,))
-    return checker(*exercises).verdict({**CELLS, mistake.exercise: mistake.source})
+def verdict(exercise: str, source: str) -> Verdict:
+    return checker().verdict({**CELLS, exercise: source})
 
 
 # every sixth, for the time that it takes: the study checks all of them
@@ -55,7 +55,7 @@ def verdict(mistake: Mistake) -> Verdict:
     ids=lambda mistake: mistake.id,
 )
 def test_a_mistake_loses_points_in_its_cell_alone(mistake: Mistake) -> None:
-    found = verdict(mistake)
+    found = verdict(mistake.exercise, mistake.source)
     assert found.lost.keys() == {f"check_{mistake.exercise}"}, found
     assert not found.broken
     assert not found.ended
@@ -64,10 +64,49 @@ def test_a_mistake_loses_points_in_its_cell_alone(mistake: Mistake) -> None:
 # every second style, likewise
 @pytest.mark.parametrize("style", [*CORRECT, *STYLES][::2], ids=lambda style: style.name)
 def test_a_correct_style_loses_nothing(style: Variant) -> None:
-    found = checker(*EXERCISES).verdict({**CELLS, **style.sources})
+    found = checker().verdict({**CELLS, **style.sources})
     assert not found.lost, found.failed
     assert not found.broken
     assert not found.ended
+
+
+# a few of each kind of public code: bench/same_points.py checks all of them
+@pytest.mark.parametrize("submission", WILD_CORRECT[::9], ids=lambda submission: submission.name)
+def test_correct_code_in_a_public_style_loses_nothing(submission: Wild) -> None:
+    found = checker().verdict({**CELLS, **submission.sources})
+    assert not found.lost, found.failed
+    assert not found.broken
+    assert not found.ended
+
+
+@pytest.mark.parametrize(
+    "submission",
+    [w for w in WILD_WRONG if w.exercise != "train_with_early_stopping"][::4],
+    ids=lambda submission: submission.name,
+)
+def test_a_mistake_of_public_code_costs_what_was_written_down(submission: Wild) -> None:
+    found = checker().verdict({**CELLS, **submission.sources})
+    assert found.lost.keys() == {f"check_{submission.exercise}"}, found
+    (points,) = found.lost.values()
+    assert submission.cost[0] <= points <= submission.cost[1], found
+    assert not found.ended
+
+
+def test_public_code_is_graded_before_it_is_checked() -> None:
+    assert len(WILD_CORRECT) >= 60
+    assert len(WILD_WRONG) >= 40
+    assert len({w.name for w in (*WILD_CORRECT, *WILD_WRONG)}) == len(WILD_CORRECT) + len(WILD_WRONG)
+    assert all(w.reason and w.exercise and 0 < w.cost[0] <= w.cost[1] for w in WILD_WRONG)
+    assert not any(w.exercise or any(w.cost) for w in WILD_CORRECT)
+
+
+def test_checks_that_call_nothing_of_what_changed_say_the_same() -> None:
+    changed = {**CELLS, "freeze_layers": WILD_WRONG[0].sources["freeze_layers"]}
+    every = Checker(SEED, ("freeze_layers", "build_transfer_model"))  # differs from the reference everywhere
+    few = Checker(SEED, ("freeze_layers", "build_transfer_model"), correct=[CELLS])
+    assert few.verdict(changed) == every.verdict(changed)
+    called = {frozenset(functions) for functions in few.called.values()}
+    assert {frozenset({"freeze_layers"}), frozenset({"build_transfer_model"})} <= called
 
 
 def test_styles_differ() -> None:
