@@ -7,6 +7,8 @@ products where the hardware has instructions for it, float32 elsewhere.
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -90,3 +92,21 @@ def same_numbers() -> Iterator[None]:
 
     with one_thread(), torch.autocast("cpu", enabled=False), patch.object(torch, "set_autocast_enabled", switch_others):
         yield
+
+
+@contextmanager
+def without_compiling() -> Iterator[None]:
+    """Context in which ``torch.compile`` does nothing: compiling takes longer than the small trainings of checks.
+
+    Torch reads the variable when ``torch.compile`` is called; the option is for functions that were compiled before.
+    """
+    dynamo = sys.modules.get("torch._dynamo")
+    before = dynamo.config.disable if dynamo is not None else False
+    with patch.dict(os.environ, {"TORCHDYNAMO_DISABLE": "1"}):
+        if dynamo is not None:
+            dynamo.config.disable = True
+        try:
+            yield
+        finally:
+            if (dynamo := sys.modules.get("torch._dynamo")) is not None:
+                dynamo.config.disable = before

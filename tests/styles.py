@@ -1196,12 +1196,16 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
         model.train()
         for m in frozen:
             m.eval()
+        losses, hits, n = 0.0, 0, 0
         for images, labels in train_loader:
-            loss = F.cross_entropy(model(images.to(device)), labels.to(device))
+            images, labels = images.to(device), labels.to(device)
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        row = (*evaluate(model, train_loader).values(), *evaluate(model, val_batches).values())
+            losses, hits, n = losses + loss.item() * len(labels), hits + (logits.argmax(1) == labels).sum().item(), n + len(labels)
+        row = (losses / n, hits / n, *evaluate(model, val_batches).values())
         improved = row[2] < best_loss - min_delta
         if improved or number == 0:
             best_state = copy.deepcopy(model.state_dict())
@@ -1281,10 +1285,20 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
         model.train()
         for m in batchnorms:
             m.train(all(p.requires_grad for p in m.parameters()))
+        sums = np.zeros(3)
         for images, labels in train_loader:
             images, labels = images.to(device), labels.to(device)
-            optimizer.step(lambda: F.cross_entropy(model(images), labels))
-        figures = [evaluate(model, loader)[key] for loader in (train_loader, val_loader) for key in ("loss", "accuracy")]
+            looks = []
+
+            def loss():
+                looks.append(model(images))
+                return F.cross_entropy(looks[-1], labels)
+
+            optimizer.step(loss)
+            first = looks[0].detach()
+            sums += [F.cross_entropy(first, labels).item() * len(labels), (first.argmax(1) == labels).sum().item(), len(labels)]
+        validated = evaluate(model, val_loader)
+        figures = [*(sums[:2] / sums[2]), validated["loss"], validated["accuracy"]]
         rows.append(np.array(figures, dtype=np.float64))
         if epoch == 0 or rows[-1][2] < lowest - min_delta:
             kept = copy.deepcopy(model.state_dict())

@@ -32,7 +32,8 @@ from autograder.judge import HIDDEN_CHECKS
 from autograder.outputs import clean_html
 
 LAB = find_lab("transfer_learning")
-FILES = {cell: [LAB.folder / f"test_{cell}.py", HIDDEN_CHECKS / LAB.name / f"test_{cell}_hidden.py"] for cell in CELLS}
+HIDDEN = HIDDEN_CHECKS / LAB.name
+FILES = {cell: [LAB.folder / f"test_{cell}.py", *sorted(HIDDEN.glob(f"test_{cell}*_hidden.py"))] for cell in CELLS}
 
 
 # Rendering

@@ -340,7 +340,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
     return dict(zip(["train_loss", "train_acc", "val_loss", "val_acc"], columns), best_epoch=max(best, 0))
 """
 
-# amllab's own helpers; the training figures come from a pass of their own
+# amllab's own helpers
 WITH_LIBRARY = """
 import torch
 from amllab import Epochs, evaluate
@@ -351,12 +351,12 @@ class Stopper:
         self.best, self.epoch, self.state = None, 0, None
 
     def update(self, model, epoch, loss):
-        if self.best is None or loss < self.best - self.min_delta:
-            if loss == loss:
-                self.best = loss
-            self.left, self.epoch = self.patience, epoch
-            self.state = {k: v.detach().clone() for k, v in model.state_dict().items()}
-            return self.best is None and self._spend()
+        better = loss == loss and (self.best is None or loss < self.best - self.min_delta)
+        if better or epoch == 0:
+            self.epoch, self.state = epoch, {k: v.detach().clone() for k, v in model.state_dict().items()}
+        if better:
+            self.best, self.left = loss, self.patience
+            return False
         return self._spend()
 
     def _spend(self):
@@ -376,16 +376,18 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
             own = list(module.parameters(recurse=False))
             if own and all(not p.requires_grad for p in own) and not list(module.children()):
                 module.eval()
+        loss_sum, hits, n = 0.0, 0, 0
         for x, y in progress.batches(train_loader):
-            loss = torch.nn.functional.cross_entropy(model(x), y)
+            logits = model(x)
+            loss = torch.nn.functional.cross_entropy(logits, y)
             for p in trainable:
                 p.grad = None
             loss.backward()
             optimizer.step()
-        for name, loader in (("train", train_loader), ("val", val_loader)):
-            measured = evaluate(model, loader)
-            out[name + "_loss"].append(measured["loss"])
-            out[name + "_acc"].append(measured["accuracy"])
+            loss_sum, hits, n = loss_sum + loss.item() * len(y), hits + int((logits.argmax(1) == y).sum()), n + len(y)
+        measured = evaluate(model, val_loader)
+        for name, value in zip(out, (loss_sum / n, hits / n, measured["loss"], measured["accuracy"])):
+            out[name].append(value)
         if stopper.update(model, epoch, out["val_loss"][-1]):
             break
     model.load_state_dict(stopper.state)

@@ -89,7 +89,11 @@ def notebook_sources(name: str) -> dict[str, str]:
 def check_files(exercises: Iterable[str]) -> list[Path]:
     """The public and the hidden checks of some exercises."""
     public, hidden = lab().folder, HIDDEN_CHECKS / lab().name
-    return [file for name in exercises for file in (public / f"test_{name}.py", hidden / f"test_{name}_hidden.py")]
+    return [
+        file
+        for name in exercises
+        for file in (public / f"test_{name}.py", *sorted(hidden.glob(f"test_{name}*_hidden.py")))
+    ]
 
 
 def checks_digest(*, accuracy: bool = False) -> str:

@@ -324,8 +324,8 @@ check("build_transfer_model")
 # The training loss falls as long as you train; the validation loss falls, and at some point rises again: from there
 # on the network learns its training images by heart. **Early stopping** (Prechelt 1998) ends the training there. But
 # validation losses are noisy, and one bad epoch proves nothing. So one waits: training stops after `patience` epochs
-# **in a row** without improvement. An epoch improves when its validation loss is below the best so far by more than
-# `min_delta`.
+# **in a row** without improvement. An epoch improves when its validation loss is below that of the best epoch so far by
+# more than `min_delta`; it is the best epoch from then on. A loss that is lower by less changes nothing.
 #
 # With `patience=2` and `min_delta=0`:
 #
@@ -393,14 +393,16 @@ plt.show()
 #
 # | `train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30, patience=5, min_delta=0.0, lr=1e-3)` | |
 # |---|---|
-# | `model` | images to logits `(batch, classes)`; some parameters may be frozen. It stays on its device |
-# | `train_loader`, `val_loader` | anything that can be iterated again and again over batches `(images, labels)`: a `DataLoader`, a list. Batches may differ in size |
-# | each epoch | trains on `train_loader` with cross-entropy and an optimizer over the **trainable parameters only**; then validates on `val_loader`, in eval mode, without gradients |
-# | frozen layers | parameters and BatchNorm running statistics are unchanged, bit for bit |
+# | `model` | any module from images to logits `(batch, classes)`; `layers_of` may not know it. Some parameters may be frozen. It stays on its device |
+# | `train_loader`, `val_loader` | anything that can be iterated again and again over batches `(images, labels)`: a `DataLoader`, a list (which has no `.dataset`). Batches may differ in size |
+# | each epoch | trains in train mode (frozen BatchNorm apart), then validates on `val_loader`, in eval mode, without gradients |
+# | each batch | the model's logits of the images as they come, plain cross-entropy (no smoothed labels, class weights or mixtures), one step of an optimizer over the **trainable parameters only** |
+# | frozen layers | parameters and BatchNorm running mean and variance are unchanged, bit for bit |
 # | stops | after `patience` epochs in a row without improvement (a loss that is NaN is none), at the latest after `max_epochs` |
-# | afterwards | the model has the **weights and buffers of the best epoch** |
-# | returns | a dict: `"train_loss"`, `"train_acc"`, `"val_loss"`, `"val_acc"`, each a list with one `float` for each epoch run; `"best_epoch"`, an `int` counted from 0 |
-# | the figures | means over **examples**, accuracies between 0 and 1. Training figures: what the batches gave while the epoch trained on them |
+# | afterwards | the model has the **weights and buffers of the best epoch**, as they were validated. Where no loss is a number, `best_epoch` is 0 and the model is as it was after epoch 0 |
+# | returns | a dict: `"train_loss"`, `"train_acc"`, `"val_loss"`, `"val_acc"`, each a list with one `float` for each epoch run; `"best_epoch"`, an `int` counted from 0. More keys are welcome |
+# | the figures | means over **examples**, accuracies between 0 and 1. Training figures: what the batches gave while the epoch trained on them, not another pass behind it |
+# | your choice | optimizer, schedule, weight decay, clipping, averages of weights: the weights that you validate are the ones that count |
 # | errors | `ValueError` for `max_epochs < 1` or `patience < 1` |
 #
 # **Example.** The table above, with `max_epochs=30`: each list has 6 entries, and `history["best_epoch"]` is 3.

@@ -24,7 +24,7 @@ from amllab.checks.submission import Functions, attempt
 from amllab.checks.transfer_learning.lending import head_of, lent_weights, model_in, recorded
 from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel
 from amllab.loading import load_backbone
-from amllab.numerics import same_numbers
+from amllab.numerics import same_numbers, without_compiling
 
 State = dict[str, AnyTensor]
 _STATES = 8  # at most, of one training
@@ -271,15 +271,16 @@ def build_twice(
 
 
 class History(TypedDict):
-    """What a training returned: its type, and of each entry of a dict the numbers (where it holds any) and their types."""
+    """What a training returned: its type, and of each entry of the dict in it the numbers (where it holds any) and their types."""
 
     type: str
+    is_dict: bool
     values: dict[str, list[float] | float | None]
     types: dict[str, str]
 
 
 class Epoch(TypedDict):
-    """The state of the scripted model when it was last validated in an epoch."""
+    """Weight and buffers of the scripted model when it was last validated in an epoch."""
 
     epoch: int
     state: State
@@ -289,59 +290,99 @@ class Trained(TypedDict):
     """A training of the scripted model, and the model's journal.
 
     Attributes:
-        forwards: one row for each forward pass: is it of validation images, is the model in train mode, are gradients
-            switched on, number of images, epoch.
+        epochs: number of epochs that were trained.
+        forwards: one row for each forward pass: is it of validation images, is any module in train mode, is the head, is the
+            model itself, are gradients switched on, were the images changed, number of images, epoch.
         batches: number of examples of each backward pass through logits.
         examples: their numbers, in order; of validation examples ``-1 - number``.
         gradients: ``(len(examples), CLASSES)``: of the loss with respect to their logits.
-        accumulated: norm of the weight's ``grad`` whenever a backward pass had reached it.
+        rows: one for each of ``batches``: epoch, is it the batch before once more, and then the sum of its losses and its hits.
+        weights: one row for each of ``batches``: the trainable weight when it was passed.
+        accumulated: the weight's ``grad`` whenever a backward pass had reached it, behind a row of zeros.
         accumulated_after: number of ``batches`` until then.
-        epochs: states.
-        final: the state at the end.
-        trainable: names of trainable parameters at the end.
+        states: what was validated.
+        final: weight and buffers at the end.
+        loads: calls of ``load_state_dict`` behind the last forward pass: of the model itself, or of a copy?
         steps: taken by optimizers.
     """
 
     history: History
     steps: int
+    epochs: int
     forwards: Table
     batches: list[int]
     examples: Integers
     gradients: Floats
-    accumulated: list[float]
+    rows: Floats
+    weights: Floats
+    accumulated: Floats
     accumulated_after: list[int]
-    epochs: list[Epoch]
+    states: list[Epoch]
     final: State
-    trainable: list[str]
+    loads: list[bool]
 
 
-def train_scripted(functions: Functions, *, script: dict[str, Any], arguments: dict[str, Any]) -> Raised | Trained:
-    """Calls ``train_with_early_stopping`` on a model whose losses are laid down in ``script``."""
+def train_scripted(
+    functions: Functions, *, script: dict[str, Any], arguments: dict[str, Any], lists: bool = False
+) -> Raised | Trained:
+    """Calls ``train_with_early_stopping`` on a model whose losses are laid down in ``script``.
+
+    Args:
+        lists: whether the loaders are plain lists of batches.
+    """
     # as the last evaluation left it: which mode to train in is for the training to see to
     model = ScriptedModel(script).eval()
     train, val = Batches(script["train"]), Batches(script["val"])
-    with _steps() as steps:
-        got = attempt(lambda: functions.train_with_early_stopping(model, train, val, **arguments))
+    model.follow(train, val)
+    loaders: Any = (list(train), list(val)) if lists else (train, val)
+    with _steps() as steps, without_compiling():
+        got = attempt(lambda: functions.train_with_early_stopping(model, *loaders, **arguments))
     if "error" in got:
         return {"error": got["error"], "message": got["message"]}
     answer: Any = {"history": _plain_history(got["value"]), "steps": len(steps), **model.record()}
     return answer  # type: ignore[no-any-return]
 
 
-def _plain_history(history: Any) -> History:
-    """The returned dictionary as plain data; ``types`` tells what each value is, as the contract asks for floats."""
+def _plain_history(returned: Any) -> History:
+    """The returned dictionary as plain data; ``types`` tells what each value is, as the contract asks for lists of floats."""
     values: dict[str, list[float] | float | None] = {}
     types: dict[str, str] = {}
-    for key, value in history.items() if isinstance(history, dict) else ():
+    for key, value in _dictionary(returned).items():
         name = str(key)[:100]
-        is_list = isinstance(value, list)
-        kinds = {_kind(item) for item in value} if is_list else {_kind(value)}
-        types[name] = (("list of " if is_list else "") + "/".join(sorted(kinds)))[:200]
+        items = _items(value)
+        kinds = {_kind(item) for item in ([value] if items is None else items)}
+        container = "" if items is None else f"{_container(value)} of "
+        types[name] = (container + "/".join(sorted(kinds)))[:200]
         try:
-            values[name] = [float(item) for item in value] if is_list else float(value)
+            values[name] = float(value) if items is None else [float(item) for item in items]
         except (TypeError, ValueError, RuntimeError, OverflowError):
             values[name] = None
-    return {"type": type(history).__name__, "values": values, "types": types}
+    return {"type": type(returned).__name__, "is_dict": isinstance(returned, dict), "values": values, "types": types}
+
+
+def _dictionary(returned: Any) -> dict[Any, Any]:
+    """The dict that was returned, alone, with other values, or as the attributes of an object; empty where there is none."""
+    for part in [returned, *(returned if isinstance(returned, (tuple, list)) else ())]:
+        if isinstance(part, dict):
+            return part
+    if isinstance(returned, nn.Module):
+        return {}
+    attributes = getattr(returned, "_asdict", lambda: getattr(returned, "__dict__", {}))()
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def _items(value: Any) -> list[Any] | None:
+    """The members of a sequence, whatever it is made of; ``None`` of what is none."""
+    if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__len__") or not hasattr(value, "__iter__"):
+        return None
+    try:
+        return list(value)
+    except Exception:  # an array without dimensions, or a class of their own
+        return None
+
+
+def _container(value: Any) -> str:
+    return "list" if isinstance(value, list) else type(value).__name__
 
 
 def _kind(value: Any) -> str:
@@ -352,9 +393,10 @@ def _kind(value: Any) -> str:
 
 
 class Trainable(TypedDict):
-    """Names of the parameters that were trainable in a training, the states it was validated in, and the one after it."""
+    """Names of trainable parameters before and after a training, the states it was validated in, and the one after it."""
 
     trainable: list[str]
+    trainable_after: list[str]
     validated: list[State]
     state: State
 
@@ -379,28 +421,46 @@ def train_frozen(
     with _freezing_by_name(functions, layers):
         functions.freeze_layers(model, n_trainable)
     trainable = _trainable(model)
-    batches = list(zip(images.split(8), labels.split(8), strict=True))
-    val = _Watched(batches[:1], model)
-    with same_numbers():
-        functions.train_with_early_stopping(model, batches, val, max_epochs=epochs, patience=epochs)
-    return {"trainable": trainable, "validated": val.states, "state": _state(model)}
+    train = Batches({"images": images, "labels": labels, "batch_size": 8})
+    val = _Watched({"images": images[:8], "labels": labels[:8]})
+    val.model, val.names = model, list(state)
+    with same_numbers(), without_compiling():
+        functions.train_with_early_stopping(model, train, val, max_epochs=epochs, patience=epochs)
+    return {
+        "trainable": trainable,
+        "trainable_after": _trainable(model),
+        "validated": val.states,
+        "state": _effective(model, list(state)),
+    }
 
 
-class _Watched:
+def _effective(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
+    """The tensors of these names as the model computes with them, of parametrised layers too; those that are gone are left out."""
+    found = {}
+    for name in names:
+        value: Any = model
+        for part in name.split("."):
+            value = getattr(value, part, None)
+        if isinstance(value, Tensor):
+            found[name] = value.detach().cpu().clone()
+    return found
+
+
+class _Watched(Batches):
     """Batches that take down the state of a model whenever somebody begins to go through them."""
 
-    def __init__(self, batches: list[tuple[Tensor, Tensor]], model: nn.Module) -> None:
-        self.batches, self.model = batches, model
-        self.states: list[dict[str, Tensor]] = []
+    model: nn.Module
+    names: list[str]
 
-    def __len__(self) -> int:
-        return len(self.batches)
+    def __init__(self, data: dict[str, Any]) -> None:
+        super().__init__(data)
+        self.states: list[dict[str, Tensor]] = []
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # one state each epoch, and some for those who look more often: no limit of the answer's size is reached
         if len(self.states) < _STATES:
-            self.states.append(_state(self.model))
-        return iter(self.batches)
+            self.states.append(_effective(self.model, self.names))
+        return super().__iter__()
 
 
 class Fitted(TypedDict):
@@ -478,13 +538,13 @@ def _effort(model: nn.Module) -> Iterator[dict[str, int]]:
     effort, kind = {"examples": 0, "steps": 0}, type(model)
 
     def forward(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if type(module) is kind and module.training and torch.is_grad_enabled() and inputs:
+        if type(module) is kind and torch.is_grad_enabled() and inputs and any(m.training for m in module.modules()):
             effort["examples"] += len(inputs[0])
 
     # of all modules, and not on the model: that can be copied and written to a file, and its copies are counted too
     handle = register_module_forward_pre_hook(forward)
     try:
-        with _steps() as steps:
+        with _steps() as steps, without_compiling():
             yield effort
     finally:
         handle.remove()

@@ -1,22 +1,25 @@
 """A model whose losses are laid down beforehand, so that early stopping can be checked to the last epoch.
 
-Every example carries its number in its "image", a training example its logits as well. For validation examples the logits
-are looked up in the script, for the epoch that the model is in; it counts epochs by the training examples whose loss has been
-differentiated. A loop that validates twice an epoch, that measures the training loss in a pass of its own, or that keeps the
-validation batches in a list, sees the same losses; so does an optimizer that looks several times at a batch before it goes on.
+Every example carries its number in its "image". The model looks the logits up in the script, for the epoch that it is in: an
+epoch begins when a loss is differentiated whose examples were trained on in the epoch before. A loop that validates twice an
+epoch or that keeps the validation batches in a list sees the same losses. A pass over the training set behind an epoch,
+without gradients, sees other logits than the epoch itself.
 
-The trainable parameter has a gradient but no effect on the loss: it enters as ``weight - weight.detach()``.
+The trainable parameter has a gradient but no effect on the loss: it enters as ``weight - weight.detach()``. An optimizer that
+looks several times at a batch before it goes on does see its effect, from the second look on: a line search finds a way down.
 
 The model keeps a journal: every forward pass, and the gradient that came back to the logits of every example. Who knows the
-losses of epochs to come has won nothing: the judge computes those gradients itself, and believes a history only where the
-journal shows as many epochs of training and validation as the history has entries.
+losses of epochs to come has won nothing: the grader computes those gradients itself, and counts the epochs of the journal.
+Copies and checkpoints of the model write into the same journal.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +28,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CLASSES = 4
+# whatever the notebook has set as defaults
+_FLOAT: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+_INT: dict[str, Any] = {"dtype": torch.int64, "device": "cpu"}
 _TRAIN, _VAL = 0.0, 1.0
 _MAX_LOSS = 40  # of a script: what logits of float32 reach with ease
+_STATES = 64  # at most, of one training
+
+
+class _Examples:
+    """Single examples, as ``DataLoader.dataset`` has them."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], int(self.labels[index])
 
 
 class Batches:
-    """A re-iterable of ``(images, labels)``.
+    """A re-iterable of ``(images, labels)``, with what people read off a ``DataLoader``.
 
     Args:
         data: ``images`` float ``(n, ...)``, ``labels`` int64 ``(n,)``, and ``batch_size`` or ``sizes`` (of each batch);
@@ -42,17 +62,25 @@ class Batches:
         n, size = len(self.labels), data.get("batch_size", len(self.labels))
         self.sizes = data.get("sizes") or [size] * (n // size) + ([n % size] if n % size else [])
         seed = data.get("shuffle_seed")
-        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
+        self.generator = None if seed is None else torch.Generator("cpu").manual_seed(seed)
         self.given = 0  # batches so far
+        self.note: Callable[[Tensor], None] | None = None  # called with the numbers of the examples of each batch
+        # which loader is read is one question, what a loop takes from it beside batches another
+        self.dataset = _Examples(self.images, self.labels)
+        self.batch_size, self.drop_last, self.sampler = max(self.sizes), False, range(n)
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n = len(self.labels)
-        order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
+        order = (
+            torch.arange(n, **_INT) if self.generator is None else torch.randperm(n, generator=self.generator, **_INT)
+        )
         for index in order.split(self.sizes):
             self.given += 1
+            if self.note is not None:
+                self.note(index)
             yield self.images[index], self.labels[index]
 
 
@@ -63,6 +91,7 @@ def make_script(
     train_sizes: Sequence[int],
     val_sizes: Sequence[int],
     in_each_batch: bool = False,
+    train_varies: bool = False,
 ) -> dict[str, Any]:
     """Lays down a training run: its validation losses, and random logits behind them.
 
@@ -71,37 +100,44 @@ def make_script(
         rng: draws logits and labels.
         train_sizes, val_sizes: sizes of the batches.
         in_each_batch: whether each validation batch has the mean cross-entropy of its epoch, and not only all together.
+        train_varies: whether the logits of training examples differ between epochs, and between an epoch and passes behind it.
 
     Returns:
         The script for :class:`ScriptedModel`, plain data: ``state`` (the model's at the start), ``val_logits`` float
-        ``(epochs, n_val, CLASSES)``, and under ``train`` and ``val`` what :class:`Batches` takes.
+        ``(epochs, n_val, CLASSES)``, ``train_logits`` and ``after_logits`` (of passes behind an epoch) likewise, and under
+        ``train`` and ``val`` what :class:`Batches` takes. Each training batch has all classes, as far as it is large enough.
     """
-    generator = torch.Generator().manual_seed(rng.getrandbits(63))
-    n_train, n_val = sum(train_sizes), sum(val_sizes)
-    train_labels, val_labels = (torch.randint(CLASSES, (n,), generator=generator) for n in (n_train, n_val))
-    train_logits = torch.randn(n_train, CLASSES, generator=generator) * 2
+    generator = torch.Generator("cpu").manual_seed(rng.getrandbits(63))
+    n_train, n_val, epochs = sum(train_sizes), sum(val_sizes), len(val_losses)
+    train_labels = torch.cat([_labels(n, generator) for n in train_sizes])
+    val_labels = torch.randint(CLASSES, (n_val,), generator=generator, **_INT)
+    tables = torch.randn(2 * epochs if train_varies else 1, n_train, CLASSES, generator=generator, **_FLOAT) * 2
     parts = val_labels.split(list(val_sizes)) if in_each_batch else [val_labels]
     # the same logits for the same loss: what is equal on paper is equal in every digit
     by_loss = {
         loss: torch.cat([_logits_with_loss(loss, part, generator) for part in parts])
         for loss in dict.fromkeys(val_losses)
     }
-    val_logits = [by_loss[loss] for loss in val_losses]
-    train_images = torch.stack([image_of(_TRAIN, i, logits) for i, logits in enumerate(train_logits)])
-    val_images = torch.stack([image_of(_VAL, i, torch.zeros(CLASSES)) for i in range(n_val)])
     weights = {"head.weight": (CLASSES, 2), "body.weight": (2, 2), "body.bias": (2,)}
-    state = {name: torch.randn(shape, generator=generator) / 2 for name, shape in weights.items()}
+    state = {name: torch.randn(shape, generator=generator, **_FLOAT) / 2 for name, shape in weights.items()}
     return {
-        "state": {**state, "steps": torch.zeros((), dtype=torch.int64), "noise": torch.zeros(3)},
-        "val_logits": torch.stack(val_logits),
-        "train": {"images": train_images, "labels": train_labels, "sizes": list(train_sizes)},
-        "val": {"images": val_images, "labels": val_labels, "sizes": list(val_sizes)},
+        "state": {**state, "steps": torch.zeros((), **_INT), "noise": torch.zeros(3, **_FLOAT)},
+        "val_logits": torch.stack([by_loss[loss] for loss in val_losses]),
+        "train_logits": tables[:epochs].expand(epochs, -1, -1).contiguous(),
+        "after_logits": tables[-epochs:].expand(epochs, -1, -1).contiguous(),
+        "train": {"images": _images(_TRAIN, n_train, generator), "labels": train_labels, "sizes": list(train_sizes)},
+        "val": {"images": _images(_VAL, n_val, generator), "labels": val_labels, "sizes": list(val_sizes)},
     }
+
+
+def _labels(n: int, generator: torch.Generator) -> Tensor:
+    rounds = [torch.randperm(CLASSES, generator=generator, **_INT) for _ in range(math.ceil(n / CLASSES))]
+    return torch.cat(rounds)[:n]
 
 
 def _logits_with_loss(loss: float, labels: Tensor, generator: torch.Generator) -> Tensor:
     """Random logits ``(n, CLASSES)`` whose mean cross-entropy is ``loss``: the true class is shifted until it fits."""
-    logits = torch.randn(len(labels), CLASSES, generator=generator, dtype=torch.float64)
+    logits = torch.randn(len(labels), CLASSES, generator=generator, dtype=torch.float64, device="cpu")
     if loss != loss:
         return torch.full_like(logits, loss).float()
     loss = max(loss, 1e-20)
@@ -118,56 +154,114 @@ def _logits_with_loss(loss: float, labels: Tensor, generator: torch.Generator) -
     return (logits + shift * true).float()
 
 
-def image_of(kind: float, number: int, logits: Tensor) -> Tensor:
-    """An "image" ``(3, 4, 4)`` that carries its kind, its number and its logits ``(CLASSES,)``."""
-    image = torch.zeros(3, 4, 4)
-    image[0, 0, 0] = kind
-    image[1, 0, :CLASSES] = logits
-    image[2, 0, 0] = number
-    return image
+def _images(kind: float, n: int, generator: torch.Generator) -> Tensor:
+    """ "Images" ``(n, 3, 4, 4)``: a channel with their kind, one of noise, one with their number.
+
+    A flip or a crop leaves kind and number readable and moves the noise; a mixture has no whole number.
+    """
+    images = torch.randn(n, 3, 4, 4, generator=generator, **_FLOAT)
+    images[:, 0] = kind
+    images[:, 2] = torch.arange(n, **_FLOAT).view(n, 1, 1)
+    return images
+
+
+_stages: weakref.WeakValueDictionary[int, _Stage] = weakref.WeakValueDictionary()
+_numbers = itertools.count()
+
+
+def _find_stage(number: int) -> _Stage:
+    """The stage of a model that was read from a file."""
+    return _stages[number]
 
 
 class _Stage:
-    """Script and journal of a model. Copies of the model play on the same stage, one that was saved to a file on none."""
+    """Script and journal of a model. Copies of the model, and what was saved of it, play on the same stage."""
 
     def __init__(self, script: dict[str, Any]) -> None:
-        self.val_logits, self.n_train = script["val_logits"], len(script["train"]["labels"])
-        self.trained = 0
-        self.last: list[int] = []  # training examples that were differentiated last, unless a validation followed
+        self.script = script
+        self.images = {False: script["train"]["images"], True: script["val"]["images"]}
+        self.epoch = -1  # 0-based; -1 before the first loss was differentiated
+        self.seen: set[int] = set()  # examples of this epoch
+        self.last: list[int] = []  # training examples that were differentiated last, unless others followed
+        self.anchor: Tensor | None = None  # the weight's effect when it was first looked at them
+        self.pending: list[list[int]] = []  # passes with gradients that were not differentiated yet
+        self.differentiated = False  # anything, since the last validation
+        self.given: tuple[bool, Tensor] = (False, torch.zeros(0, **_INT))  # last batch of a loader
         self.forwards: list[list[int]] = []
         self.examples: list[Tensor] = []
         self.gradients: list[Tensor] = []
-        self.accumulated: list[float] = []
+        self.rows: list[list[float]] = []
+        self.weights: list[list[float]] = []
+        self.accumulated: list[Tensor] = []
         self.accumulated_after: list[int] = []
         self.states: dict[int, dict[str, Tensor]] = {}
+        self.loads: list[bool] = []  # since the last forward pass: into the model itself, and not into a copy?
+        self.number = next(_numbers)
+        _stages[self.number] = self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Stage:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Stage, ({"val_logits": torch.zeros(1, 0, CLASSES), "train": {"labels": [0]}},)
+        return _find_stage, (self.number,)
 
-    @property
-    def epoch(self) -> int:
-        """0-based: the epoch of the training example that was differentiated last; -1 before the first."""
-        return (self.trained - 1) // self.n_train
+    def note_given(self, is_val: bool, index: Tensor) -> None:
+        """A loader gives a batch."""
+        self.given = (is_val, index)
 
-    def logits(self, examples: Tensor) -> Tensor:
-        """Of validation examples, in the present epoch."""
-        epoch = min(max(self.epoch, 0), len(self.val_logits) - 1)
-        return self.val_logits[epoch][examples.cpu()].to(examples.device)
+    def read(self, x: Tensor) -> tuple[bool, Tensor, bool]:
+        """Of what the model is given: validation images? Their numbers, and whether they were changed on the way."""
+        x = x.detach().float().cpu()
+        is_val, given = self.given
+        if x.ndim == 4 and x.shape[1] == 3 and x.numel():
+            kinds, numbers = x[:, 0].mean((1, 2)), x[:, 2].mean((1, 2))
+            index, images = numbers.round().long(), self.images[bool(kinds.mean() > 0.5)]
+            whole = (numbers - index).abs().max() < 1e-3 and (kinds - kinds.round()).abs().max() < 1e-3
+            if whole and index.min() >= 0 and index.max() < len(images):
+                seen = images[index]
+                same = seen.shape == x.shape and bool((seen - x).abs().max() <= 0.02)
+                return images is self.images[True], index, not same
+        if len(given) != len(x):
+            given = torch.arange(len(x), **_INT) % len(self.images[is_val])
+        return is_val, given, True
 
-    def note_gradient(self, examples: Tensor, is_val: bool, gradient: Tensor) -> None:
-        """A loss was differentiated: ``gradient`` is that with respect to the logits of ``examples``."""
-        if not is_val:
-            again, self.last = examples.tolist() == self.last, examples.tolist()
-            self.trained += 0 if again else len(examples)
-        self.examples.append(-1 - examples.cpu() if is_val else examples.cpu())
+    def epoch_of(self, keys: list[int]) -> int:
+        """The epoch that a pass with gradients belongs to."""
+        begins = keys != self.last and (self.epoch < 0 or not self.seen.isdisjoint(keys))
+        return self.epoch + 1 if begins else self.epoch
+
+    def train_on(self, keys: list[int]) -> None:
+        """A loss of these examples was differentiated; of validation examples, ``-1 - number``."""
+        if keys != self.last:
+            epoch = self.epoch_of(keys)
+            self.seen = set(keys) if epoch > self.epoch else self.seen | set(keys)
+            self.epoch, self.last = epoch, keys
+
+    def begin_validation(self) -> None:
+        """An epoch that ends without any gradient is one all the same."""
+        if self.pending and not self.differentiated:
+            for keys in self.pending:
+                self.train_on(keys)
+        self.pending, self.differentiated, self.last = [], False, []
+
+    def logits(self, table: str, epoch: int, examples: Tensor, device: torch.device) -> Tensor:
+        """Of examples, from one of the script's tables; epochs behind the last repeat it."""
+        logits: Tensor = self.script[table]
+        return logits[min(max(epoch, 0), len(logits) - 1)][examples].to(device)
+
+    def note_gradient(self, keys: list[int], row: list[float], weight: list[float], gradient: Tensor) -> None:
+        """A loss was differentiated: ``gradient`` is that with respect to the logits of the examples."""
+        again = keys == self.last
+        self.train_on(keys)
+        self.pending, self.differentiated = [], True
+        self.examples.append(torch.tensor(keys, **_INT))
         self.gradients.append(gradient.detach().float().cpu())
+        self.rows.append([self.epoch, again, *row])
+        self.weights.append(weight)
 
     def note_accumulated(self, parameter: Tensor) -> None:
         """A backward pass has reached the weight."""
-        self.accumulated.append(float(parameter.grad.norm()))
+        self.accumulated.append(parameter.grad.detach().float().cpu().flatten())
         self.accumulated_after.append(len(self.examples))
 
 
@@ -180,56 +274,135 @@ class ScriptedModel(nn.Module):
 
     def __init__(self, script: dict[str, Any]) -> None:
         super().__init__()
-        self.head = nn.Linear(2, CLASSES, bias=False, dtype=torch.float32)
-        self.body = nn.Linear(2, 2, dtype=torch.float32).requires_grad_(False)
+        self.body = nn.Linear(2, 2, **_FLOAT).requires_grad_(False)
+        self.head = nn.Linear(2, CLASSES, bias=False, **_FLOAT)
         self.steps: Tensor
         self.noise: Tensor
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("noise", torch.zeros(3, dtype=torch.float32))
+        self.register_buffer("steps", torch.zeros((), **_INT))
+        self.register_buffer("noise", torch.zeros(3, **_FLOAT))
         self.load_state_dict(script["state"])
         self._stage = _Stage(script)
+        self._own = id(self)
         self.head.weight.register_post_accumulate_grad_hook(self._stage.note_accumulated)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """For ``layers_of``: the body, then the head."""
+        return {"stem": r"^(?!head)", "blocks": [(r"^head", None)]}
+
+    def get_classifier(self) -> nn.Module:
+        """The head, as timm's models have it."""
+        return self.head
+
+    def load_state_dict(self, *arguments: Any, **more: Any) -> Any:
+        """As of every module; noted in the journal."""
+        done = super().load_state_dict(*arguments, **more)
+        if hasattr(self, "_stage"):
+            self._stage.loads.append(id(self) == self._own)
+        return done
+
+    def follow(self, train: Batches, val: Batches) -> None:
+        """Notes what the loaders give: which batch it was can then be told of images that were changed."""
+        train.note, val.note = (_Noting(self._stage, is_val) for is_val in (False, True))
 
     def forward(self, x: Tensor) -> Tensor:
         stage = self._stage
-        is_val = bool((x[:, 0, 0, 0] == _VAL).all())
-        examples = x[:, 2, 0, 0].long()
+        is_val, examples, changed = stage.read(x)
+        keys = (-1 - examples if is_val else examples).tolist()
+        with_gradients, learning = torch.is_grad_enabled(), self.head.training
+        if is_val and not (with_gradients and learning):
+            stage.begin_validation()
+        epoch = stage.epoch_of(keys) if with_gradients and not is_val else stage.epoch
+        again = keys == stage.last
         # eval mode is that of all modules: one that is left behind goes on learning statistics, or dropping out
-        training = any(module.training for module in self.modules()) if is_val else self.training
-        stage.forwards.append([is_val, training, torch.is_grad_enabled(), len(x), stage.epoch])
-        if self.training:  # as BatchNorm does: whatever passes in train mode moves the buffers
+        anything = any(module.training for module in self.modules())
+        flags = [is_val, anything, learning, self.training, with_gradients, changed]
+        stage.forwards.append([*map(int, flags), len(x), epoch])
+        stage.loads = []
+        if learning:  # as BatchNorm does: whatever passes in train mode moves the buffers
             self.steps += 1
-            self.noise += x[:, 1, 0, :3].detach().mean(0) + 1
-        if is_val:
-            stage.last = []
-            stage.states[stage.epoch] = {name: value.clone() for name, value in self.state_dict().items()}
-        effect = self.head(torch.ones(len(x), 2, dtype=torch.float32, device=x.device))
+            self.noise += x.detach().float().mean() + 1
+        known = stage.epoch in stage.states
+        if is_val and (not known or not (with_gradients and learning)) and (known or len(stage.states) < _STATES):
+            stage.states[max(stage.epoch, 0)] = self.tensors()
+        like = next(self.head.parameters())
+        effect = self.head(torch.ones(len(x), 2, dtype=like.dtype, device=like.device)).float().to(x.device)
+        if again and with_gradients and stage.anchor is not None:
+            moved = effect - stage.anchor.to(effect.device)
+        else:
+            moved = effect - effect.detach()
+            if with_gradients and not is_val:
+                stage.anchor = effect[:1].detach().clone()
         # a loss that falls without end along the weight takes some optimizers to infinity: that must not spoil the script
-        nothing = torch.where(effect.isfinite(), effect - effect.detach(), 0.0)
-        logits = (stage.logits(examples) if is_val else x[:, 1, 0, :CLASSES]) + nothing
+        moved = torch.where(effect.isfinite(), moved, 0.0)
+        table = "val_logits" if is_val else "train_logits" if with_gradients else "after_logits"
+        logits = stage.logits(table, epoch, examples, x.device) + moved
         if logits.requires_grad:
-            logits.register_hook(lambda gradient: stage.note_gradient(examples, is_val, gradient))
+            if not is_val:
+                stage.pending.append(keys)
+            # of a first look, the script tells
+            row = self._figures(logits, examples) if again and not is_val else [0.0, 0.0]
+            weight = self.tensor("head.weight").flatten().tolist()
+            logits.register_hook(lambda gradient: stage.note_gradient(keys, row, weight, gradient))
         return logits
+
+    def _figures(self, logits: Tensor, examples: Tensor) -> list[float]:
+        """Sum of the losses, and number of hits, of a training batch as the loop sees them."""
+        labels = self._stage.script["train"]["labels"][examples]
+        seen = logits.detach().float().cpu()
+        loss = F.cross_entropy(seen, labels, reduction="sum")
+        return [float(loss), float((seen.argmax(1) == labels).sum())]
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor as the model computes with it, whatever it is made of: a parametrised layer, or one that wraps the old one."""
+        value: Any = self
+        for part in name.split("."):
+            value = getattr(value, part, None)
+        if isinstance(value, Tensor):
+            return value.detach().clone()
+        like = next(self.head.parameters())
+        with torch.no_grad():
+            return self.head(torch.eye(2, dtype=like.dtype, device=like.device)).T.float().clone()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the model holds, by the names that it had at first."""
+        return {name: self.tensor(name) for name in ("head.weight", "steps", "noise")}
 
     @property
     def states(self) -> dict[int, dict[str, Tensor]]:
-        """From each epoch (0-based) to a copy of the model's ``state_dict()`` when it was last validated in it."""
+        """From each epoch (0-based) to copies of the model's weight and buffers when it was last validated in it."""
         return self._stage.states
 
     def record(self) -> dict[str, Any]:
         """The journal; see ``probes.Trained``."""
         stage = self._stage
+
+        def there(state: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.cpu() for name, value in state.items()}
+
         return {
-            "forwards": torch.tensor(stage.forwards, dtype=torch.int64).reshape(-1, 5),
+            "epochs": stage.epoch + 1,
+            "forwards": torch.tensor(stage.forwards, **_INT).reshape(-1, 8),
             "batches": [len(examples) for examples in stage.examples],
-            "examples": torch.cat([torch.zeros(0, dtype=torch.int64), *stage.examples]),
-            "gradients": torch.cat([torch.zeros(0, CLASSES, dtype=torch.float32), *stage.gradients]),
-            "accumulated": stage.accumulated,
+            "examples": torch.cat([torch.zeros(0, **_INT), *stage.examples]),
+            "gradients": torch.cat([torch.zeros(0, CLASSES, **_FLOAT), *stage.gradients]),
+            "rows": torch.tensor(stage.rows, **_FLOAT).reshape(-1, 4),
+            "weights": torch.tensor(stage.weights, **_FLOAT).reshape(-1, 2 * CLASSES),
+            "accumulated": torch.stack([torch.zeros(2 * CLASSES, **_FLOAT), *stage.accumulated]),
             "accumulated_after": stage.accumulated_after,
-            "epochs": [{"epoch": epoch, "state": state} for epoch, state in sorted(stage.states.items())],
-            "final": dict(self.state_dict()),
-            "trainable": [name for name, p in self.named_parameters() if p.requires_grad],
+            "states": [{"epoch": epoch, "state": there(state)} for epoch, state in sorted(stage.states.items())],
+            "final": there(self.tensors()),
+            "loads": stage.loads,
         }
+
+
+class _Noting:
+    """Tells a stage what a loader gives."""
+
+    def __init__(self, stage: _Stage, is_val: bool) -> None:
+        self.stage, self.is_val = stage, is_val
+
+    def __call__(self, index: Tensor) -> None:
+        self.stage.note_given(self.is_val, index)
 
 
 def scripted_training(
@@ -241,10 +414,11 @@ def scripted_training(
 ) -> tuple[ScriptedModel, Batches, Batches]:
     """A training whose validation losses are known beforehand: to see what a loop with early stopping makes of them.
 
-    Whatever the optimizer does, the model's mean cross-entropy on the validation loader is ``val_losses[epoch]``. The epoch
-    counts up with the training examples whose loss was differentiated (once, for a batch that is looked at several times in a row); epochs behind the last repeat its loss. The model has
-    one trainable weight, ``model.head.weight`` of shape ``(4, 2)``, a frozen layer ``model.body``, and buffers that move
-    with every batch in train mode. ``model.states[epoch]`` is its ``state_dict()`` when it was validated in that epoch.
+    Whatever the optimizer does, the model's mean cross-entropy on the validation loader is ``val_losses[epoch]``. An epoch
+    begins when a training example is trained on that the epoch before had, too; epochs behind the last repeat its loss. The
+    model has one trainable weight, ``model.head.weight`` of shape ``(4, 2)``, a frozen layer ``model.body``, and buffers that
+    move with every batch in train mode. ``model.states[epoch]`` is a copy of weight and buffers when it was validated in that
+    epoch. The model's logits of training images differ between epochs, and in passes without gradients behind an epoch.
 
     Args:
         val_losses: one for each epoch, between 0 and 40; NaN is allowed.
@@ -266,5 +440,8 @@ def scripted_training(
         raise ValueError(f"val_losses needs a number between 0 and {_MAX_LOSS} or NaN for each epoch; got {val_losses}")
     if min([*train_sizes, *val_sizes, len(train_sizes), len(val_sizes)]) < 1:
         raise ValueError(f"each loader needs batches of at least 1 example; got {train_sizes} and {val_sizes}")
-    script = make_script(val_losses, random.Random(seed), train_sizes=train_sizes, val_sizes=val_sizes)
-    return ScriptedModel(script).eval(), Batches(script["train"]), Batches(script["val"])
+    sizes = {"train_sizes": train_sizes, "val_sizes": val_sizes}
+    script = make_script(val_losses, random.Random(seed), **sizes, train_varies=True)  # type: ignore[arg-type]
+    model, train, val = ScriptedModel(script).eval(), Batches(script["train"]), Batches(script["val"])
+    model.follow(train, val)
+    return model, train, val

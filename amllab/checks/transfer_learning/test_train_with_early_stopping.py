@@ -1,247 +1,211 @@
 """Public checks of exercise 3, ``train_with_early_stopping``."""
 
 import math
-import textwrap
-from dataclasses import replace
 
 import pytest
 
-from amllab.checks import CheckFailure, expect, series
+from amllab.checks import expect
 from amllab.checks.transfer_learning import symptoms
-from amllab.checks.transfer_learning.journal import believe
 from amllab.checks.transfer_learning.scripted import make_script
 from amllab.checks.transfer_learning.test_freeze_layers import raised
+from amllab.checks.transfer_learning.training_runs import (
+    KEYS,
+    PLAIN,
+    PLAIN_ARGUMENTS,
+    RAN,
+    RETURNS,
+    TASK,
+    call,
+    expect_no_error,
+    lines,
+    losses_of,
+    n_epochs,
+    plain_answer,
+    plain_script,
+    run,
+    run_script,
+    stopped_run,
+    trained_run,
+)
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
 
-KEYS = ("train_loss", "train_acc", "val_loss", "val_acc")
 IDEA_1 = "Exercise 3, Idea 1: stop when validation no longer improves"
-TASK = "Exercise 3, Your task"
-# shows every forward pass: the loaders of a report have batches of different sizes
-WATCH = (
-    "model.register_forward_hook(lambda m, inputs, logits: print(\n"
-    '    len(logits), "images,", "train" if m.training else "eval", "mode, gradients:", torch.is_grad_enabled()))\n'
-)
+HINT_1 = "Exercise 3, Hint 1: the order of an epoch"
 
 
-def run(submission, val_losses, rng, **arguments):
-    """Trains the scripted model on losses laid down here; see :func:`run_script`."""
-    # what becomes of a run does not depend on how the loss is averaged, which is checked by itself
-    script = make_script(val_losses, rng, train_sizes=(4, 4), val_sizes=(3, 3), in_each_batch=True)
-    return run_script(submission, script, val_losses, **arguments)
-
-
-def run_script(submission, script, val_losses, **arguments):
-    """Trains the scripted model. Fails the check where the training raised, returned no history, or did not happen.
-
-    Returns:
-        The script, the model's journal, and the history as numbers.
-    """
-    got = submission.ask("train_scripted", script=script, arguments=arguments)
-    reproduce = lines(val_losses, "history", **arguments)
+@pytest.mark.points(2)
+def test_history(submission, run_seed):
+    """Trains, and returns a history: lists of floats for loss and accuracy, in training and validation, one for each epoch."""
+    got = plain_answer(submission)
+    expect_no_error(got, PLAIN, PLAIN_ARGUMENTS)
+    history = got["history"]
+    missing = [key for key in KEYS if not isinstance(history["values"].get(key), list)]
+    nothing, partly = history["type"] == "NoneType", bool(missing and history["values"])
     expect(
-        "error" not in got,
-        expected=f"`train_with_early_stopping(model, train_loader, val_loader{call(arguments)})` returns",
-        seen=raised(got) if "error" in got else "",
-        why="loaders are any re-iterables of (images, labels), models any module",
-        where=TASK,
-        symptom=symptoms.raised(got) if "error" in got else "",
-        reproduce=reproduce,
-    )
-    values, types = dict(got["history"]["values"]), got["history"]["types"]
-    expect(
-        not without(got["history"]),
+        not missing and history["is_dict"],
         expected=f"a dict with lists of floats under {', '.join(KEYS)}",
-        seen=f"{got['history']['type']} with {types}",
+        seen="`None` was returned: is `return history` missing?"
+        if nothing
+        else f"no numbers under {', '.join(missing)}"
+        if partly
+        else f"`{history['type']}` was returned",
         why="curves, sweeps and the lab report read these keys",
         where=TASK,
-        symptom=without(got["history"]),
-        reproduce=reproduce,
+        symptom="nothing returned" if nothing else f"without {', '.join(missing)}" if partly else "no dict returned",
+        reproduce=lines(PLAIN, "history", **PLAIN_ARGUMENTS),
     )
-    if not isinstance(values.get("best_epoch"), float):
-        values["best_epoch"] = math.nan  # no epoch: charged where it is asked for, and not everywhere
-    lengths = [len(values[key]) for key in KEYS]
-    expect(
-        len(set(lengths)) == 1,
-        expected="as many entries in each list as epochs were run",
-        seen=f"lengths {lengths} for {', '.join(KEYS)}",
-        why="a curve needs one point for each epoch that was run",
-        where=TASK,
-        symptom="more entries of "
-        + ", ".join(key for key, length in zip(KEYS, lengths, strict=True) if length != min(lengths)),
-        reproduce=lines(val_losses, "{key: len(history[key]) for key in " + f"{KEYS}" + "}", **arguments),
-    )
-    try:
-        return script, believe(script, got, lengths[0]), values
-    except CheckFailure as error:
-        # for training batches of 4 and validation batches of 3 images, whatever they are here
-        watched = lines(val_losses, "", before=WATCH, **arguments)
-        raise CheckFailure(replace(error.failure, reproduce=watched)) from None
+    plain = run_script(submission, plain_script(), PLAIN, **PLAIN_ARGUMENTS)
+    _expect_an_entry_for_each_epoch(plain, stopped_run(submission, run_seed))
+    _expect_plain_numbers(plain)
 
 
-def without(history):
-    """What of a history is not there; empty for one that is complete."""
-    if history["type"] == "NoneType":
-        return "nothing returned"
-    if not history["values"]:
-        return "no dict returned"
-    lists = [key for key in KEYS if not isinstance(history["values"].get(key), list)]
-    return f"without {', '.join(lists)}" if lists else ""
-
-
-def call(arguments):
-    """Arguments as they are written in a call, behind others."""
-    return "".join(f", {name}={value}" for name, value in arguments.items())
-
-
-def lines(val_losses, shown, *, sizes="", before="", **arguments):
-    """What a student can paste into the notebook to train on the losses of a report.
-
-    Args:
-        val_losses: of the run.
-        shown: an expression to look at afterwards.
-        sizes: further arguments of ``scripted_training``.
-        before: lines between the making of the model and its training.
-        **arguments: of ``train_with_early_stopping``.
-    """
-    losses = ", ".join("math.nan" if math.isnan(loss) else repr(float(loss)) for loss in val_losses)
-    wrapped = textwrap.fill(f"val_losses = [{losses}]", 90, subsequent_indent=" " * len("val_losses = ["))
-    return (
-        "from amllab import scripted_training\n\n"
-        f"{wrapped}\n"
-        f"model, train_loader, val_loader = scripted_training(val_losses{sizes})\n"
-        f"{before}"
-        f"history = train_with_early_stopping(model, train_loader, val_loader{call(arguments)})\n"
-        f"{shown}"
-    ).strip()
-
-
-def losses_of(val_losses, *, best, epochs, returned=None, ran):
-    """The validation losses of a run as far as it went, or should have gone, with what was to happen and what did."""
-    ran = min(ran, len(val_losses))  # a run beyond them goes on with the last one
-    shown = val_losses[: max(epochs, ran)]
-    marks = {"best": best} if returned in (None, best) else {"best": best, "returned_as_best": returned}
-    return series("val_loss", shown, **marks, should_stop=epochs - 1, stopped=ran - 1)
-
-
-def table(losses):
-    """Losses as the student reads them."""
-    return ", ".join(f"{loss:.3f}" for loss in losses[:40]) + (" ..." if len(losses) > 40 else "")
-
-
-@pytest.mark.points(1)
-def test_history(submission, rng):
-    """Returns a history: for loss and accuracy, in training and validation, one number for each epoch."""
-    losses = [round(1.2 - 0.1 * i, 3) for i in range(6)]
-    run(submission, losses, rng, max_epochs=rng.randint(3, 5), patience=3)
-
-
-@pytest.mark.points(1)
-@pytest.mark.needs("test_history")
-def test_max_epochs(submission, rng):
-    """Runs `max_epochs` epochs where every epoch improves."""
-    for epochs in (rng.randint(3, 5), 1):
-        losses = [round(1.2 - 0.1 * i, 3) for i in range(epochs + 2)]
-        _, _, values = run(submission, losses, rng, max_epochs=epochs, patience=3)
-        ran = len(values["val_loss"])
+def _expect_an_entry_for_each_epoch(plain, stopped):
+    for found in (plain, stopped):
+        lengths = {key: len(values) for key, values in found.lists.items()}
+        wrong = [key for key, length in lengths.items() if length != found.epochs]
+        last = found is stopped and {lengths[key] for key in wrong} == {found.epochs - 1}
         expect(
-            ran == epochs,
-            expected=f"{epochs} entries in each list: max_epochs={epochs}, and every epoch improved",
-            seen=f"{ran} entries in each list",
-            why="max_epochs is the budget of a training: runs under another one cannot be compared",
+            not wrong,
+            expected=f"{found.epochs} entries in each list: {n_epochs(found.epochs)} were run",
+            seen=", ".join(f"{lengths[key]} in `{key}`" for key in wrong)
+            + (
+                ": the epoch that ended the training is missing. Is `break` reached before its figures are written down?"
+                if last
+                else ""
+            ),
+            why="a curve needs one point for each epoch that was run",
             where=TASK,
-            symptom="1 epoch less than max_epochs"
-            if ran == epochs - 1
-            else "1 epoch more than max_epochs"
-            if ran == epochs + 1
-            else "1 epoch alone"
-            if ran == 1
-            else "fewer epochs than max_epochs"
-            if ran < epochs
-            else "more epochs than max_epochs",
-            series=losses_of(losses, best=epochs - 1, epochs=epochs, ran=ran),
-            reproduce=lines(losses, 'len(history["val_loss"])', max_epochs=epochs, patience=3),
+            symptom=("last epoch missing: " if last else "another number of entries: ") + ", ".join(wrong),
+            reproduce=lines(
+                found.losses,
+                "max(model.states) + 1, {key: len(history[key]) for key in "
+                + f"{KEYS}"
+                + "}  # epochs that were run; entries",
+                **found.arguments,
+            ),
         )
 
 
-@pytest.mark.points(1)
-@pytest.mark.needs("test_history")
-def test_plain_numbers(submission, rng):
-    """The history holds plain Python numbers: floats in its lists, and an int for the best epoch."""
-    losses, arguments = [1.2, 1.1, 1.0], {"max_epochs": 3, "patience": 3}
-    _, journal, _ = run(submission, losses, rng, **arguments)
-    types = journal.got["history"]["types"]
+def _expect_plain_numbers(plain):
+    types = plain.types
+    wrong = others(types)
     expect(
-        not others(types),
+        not wrong,
         expected="lists of Python floats, and an int for best_epoch",
-        seen=", ".join(f"`{key}`: {types.get(key)}" for key in (*KEYS, "best_epoch")),
-        why="a tensor in a history keeps its whole graph alive, and cannot be written to a file",
+        seen=", ".join(f"`{key}`: {types.get(key)}" for key in (*KEYS, "best_epoch") if key in wrong),
+        why="a tensor in a history keeps its whole graph alive, and cannot be written to a file"
+        if "tensor" in wrong.values()
+        else "what reads a history adds to its lists, and writes them to files",
         where=TASK,
-        symptom=others(types),
+        symptom=", ".join(f"{key}: {kind}" for key, kind in wrong.items()),
+        share=0.5,
         reproduce=lines(
-            losses,
-            'type(history["val_loss"][0]), type(history["train_acc"][0]), type(history["best_epoch"])',
-            **arguments,
+            PLAIN,
+            'type(history["val_loss"]), type(history["val_loss"][0]), type(history["train_acc"][0]), type(history["best_epoch"])',
+            **PLAIN_ARGUMENTS,
         ),
     )
 
 
+@pytest.mark.points(1)
+def test_max_epochs(submission, rng):
+    """Runs `max_epochs` epochs where every epoch improves."""
+    for epochs in (rng.randint(3, 5), 1):
+        losses = [round(1.2 - 0.1 * i, 3) for i in range(epochs + 2)]
+        ran = run(submission, losses, rng, max_epochs=epochs, patience=3).epochs
+        expect(
+            ran == epochs,
+            expected=f"{n_epochs(epochs)}: max_epochs={epochs}, and every epoch improved",
+            seen=f"{n_epochs(ran)} were trained with max_epochs={epochs}"
+            + (": is `max_epochs` used?" if ran > epochs + 1 else ""),
+            why="max_epochs is the budget of a training: runs under another one cannot be compared",
+            where=TASK,
+            symptom="nothing trained"
+            if not ran
+            else "1 epoch less than max_epochs"
+            if ran == epochs - 1
+            else "1 epoch more than max_epochs"
+            if ran == epochs + 1
+            else "fewer epochs than max_epochs"
+            if ran < epochs
+            else "max_epochs ignored",
+            series=losses_of(losses, best=epochs - 1, epochs=epochs, ran=ran),
+            reproduce=lines(losses, "max(model.states) + 1  # epochs that were run", max_epochs=epochs, patience=3),
+        )
+
+
 def others(types):
-    """Entries of a history that are no Python numbers, by the kind that they are; a best epoch that is not there is charged elsewhere."""
+    """Entries of a history that are no lists of Python numbers, with what they are; a best epoch that is not there is charged elsewhere."""
     wanted = {**dict.fromkeys(KEYS, "list of float"), "best_epoch": "int"}
     wrong = {key: types[key] for key, kind in wanted.items() if key in types and types[key] != kind}
-    kinds = {
-        "Tensor": "tensor",
-        "float32": "numpy",
-        "float": "float",
-        "int": "int",
-    }
-    named = {key: next((n for k, n in kinds.items() if k in kind.split("of ")[-1].split("/")), "no number") for key, kind in wrong.items()}  # fmt: skip
-    return ", ".join(f"{key}: {kind}" for key, kind in named.items())
+    kinds = {"Tensor": "tensor", "float32": "numpy", "float": "float", "int": "int"}
+
+    def name(kind):
+        container, _, inner = kind.rpartition(" of ")
+        if container not in ("", "list"):
+            return "no list"
+        return next((n for k, n in kinds.items() if k in inner.split("/")), "no number")
+
+    return {key: name(kind) for key, kind in wrong.items()}
 
 
-@pytest.mark.points(4)
-@pytest.mark.needs("test_history")
-def test_stops_after_patience(submission, rng):
-    """Stops after `patience` epochs in a row without improvement, and knows which epoch was best."""
-    # pairs by which the usual mistakes stop in different epochs
-    best, patience = rng.choice([(2, 5), (3, 3), (4, 3), (4, 4)])
-    losses = [round(1.0 - 0.1 * i, 3) for i in range(best + 1)]
-    # never better than the best, but always better than the epoch before
-    losses += [round(1.15 - 0.004 * i - 0.002 * rng.random(), 3) for i in range(12)]
-    arguments = {"max_epochs": len(losses), "patience": patience}
-    _, _, values = run(submission, losses, rng, **arguments)
-    ran, wanted, returned = len(values["val_loss"]), best + 1 + patience, values["best_epoch"]
-    symptom = symptoms.join(
-        symptoms.stopping(ran, wanted, best=best, patience=patience, most=len(losses)),
-        symptoms.best_epoch(returned, best, ran=ran, loss=losses[best]),
-    )
-    index = int(returned) if returned in range(len(losses)) else None
-    numbers = losses_of(losses, best=best, epochs=wanted, returned=index, ran=ran)
-    reproduce = lines(losses, 'len(history["val_loss"]), history["best_epoch"]', **arguments)
+@pytest.mark.points(2)
+def test_stops_after_patience(submission, run_seed):
+    """Stops after `patience` epochs in a row without improvement."""
+    found = stopped_run(submission, run_seed)
+    losses, patience, best = found.losses, found.arguments["patience"], found.losses.index(min(found.losses))
+    ran, wanted = found.epochs, best + 1 + patience
+    symptom = symptoms.stopping(ran, wanted, best=best, patience=patience, most=len(losses))
     expect(
         ran == wanted,
         expected=f"{wanted} epochs: the best is epoch {best} (0-based), then patience={patience} without improvement",
-        seen=f"{ran} epochs",
+        seen=f"{n_epochs(ran)}" + STOPPING.get(symptom, ""),
         why="stopping early spares time; stopping one epoch off makes runs that cannot be compared",
         where=IDEA_1,
         symptom=symptom,
-        series=numbers,
-        reproduce=reproduce,
+        series=losses_of(losses, best=best, epochs=wanted, ran=ran),
+        reproduce=lines(losses, RAN, **found.arguments),
     )
+
+
+# what a number of epochs looks like
+STOPPING = {
+    "1 epoch early": ": training stops one epoch too early",
+    "1 epoch late": ": training stops one epoch too late, after patience + 1 epochs without improvement",
+    "never stopped": ": training did not stop before max_epochs. Is each epoch compared with the best one so far?",
+    "stopped at the first epoch without improvement": ": training stops at the first epoch without improvement",
+    "stopped after patience epochs in all": ": training stops as if no epoch behind the first had improved. Is it the "
+    "validation loss that is compared?",
+}
+
+
+@pytest.mark.points(1)
+def test_best_epoch(submission, run_seed):
+    """`best_epoch` is the index of the best epoch, counted from 0."""
+    found, best = trained_run(submission, run_seed)
+    returned = found.best_epoch
+    if not found.values and found.epochs:
+        pytest.skip(f"mend this check first: {RETURNS}")
     expect(
-        returned == best,
+        found.epochs and returned == best,
         expected=f"best_epoch={best}, counted from 0",
         seen="no `best_epoch` in the history" if math.isnan(returned) else f"best_epoch={returned:g}",
         why="the weights of this epoch are the result of the training",
         where=IDEA_1,
-        symptom=symptom,
-        series=numbers,
-        reproduce=reproduce,
+        symptom=symptoms.best_epoch(returned, best, ran=found.epochs, loss=found.losses[best]) or "nothing trained",
+        series=losses_of(
+            found.losses,
+            best=best,
+            epochs=best + 4,
+            returned=int(returned) if returned in range(len(found.losses)) else None,
+            ran=found.epochs,
+        ),
+        reproduce=lines(found.losses, 'history.get("best_epoch")', **found.arguments),
     )
 
 
-@pytest.mark.points(2)
+@pytest.mark.points(1)
 def test_refuses_impossible_arguments(submission, rng):
     """`ValueError` for `max_epochs < 1` or `patience < 1`."""
     losses = [1.0, 0.9]
@@ -274,4 +238,27 @@ def test_refuses_impossible_arguments(submission, rng):
         where=TASK,
         symptom="1 epoch refused",
         reproduce=lines(losses, "", max_epochs=1, patience=1),
+    )
+
+
+@pytest.mark.points(1)
+def test_any_loaders(submission, rng):
+    """Loaders may be anything that gives batches again and again, such as lists."""
+    losses = [1.0, 0.9]
+    arguments = {"max_epochs": 2, "patience": 2}
+    script = make_script(losses, rng, train_sizes=(4, 3), val_sizes=(3, 2))
+    found = run_script(submission, script, losses, lists=True, **arguments)
+    expect(
+        found.epochs,
+        expected="2 epochs, with lists of batches as loaders",
+        seen="the model saw no training batch",
+        why="nothing but these two loaders is to be read",
+        where=TASK,
+        symptom="nothing trained",
+        reproduce=lines(
+            losses,
+            "max(model.states) + 1",
+            before="train_loader, val_loader = list(train_loader), list(val_loader)\n",
+            **arguments,
+        ),
     )

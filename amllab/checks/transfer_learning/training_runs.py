@@ -1,0 +1,210 @@
+"""Trainings of the scripted model, for the checks of exercise 3: what was run, what came back, and how to run it again."""
+
+from __future__ import annotations
+
+import math
+import random
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from amllab.checks import expect, series
+from amllab.checks.failure import Series
+from amllab.checks.seeds import derive
+from amllab.checks.submission import Submission
+from amllab.checks.transfer_learning import symptoms
+from amllab.checks.transfer_learning.journal import Journal
+from amllab.checks.transfer_learning.scripted import make_script
+
+KEYS = ("train_loss", "train_acc", "val_loss", "val_acc")
+TASK = "Exercise 3, Your task"
+RETURNS = "Trains, and returns a history: lists of floats for loss and accuracy, in training and validation, one for each epoch."
+# of every run that looks at what a loop does, and not at what it measures: no average comes out wrong
+SIZES = {"train_sizes": (4, 4), "val_sizes": (3, 3), "in_each_batch": True}
+# shows every forward pass: the loaders of a report have batches of different sizes
+WATCH = (
+    "model.register_forward_hook(lambda m, inputs, logits: print(\n"
+    '    len(logits), "images,", "train" if m.training else "eval", "mode, gradients:", torch.is_grad_enabled()))\n'
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training of the scripted model.
+
+    Attributes:
+        losses, arguments, script: that it was run with.
+        journal: what happened in it.
+        returned: name of the type of what came back.
+        values, types: of the history in it; empty where there is none.
+    """
+
+    losses: list[float]
+    arguments: dict[str, Any]
+    script: dict[str, Any]
+    journal: Journal
+    returned: str
+    values: dict[str, Any]
+    types: dict[str, str]
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs that were trained: of the model's journal, whatever the lists say."""
+        return self.journal.epochs
+
+    @property
+    def lists(self) -> dict[str, list[float]]:
+        """The lists of the history that hold numbers."""
+        return {key: self.values[key] for key in KEYS if isinstance(self.values.get(key), list)}
+
+    @property
+    def best_epoch(self) -> float:
+        """As it was returned; NaN where it was not."""
+        found = self.values.get("best_epoch")
+        return found if isinstance(found, float) else math.nan
+
+    @property
+    def best(self) -> float:
+        """The epoch that was chosen: as returned, else the one whose weights the model ends with; NaN where neither tells."""
+        restored = self.journal.restored()["weights"]
+        return restored[0] if math.isnan(self.best_epoch) and len(restored) == 1 else self.best_epoch
+
+
+def run(submission: Submission, val_losses: Sequence[float], rng: random.Random, **arguments: Any) -> Run:
+    """Trains the scripted model on losses laid down here; see :func:`run_script`."""
+    return run_script(submission, make_script(val_losses, rng, **SIZES), val_losses, **arguments)  # type: ignore[arg-type]
+
+
+def run_script(
+    submission: Submission,
+    script: dict[str, Any],
+    val_losses: Sequence[float],
+    *,
+    lists: bool = False,
+    **arguments: Any,
+) -> Run:
+    """Trains the scripted model. Fails the check where the training raised; skips it where every training raises."""
+    more = {"lists": True} if lists else {}
+    got = submission.ask("train_scripted", script=script, arguments=arguments, **more)
+    if "error" in got and "error" in plain_answer(submission):
+        pytest.skip(f"mend this check first: {RETURNS}")
+    expect_no_error(got, val_losses, arguments, lists=lists)
+    history = got["history"]
+    journal = Journal(script, got)
+    return Run(list(val_losses), arguments, script, journal, history["type"], history["values"], history["types"])
+
+
+PLAIN = [1.0, 0.9, 0.8, 0.7]
+PLAIN_ARGUMENTS = {"max_epochs": 4, "patience": 3}
+
+
+def plain_script() -> dict[str, Any]:
+    """Of a training with nothing special about it, always the same."""
+    return make_script(PLAIN, random.Random(0), **SIZES)  # type: ignore[arg-type]
+
+
+def plain_answer(submission: Submission) -> dict[str, Any]:
+    """The answer to that training."""
+    answer: dict[str, Any] = submission.ask("train_scripted", script=plain_script(), arguments=PLAIN_ARGUMENTS)
+    return answer
+
+
+def expect_no_error(
+    got: dict[str, Any], val_losses: Sequence[float], arguments: dict[str, Any], *, lists: bool = False
+) -> None:
+    """Fails the check where the training raised."""
+    message = f"{' '.join(got['error'][:1])}: {got['message']}" if "error" in got else ""
+    attribute = next((name for name in ("dataset", "sampler", "batch_size", "drop_last") if f"'{name}'" in message), "")
+    why = "an exception ends the training before there is a result"
+    if lists and attribute:
+        why = f"a list of batches has no `.{attribute}`: count the examples while you go through the batches"
+    before = "train_loader, val_loader = list(train_loader), list(val_loader)\n" if lists else ""
+    expect(
+        "error" not in got,
+        expected=f"`train_with_early_stopping(model, train_loader, val_loader{call(arguments)})` returns"
+        + (", with lists of batches as loaders" if lists else ""),
+        seen=message,
+        why=why,
+        where=TASK,
+        symptom=symptoms.raised(got) if "error" in got else "",
+        reproduce=lines(val_losses, "history", before=before, **arguments),
+    )
+
+
+def stopped_run(submission: Submission, seed: int) -> Run:
+    """A run in which patience ends, by which the usual mistakes stop in different epochs; the same for all checks of a seed."""
+    rng = random.Random(derive(seed, "stopped"))
+    best, patience = rng.choice([(2, 5), (3, 3), (4, 3), (4, 4)])
+    losses = [round(1.0 - 0.1 * i, 3) for i in range(best + 1)]
+    # never better than the best, but always better than the epoch before
+    losses += [round(1.15 - 0.004 * i - 0.002 * rng.random(), 3) for i in range(12)]
+    return run(submission, losses, rng, max_epochs=len(losses), patience=patience)
+
+
+def trained_run(submission: Submission, seed: int, *, patience: int = 3) -> tuple[Run, int]:
+    """A run whose best epoch is neither among the first two nor the last, the same for all checks of a seed.
+
+    Losses only fall before the best epoch and only rise behind it: three epochs, so that with a patience of 3 it stops early,
+    and with one of 4 ``max_epochs`` ends it.
+
+    Returns:
+        The run, and its best epoch.
+    """
+    rng = random.Random(derive(seed, "trained"))
+    best = rng.randint(2, 3)
+    losses = [round(loss, 3) for loss in [*(1.0 - 0.1 * i for i in range(best + 1)), 1.1, 1.2, 1.3]]
+    return run(submission, losses, rng, max_epochs=len(losses), patience=patience, lr=0.05), best
+
+
+def call(arguments: dict[str, Any]) -> str:
+    """Arguments as they are written in a call, behind others."""
+    return "".join(f", {name}={value}" for name, value in arguments.items())
+
+
+def lines(val_losses: Sequence[float], shown: str, *, sizes: str = "", before: str = "", **arguments: Any) -> str:
+    """What a student can paste into the notebook to train on the losses of a report.
+
+    Args:
+        val_losses: of the run.
+        shown: an expression to look at afterwards.
+        sizes: further arguments of ``scripted_training``.
+        before: lines between the making of the model and its training.
+        **arguments: of ``train_with_early_stopping``.
+    """
+    losses = ", ".join("math.nan" if math.isnan(loss) else repr(float(loss)) for loss in val_losses)
+    wrapped = textwrap.fill(f"val_losses = [{losses}]", 90, subsequent_indent=" " * len("val_losses = ["))
+    return (
+        "from amllab import scripted_training\n\n"
+        f"{wrapped}\n"
+        f"model, train_loader, val_loader = scripted_training(val_losses{sizes})\n"
+        f"{before}"
+        f"history = train_with_early_stopping(model, train_loader, val_loader{call(arguments)})\n"
+        f"{shown}"
+    ).strip()
+
+
+# what a student sees of how far a training went: a model counts its epochs
+RAN = 'max(model.states) + 1, history["best_epoch"]  # epochs that were run, and the best one'
+
+
+def losses_of(
+    val_losses: Sequence[float], *, best: float, epochs: int, returned: float | None = None, ran: int
+) -> Series:
+    """The validation losses of a run as far as it went, or should have gone, with what was to happen and what did."""
+    ran = min(ran, len(val_losses))  # a run beyond them goes on with the last one
+    shown = val_losses[: max(epochs, ran)]
+    marks = {"best": best} if returned in (None, best) else {"best": best, "returned_as_best": returned}
+    return series("val_loss", shown, **marks, should_stop=epochs - 1, stopped=ran - 1)
+
+
+def table(losses: Sequence[float]) -> str:
+    """Losses as the student reads them."""
+    return ", ".join(f"{loss:.3f}" for loss in losses[:40]) + (" ..." if len(losses) > 40 else "")
+
+
+def n_epochs(number: int) -> str:
+    """``"1 epoch"``, ``"2 epochs"``."""
+    return f"{number} epoch" + ("" if number == 1 else "s")

@@ -1,0 +1,224 @@
+"""Rules of early stopping, right and wrong, so that a submission can be recognised by what it did."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from amllab.checks import expect
+from amllab.checks.transfer_learning import symptoms
+from amllab.checks.transfer_learning.scripted import make_script
+from amllab.checks.transfer_learning.test_train_with_early_stopping import IDEA_1
+from amllab.checks.transfer_learning.training_runs import RAN, SIZES, call, lines, losses_of, n_epochs, run_script
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to stop and to choose an epoch; the defaults are the contract's.
+
+    Attributes:
+        improves: from the loss, the best one so far, the one before and min_delta: an improvement? None: not counted at all.
+        resets: whether an improvement starts the count anew.
+        wait: epochs that it waits beyond patience.
+        limit: from max_epochs to the number of epochs that it runs at most.
+        lowest: whether the best loss is the lowest so far, improvement or not.
+        first: whether the first loss is taken as the best one, whatever it is.
+    """
+
+    improves: object = lambda loss, best, before, delta: loss < best - delta
+    resets: bool = True
+    wait: float = 0
+    limit: object = lambda max_epochs: max_epochs
+    lowest: bool = False
+    first: bool = False
+
+    def outcome(self, losses, *, max_epochs=30, patience=5, min_delta=0.0):
+        """Number of epochs and best epoch."""
+        best, best_epoch, before, waited = math.inf, 0, math.inf, 0
+        most = self.limit(max_epochs)
+        epochs = [*losses, *[losses[-1]] * max(most - len(losses), 0)][:most]  # the model goes on with its last loss
+        for epoch, loss in enumerate(epochs):
+            improved = self.improves(loss, best, before, min_delta)
+            if self.first and epoch == 0:
+                best = loss
+            elif improved:
+                best, best_epoch, waited = loss, epoch, 0 if self.resets else waited
+            elif improved is not None:
+                waited += 1
+                if waited >= patience + self.wait:
+                    return epoch + 1, best_epoch
+            if self.lowest:
+                best = min(best, loss)
+            before = loss
+        return len(epochs), best_epoch
+
+
+# more epochs than any script has, and than any patience needs
+ENDLESS = 60
+
+RULES = {
+    "": Rule(),
+    "1 epoch late": Rule(wait=1),
+    "1 epoch early": Rule(wait=-1),
+    "never stopped": Rule(wait=math.inf),
+    "stopped at the first epoch without improvement": Rule(wait=-math.inf),
+    "count never starts anew": Rule(resets=False),
+    "only the first epoch improves": Rule(lambda loss, best, before, delta: best == math.inf),
+    "1 epoch more than max_epochs": Rule(limit=lambda n: n + 1),
+    "1 epoch less than max_epochs": Rule(limit=lambda n: n - 1),
+    "max_epochs ignored": Rule(limit=lambda n: ENDLESS),
+    "max_epochs ignored: 30": Rule(limit=lambda n: 30),
+    "compared with the epoch before": Rule(lambda loss, best, before, delta: loss < before - delta),
+    "min_delta ignored": Rule(lambda loss, best, before, delta: loss < best),
+    "equal losses improve": Rule(lambda loss, best, before, delta: loss <= best - delta),
+    "min_delta with the wrong sign": Rule(lambda loss, best, before, delta: loss < best + delta),
+    "min_delta relative to the best": Rule(lambda loss, best, before, delta: loss < best * (1 - delta)),
+    "best loss moves without improvement": Rule(lowest=True),
+    "NaN improves": Rule(lambda loss, best, before, delta: not loss >= best - delta),
+    "NaN improves, and is forgotten": Rule(lambda loss, best, before, delta: math.isnan(loss) or loss < best - delta),
+    "NaN does not count": Rule(lambda loss, best, before, delta: None if math.isnan(loss) else loss < best - delta),
+    "NaN as first best": Rule(first=True),
+}
+CHOICES = {
+    "": lambda best, losses: best,
+    "best_epoch: its loss": lambda best, losses: losses[best],
+    "best_epoch: counted from 1": lambda best, losses: best + 1,
+    "best_epoch: the last": lambda best, losses: len(losses) - 1,
+    "best_epoch: lowest loss": lambda best, losses: losses.index(min(losses, key=lambda v: math.inf if v != v else v)),
+    "best_epoch: NaN as lowest loss": lambda best, losses: min(
+        range(len(losses)), key=lambda e: (losses[e] == losses[e], losses[e])
+    ),
+    "best_epoch: the first": lambda best, losses: 0,
+}
+# what a rule looks like, behind what was seen
+SAYS = {
+    "max_epochs ignored": "`max_epochs` is ignored",
+    "max_epochs ignored: 30": "there are 30 epochs whatever `max_epochs` is",
+    "count never starts anew": "the epochs without improvement are counted over the whole training, not in a row",
+    "1 epoch late": "training stops one epoch too late",
+    "1 epoch early": "training stops one epoch too early",
+    "never stopped": "training does not stop before max_epochs",
+    "stopped at the first epoch without improvement": "training stops at the first epoch without improvement",
+    "compared with the epoch before": "each epoch is compared with the one before it, not with the best one so far",
+    "min_delta ignored": "`min_delta` is ignored",
+    "equal losses improve": "a loss that equals the best one counts as an improvement",
+    "min_delta with the wrong sign": "`min_delta` is added to the best loss, where it has to be subtracted",
+    "min_delta relative to the best": "`min_delta` is taken for a share of the best loss",
+    "best loss moves without improvement": "the best loss moves with a loss that is lower by less than min_delta",
+    "NaN improves": "a loss that is NaN counts as an improvement",
+    "NaN improves, and is forgotten": "a loss that is NaN counts as an improvement",
+    "NaN does not count": "epochs whose loss is NaN do not use up patience",
+    "NaN as first best": "the first loss is taken for the best one though it is NaN: no later loss is below it",
+    "best_epoch: lowest loss": "`best_epoch` is the epoch of the lowest loss, improvement or not",
+    "best_epoch: NaN as lowest loss": "a loss that is NaN is taken for the lowest one",
+}
+
+# mistakes that lose points elsewhere, and not again: in the checks of max_epochs and of the best epoch ...
+IN_CHOICE = {
+    "best_epoch: counted from 1",
+    "best_epoch: the last",
+    "best_epoch: the first",
+    "best_epoch: its loss",
+    "1 epoch more than max_epochs",
+    "1 epoch less than max_epochs",
+}
+# ... in test_stops_after_patience ...
+IN_STOPPING = {"1 epoch early", "1 epoch late", "only the first epoch improves", *IN_CHOICE}
+# ... and in test_patience_to_the_epoch as well
+IN_PATIENCE = {
+    "never stopped",
+    "stopped at the first epoch without improvement",
+    "count never starts anew",
+    "max_epochs ignored",
+    "max_epochs ignored: 30",
+    *IN_STOPPING,
+}
+
+
+def recognised(cases, outcomes):
+    """The rule and the choice of an epoch that explain what a submission did in all cases; empty where none does.
+
+    Args:
+        cases: losses and arguments.
+        outcomes: number of epochs, and best epoch or NaN, of each.
+    """
+    # one mistake is likelier than two: choices first, so that every rule is tried with the right one
+    for (choice, choose), (rule, how) in itertools.product(CHOICES.items(), RULES.items()):
+        explained = [how.outcome(losses, **arguments) for losses, arguments in cases]
+        padded = [[*losses, *[losses[-1]] * ENDLESS] for losses, _ in cases]
+        wanted = [(n, choose(b, losses[:n])) for losses, (n, b) in zip(padded, explained, strict=True) if n]
+        if len(wanted) == len(outcomes) and all(map(_alike, outcomes, wanted)):
+            return symptoms.join(rule, choice)
+    return ""
+
+
+def _alike(seen, wanted):
+    """Whether two pairs of a number of epochs and a best epoch are the same; the latter may be a loss, or not known."""
+    return seen[0] == wanted[0] and (math.isnan(seen[1]) or math.isclose(seen[1], wanted[1], abs_tol=1e-3))
+
+
+def compare(submission, reference, cases, rng, *, why, charged, where=IDEA_1):
+    """Trains both on the same scripted losses; fails where they stop, choose, or end, differently.
+
+    Args:
+        cases: pairs of validation losses and arguments.
+        charged: rules and choices that lose points elsewhere: whoever keeps to one of these in all cases passes.
+    """
+    pairs = []
+    for losses, arguments in cases:
+        script = make_script(losses, rng, **SIZES)
+        pairs.append([run_script(who, script, losses, **arguments) for who in (submission, reference)])
+    outcomes = [(own.epochs, own.best) for own, _ in pairs]
+    symptom = recognised(cases, outcomes)
+    if symptom and charged.issuperset(symptom.split("; ")):
+        return
+    for (own, other), seen in zip(pairs, outcomes, strict=True):
+        wanted = (other.epochs, other.best)
+        late = "never stopped" if seen[0] == own.arguments.get("max_epochs", len(own.losses)) else "late"
+        expect(
+            _alike(seen, wanted),
+            expected=f"{n_epochs(wanted[0])} and best_epoch={wanted[1]:g}, with "
+            + (call(own.arguments)[2:] or "no further arguments"),
+            seen=n_epochs(seen[0])
+            + ("" if math.isnan(seen[1]) else f" and best_epoch={seen[1]:g}")
+            + "".join(f": {SAYS[name]}" for name in symptom.split("; ")[:1] if name in SAYS),
+            why=why,
+            where=where,
+            symptom=symptom
+            or ("early" if seen[0] < wanted[0] else late if seen[0] > wanted[0] else "best_epoch: another"),
+            series=losses_of(
+                own.losses,
+                best=wanted[1],
+                epochs=wanted[0],
+                returned=int(seen[1]) if seen[1] in range(len(own.losses)) else None,
+                ran=seen[0],
+            ),
+            reproduce=lines(own.losses, RAN, **own.arguments),
+        )
+    _expect_weights(pairs, where)
+
+
+def _expect_weights(pairs, where):
+    """Fails the check where the weights are not those of the best epoch, though otherwise they are put back."""
+    ends = [(own, int(other.best), own.journal.restored()["weights"]) for own, other in pairs]
+    # what is the last epoch anyway says nothing of whether weights are put back; never to do so is charged elsewhere
+    put_back = [best in epochs for own, best, epochs in ends if best != own.epochs - 1]
+    for own, best, epochs in ends:
+        expect(
+            best in epochs or not any(put_back),
+            expected=f"weights of epoch {best}, with {call(own.arguments)[2:]}",
+            seen=f"weights of epoch {', '.join(map(str, epochs))}"
+            if epochs
+            else "weights of no epoch that was validated",
+            why="the weights that the model ends with are those of `best_epoch`, whatever the losses are"
+            if any(loss == loss for loss in own.losses[: own.epochs])
+            else "where no loss is a number, the model is left as it was after epoch 0",
+            where=where,
+            symptom="weights: of another epoch than best_epoch",
+            series=losses_of(own.losses, best=best, epochs=own.epochs, ran=own.epochs),
+            reproduce=lines(
+                own.losses,
+                'end = model.state_dict()["head.weight"]\n'
+                '[epoch for epoch, state in model.states.items() if torch.equal(state["head.weight"], end)]',
+                **own.arguments,
+            ),
+        )

@@ -1,0 +1,309 @@
+"""Hidden checks of exercise 3: of what each step is made, and what it leaves alone."""
+
+import pytest
+import torch
+
+from amllab.checks import CheckFailure, expect
+from amllab.checks.submission import SubmissionError
+from amllab.checks.transfer_learning import symptoms
+from amllab.checks.transfer_learning.models import differing, frozen_tensors, layer_names, random_state
+from amllab.checks.transfer_learning.scripted import make_script
+from amllab.checks.transfer_learning.test_freeze_layers import freeze, some
+from amllab.checks.transfer_learning.test_train_with_early_stopping import HINT_1, TASK
+from amllab.checks.transfer_learning.training_runs import SIZES, lines, n_epochs, run_script
+from autograder.checks.transfer_learning import training_gradients as gradients
+
+pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
+
+IDEA_2 = "Exercise 3, Idea 2: a frozen layer must come out as it went in"
+HINT_4 = "Exercise 3, Hint 4: BatchNorm of frozen layers"
+# every loss improves
+LOSSES = [1.0, 0.9, 0.8, 0.7]
+ARGUMENTS = {"max_epochs": 4, "patience": 4}
+PASSED = (
+    "model.register_forward_hook(lambda m, inputs, logits: print(\n"
+    '    "validation" if inputs[0][0, 0, 0, 0] else "training", "examples", inputs[0][:, 2, 0, 0].tolist()))\n'
+)
+GRADIENTS = "model.register_forward_hook(lambda m, i, z: z.register_hook(print) if z.requires_grad else None)\n"
+
+
+def steps_run(submission, rng):
+    """A run in whose batches other losses have other gradients."""
+    while True:
+        # three batches: one step for two of them is told from one an epoch
+        script = make_script(LOSSES, rng, **{**SIZES, "train_sizes": (4, 4, 4)})
+        if gradients.tells_losses_apart(script):
+            return run_script(submission, script, LOSSES, **ARGUMENTS, lr=0.05)
+
+
+@pytest.mark.points(3)
+def test_gradients_of_one_batch(submission, rng):
+    """Each step uses the gradient of plain cross-entropy on its own training batch, of the images as they come."""
+    run = steps_run(submission, rng)
+    journal, n = run.journal, len(run.script["train"]["labels"])
+    changed = {
+        part: journal.changed & (journal.is_val == (part == "validation")) for part in ("training", "validation")
+    }
+    which = " and ".join(part for part, of in changed.items() if of.any())
+    expect(
+        not which,
+        expected="images as the loaders give them",
+        seen=f"other images in {which}: flipped, mixed, scaled, or changed in another way",
+        why="augmentation is the loader's affair: a training that adds its own is measured on other images than its loader says",
+        where=TASK,
+        symptom=f"images changed in {which}",
+        reproduce=lines(LOSSES, "", before=PASSED, **ARGUMENTS),
+    )
+    on_validation = sum(len(part) for part in journal.batches if (part < 0).any())
+    expect(
+        on_validation == 0,
+        expected="backward passes for training batches alone",
+        seen=f"some for {on_validation} validation images as well",
+        why="validation data must not train the model: what it is for is to tell how the model does on new data",
+        where=HINT_1,
+        symptom="on validation",
+        reproduce=lines(LOSSES, "", before=PASSED, **ARGUMENTS),
+    )
+    if run.epochs and not journal.batches:
+        return  # no gradients at all: charged where steps are checked
+    trained = [len(journal.trained_on(epoch)) for epoch in range(max(run.epochs, 1))]
+    expect(
+        trained == [n] * len(trained),
+        expected=f"{n} training examples in each epoch, each of them once",
+        seen=f"{', '.join(map(str, trained))} in {n_epochs(run.epochs)}",
+        why="an epoch is one pass over the training set",
+        where=HINT_1,
+        symptom="training examples left out" if min(trained) < n else "training examples repeated",
+        reproduce=lines(LOSSES, "", before=PASSED, **ARGUMENTS),
+    )
+    first = journal.first_looks
+    losses = [
+        gradients.loss_of(journal.gradients[i], journal.logits(i), journal.labels(journal.batches[i])) for i in first
+    ]
+    other = next(filter(None, losses), "")
+    expect(
+        not other,
+        expected="the gradient of the cross-entropy of each batch",
+        seen=gradients.SAYS.get(other, ""),
+        why="a loss that is not the one reported is minimised in its place",
+        where=HINT_1,
+        symptom=other,
+        reproduce=lines(LOSSES[:2], "", before=GRADIENTS, max_epochs=2, patience=2),
+    )
+    piles = gradients.piled_up(journal)
+    expect(
+        not any(map(any, piles.values())),
+        expected="in each step the gradient of its own batch alone",
+        seen="gradients of the batches before are still in it: they were added up"
+        + (". Is `optimizer.zero_grad()` missing?" if any(of[0] for of in piles.values()) else " within each epoch"),
+        why="a backward pass adds to the gradients that are there: unless they are cleared, those of all batches so far pile up",
+        where=HINT_1,
+        symptom="piled up" if any(of[0] for of in piles.values()) else "piled up within an epoch",
+        reproduce=lines(
+            LOSSES[:1] * 4,
+            "# the same batches in each epoch: the same numbers, unless something is added to the gradients",
+            before="model.head.weight.register_post_accumulate_grad_hook(lambda p: print(p.grad.norm().item()))\n"
+            "model._stage.script['train_logits'] = model._stage.script['train_logits'][:1]\n",
+            max_epochs=4,
+            patience=4,
+        ),
+    )
+
+
+@pytest.mark.points(3)
+def test_steps(submission, rng):
+    """Each batch is followed by one step of the size that `lr` gives, and the weights move."""
+    run = steps_run(submission, rng)
+    journal, taken = run.journal, run.journal.got["steps"]
+    moved = journal.moved()
+    pattern = _pattern(journal, moved, taken)
+    watch = (
+        "model.register_forward_hook(lambda m, inputs, logits: print(\n"
+        '    "train" if torch.is_grad_enabled() else "val", m.head.weight.detach().flatten().tolist()))\n'
+    )
+    expect(
+        not pattern,
+        expected="one step for each training batch, that moves the trainable weights",
+        seen=STEPS.get(pattern, "").format(steps=taken, batches=len(journal.first_looks), looks=journal.looks),
+        why="without steps nothing is learned"
+        if pattern.startswith("weights do not") or not journal.batches
+        else "the number of steps decides how far a training comes: runs with another one cannot be compared",
+        where=HINT_1,
+        symptom=pattern,
+        reproduce=lines(LOSSES, "", before=watch, **ARGUMENTS),
+    )
+    steps = {}
+    for lr in (1e-4, 1e-3, 1e-2, None):
+        rate = {} if lr is None else {"lr": lr}
+        found = run_script(submission, run.script, LOSSES, max_epochs=2, patience=2, **rate)
+        states = found.journal.states
+        last = states[max(states)]["head.weight"] if states else run.script["state"]["head.weight"]
+        steps[lr] = (last.float() - run.script["state"]["head.weight"]).norm().item()
+    expect(
+        steps[1e-2] > 5 * steps[1e-4],
+        expected="larger steps with lr=0.01 than with lr=0.0001",
+        seen=f"weights moved by {steps[1e-2]:.2g} and {steps[1e-4]:.2g} in two epochs: is `lr` what the optimizer gets?",
+        why="a learning rate that is passed and not used turns every search for a good one into noise",
+        symptom="learning rate ignored"
+        if abs(steps[1e-2] - steps[1e-4]) <= 0.1 * steps[1e-4]
+        else "learning rate changed",
+        reproduce="from amllab import scripted_training\n\n"
+        "for lr in (1e-4, 1e-2):\n"
+        "    model, train_loader, val_loader = scripted_training([1.0, 0.9])\n"
+        "    before = model.head.weight.detach().clone()\n"
+        "    train_with_early_stopping(model, train_loader, val_loader, max_epochs=2, patience=2, lr=lr)\n"
+        '    print("lr", lr, "moved the weights by", (model.head.weight - before).norm().item())',
+    )
+    expect(
+        abs(steps[None] - steps[1e-3]) <= 0.1 * steps[1e-3],
+        expected="without lr the steps of lr=0.001, as the signature says",
+        seen=f"weights moved by {steps[None]:.2g} without lr and by {steps[1e-3]:.2g} with lr=0.001, in two epochs",
+        why="experiments that name no learning rate are compared with each other",
+        symptom="another default of lr",
+    )
+
+
+# what a training without the right steps looks like
+STEPS = {
+    "nothing trained": "a model that saw no training batch",
+    "nothing differentiated": "no gradient was ever computed: is `loss.backward()` missing, or were the logits detached?",
+    "weights do not move: no steps": "the weights do not move, and no step was taken: is `optimizer.step()` missing?",
+    "weights do not move: steps": "the weights do not move, though {steps} steps were taken. Does the optimizer have the trainable "
+    "parameters, and are their gradients there when it steps?",
+    "one step an epoch": "one step in each epoch, behind its last batch",
+    "one step for several batches": "one step for several batches: gradients were accumulated",
+    "several steps on each batch": "{steps} steps for {batches} batches",
+}
+
+
+def _pattern(journal, moved, taken):
+    """How steps are wrong, as far as the weights tell; empty where they are right."""
+    if not journal.epochs:
+        return "nothing trained"
+    if not journal.batches:
+        return "nothing differentiated"
+    if not any(map(any, moved.values())):
+        return "weights do not move: " + ("steps" if taken else "no steps")
+    # by an optimizer that needs several looks for one step, or in several steps
+    if journal.looks > 1 and taken >= len(journal.batches):
+        return "several steps on each batch"
+    # where a schedule begins or ends with a rate of 0, some epochs are without steps
+    if any(map(all, moved.values())):
+        return ""
+    per_epoch = [m for m in moved.values() if any(m)]
+    return "one step an epoch" if all(sum(m) == 1 and m[-1] for m in per_epoch[:-1]) else "one step for several batches"
+
+
+@pytest.mark.points(3)
+def test_frozen_layers_stay(submission, rng):
+    """A frozen layer comes out of training as it went in, its BatchNorm statistics included."""
+    n, state = rng.randint(2, 4), random_state("net6", rng.getrandbits(63))
+    try:
+        (own,) = freeze(submission, "net6", n, state=state)
+    except (SubmissionError, CheckFailure):
+        own = {}
+    sound = own.get("trainable") and not _counted(differing(state, own["state"]))
+    generator = torch.Generator().manual_seed(rng.getrandbits(63))
+    got = submission.ask(
+        "train_frozen",
+        backbone="net6",
+        state=state,
+        images=torch.randn(24, 3, 32, 32, generator=generator) * 2 + 1,
+        labels=torch.randint(5, (24,), generator=generator),
+        n_trainable=n,
+        epochs=3,
+        # a freeze_layers that fails, changes values, or leaves nothing to train, is charged in its own cell, and replaced here
+        layers=None if sound else layer_names("net6"),
+    )
+    # where the best weights are those of the first epoch, restoring them hides what drifted: each validation is looked at too
+    changed = set(differing(state, got["state"])).union(*(differing(state, seen) for seen in got["validated"]))
+    frozen = frozen_tensors("net6", got["trainable"])
+    moved = [name for name in frozen if name in changed]
+    statistics = [name for name in moved if "running" in name]
+    reproduce = (
+        f'model = freeze_layers(load_backbone("net6"), {n})\n'
+        "before = {name: value.clone() for name, value in model.state_dict().items()}\n"
+        "batches = [(torch.randn(8, 3, 32, 32) * 2 + 1, torch.randint(10, (8,))) for _ in range(3)]\n"
+        "def changed():\n"
+        "    return [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]\n"
+        "class Val(list):\n"
+        "    def __iter__(self):\n"
+        '        print("at a validation:", changed())\n'
+        "        return super().__iter__()\n"
+        "train_with_early_stopping(model, batches, Val(batches[:1]), max_epochs=2, patience=2)\n"
+        "changed(), [name for name, p in model.named_parameters() if p.requires_grad]"
+    )
+    # of a moving average over all of them, the rounding shows
+    slightly = [name for name in moved if _close(state[name], got["state"].get(name))]
+    both = statistics and len(moved) > len(statistics)
+    expect(
+        not moved,
+        expected=f"{len(frozen)} frozen tensors unchanged after three epochs, with n_trainable={n} of net6",
+        seen=f"{len(moved)} changed, {len(statistics)} of them BatchNorm statistics: {some(moved)}"
+        + (", all of them by a rounding error" if len(slightly) == len(moved) and not statistics else ""),
+        why="frozen BatchNorm was left in train mode: there its running statistics follow the new data, gradient or not, and the "
+        "frozen features are no longer the pretrained ones"
+        if statistics and not both
+        else "an average, a decay or a step over all weights reaches the frozen ones as well, and be it in the last digit"
+        if len(slightly) == len(moved) or both
+        else "frozen weights are the pretrained features: an optimizer that moves them trains another model",
+        where=HINT_4 if statistics else IDEA_2,
+        symptom=symptoms.join(
+            "statistics drift" if statistics else "", "frozen weights move" if len(moved) > len(statistics) else ""
+        ),
+        reproduce=reproduce,
+    )
+    flags = (got["trainable"], got["trainable_after"])
+    expect(
+        set(flags[0]) == set(flags[1]),
+        expected="the same parameters trainable behind the training as before it",
+        seen=f"{len(flags[0])} before, {len(flags[1])} behind it",
+        why="which layers are frozen is decided where the model is built; who trains on needs it as it was",
+        where=IDEA_2,
+        symptom="thaws" if set(flags[1]) > set(flags[0]) else "freezes",
+        reproduce=reproduce,
+    )
+    resting = _statistics_of_trainable(got["trainable"], state)
+    resting = [name for name in resting if name not in changed]
+    expect(
+        not resting,
+        expected="running statistics of trainable BatchNorm layers that follow the training data",
+        seen=f"unchanged: {some(resting)}. Is every BatchNorm sent to eval mode, the trainable ones too?",
+        why="a layer that is trained has to train as a whole: frozen BatchNorm alone stays in eval mode",
+        where=HINT_4,
+        symptom="statistics of trainable layers rest",
+        reproduce=reproduce,
+    )
+    # gradients of biases may be too small to change them in a few steps
+    trainable = [name for name in got["trainable"] if name in state and state[name].ndim > 1]
+    still = [name for name in trainable if name not in changed]
+    if trainable and len(still) == len(trainable) and not _learns(submission, rng):
+        return  # neither does it anywhere else: charged where steps are checked
+    expect(
+        changed & set(got["trainable"]) and not still,
+        expected=f"weights of all {n} trainable layers that have moved after three epochs",
+        seen=f"unchanged: {some(still)}",
+        why="that frozen layers stay means something only where the others learn, all of them",
+        symptom="nothing learns" if not changed & set(got["trainable"]) else "some trainable layers never learn",
+        reproduce=reproduce,
+    )
+
+
+def _statistics_of_trainable(trainable, state):
+    """Names of the running statistics of BatchNorm layers that are trainable."""
+    names = {name.rpartition(".")[0] for name in trainable}
+    return [name for name in state if "running" in name and name.rpartition(".")[0] in names]
+
+
+def _counted(names):
+    """Without the counters of BatchNorm, which decide nothing."""
+    return [name for name in names if not name.endswith("num_batches_tracked")]
+
+
+def _close(wanted, seen):
+    return seen is not None and seen.shape == wanted.shape and torch.allclose(wanted, seen, rtol=1e-5, atol=1e-6)
+
+
+def _learns(submission, rng):
+    """Whether the weight of the scripted model moves."""
+    return any(map(any, steps_run(submission, rng).journal.moved().values()))

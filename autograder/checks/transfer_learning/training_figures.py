@@ -1,0 +1,87 @@
+"""What the lists of a history would hold, had a usual mistake been made, and what they have to hold."""
+
+import itertools
+
+import torch
+from torch.nn import functional as F
+
+MEAN = "mean over the examples"
+LAST_LOOK = "mean over the examples, at the last look"
+SECOND_PASS = "mean of another pass, behind the epoch"
+
+
+def figures(script):
+    """For each list of a history: name -> the numbers that it would hold, one for each epoch."""
+    train, val = script["train"], script["val"]
+    tables = {"train": script["train_logits"], "after": script["after_logits"], "val": script["val_logits"]}
+    values = {}
+    for part, table in tables.items():
+        labels = (val if part == "val" else train)["labels"]
+        values[part, "loss"] = [F.cross_entropy(z, labels, reduction="none").double() for z in table]
+        values[part, "acc"] = [(z.argmax(1) == labels).double() for z in table]
+    found = {}
+    for part, key in itertools.product(("train", "val"), ("loss", "acc")):
+        found[f"{part}_{key}"] = _alternatives(values[part, key], (train if part == "train" else val)["sizes"], key)
+    for key in ("loss", "acc"):
+        means = found[f"train_{key}"]
+        both = [torch.cat(parts) for parts in zip(values["train", key], values["val", key], strict=True)]
+        means["mean over both loaders"] = [float(v.mean()) for v in both]
+        means[SECOND_PASS] = [float(v.mean()) for v in values["after", key]]
+        means["mean over all epochs so far"] = [
+            float(torch.stack(values["train", key][: e + 1]).mean()) for e in range(len(both))
+        ]
+        found[f"val_{key}"]["mean over both loaders"] = means["mean over both loaders"]
+    return found
+
+
+def last_looks(run, script):
+    """As :func:`figures`, of an optimizer that looks several times at a batch: what the last look of each saw."""
+    rows, journal, labels = run.journal.got["rows"], run.journal, script["train"]["labels"]
+    found = {"train_loss": [], "train_acc": []}
+    for epoch in range(journal.epochs):
+        sums = [0.0, 0.0]
+        for i, batch in enumerate(journal.batches):
+            last = i + 1 == len(journal.batches) or not journal.again[i + 1]
+            if journal.epoch_of[i] == epoch and last and (batch >= 0).all():
+                logits, y = journal.logits(i), labels[batch]
+                first = [float(F.cross_entropy(logits, y, reduction="sum")), float((logits.argmax(1) == y).sum())]
+                sums = [a + b for a, b in zip(sums, rows[i, 2:].tolist() if journal.again[i] else first, strict=True)]
+        for key, total in zip(found, sums, strict=True):
+            found[key].append(total / len(labels))
+    return found
+
+
+def _alternatives(by_example, sizes, key):
+    """For each usual mistake: what it makes of the values of the examples, one number an epoch."""
+
+    def of(make):
+        return [float(make(values, torch.stack([v.mean() for v in values.split(sizes)]))) for values in by_example]
+
+    found = {
+        MEAN: of(lambda values, means: values.mean()),
+        "mean over the batches": of(lambda values, means: means.mean()),
+        "sum over the examples": of(lambda values, means: values.sum()),
+        "sum over the batches": of(lambda values, means: means.sum()),
+        "sum over the examples, divided by the number of batches": of(lambda values, means: values.sum() / len(sizes)),
+        "sum over the batches, divided by the number of examples": of(lambda values, means: means.sum() / len(values)),
+        "mean of the last batch": of(lambda values, means: means[-1]),
+        "mean of the first batch": of(lambda values, means: means[0]),
+    }
+    if key == "acc":
+        found["percent"] = of(lambda values, means: 100 * values.mean())
+        found["share of errors"] = of(lambda values, means: 1 - values.mean())
+    return found
+
+
+def apart(alternatives):
+    """Whether each differs from each other in some epoch, by more than two numbers may that are taken for the same."""
+    return all(
+        max(abs(a - b) for a, b in zip(*pair, strict=True)) > 5e-3 for pair in itertools.combinations(alternatives, 2)
+    )
+
+
+def fits(wanted, seen, epochs):
+    """Whether a list holds these numbers: how many it has is checked elsewhere, so that some may be missing, or come twice."""
+    few, many = (seen, wanted[:epochs]) if len(seen) <= epochs else (wanted[:epochs], seen)
+    rest = iter(many)
+    return bool(few) and all(any(abs(a - b) < 1e-3 for b in rest) for a in few)

@@ -1,0 +1,115 @@
+"""What the gradients of a training of the scripted model tell: of which loss they are, and whether they piled up."""
+
+import torch
+from torch.nn import functional as F
+
+from amllab.checks.transfer_learning.scripted import CLASSES
+
+LIKE = 0.9995  # cosine; what bfloat16 rounds off is many times smaller
+
+
+def tells_losses_apart(script):
+    """Whether each of the other losses has a gradient in another direction, in some batch of a script."""
+    logits, labels, sizes = script["train_logits"][0], script["train"]["labels"], script["train"]["sizes"]
+    parts = list(zip(logits.split(sizes), labels.split(sizes), strict=True))
+    own = [z.softmax(1) - F.one_hot(y, CLASSES) for z, y in parts]
+    return all(
+        min(likeness(other(z, y), g) for (z, y), g in zip(parts, own, strict=True)) < 0.999 for other in OTHERS.values()
+    )
+
+
+def likeness(a, b):
+    """Cosine of two gradients."""
+    return F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0).item()
+
+
+def _of(loss):
+    """The gradient of a loss of logits and labels."""
+
+    def gradient(logits, labels):
+        z = logits.detach().clone().requires_grad_()
+        return torch.autograd.grad(loss(z, labels), z)[0]
+
+    return gradient
+
+
+def _one_hot(labels):
+    return F.one_hot(labels, CLASSES).float()
+
+
+# losses that people take for cross-entropy; the names are symptoms
+OTHERS = {
+    "smoothed labels": _of(lambda z, y: F.cross_entropy(z, y, label_smoothing=0.1)),
+    "softmax twice": _of(lambda z, y: F.cross_entropy(z.softmax(1), y)),
+    "logits as log-probabilities": _of(lambda z, y: F.nll_loss(z, y)),
+    "squared error": _of(lambda z, y: F.mse_loss(z.softmax(1), _one_hot(y))),
+    "squared error of logits": _of(lambda z, y: F.mse_loss(z, _one_hot(y))),
+    "each class by itself": _of(lambda z, y: F.binary_cross_entropy_with_logits(z, _one_hot(y))),
+    "focal loss": _of(
+        lambda z, y: (
+            (1 - z.softmax(1).gather(1, y[:, None])[:, 0]) ** 2 * F.cross_entropy(z, y, reduction="none")
+        ).mean()
+    ),
+}
+SAYS = {
+    "smoothed labels": "the gradient of cross-entropy with smoothed labels",
+    "softmax twice": "the gradient of a cross-entropy that got the softmax of the logits: it takes logits",
+    "logits as log-probabilities": "the gradient of a loss that takes logits for log-probabilities",
+    "squared error": "the gradient of a squared error",
+    "squared error of logits": "the gradient of a squared error",
+    "each class by itself": "the gradient of a binary cross-entropy of each class",
+    "focal loss": "the gradient of a focal loss",
+    "reversed": "the gradient with the opposite sign: training goes up the loss",
+    "examples weighted": "a gradient in which examples or classes have different weights",
+    "another direction": "a gradient in another direction",
+}
+
+
+def loss_of(gradient, logits, labels):
+    """Which loss a gradient is of: ``""`` for cross-entropy, else a symptom."""
+    own = logits.softmax(1) - _one_hot(labels)
+    # a sum over the batch in place of a mean is the same method with another learning rate
+    if likeness(gradient, own) > LIKE:
+        return ""
+    if likeness(gradient, own) < -LIKE:
+        return "reversed"
+    alike, name = max((likeness(gradient, other(logits, labels)), name) for name, other in OTHERS.items())
+    if alike > LIKE:
+        return name
+    if _smoothed(gradient, own, labels):
+        return "smoothed labels"
+    by_example = [likeness(a, b) for a, b in zip(gradient, own, strict=True)]
+    return "examples weighted" if min(by_example) > LIKE else "another direction"
+
+
+def _smoothed(gradient, own, labels):
+    """Whether a gradient is that of smoothed labels, to whatever degree."""
+    basis = torch.stack([own.flatten(), (_one_hot(labels) - 1 / CLASSES).flatten()], 1).double()
+    wanted = gradient.flatten().double()
+    fitted = basis @ torch.linalg.lstsq(basis, wanted[:, None]).solution[:, 0]
+    return likeness(fitted, wanted) > LIKE
+
+
+def piled_up(journal):
+    """Of each differentiated batch whose step came before the next one: did the one before stay in the weight's gradient?
+
+    Returns:
+        Epoch -> one truth value for each of its batches; empty for loops that never fill ``grad``, and for a weight that is
+        made of others.
+    """
+    ends = journal.got["accumulated_after"]
+    seen = journal.got["accumulated"][1:].reshape(-1, CLASSES, 2)
+    if len(ends) != len(journal.batches) or journal.looks > 1:
+        return {}  # several batches in one backward pass
+    moved = [
+        True,
+        *(not torch.equal(a, b) for a, b in zip(journal.got["weights"], journal.got["weights"][1:], strict=False)),
+    ]
+    found = {}
+    for i, gradient in enumerate(journal.gradients):
+        # the weight enters the logits twice, as the same sum
+        rest = seen[i] - gradient.sum(0)[:, None]
+        before = seen[i - 1] if i else torch.zeros_like(rest)
+        stays = rest.norm() > 0.3 * before.norm() and likeness(rest, before) > 0.9 if before.norm() > 0 else False
+        found.setdefault(journal.epoch_of[i], []).append(bool(stays and moved[i]))
+    return found
