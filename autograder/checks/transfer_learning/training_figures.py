@@ -82,6 +82,8 @@ def apart(alternatives):
 
 def fits(wanted, seen, epochs):
     """Whether a list holds these numbers: how many it has is checked elsewhere, so that some may be missing, or come twice."""
+    if len(seen) == epochs > len(wanted):  # more epochs than were asked for
+        seen, epochs = seen[: len(wanted)], len(wanted)
     few, many = (seen, wanted[:epochs]) if len(seen) <= epochs else (wanted[:epochs], seen)
     rest = iter(many)
     return bool(few) and all(any(abs(a - b) < 1e-3 for b in rest) for a in few)

@@ -82,6 +82,13 @@ def loss_of(gradient, logits, labels):
     return "examples weighted" if min(by_example) > LIKE else "another direction"
 
 
+def other_losses(journal):
+    """The losses that a training took for cross-entropy, by their names, or that it mixed images for; empty where none is."""
+    first = journal.first_looks
+    found = {loss_of(journal.gradients[i], journal.logits(i), journal.labels(journal.batches[i])) for i in first}
+    return (found | ({"images changed"} if journal.changed.any() else set())) - {""}
+
+
 def _smoothed(gradient, own, labels):
     """Whether a gradient is that of smoothed labels, to whatever degree."""
     basis = torch.stack([own.flatten(), (_one_hot(labels) - 1 / CLASSES).flatten()], 1).double()
