@@ -37,7 +37,7 @@ def figures(script):
 def last_looks(run, script):
     """As :func:`figures`, of an optimizer that looks several times at a batch: what the last look of each saw."""
     rows, journal, labels = run.journal.got["rows"], run.journal, script["train"]["labels"]
-    found = {"train_loss": [], "train_acc": []}
+    found: dict[str, list[float]] = {"train_loss": [], "train_acc": []}
     for epoch in range(journal.epochs):
         sums = [0.0, 0.0]
         for i, batch in enumerate(journal.batches):

@@ -112,7 +112,7 @@ def piled_up(journal):
         True,
         *(not torch.equal(a, b) for a, b in zip(journal.got["weights"], journal.got["weights"][1:], strict=False)),
     ]
-    found = {}
+    found: dict[int, list[bool]] = {}
     for i, gradient in enumerate(journal.gradients):
         # the weight enters the logits twice, as the same sum
         rest = seen[i] - gradient.sum(0)[:, None]
