@@ -214,10 +214,13 @@ class _Stage:
         x = x.detach().float().cpu()
         is_val, given = self.given
         if x.ndim == 4 and x.shape[1] == 3 and x.numel():
-            kinds, numbers = x[:, 0].mean((1, 2)), x[:, 2].mean((1, 2))
-            index, images = numbers.round().long(), self.images[bool(kinds.mean() > 0.5)]
-            whole = (numbers - index).abs().max() < 1e-3 and (kinds - kinds.round()).abs().max() < 1e-3
-            if whole and index.min() >= 0 and index.max() < len(images):
+            # most of an image says what it is, also where a part was erased
+            kinds, numbers = (x[:, channel].flatten(1).median(1).values for channel in (0, 2))
+            images = self.images[bool(kinds.mean() > 0.5)]
+            index = numbers.round().long()
+            if (numbers - index).abs().max() > 1e-3:  # mixed: the mean of their numbers is that of the batch
+                index = torch.arange(len(x), **_INT) + round(float(numbers.nan_to_num().mean()) - (len(x) - 1) / 2)
+            if (kinds - kinds.round()).abs().max() < 1e-3 and 0 <= index.min() and index.max() < len(images):
                 seen = images[index]
                 same = seen.shape == x.shape and bool((seen - x).abs().max() <= 0.02)
                 return images is self.images[True], index, not same
