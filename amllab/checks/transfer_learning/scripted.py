@@ -220,7 +220,7 @@ class _Stage:
             index = numbers.round().long()
             if (numbers - index).abs().max() > 1e-3:  # mixed: the mean of their numbers is that of the batch
                 index = torch.arange(len(x), **_INT) + round(float(numbers.nan_to_num().mean()) - (len(x) - 1) / 2)
-            if (kinds - kinds.round()).abs().max() < 1e-3 and 0 <= index.min() and index.max() < len(images):
+            if (kinds - kinds.round()).abs().max() < 1e-3 and index.min() >= 0 and index.max() < len(images):
                 seen = images[index]
                 same = seen.shape == x.shape and bool((seen - x).abs().max() <= 0.02)
                 return images is self.images[True], index, not same
