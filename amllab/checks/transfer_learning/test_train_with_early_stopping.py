@@ -1,6 +1,7 @@
 """Public checks of exercise 3, ``train_with_early_stopping``."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -245,7 +246,7 @@ def test_refuses_impossible_arguments(submission, rng):
 def test_any_loaders(submission, rng):
     """Loaders may be anything that gives batches again and again, such as lists."""
     losses = [1.0, 0.9]
-    arguments = {"max_epochs": 2, "patience": 2}
+    arguments: dict[str, Any] = {"max_epochs": 2, "patience": 2}
     script = make_script(losses, rng, train_sizes=(4, 3), val_sizes=(3, 2))
     found = run_script(submission, script, losses, lists=True, **arguments)
     expect(

@@ -23,7 +23,7 @@ KEYS = ("train_loss", "train_acc", "val_loss", "val_acc")
 TASK = "Exercise 3, Your task"
 RETURNS = "Trains, and returns a history: lists of floats for loss and accuracy, in training and validation, one for each epoch."
 # of every run that looks at what a loop does, and not at what it measures: no average comes out wrong
-SIZES = {"train_sizes": (4, 4), "val_sizes": (3, 3), "in_each_batch": True}
+SIZES: dict[str, Any] = {"train_sizes": (4, 4), "val_sizes": (3, 3), "in_each_batch": True}
 # shows every forward pass: the loaders of a report have batches of different sizes
 WATCH = (
     "model.register_forward_hook(lambda m, inputs, logits: print(\n"
@@ -75,7 +75,7 @@ class Run:
 
 def run(submission: Submission, val_losses: Sequence[float], rng: random.Random, **arguments: Any) -> Run:
     """Trains the scripted model on losses laid down here; see :func:`run_script`."""
-    return run_script(submission, make_script(val_losses, rng, **SIZES), val_losses, **arguments)  # type: ignore[arg-type]
+    return run_script(submission, make_script(val_losses, rng, **SIZES), val_losses, **arguments)
 
 
 def run_script(
@@ -98,12 +98,12 @@ def run_script(
 
 
 PLAIN = [1.0, 0.9, 0.8, 0.7]
-PLAIN_ARGUMENTS = {"max_epochs": 4, "patience": 3}
+PLAIN_ARGUMENTS: dict[str, Any] = {"max_epochs": 4, "patience": 3}
 
 
 def plain_script() -> dict[str, Any]:
     """Of a training with nothing special about it, always the same."""
-    return make_script(PLAIN, random.Random(0), **SIZES)  # type: ignore[arg-type]
+    return make_script(PLAIN, random.Random(0), **SIZES)
 
 
 def plain_answer(submission: Submission) -> dict[str, Any]:
