@@ -23,7 +23,7 @@ from mutants.runs import Checker
 from amllab import layers_of, load_backbone, scripted_training
 from amllab.checks.results import CheckResult, to_text
 from amllab.checks.transfer_learning.journal import Journal
-from amllab.checks.transfer_learning.probes import _Counter, _plain_history
+from amllab.checks.transfer_learning.probes import _plain_history
 from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel, make_script
 from amllab.numerics import without_compiling
 
@@ -168,15 +168,6 @@ def test_the_scripted_model_goes_through_files_and_copies() -> None:
         other(next(iter(val))[0])
     assert len(model.record()["forwards"]) == 3
     assert [layer.name for layer in layers_of(model)] == ["body", "head"]
-
-
-def test_a_counted_model_goes_through_files_and_copies() -> None:
-    model, counter = torch.nn.Linear(2, 2), _Counter()
-    model.register_forward_pre_hook(counter)
-    file = io.BytesIO()
-    torch.save(model, file)
-    copy.deepcopy(model)(torch.zeros(3, 2))
-    assert counter.examples == 3
 
 
 def test_weights_of_a_backbone_can_be_flattened() -> None:
