@@ -187,7 +187,7 @@ def test_best_epoch(submission, run_seed):
     found, best = trained_run(submission, run_seed)
     returned = found.best_epoch
     if not found.values and found.epochs:
-        pytest.skip(f"mend this check first: {RETURNS}")
+        pytest.skip(f"waits for this check: {RETURNS}")
     expect(
         found.epochs > best and returned == best,
         expected=f"best_epoch={best}, counted from 0",

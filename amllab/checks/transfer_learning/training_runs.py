@@ -90,7 +90,7 @@ def run_script(
     more = {"lists": True} if lists else {}
     got = submission.ask("train_scripted", script=script, arguments=arguments, **more)
     if "error" in got and "error" in plain_answer(submission):
-        pytest.skip(f"mend this check first: {RETURNS}")
+        pytest.skip(f"waits for this check: {RETURNS}")
     expect_no_error(got, val_losses, arguments, lists=lists)
     history = got["history"]
     journal = Journal(script, got)

@@ -210,7 +210,7 @@ def test_means_over_examples(submission, rng):
 def expect_means(run, sizes, means):
     """Fails the check unless the lists of the history are means over examples, epoch by epoch as far as they go."""
     if run.epochs and not run.lists:
-        pytest.skip(f"mend this check first: {RETURNS}")
+        pytest.skip(f"waits for this check: {RETURNS}")
     expect(
         run.epochs > 1,
         expected="figures of three epochs that were trained",
