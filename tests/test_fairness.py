@@ -81,7 +81,7 @@ def test_correct_code_in_a_public_style_loses_nothing(submission: Wild) -> None:
 
 @pytest.mark.parametrize(
     "submission",
-    [w for w in WILD_WRONG if w.exercise != "train_with_early_stopping"][::4],
+    [w for w in WILD_WRONG if w.exercise != "train_with_early_stopping"][2::4],
     ids=lambda submission: submission.name,
 )
 def test_a_mistake_of_public_code_costs_what_was_written_down(submission: Wild) -> None:
