@@ -27,6 +27,10 @@ def picture() -> NotebookNode:
     )
 
 
+def figure() -> NotebookNode:
+    return nbformat.v4.new_output("display_data", data={"image/png": PNG, "text/plain": "<Figure>"})
+
+
 def printed(text: str) -> NotebookNode:
     return nbformat.v4.new_output("stream", name="stdout", text=text)
 
@@ -53,7 +57,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> P
         nb.cells.append(nbformat.v4.new_code_cell(source, outputs=[output]))
     # an experiment that the student edited, and that lost its tag; others have theirs
     (sweep,) = [cell for cell in nb.cells if cell.source.startswith("sweep_histories, sweep_models")]
-    sweep.metadata.tags, sweep.source, sweep.outputs = [], sweep.source.replace("for n in", "for n  in"), [picture()]
+    sweep.metadata.tags, sweep.source, sweep.outputs = [], sweep.source.replace("for n in", "for n  in"), [figure()]
     # results that nobody computed
     (check,) = [c for c in nb.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") == "check_freeze_layers"]
     check.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": "20"}, execution_count=1)]
@@ -84,7 +88,9 @@ def test_outputs_that_cannot_be_made_again_are_as_submitted(graded: Path) -> Non
     assert [o.get("text") for o in shown(graded, "if 'few_transfer' in")][1:] == ["a table"]
     assert shown(graded, "sweep_histories, sweep_models")[1].data["image/png"] == PNG
     (page,) = graded.glob(f"feedback/ada/{ASSIGNMENT}/*.html")
-    assert f"data:image/png;base64,{PNG}" in page.read_text().replace("\n", "")
+    html = page.read_text()
+    assert f"data:image/png;base64,{PNG}" in html.replace("\n", "")
+    assert "<b>mine</b>" in html
 
 
 def test_what_can_be_made_again_is_made_again(graded: Path) -> None:
