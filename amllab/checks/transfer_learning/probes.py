@@ -110,7 +110,8 @@ def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> I
     """Replaces the notebook's ``freeze_layers`` by one that knows the layers from the question.
 
     What another exercise is about is then judged by itself, whatever became of this one. The replacement freezes as many
-    layers as it is told to: which number it gets is the caller's affair.
+    layers as it is told to: which number it gets is the caller's affair. It ends with the question: who keeps it, in whatever
+    form, has nothing for another exercise.
 
     Args:
         functions: of the notebook.
@@ -120,7 +121,12 @@ def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> I
         yield
         return
 
+    lent = [layers]
+
     def freeze_layers(model: nn.Module, n_trainable: int, *_: Any, **more: Any) -> nn.Module:
+        if not lent:
+            raise RuntimeError("a check lent this freeze_layers for one question, which is over")
+        (layers,) = lent
         if not 0 <= n_trainable <= len(layers):
             raise ValueError(f"n_trainable={n_trainable} of {len(layers)} layers")
         return _freeze(model, layers, n_trainable)
@@ -130,8 +136,9 @@ def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> I
     try:
         yield
     finally:
+        lent.clear()
         if own is None:
-            del functions.namespace["freeze_layers"]
+            functions.namespace.pop("freeze_layers", None)
         else:
             functions.namespace["freeze_layers"] = own
 
