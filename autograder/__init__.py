@@ -51,6 +51,9 @@ def configure(c: Any) -> None:
     for command, plugin in (("collect", "Collect"), ("release_feedback", "ReleaseFeedback")):
         if command not in c.ExchangeFactory:  # a course may have another exchange
             c.ExchangeFactory[command] = f"autograder.exchange.{plugin}"
+    # what these commands replace is not lost where they fail
+    c.GenerateAssignment.exporter_class = "autograder.changed_cells.ReleaseExporter"
+    c.GenerateSolution.exporter_class = "autograder.changed_cells.KeepingExporter"
     c.AssignLatePenalties.plugin_class = "autograder.late.LatePenalty"
     c.Autograde.exporter_class = "autograder.plugin.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [
@@ -62,7 +65,7 @@ def configure(c: Any) -> None:
     c.Autograde.autograde_preprocessors = [
         "autograder.plugin.GradeChecks",
         "nbgrader.preprocessors.LimitOutput",
-        "nbgrader.preprocessors.SaveAutoGrades",
+        "autograder.plugin.SaveScores",
         "nbgrader.preprocessors.AssignLatePenalties",
         "nbgrader.preprocessors.CheckCellMetadata",
     ]

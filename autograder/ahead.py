@@ -31,7 +31,7 @@ from tqdm import tqdm
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import score
 from amllab.checks.run import ChecksBroken
-from autograder.cells import is_autograded
+from autograder.cells import is_autograded, scores_of
 from autograder.isolation import IsolationError
 from autograder.judge import Grading, Reference, ReferenceFailed, grade, not_run
 from autograder.kept import Graded, Kept, key_of, written
@@ -128,6 +128,7 @@ class Judge:
         sound = all(result.outcome != "error" for result in grading.results)
         # outputs of experiments stay as they were handed in
         untouched = [i for i in not_run(attempt) if not is_autograded(attempt.cells[i])]
+        scores = {cell: score for cell, score in scores_of(attempt).items() if score is not None}
         found = Graded(
             written(attempt, untouched),
             earned,
@@ -135,6 +136,7 @@ class Judge:
             grading.seconds,
             [*again, *_attention(grading, repaired)],
             sound,
+            scores,
         )
         if sound:
             self.kept.put(self.key(student, notebook, repaired), found)
@@ -217,10 +219,26 @@ def seed_of(secret: str, student: str, notebook: NotebookNode) -> int:
     Args:
         secret: the assignment's random id in the gradebook, which no submission gets to see.
         student: whose submission it is.
-        notebook: before it is run; all code that a worker will see counts, so that none can be written for its own seed.
+        notebook: before it is run; all that is run counts (:func:`what_is_run`), so that no code can be written for its own
+            seed, and nothing else, so that nobody draws questions until they like them.
     """
-    code = [student, *(cell.source for cell in notebook.cells if cell.cell_type == "code")]
+    code = [student, what_is_run(notebook)]
     return int.from_bytes(hmac.digest(secret.encode(), json.dumps(code).encode(), "sha256")[:8], "big") >> 1
+
+
+def what_is_run(notebook: NotebookNode) -> list[tuple[str, str]]:
+    """What a worker gets to do for a notebook, in order: the sources of the cells that are run, and between them the checks.
+
+    Where a check stands counts as the code around it does: how many cells are run before it can tell the code something.
+    """
+    skipped = set(not_run(notebook))
+    steps = []
+    for i, cell in enumerate(notebook.cells):
+        if is_autograded(cell):
+            steps.append(("check", cell.metadata.nbgrader.grade_id))
+        elif i not in skipped and cell.cell_type == "code" and cell.source.strip():
+            steps.append(("run", cell.source))
+    return steps
 
 
 def one_line(text: str, most: int = 300) -> str:

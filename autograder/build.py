@@ -17,6 +17,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograder.catalogue import checks_of
+from autograder.changed_cells import settle
 from autograder.course import Course
 from autograder.settings import check_points, checked_lab
 
@@ -35,7 +36,9 @@ def notebook_of(master: Path) -> NotebookNode:
     return notebook
 
 
-def build(course: Course, assignment: str, *, execute: bool = False, data: str | None = None) -> None:
+def build(
+    course: Course, assignment: str, *, execute: bool = False, data: str | None = None, change_cells: bool = False
+) -> None:
     """Builds a lab's notebook and its release, and its solution where that is out of date.
 
     Args:
@@ -43,9 +46,11 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
         assignment: name of the assignment.
         execute: run the solution, experiments included (minutes), and keep its outputs.
         data: images for the run, as of ``AMLLAB_DATA`` (:mod:`amllab.data`).
+        change_cells: gives submissions in the gradebook the graded cells that were added or renamed since (:mod:`autograder.changed_cells`).
 
     Raises:
         FileNotFoundError: there is no master, or no such folder of images.
+        CellsChanged: submissions in the gradebook have other graded cells; nothing is written.
         BadSettings: of the lab, or its checks are worth more or less than their cells; nothing is written.
         subprocess.CalledProcessError: an nbgrader command failed; it has said why.
     """
@@ -57,6 +62,7 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
         raise FileNotFoundError(f"no folder of images {data}; --data is drawn, cifar100 or a folder")
     notebook = notebook_of(master)
     check_points(lab, master, notebook, checks_of(lab))
+    changed = settle(course, lab, notebook, change_cells=change_cells)
     nbformat.write(notebook, master.with_suffix(".ipynb"))
     generate_assignment(course, lab.assignment)
     solution = course.solution(lab)
@@ -66,8 +72,9 @@ def build(course: Course, assignment: str, *, execute: bool = False, data: str |
     elif not solution.is_file() or not same_text(nbformat.read(solution, as_version=4), solved(notebook)):
         before = nbformat.read(solution, as_version=4) if solution.is_file() else None
         _nbgrader(course, "generate_solution", lab.assignment, "--force", "--Execute.enabled=False")
-        changed = _keep_outputs(before, solution)
-        print(f"{solution.name}: {changed} code cells of the solution have no outputs yet; --execute runs it")
+        without = _keep_outputs(before, solution)
+        print(f"{solution.name}: {without} code cells of the solution have no outputs yet; --execute runs it")
+    print(*changed, sep="\n", end="\n" if changed else "")
 
 
 def generate_assignment(course: Course, assignment: str) -> None:

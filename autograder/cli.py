@@ -36,6 +36,11 @@ def _main(argv: list[str] | None) -> int:
     build.add_argument(
         "--execute", action="store_true", help="run the solution, experiments included, and keep its outputs"
     )
+    build.add_argument(
+        "--change-cells",
+        action="store_true",
+        help="also where graded cells were added, renamed or removed after the first submissions; it says for whom",
+    )
     build.add_argument("--data", help="images for --execute: a folder, cifar100 or drawn (see amllab.data)")
 
     making = commands.add_parser("new-lab", help="a small lab that builds, grades and passes its tests, to be changed")
@@ -159,7 +164,7 @@ _count.__name__, _seed.__name__ = "number from 1 on", "seed from 0 on"  # in arg
 def _build(args: argparse.Namespace) -> int:
     from autograder.build import build
 
-    build(Course.find(), args.lab, execute=args.execute, data=args.data)
+    build(Course.find(), args.lab, execute=args.execute, data=args.data, change_cells=args.change_cells)
     return 0
 
 

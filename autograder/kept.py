@@ -12,7 +12,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +23,11 @@ from nbformat import NotebookNode
 
 import amllab
 from amllab.checks.lab import Lab
+from autograder.cells import scores_of
 from autograder.submitted import with_submitted
 
 FOLDER = ".graded"  # in the course
-FORMAT = 1  # of a file in it
+FORMAT = 2  # of a file in it
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "safetensors", "ipykernel", "nbclient", "nbformat")
 _CODE = ("*.py", "*.toml", "*.json", "*.safetensors", "*.j2")
 
@@ -41,6 +42,7 @@ class Graded:
         seconds: wall time of the grading itself.
         attention: what a person should look at, one line each.
         sound: whether all checks ran; a check that broke says nothing, and may not break again.
+        scores: check cell -> the points that the grader wrote into it.
     """
 
     cells: dict[str, dict[str, Any]]
@@ -49,13 +51,22 @@ class Graded:
     seconds: float
     attention: list[str]
     sound: bool = True
+    scores: dict[str, float] = field(default_factory=dict)
 
     def write(self, notebook: NotebookNode) -> None:
-        """Puts outputs, reports and scores into the notebook as it was submitted, in place."""
+        """Puts outputs, reports and scores into the notebook as it was submitted, in place.
+
+        Raises:
+            ValueError: it is not the notebook that was graded: its check cells would not have the scores that they were given.
+        """
         for index, written in self.cells.items():
             cell = notebook.cells[int(index)]
-            cell.outputs = with_submitted([nbformat.from_dict(output) for output in written["outputs"]], cell.outputs)
+            cell.outputs = with_submitted(
+                [nbformat.from_dict(output) for output in written["outputs"]], cell.get("outputs", [])
+            )
             cell.execution_count = written["execution_count"]
+        if scores_of(notebook) != self.scores:
+            raise ValueError(f"check cells have {scores_of(notebook)}, and the grader gave {self.scores}")
 
 
 def written(notebook: NotebookNode, untouched: Iterable[int] = ()) -> dict[str, dict[str, Any]]:
@@ -79,36 +90,44 @@ class Kept:
         self.folder = folder
 
     def get(self, key: str) -> Graded | None:
-        """What is kept under a key; ``None`` where nothing is, or what is there was cut off in the middle."""
+        """What is kept under a key; ``None`` where nothing is, or not what was put there: cut off, edited, or of another key."""
         try:
             stored = json.loads((self.folder / f"{key}.json").read_bytes())
-        except (FileNotFoundError, ValueError):
+            if stored["format"] != FORMAT or stored["digest"] != _digest(key, stored["graded"]):
+                return None
+            return Graded(**stored["graded"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        return Graded(**stored["graded"]) if stored.get("format") == FORMAT else None
 
     def put(self, key: str, graded: Graded) -> None:
         """Keeps a grading; whoever reads at the same time sees all of it or nothing."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        text = json.dumps({"format": FORMAT, "graded": asdict(graded)})
+        content = asdict(graded)
+        text = json.dumps({"format": FORMAT, "digest": _digest(key, content), "graded": content})
         with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".part", delete=False, encoding="utf-8") as file:
             file.write(text)
         os.replace(file.name, self.folder / f"{key}.json")
+
+
+def _digest(key: str, graded: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([key, graded], sort_keys=True).encode()).hexdigest()
 
 
 def key_of(notebook: NotebookNode, lab: Lab, **more: Any) -> str:
     """What a grading depends on, in one word.
 
     Args:
-        notebook: before it is run: the sources of its code cells count, and what nbgrader has to say of them.
+        notebook: before it is run: the kinds of all cells count, in order, the sources of code cells, and what nbgrader
+            has to say of them.
         lab: with the limits that hold.
         **more: plain data: the seed, notes of the repair, what the course adds.
     """
     cells = [
-        [cell.source, cell.metadata.get("nbgrader"), cell.metadata.get("tags")]
+        [cell.cell_type, cell.metadata.get("nbgrader"), cell.metadata.get("tags")]
+        + ([cell.source] if cell.cell_type == "code" else [])
         for cell in notebook.cells
-        if cell.cell_type == "code"
     ]
-    parts = [FORMAT, lab.assignment, lab.limits, len(notebook.cells), cells, more, engine()]
+    parts = [FORMAT, lab.assignment, lab.limits, cells, more, engine()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

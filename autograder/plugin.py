@@ -16,27 +16,27 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import json
 import os
 import re
 import sys
 import weakref
-from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import nbformat
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
-from nbgrader.api import Gradebook
+from nbgrader.api import Assignment, Gradebook, SubmittedAssignment
 from nbgrader.converters.base import NbGraderException
-from nbgrader.preprocessors import NbGraderPreprocessor
-from nbgrader.utils import rmtree
+from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
+from nbgrader.utils import determine_grade, is_grade, rmtree
 from sqlalchemy.exc import SQLAlchemyError
 from traitlets import Dict, Enum, Integer, Unicode
 
 from autograder.ahead import COURSE_FAULTS, Ahead, Judge, Setting, one_line, processes
-from autograder.cells import is_autograded
+from autograder.cells import scores_of
+from autograder.changed_cells import differing
+from autograder.current import book_cells, book_scores, check_cells, digest_of, is_graded, mark, why_again
 from autograder.folders import closed, refusal
 from autograder.kept import FOLDER, Graded
 from autograder.late import set_due_date
@@ -44,7 +44,7 @@ from autograder.launcher import ISOLATIONS, Launcher
 from autograder.released import assignment_in
 from autograder.repair import Repaired, read_release, repair
 from autograder.settings import checked_lab
-from autograder.timestamps import settle
+from autograder.timestamps import read_timestamp, settle
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
     from autograder.elsewhere import Elsewhere
@@ -67,6 +67,8 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         self.run = Run(self.log, Path(coursedir.root))
         weakref.finalize(self, self.run.end)
         self.repaired: dict[str, Repaired] = {}
+        self.given: dict[str, dict[str, float]] = {}  # student -> check cell -> points that the grader gave in this run
+        self.digests: dict[str, str] = {}  # student -> of what was handed in, when the run began
         assignment = coursedir.assignment_id
         try:
             self.lab = checked_lab(assignment)
@@ -75,7 +77,13 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
             )
             with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
                 found = assignment_in(gradebook, coursedir.db_url, self.lab, self.release)
-                self.secret, self.run.notebooks = found.id, [notebook.name for notebook in found.notebooks]
+                self.secret = found.id
+                self._require_same_cells(found)
+                # notebook -> check cell -> points, as the gradebook has them
+                self.checks = {notebook.name: check_cells(notebook) for notebook in found.notebooks}
+                self.cells = {notebook.name: book_cells(notebook) for notebook in found.notebooks}
+                self.run.notebooks = list(self.checks)
+                self.scores = book_scores(gradebook, assignment)
                 if set_due_date(self.lab, found):
                     gradebook.db.commit()
                     self.log.info("Due %s UTC, as lab.toml has it", found.duedate)
@@ -84,6 +92,19 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         except (LookupError, OSError, ValueError) as error:
             self._refuse(str(error))
         self._remove(self._list_submissions())
+        self._forget_times()
+
+    def _require_same_cells(self, assignment: Assignment) -> None:
+        """Refuses a release that is not the one in the gradebook: scores would have no place, or that of another cell."""
+        name, build = assignment.name, f"'autograder build {assignment.name}'"
+        for recorded in assignment.notebooks:
+            if recorded.name != self.lab.notebook:
+                self._refuse(
+                    f"the gradebook has {recorded.name}.ipynb in {name}: keep one notebook in a lab, and run {build}"
+                )
+            if differing(recorded, self.release):
+                cells = ", ".join(differing(recorded, self.release))
+                self._refuse(f"release and gradebook do not have the same graded cells ({cells}): run {build}")
 
     def course_path(self, directory: str, assignment: str) -> Path:
         """Absolute path of an assignment in one of the course's directories, such as ``release_directory``."""
@@ -159,6 +180,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         repaired = self.repaired[student] = repair(path, self.release)
         for note in repaired.notes:
             self.log.warning("%s: %s", student, one_line(note))
+        mark(repaired.notebook, self.digests[student])
         return self.from_notebook_node(repaired.notebook, resources=resources, **kwargs)
 
     def stop(self, student: str, fault: str) -> NoReturn:
@@ -173,8 +195,8 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         self.log.error("Nothing was graded: %s", fault)
         raise NbGraderException(fault)
 
-    def _list_submissions(self) -> dict[str, Path]:
-        """Completes nbgrader's list; returns student -> folder of what is there of a grading that was cut short."""
+    def _list_submissions(self) -> dict[str, tuple[Path, str]]:
+        """Completes nbgrader's list; returns student -> folder of a grading that is not up to date, and why."""
         converter, run, unfinished = self.parent, self.run, {}
         coursedir = converter.coursedir
         named = converter._format_source("(?P<assignment_id>.*)", "(?P<student_id>.*)", escape=True)
@@ -191,10 +213,10 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
             run.students[str(folder)] = match["student_id"]
             converter.assignments[str(folder)] = [str(folder / f"{name}.ipynb") for name in run.notebooks]
             run.folders[match["student_id"]] = graded
-            # nbgrader compares timestamps: where that of an old grading is gone, it was about to be replaced
-            replaced = _has_timestamp(folder) and not _has_timestamp(graded)
-            if graded.exists() and (replaced or not is_graded(graded, run.notebooks)):
-                unfinished[match["student_id"]] = graded
+            student, digest = match["student_id"], digest_of(folder)
+            self.digests[student] = digest
+            if graded.exists() and (why := why_again(graded, self.cells, digest, self.scores.get(student))):
+                unfinished[student] = graded, why
         run.left_out |= (
             closed(Path(coursedir.root, coursedir.submitted_directory)) if coursedir.student_id == "*" else {}
         )
@@ -216,12 +238,28 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
             )
         return ""
 
-    def _remove(self, unfinished: dict[str, Path]) -> None:
-        """Removes what a killed run left half done, as nbgrader removes what fails: it skips whatever has a folder."""
+    def _forget_times(self) -> None:
+        """Takes the time out of the gradebook where the submission has none any more: nbgrader would keep it."""
+        coursedir, row = self.parent.coursedir, SubmittedAssignment
+        untimed = {student for folder, student in self.run.students.items() if not _time(Path(folder))}
+        try:
+            with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
+                timed = gradebook.db.query(row.student_id).filter(
+                    row.assignment_id == self.secret, row.timestamp.is_not(None)
+                )
+                for student in untimed & {student for (student,) in timed}:
+                    self.log.warning("%s: has no timestamp.txt any more, and counts as in time", student)
+                    gradebook.find_submission(coursedir.assignment_id, student).timestamp = None
+                    gradebook.db.commit()
+        except SQLAlchemyError as error:
+            self._refuse(f"the gradebook cannot be written: {getattr(error, 'orig', None) or error}")
+
+    def _remove(self, unfinished: dict[str, tuple[Path, str]]) -> None:
+        """Removes gradings that are not up to date, as nbgrader removes what fails: it skips whatever has a folder."""
         alone = self.run.lock()
-        for student, folder in unfinished.items():
+        for student, (folder, why) in unfinished.items():
             if alone:
-                self.log.warning("%s: grading was cut short, it is done again", student)
+                self.log.warning("%s: %s, it is graded again", student, why)
                 rmtree(str(folder))
             else:
                 self.log.warning("%s: left to another run, which is at work", student)
@@ -255,6 +293,7 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         except COURSE_FAULTS as fault:
             exporter.stop(student, str(fault))
         graded.write(nb)
+        exporter.given[student] = graded.scores
         exporter.run.graded.add(student)
         exporter.run.attention[student] = graded.attention
         self.log.info(
@@ -292,6 +331,25 @@ class Listed(dict[str, list[str]]):
         if key == self._END:
             raise NbGraderException("some submissions were left out")
         return super().__getitem__(key)
+
+
+class SaveScores(SaveAutoGrades):  # type: ignore[misc]
+    """Puts scores into the gradebook, where each check cell has the one that the grader gave in this run, and no other.
+
+    nbgrader itself gives full points for a check cell that has no result.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        student, name = resources["nbgrader"]["student"], resources["nbgrader"]["notebook"]
+        checks, given = self.parent.checks[name], self.parent.given.get(student, {})
+        found = [cell for cell in nb.cells if is_grade(cell) and cell.metadata.nbgrader.grade_id in checks]
+        scores = {cell.metadata.nbgrader.grade_id: determine_grade(cell, self.log)[0] for cell in found}
+        wrong = {cell for cell in checks if scores.get(cell) != given.get(cell) or cell not in given}
+        if wrong or len(found) != len(checks) or scores_of(nb) != given:
+            raise RuntimeError(
+                f"{student} is not graded: {', '.join(sorted(wrong)) or 'cells'} without the score that the grader gave"
+            )
+        return super().preprocess(nb, resources)
 
 
 class Run:
@@ -376,26 +434,6 @@ class Run:
             self.log.error("Look at %s: not graded, the reason stands above", student)
 
 
-def is_graded(folder: Path, notebooks: Iterable[str]) -> bool:
-    """Whether grading of a submission came to its end.
-
-    The notebook is written twice, without and with scores, the second time after the gradebook has them; a file that was
-    cut off in the middle is no JSON. So scores in all grade cells tell that everything before was done.
-
-    Args:
-        folder: of the autograded submission.
-        notebooks: names of those that the assignment consists of, without ``.ipynb``.
-    """
-    for name in notebooks:
-        try:
-            notebook = nbformat.from_dict(json.loads((folder / f"{name}.ipynb").read_bytes()))
-            scores = [cell.outputs for cell in notebook.cells if is_autograded(cell)]
-            if not all(any(output.output_type == "execute_result" for output in outputs) for outputs in scores):
-                return False
-        except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
-            return False
-    return True
-
-
-def _has_timestamp(folder: Path) -> bool:
-    return (folder / "timestamp.txt").is_file()
+def _time(folder: Path) -> datetime | None:
+    found = read_timestamp(folder)
+    return found and found.time

@@ -108,9 +108,17 @@ def faults(results: ClassResults, submission: Submission) -> list[str]:
 
 def needs(results: ClassResults, submission: Submission) -> list[str]:
     """What a person has to do or to look at."""
+    again = f"run 'nbgrader autograde {results.assignment}'"
+    if not submission.handed_in:  # grading would not find it
+        again = (
+            f"put it into submitted/{submission.student}/{results.assignment}/ and {again}, or take the student out of the "
+            f"gradebook: 'nbgrader db student remove {submission.student} --force'"
+        )
     if not submission.graded:
-        return [f"not graded yet: run 'nbgrader autograde {results.assignment}'"]
+        return [f"not graded yet: {again}"]
     found = faults(results, submission)
+    if submission.outdated or results.state(submission) in ("absent", "differs"):
+        found.append(f"{submission.outdated or 'that ends with grading'}: {again}")
     for cell in results.cells:
         score = submission.scores[cell.key]
         if score.to_grade:

@@ -25,6 +25,7 @@ from variants import WRONG, Variant, notebook_of
 from amllab.checks.lab import Lab
 from autograder import ahead
 from autograder.ahead import Ahead, processes
+from autograder.cells import is_autograded, scores_of
 from autograder.isolation import IsolationError
 from autograder.kept import FOLDER, Graded, Kept, key_of, written
 
@@ -141,7 +142,10 @@ def test_outputs_go_back_where_they_were(release: NotebookNode) -> None:
         cell.outputs, cell.execution_count = [nbformat.v4.new_output("stream", text=f"output {i}")], i
     cells[2].outputs = []
     left = notebook.cells.index(cells[1])
-    Graded(written(notebook, [left]), 0, 0, 0, []).write(other)
+    for cell in notebook.cells:
+        if is_autograded(cell):
+            cell.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": "1"}, execution_count=1)]
+    Graded(written(notebook, [left]), 0, 0, 0, [], scores=scores_of(notebook)).write(other)  # type: ignore[arg-type]
     assert other.cells[left].outputs == release.cells[left].outputs
     notebook.cells[left].update(outputs=other.cells[left].outputs, execution_count=other.cells[left].execution_count)
     assert other == notebook

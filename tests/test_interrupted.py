@@ -365,6 +365,6 @@ def test_the_command_itself_killed_in_the_middle(course: Path) -> None:
     assert set(scores(course, "ben").values()) == {None}
     with log.open("wb") as file:
         assert subprocess.run(command, cwd=course, stderr=file, check=False).returncode == 0, log.read_text()
-    assert "ben: grading was cut short, it is done again" in log.read_text()
+    assert "ben: grading was cut short, it is graded again" in log.read_text()
     assert "1 submissions: 1 graded, 0 graded before, 0 not graded" in log.read_text()
     assert set(scores(course, "ben").values()) == {0}

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from amllab.checks.lab import all_labs
 from autograder.course import Course
+from autograder.current import digest_of
 from autograder.report.stored import Stored, read
 
 _SAME = 1e-6  # points: floats of the gradebook that differ by less are equal
@@ -78,6 +79,8 @@ class Submission:
         penalty: points that lateness costs.
         stored: what the judge stored, by notebook; ``None`` where the autograded notebook cannot be read.
         graded: whether all automatic cells have scores.
+        handed_in: whether it is in ``submitted/``.
+        outdated: why its scores are not of what is there now; empty where they are.
     """
 
     student: str
@@ -85,6 +88,8 @@ class Submission:
     penalty: float = 0.0
     stored: dict[str, Stored | None] = field(default_factory=dict)
     graded: bool = False
+    handed_in: bool = True
+    outdated: str = ""
 
     @property
     def total(self) -> float:
@@ -189,6 +194,8 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
     results.missing = [student for student in results.missing if student not in handed_in]
     if not results.graded:
         raise NotYet(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}")
+    for submission in results.submissions:
+        submission.handed_in = submission.student in handed_in
     notebooks = list(dict.fromkeys(cell.notebook for cell in results.cells))
     for submission in results.graded:
         if students is not None and submission.student not in students:
@@ -197,7 +204,19 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
         # an id with a slash in it would lead to another folder
         inside = Path(submission.student).name == submission.student
         submission.stored = {name: read(folder / f"{name}.ipynb") if inside else None for name in notebooks}
+        submission.outdated = _outdated(course, results, submission)
     return results
+
+
+def _outdated(course: Course, results: ClassResults, submission: Submission) -> str:
+    folder = course.directories["submitted_directory"] / submission.student / results.assignment
+    for name, stored in submission.stored.items():
+        cells = {cell.grade_id: cell.points for cell in results.cells if cell.notebook == name}
+        if stored is not None and stored.submitted and stored.cells != cells:
+            return "the graded cells have changed since"
+        if stored is not None and stored.submitted and submission.handed_in and stored.submitted != digest_of(folder):
+            return "it was handed in again since"
+    return ""
 
 
 def require_gradebook(course: Course, assignment: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 
-from autograder.cells import STORED, STORED_VERSION, is_autograded
+from autograder.cells import STORED, STORED_VERSION, graded_cells, is_autograded, submitted_of
 
 OUTCOMES = ("passed", "failed", "skipped", "error")
 
@@ -58,6 +58,8 @@ class Stored:
         readable: whether anything of the submission could be run.
         stopped: cells that a limit ended or kept from running.
         notes: of the repair.
+        submitted: of what was handed in when it was graded (:func:`autograder.current.digest_of`); empty where it is not known.
+        cells: graded cells, by checks or by a person -> their points.
         seed: that the checks drew their inputs from, as a whole number in decimals; empty where it is not known.
     """
 
@@ -69,6 +71,8 @@ class Stored:
     stopped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seed: str = ""
+    submitted: str = ""
+    cells: dict[str, float] = field(default_factory=dict)
 
 
 def read(path: Path) -> Stored | None:
@@ -79,9 +83,9 @@ def read(path: Path) -> Stored | None:
     """
     try:
         # only nbgrader's cells become objects: the outputs of experiments are nearly all of a file
-        cells = json.loads(path.read_bytes())["cells"]
-        marked = [nbformat.from_dict(cell) for cell in cells if cell["metadata"].get("nbgrader")]
-        found = Stored()
+        notebook = json.loads(path.read_bytes())
+        marked = [nbformat.from_dict(cell) for cell in notebook["cells"] if cell["metadata"].get("nbgrader")]
+        found = Stored(submitted=submitted_of(notebook), cells=graded_cells(marked))
         for cell in filter(is_autograded, marked):
             # a grade id stands once in a notebook that nbgrader wrote; of several, the first is what it graded
             _add(found, cell.metadata.nbgrader.grade_id, cell.outputs)

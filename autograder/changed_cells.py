@@ -1,0 +1,366 @@
+"""The release and the gradebook agree on graded cells: what a changed master changes, for whom, and how it gets into the book.
+
+nbgrader refuses other cells as soon as there are submissions, after it has removed the release. Here the difference is found
+before anything is touched (:func:`difference`), and taken into the gradebook where that is asked for (:func:`take_over`):
+scores of cells that stay are kept. Whatever becomes of a command of nbgrader, what was released before is not lost
+(:class:`ReleaseExporter`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbconvert.exporters import NotebookExporter
+from nbformat import NotebookNode
+from nbgrader.api import (
+    BaseCell,
+    Comment,
+    Grade,
+    Gradebook,
+    GradeCell,
+    MissingEntry,
+    Notebook,
+    SolutionCell,
+    SourceCell,
+    TaskCell,
+)
+from nbgrader.converters.base import NbGraderException
+from nbgrader.utils import is_grade, is_locked, is_solution, is_task
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+from amllab.checks.lab import Lab
+from autograder.course import Course
+
+_TABLES = {"grade": GradeCell, "solution": SolutionCell, "task": TaskCell}  # of the gradebook, by what a cell is for
+OPTION = "--change-cells"  # of 'autograder build'
+
+
+class CellsChanged(ValueError):  # noqa: N818
+    """The master has other graded cells than the submissions in the gradebook; the message says what and for whom."""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A cell that nbgrader keeps a record of: what it is for, and its text, by which a renamed one is recognised."""
+
+    roles: frozenset[str]
+    kind: str
+    source: str
+    points: float | None = None
+
+
+@dataclass
+class Difference:
+    """How the cells of a master differ from those in the gradebook.
+
+    Attributes:
+        renamed: old name -> new name of cells with the same text and role.
+        added, removed: names.
+        changed: names of cells that checks graded and a person grades now, or the like.
+        points: name -> points before and now.
+        submissions: in the gradebook.
+        by_hand: cell that goes -> students who have a score or a comment by hand in it.
+    """
+
+    renamed: dict[str, str] = field(default_factory=dict)
+    added: dict[str, Marked] = field(default_factory=dict)
+    removed: dict[str, Marked] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    points: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    submissions: int = 0
+    by_hand: dict[str, list[str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.renamed or self.added or self.removed or self.changed)
+
+    def lines(self) -> list[str]:
+        """What changes, one line each."""
+        kept = "scores and comments stay" if self.submissions else ""
+        lines = [f"renamed: {old} is now {new}" + (f"; {kept}" if kept else "") for old, new in self.renamed.items()]
+        lines += [f"changed: {name} is graded in another way, or not any more" for name in self.changed]
+        lines += [f"added: {name}{_worth(cell)}" for name, cell in self.added.items()]
+        for name, cell in self.removed.items():
+            hand = f"; {', '.join(self.by_hand[name])} lose what a person gave there" if name in self.by_hand else ""
+            lines.append(f"removed: {name}{_worth(cell)}{hand}")
+        lines += [
+            f"points: {name} is worth {_number(now)}, not {_number(was)}" for name, (was, now) in self.points.items()
+        ]
+        return lines
+
+
+def _worth(cell: Marked) -> str:
+    return "" if cell.points is None else f" ({_number(cell.points)} points)"
+
+
+def _number(points: float | None) -> str:
+    return "nothing" if points is None else f"{points:g}"
+
+
+def marked_cells(notebook: NotebookNode) -> dict[str, Marked]:
+    """Grade id -> cell, of a notebook: what nbgrader's ``SaveCells`` records."""
+    roles = {"grade": is_grade, "solution": is_solution, "task": is_task}
+    found = {}
+    for cell in notebook.cells:
+        has = frozenset(role for role, is_one in roles.items() if is_one(cell))
+        if has or is_locked(cell):
+            points = float(cell.metadata.nbgrader["points"]) if has & {"grade", "task"} else None
+            found[cell.metadata.nbgrader["grade_id"]] = Marked(has, cell.cell_type, cell.source, points)
+    return found
+
+
+def recorded_cells(notebook: Notebook) -> dict[str, Marked]:
+    """The same of a notebook in the gradebook."""
+    roles: dict[str, set[str]] = {}
+    points: dict[str, float] = {}
+    for role, cells in (
+        ("grade", notebook.grade_cells),
+        ("solution", notebook.solution_cells),
+        ("task", notebook.task_cells),
+    ):
+        for cell in cells:
+            roles.setdefault(cell.name, set()).add(role)
+            if role != "solution":
+                points[cell.name] = float(cell.max_score)
+    found = {}
+    for cell in notebook.source_cells:
+        found[cell.name] = Marked(
+            frozenset(roles.get(cell.name, ())), cell.cell_type, cell.source, points.get(cell.name)
+        )
+    return found
+
+
+def differing(recorded: Notebook, release: NotebookNode) -> list[str]:
+    """Names of cells that are not the same in the gradebook and in a release: their roles, kinds and points count."""
+    old, new = recorded_cells(recorded), marked_cells(release)
+    return sorted(
+        name
+        for name in old.keys() | new.keys()
+        if name not in old or name not in new or replace(old[name], source="") != replace(new[name], source="")
+    )
+
+
+def difference(gradebook: Gradebook, assignment: str, name: str, notebook: NotebookNode) -> Difference:
+    """How the graded cells of a master differ from those in the gradebook; nothing where that does not have it yet.
+
+    Args:
+        gradebook: open.
+        assignment: that the notebook belongs to.
+        name: of the notebook, without ``.ipynb``.
+        notebook: the master; with its solutions, or as it is released.
+
+    Raises:
+        CellsChanged: submissions are of a notebook with another name.
+    """
+    try:
+        found = gradebook.find_assignment(assignment)
+    except MissingEntry:
+        return Difference()
+    others = [other.name for other in found.notebooks if other.name != name]
+    if others and found.submissions:
+        raise CellsChanged(
+            f"the {len(found.submissions)} submissions of {assignment} in the gradebook are of {others[0]}.ipynb, not of "
+            f"{name}.ipynb: give the notebook this name again, and keep one notebook in a lab"
+        )
+    recorded = next((other for other in found.notebooks if other.name == name), None)
+    if recorded is None:
+        return Difference()
+    old, new = recorded_cells(recorded), marked_cells(without_solutions(notebook))
+    gone = {name: cell for name, cell in old.items() if name not in new}
+    come = {name: cell for name, cell in new.items() if name not in old}
+    renamed = dict(_renamed(gone, come))
+    result = Difference(
+        renamed,
+        {name: cell for name, cell in come.items() if name not in renamed.values()},
+        {name: cell for name, cell in gone.items() if name not in renamed},
+        sorted(name for name in old.keys() & new.keys() if old[name].roles != new[name].roles),
+        submissions=len(recorded.submissions),
+    )
+    before = {renamed.get(name, name): cell.points for name, cell in old.items()}
+    result.points = {
+        name: (before[name], cell.points)
+        for name, cell in new.items()
+        if name in before and before[name] != cell.points
+    }
+    result.by_hand = _by_hand(recorded, result.removed)
+    return result
+
+
+def without_solutions(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with stubs in place of solutions, as nbgrader records it."""
+    from nbgrader.preprocessors import ClearSolutions
+
+    return ClearSolutions(enforce_metadata=False).preprocess(nbformat.from_dict(notebook), {})[0]
+
+
+def _renamed(gone: dict[str, Marked], come: dict[str, Marked]) -> Iterator[tuple[str, str]]:
+    """Old and new name of cells that differ in nothing else but what they are worth."""
+
+    def looks(cell: Marked) -> tuple[object, ...]:
+        return cell.roles, cell.kind, cell.source.strip()
+
+    for old, cell in gone.items():
+        alike = [name for name, other in come.items() if looks(other) == looks(cell)]
+        if len(alike) == 1 and sum(looks(other) == looks(cell) for other in gone.values()) == 1:
+            yield old, alike[0]
+
+
+def _by_hand(notebook: Notebook, cells: dict[str, Marked]) -> dict[str, list[str]]:
+    """Of these cells, those in which people gave a score or wrote a comment -> students."""
+    found: dict[str, set[str]] = {}
+    for submission in notebook.submissions:
+        marks = [(g.name, g.manual_score is not None or g.extra_credit) for g in submission.grades]
+        marks += [(c.name, c.manual_comment) for c in submission.comments]
+        for name, given in marks:
+            if given and name in cells:
+                found.setdefault(name, set()).add(submission.student.id)
+    return {name: sorted(students) for name, students in found.items()}
+
+
+def take_over(gradebook: Gradebook, assignment: str, name: str, notebook: NotebookNode, change: Difference) -> None:
+    """Gives the gradebook the cells of a changed master; scores and comments of all others stay as they are.
+
+    Args:
+        change: :func:`difference` of these.
+    """
+    recorded, new = gradebook.find_notebook(name, assignment), marked_cells(without_solutions(notebook))
+    session = gradebook.db
+    for cell in [*recorded._base_cells, *recorded.source_cells]:
+        cell.name = change.renamed.get(cell.name, cell.name)
+    for role, table in _TABLES.items():
+        there = {cell.name: cell for cell in recorded._base_cells if type(cell) is table}
+        wanted = {name: cell for name, cell in new.items() if role in cell.roles}
+        for cell in [cell for name, cell in there.items() if name not in wanted]:
+            _remove(session, cell)
+        for missing in [name for name in wanted if name not in there]:
+            _add(session, recorded, role, missing, wanted[missing])
+    for source in [cell for cell in recorded.source_cells if cell.name not in new]:
+        session.delete(source)
+    sources = {cell.name for cell in recorded.source_cells}
+    for missing in [name for name in new if name not in sources]:
+        session.add(
+            SourceCell(name=missing, notebook=recorded, cell_type=new[missing].kind, source=new[missing].source)
+        )
+    session.commit()  # all of it, or nothing
+
+
+def _remove(session: Session, cell: BaseCell) -> None:
+    for marks in (Grade, Comment):
+        for mark in session.query(marks).filter(marks.cell_id == cell.id):
+            session.delete(mark)
+    session.flush()
+    session.delete(cell)
+
+
+def _add(session: Session, notebook: Notebook, role: str, name: str, cell: Marked) -> None:
+    """Adds a cell, and a place for its score and comment to all submissions, as nbgrader does for a new one."""
+    worth = {"max_score": cell.points, "cell_type": cell.kind} if role != "solution" else {}
+    row = _TABLES[role](name=name, notebook=notebook, **worth)
+    session.add(row)
+    session.flush()
+    for submission in notebook.submissions:
+        if role != "solution":
+            session.add(Grade(cell_id=row.id, notebook=submission))
+        if role != "grade":
+            session.add(Comment(cell_id=row.id, notebook=submission))
+
+
+def settle(course: Course, lab: Lab, notebook: NotebookNode, *, change_cells: bool) -> list[str]:
+    """Sees to it that the gradebook can take the release of a notebook, before anything is written.
+
+    Args:
+        course: whose gradebook.
+        lab: that is built.
+        notebook: the master.
+        change_cells: whether the gradebook may be changed where it has submissions.
+
+    Returns:
+        What was changed, and what is to be done then, for people.
+
+    Raises:
+        CellsChanged: it may not.
+    """
+    url = make_url(course.db_url)
+    file = Path(url.database) if url.drivername.startswith("sqlite") and url.database else None
+    if file is not None and not file.is_file():
+        return []
+    with course.gradebook() as gradebook:
+        change = difference(gradebook, lab.assignment, lab.notebook, notebook)
+        if not change or not change.submissions:
+            return []
+        if not change_cells:
+            raise CellsChanged(refusal(lab.assignment, change))
+        kept = None
+        if file is not None:
+            kept = file.with_name(f"{file.name}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}")
+            shutil.copy2(file, kept)
+        take_over(gradebook, lab.assignment, lab.notebook, notebook, change)
+    return [
+        *change.lines(),
+        *([f"the gradebook as it was: {kept.name}"] if kept else []),
+        f"{change.submissions} submissions have these cells now; grade them again: nbgrader autograde {lab.assignment}",
+    ]
+
+
+def refusal(assignment: str, change: Difference) -> str:
+    """Why a release is not made, what it would change for whom, and the command that does it."""
+    return "\n  ".join(
+        [
+            f"{assignment} has {change.submissions} submissions in the gradebook, and the master has other graded cells:",
+            *change.lines(),
+            "Nothing was written. All other cells keep their scores and comments. Undo the change in the master, or run "
+            f"'autograder build {assignment} {OPTION}', then 'nbgrader autograde {assignment}'",
+        ]
+    )
+
+
+class KeepingExporter(NotebookExporter):  # type: ignore[misc]
+    """Keeps what a command of nbgrader is about to replace, and puts it back where the command has failed.
+
+    nbgrader makes one for each run (``parent`` is its converter), before it removes anything.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        converter = self.parent
+        target = Path(converter._format_dest(converter.coursedir.assignment_id, "."))
+        if target.is_dir():
+            copy = Path(tempfile.mkdtemp(prefix="amllab-replaced-"))
+            shutil.copytree(target, copy / target.name)
+            weakref.finalize(self, _put_back, copy, target, self.log)
+
+
+def _put_back(copy: Path, target: Path, log: Any) -> None:
+    """At the end of a run: what it was to replace is there, or it is put back."""
+    if not target.exists():
+        shutil.copytree(copy / target.name, target)
+        log.error("%s is as it was before", target.parent.name + "/" + target.name)
+    shutil.rmtree(copy, ignore_errors=True)
+
+
+class ReleaseExporter(KeepingExporter):
+    """Refuses a release whose graded cells are not those of the submissions in the gradebook, before anything is removed."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        converter = kwargs["parent"]
+        coursedir = converter.coursedir
+        assignment = coursedir.assignment_id
+        try:
+            with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
+                for path in [Path(path) for paths in converter.assignments.values() for path in paths]:
+                    notebook = nbformat.read(path, as_version=4)
+                    change = difference(gradebook, assignment, path.stem, notebook)
+                    if change and change.submissions:
+                        raise CellsChanged(refusal(assignment, change))
+        except CellsChanged as changed:
+            converter.log.error(str(changed))
+            raise NbGraderException(str(changed)) from None
+        super().__init__(**kwargs)
