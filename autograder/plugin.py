@@ -436,4 +436,4 @@ class Run:
 
 def _time(folder: Path) -> datetime | None:
     found = read_timestamp(folder)
-    return found and found.time
+    return found.time if found is not None else None
