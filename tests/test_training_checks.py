@@ -167,7 +167,7 @@ def test_the_scripted_model_goes_through_files_and_copies() -> None:
     for other in (loaded, copied):
         other(next(iter(val))[0])
     assert len(model.record()["forwards"]) == 3
-    assert [layer.name for layer in layers_of(model)] == ["body", "head"]
+    assert [layer.name for layer in layers_of(model)] == ["stem", "head"]
 
 
 def test_weights_of_a_backbone_can_be_flattened() -> None:

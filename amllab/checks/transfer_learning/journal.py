@@ -74,8 +74,8 @@ class Journal:
 
     @property
     def looks(self) -> float:
-        """Mean number of looks at a batch."""
-        return len(self.batches) / max(len(self.batches) - sum(self.again), 1)
+        """Mean number of looks at a batch; 1 where nothing was differentiated."""
+        return len(self.batches) / max(len(self.batches) - sum(self.again), 1) if self.batches else 1.0
 
     def trained_on(self, epoch: int) -> Tensor:
         """Training examples that were differentiated in an epoch, sorted."""
@@ -95,11 +95,25 @@ class Journal:
         }
 
     def moved(self) -> dict[int, list[bool]]:
-        """For each epoch, of each of its batches, whether the weight is another one when the next batch comes."""
+        """For each epoch, of each of its batches, whether the weight is another one when the next batch comes.
+
+        A batch that went through the model in parts is one batch.
+        """
         weights, found = self.got["weights"], dict[int, list[bool]]()
         for a, b in pairwise(self.first_looks):
-            found.setdefault(self.epoch_of[a], []).append(not torch.equal(weights[a], weights[b]))
+            if self.epoch_of[a] != self.epoch_of[b] or self._given_with(a) != self._given_with(b):
+                found.setdefault(self.epoch_of[a], []).append(not torch.equal(weights[a], weights[b]))
         return found
+
+    def _given_with(self, i: int) -> int:
+        """Which batch of the loader the examples are of: the loaders of scripted models do not shuffle."""
+        ends = torch.tensor(self.script["train"]["sizes"], device="cpu").cumsum(0)
+        return int(torch.searchsorted(ends, self.batches[i][0], right=True))
+
+    def first_trial(self) -> float:
+        """How far the weight was moved between the first two looks at one batch; 0 where there is one look only."""
+        weights = self.got["weights"]
+        return next((float((weights[i] - weights[i - 1]).norm()) for i, again in enumerate(self.again) if again), 0.0)
 
     def labels(self, part: Tensor) -> Tensor:
         """Of training examples."""

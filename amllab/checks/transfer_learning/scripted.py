@@ -258,13 +258,14 @@ class _Stage:
         self.train_on(keys)
         self.pending, self.differentiated = [], True
         self.examples.append(torch.tensor(keys, **_INT))
-        self.gradients.append(gradient.detach().float().cpu())
+        # a copy: what is clipped, added to or cleared in place later is another gradient
+        self.gradients.append(gradient.detach().float().cpu().clone())
         self.rows.append([self.epoch, again, *row])
         self.weights.append(weight)
 
     def note_accumulated(self, parameter: Tensor) -> None:
         """A backward pass has reached the weight."""
-        self.accumulated.append(parameter.grad.detach().float().cpu().flatten())
+        self.accumulated.append(parameter.grad.detach().float().cpu().flatten().clone())
         self.accumulated_after.append(len(self.examples))
 
 
