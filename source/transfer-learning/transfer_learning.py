@@ -272,6 +272,9 @@ plots.frozen(freeze_layers(load_backbone("net12"), 4))
 # | weights | the head is fresh, **every other pretrained weight is kept**. Two calls share no tensors |
 # | errors | `ValueError` for `num_classes < 2` |
 #
+# Return the timm model itself, not wrapped in another module: every tensor but the head's keeps its own name. What the
+# head is made of is free, one layer or several, as long as `model.get_classifier()` gives it.
+#
 # **Example.**
 #
 # ```python
