@@ -1,0 +1,117 @@
+"""Is the feedback enough to name the mistake? ``python bench/blind_reading.py``
+
+Writes the reports of wrong submissions, as students read them, to ``build/reading/NN.txt``: in random order, without code and
+without the name of the mistake. Half of them are mistakes of public code (``tests/wild``), which no check was written for.
+People read them and write what they believe the mistake is into ``build/reading/answers.json`` (``{"01": "..."}``).
+
+``--key`` prints number, mistake and answer side by side, for the person who decides which answers are right. Those decisions
+are in ``bench/results/blind_reading.json``; ``--page`` writes ``docs/blind-reading.md`` from them: what was named, and points lost beside
+those that were written down for the mistake before any check saw it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from mutants.runs import Checker, lab
+from mutation_study import FIRST_SEED, HAND, WILD, Subject, reasons, subjects
+
+from amllab.checks.results import score, to_text
+from autograder.mistakes import recognise
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "reading"
+RESULTS = ROOT / "bench" / "results" / "blind_reading.json"
+PAGE = ROOT / "docs" / "blind-reading.md"
+
+
+def chosen(number: int, seed: int) -> list[Subject]:
+    """Wrong submissions in random order, half of them by hand and half of public code."""
+    picked = random.Random(seed)
+    wrong = [s for s in subjects() if s.kind in (HAND, WILD) and (s.id,) not in reasons()]
+    found = [s for kind in (HAND, WILD) for s in picked.sample([s for s in wrong if s.kind == kind], number // 2)]
+    return picked.sample(found, len(found))
+
+
+def write_reports(among: list[Subject], seed: int) -> None:
+    """Writes the reports, and the key beside them."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    checker, key = Checker(seed), {}
+    for i, subject in enumerate(among, 1):
+        results = checker.results(subject.sources)
+        remarks = recognise(lab().name, results)
+        cells = list(dict.fromkeys(r.cell for r in results if r.earned < r.points))
+        texts = []
+        for cell in cells:
+            own = [r for r in results if r.cell == cell]
+            texts.append(to_text(own, [str(remarks[cell])] if cell in remarks else []))
+        number = f"{i:02}"
+        (FOLDER / f"{number}.txt").write_text("\n\n".join(texts) or "full points\n", encoding="utf-8")
+        lost = {cell: score(results, cell)[1] - score(results, cell)[0] for cell in cells}
+        key[number] = {
+            "id": subject.id,
+            "exercise": subject.exercise,
+            "mistake": subject.name,
+            "lost": lost,
+            "cost": subject.cost,
+        }
+    (FOLDER / "key.json").write_text(json.dumps(key, indent=1))
+
+
+def print_key() -> None:
+    """Number, mistake, and what was answered."""
+    key = json.loads((FOLDER / "key.json").read_text())
+    answers = json.loads((FOLDER / "answers.json").read_text())
+    for number, row in key.items():
+        print(f"{number} {row['id']}: {row['mistake']}\n   read: {answers.get(number, '')}\n   lost {row['lost']}")
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The page of a reading."""
+    right = sum(row["right"] for row in rows)
+    written = [row for row in rows if row["cost"]]
+    fitting = sum(row["cost"][0] <= sum(row["lost"].values()) <= row["cost"][1] for row in written)
+    table = [
+        "| mistake | what was read | right | points lost | should cost |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        cost = f"{row['cost'][0]:g} to {row['cost'][1]:g}" if row["cost"] else ""
+        lost = ", ".join(f"{points:g}" for points in row["lost"].values()) or "0"
+        cells = (row["mistake"], row["answer"], "yes" if row["right"] else "**no**", lost, cost)
+        table.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n\n".join(
+        [
+            "# Is the feedback enough to name the mistake?",
+            "Written by `python bench/blind_reading.py --page`; every figure comes from `bench/results/blind_reading.json`.",
+            f"The reports of {len(rows)} wrong submissions were read without their code. The mistake was named rightly in "
+            f"**{right} of {len(rows)}** ({100 * right / len(rows):.0f} %). Points lost were within what was written down "
+            f"beforehand for {fitting} of the {len(written)} mistakes for which something was.",
+            "\n".join(table),
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--number", type=int, default=44, help="number of submissions")
+    parser.add_argument("--seed", type=int, default=1, help="of their choice and order")
+    parser.add_argument("--key", action="store_true", help="prints mistakes and answers side by side")
+    parser.add_argument("--page", action="store_true", help="writes the page from the decisions")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.key:
+        print_key()
+    elif arguments.page:
+        PAGE.write_text(page(json.loads(RESULTS.read_text())) + "\n", encoding="utf-8")
+    else:
+        write_reports(chosen(arguments.number, arguments.seed), FIRST_SEED + 100)
+
+
+if __name__ == "__main__":
+    main()
