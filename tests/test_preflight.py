@@ -391,7 +391,7 @@ def test_a_notebook_that_ends_its_process(
     assert points == {
         "freeze_layers": (10, 10),
         "build_transfer_model": (10, 10),
-        "train_with_early_stopping": (0, 9),
+        "train_with_early_stopping": (0, 8),
         "accuracy": (0, 8),
     }
     found = texts(report.findings)

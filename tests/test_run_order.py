@@ -143,7 +143,7 @@ def test_questions_that_end_the_process_run_nothing_below(short: Lab) -> None:
             with pytest.raises(SubmissionError, match="died"):
                 worker.ask("freeze", **QUESTION)
             (got,) = worker.ask("freeze", backbone="net6", calls=[2])
-            assert got["same_object"] is True
+            assert got["returned"] == "model"
         worker.run_rest()
     assert nb.cells[-1].outputs[0]["text"] == "0\n"
 
@@ -159,7 +159,7 @@ def test_the_reference_is_asked_where_its_check_cells_stand(lab: Lab, tmp_path: 
             for cell in CHECKS[:2]:
                 reference.reach(cell)
                 (got,) = reference.ask("freeze", backbone="net6", calls=calls)
-                answers.append(got["same_object"])
+                answers.append(got["returned"] == "model")
         assert answers == [True, False] * 3
         assert len(reference._workers) == 2
     finally:
@@ -190,7 +190,7 @@ def test_a_cell_that_ends_the_process_after_its_answer_is_blamed_once(short: Lab
     nb.cells[len(ENDING) + 2].source = "def freeze_layers(model, n):\n    return model"
     with Worker(short, nb) as worker:
         worker.reach(CHECKS[0])
-        got = [worker.ask("freeze", backbone="net6", calls=[n])[0]["same_object"] for n in (1, 2, 3)]
+        got = [worker.ask("freeze", backbone="net6", calls=[n])[0]["returned"] == "model" for n in (1, 2, 3)]
         worker.run_rest()
     assert got == [True] * 3
     assert sorted(worker.stopped) == [1, 2, 3, 4, 8]
@@ -202,7 +202,7 @@ def test_how_soon_a_cell_ends_the_process_makes_no_difference(short: Lab) -> Non
     slow = "import os, threading, time\nthreading.Timer(2.5, os._exit, [0]).start()\ndef freeze_layers(model, n):\n    time.sleep(0.7)\n    return model"
     with Worker(short, notebook(slow, CHECKS[0], "x = 1")) as worker:
         worker.reach(CHECKS[0])
-        got = [worker.ask("freeze", backbone="net6", calls=[n])[0]["same_object"] for n in range(6)]
+        got = [worker.ask("freeze", backbone="net6", calls=[n])[0]["returned"] == "model" for n in range(6)]
         worker.run_rest()
     assert got == [True] * 6
     assert worker.stopped == {0: "this cell ended the Python process"}
@@ -218,14 +218,14 @@ def test_a_question_that_asks_for_the_end_is_the_one_that_fails(short: Lab) -> N
                     worker.ask("freeze", **QUESTION)
             else:
                 (got,) = worker.ask("freeze", backbone="net6", calls=[n])
-                assert got["same_object"], n
+                assert got["returned"] == "model", n
 
 
 CAUSES = {
     "import lightning\nfrom torch import nn\n"
     + FREEZE: "because its cell ended in ModuleNotFoundError: No module named 'lightning' (line 1: import lightning)",
     "def freeze_layers(model, n_trainable:\n    return model": "because its cell ended in SyntaxError: '(' was never closed (line 1: def freeze_layers(model, n_trainable:)",
-    f"open('/root/data.csv')\n{FREEZE}": "because its cell ended in FileNotFoundError",
+    f"open('/nowhere/data.csv')\n{FREEZE}": "because its cell ended in FileNotFoundError",
     f"exit()\n{FREEZE}": "because its cell ended the Python process",
     f"import nothing_there as nt\n#\ndef other(): pass\n{FREEZE.replace('return model', 'return nt.f(model)')}": "ModuleNotFoundError",
 }
@@ -264,5 +264,5 @@ def test_modules_of_the_notebook_can_be_imported(short: Lab) -> None:
     with Worker(short, nb) as worker:
         worker.reach(CHECKS[0])
         (got,) = worker.ask("freeze", **QUESTION)
-    assert got["same_object"] is True
+    assert got["returned"] == "model"
     assert worker.errors == {}

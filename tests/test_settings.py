@@ -178,5 +178,6 @@ def test_checks_are_listed_without_being_run() -> None:
     thaws = checks["test_thaws"]
     assert thaws.hidden
     assert thaws.title.endswith("layers are thawed as well as frozen.")
-    assert (thaws.cell, thaws.needs) == ("check_freeze_layers", ("test_last_layers_are_trainable",))
+    assert (thaws.cell, thaws.needs) == ("check_freeze_layers", ())
+    assert checks["test_transfers"].needs == ("test_learns",)
     assert not checks["test_returns_the_model"].hidden

@@ -70,7 +70,7 @@ def test_it_answers_as_the_reference_would(lab: Lab, stand: Stand, serving: Serv
     assert judge.ask("freeze", **QUESTION) == stand.inner.ask("freeze", **QUESTION)
     assert judge.failed is None
     judge.close()
-    assert judge.ask("freeze", backbone="net6", calls=[2])[0]["same_object"] is True  # it connects again
+    assert judge.ask("freeze", backbone="net6", calls=[2])[0]["returned"] == "model"  # it connects again
 
 
 def test_judges_get_their_own_answers_one_question_at_a_time(lab: Lab, stand: Stand, serving: Serving) -> None:
@@ -93,7 +93,7 @@ def test_faults_of_the_course_stay_what_they_are(
         judge.ask("freeze", **QUESTION)
     assert type(judge.failed) is kind
     stand.fails = None
-    assert judge.ask("freeze", **QUESTION)[0]["same_object"] is True  # the others, and later questions, are not touched
+    assert judge.ask("freeze", **QUESTION)[0]["returned"] == "model"  # the others, and later questions, are not touched
 
 
 def test_a_solution_without_an_answer_is_a_fault_of_the_course(lab: Lab, stand: Stand, serving: Serving) -> None:

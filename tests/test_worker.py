@@ -37,7 +37,7 @@ def test_runs_cells_and_answers(lab: Lab) -> None:
     )
     with Worker(lab, nb) as worker:
         (got,) = worker.ask("freeze", **QUESTION)
-    assert got["same_object"] is True
+    assert got["returned"] == "model"
     assert nb.cells[1].outputs[0]["ename"] == "ZeroDivisionError"
 
 
@@ -45,7 +45,7 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(hasty: Lab) -> 
     nb = notebook("while True: pass", FREEZE.format(body="pass"), "import os; os._exit(3)")
     with Worker(hasty, nb) as worker:
         (got,) = worker.ask("freeze", **QUESTION)
-    assert got["same_object"] is True
+    assert got["returned"] == "model"
     assert "stopped after 8 seconds" in nb.cells[0].outputs[0]["evalue"]
     assert "ended the Python process" in nb.cells[2].outputs[0]["evalue"]
 
@@ -57,7 +57,7 @@ def test_a_notebook_that_keeps_ending_its_process_is_given_up(lab: Lab) -> None:
     said = [cell.outputs[0]["evalue"] for cell in nb.cells[1:]]
     assert said[:10] == ["this cell ended the Python process"] * 10
     assert set(said[10:]) == {"not run: too many cells before it ended the Python process or hung"}
-    assert got["same_object"] is True
+    assert got["returned"] == "model"
 
 
 def test_answers_that_hang_or_end_the_process_leave_the_others(hasty: Lab) -> None:
@@ -74,7 +74,7 @@ def test_answers_that_hang_or_end_the_process_leave_the_others(hasty: Lab) -> No
     assert slow.value.kind == "timeout"
     assert "8 seconds" in slow.value.failure.seen
     assert dead.value.kind == "died"
-    assert got["same_object"] is True
+    assert got["returned"] == "model"
 
 
 def test_a_machine_that_stalls_costs_nothing(hasty: Lab) -> None:
@@ -85,7 +85,7 @@ def test_a_machine_that_stalls_costs_nothing(hasty: Lab) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)"""
     with Worker(hasty, notebook(FREEZE.format(body=body))) as worker:
         (got,) = worker.ask("freeze", **QUESTION)
-    assert got["same_object"] is True
+    assert got["returned"] == "model"
 
 
 def test_errors_name_the_line_of_the_submission(lab: Lab) -> None:
@@ -130,7 +130,7 @@ def test_a_worker_that_falls_silent_is_ended(hasty: Lab) -> None:
     nb = notebook("import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)", FREEZE.format(body="pass"))
     with Worker(hasty, nb) as worker:
         (got,) = worker.ask("freeze", **QUESTION)
-    assert got["same_object"] is True
+    assert got["returned"] == "model"
     assert "stopped after 8 seconds" in nb.cells[0].outputs[0]["evalue"]
 
 

@@ -332,6 +332,8 @@ def _make_dev(user: int, limits: Limits, *, counted: bool) -> None:
 
 
 def _set_limits(limits: Limits) -> None:
+    # where the machine itself runs out of memory, this is what goes first; written before files are limited
+    Path("/proc/self/oom_score_adj").write_text("1000")
     private, reserved = (int(_status()[name].split()[0]) * 1024 for name in ("VmData", "VmSize"))
     for kind, value in (
         (resource.RLIMIT_DATA, private + limits.memory_bytes),  # one allocation that is too large fails, and says so
@@ -350,8 +352,6 @@ def _set_limits(limits: Limits) -> None:
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
-    # where the machine itself runs out of memory, this is what goes first
-    Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _drop_privileges(outer_user: int | None) -> None:
