@@ -7,9 +7,11 @@ import socket
 
 import nbformat
 import pytest
+import timm
 import torch
 from nbformat import NotebookNode
 
+from amllab import backbones  # noqa: F401  (registers net6)
 from amllab.checks.lab import Lab
 from amllab.checks.submission import SubmissionError
 from autograder.launcher import Launcher
@@ -89,9 +91,11 @@ def test_a_machine_that_stalls_costs_nothing(hasty: Lab) -> None:
 
 
 def test_errors_name_the_line_of_the_submission(lab: Lab) -> None:
-    with Worker(lab, notebook("def build_transfer_model(*arguments):\n    return {}['nothing']")) as worker:
+    question = {"backbone": "net6", "state": timm.create_model("net6", num_classes=5).state_dict()}
+    batch = {"images": torch.zeros(8, 3, 32, 32), "labels": torch.zeros(8, dtype=torch.long)}
+    with Worker(lab, notebook("def freeze_layers(*arguments):\n    return {}['nothing']")) as worker:
         with pytest.raises(SubmissionError) as info:
-            worker.ask("build_twice", backbone="net6", num_classes=3, layers=[[]])
+            worker.ask("train_frozen", **question, **batch, n_trainable=1, epochs=1, layers=None)
         assert info.value.kind == "raised"
         assert "KeyError" in info.value.failure.seen
         assert "return {}['nothing']" in info.value.failure.seen
