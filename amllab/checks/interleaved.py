@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -58,7 +59,7 @@ class Interleaved(Submission):
     def __enter__(self) -> Self:
         """Runs what stands above the first check cell; all of it where there is none."""
         try:
-            self._run_above(min(self._above.values(), default=len(self.cells)))
+            self._run_unasked(min(self._above.values(), default=len(self.cells)))
         except BaseException:
             self.close()
             raise
@@ -140,7 +141,7 @@ class Interleaved(Submission):
         """Runs the cells that no question was waiting for: a person looks at their outputs."""
         for number in self._late.difference(self.left_out):
             self.leave_out(number, "died")
-        self._run_above(len(self.cells))
+        self._run_unasked(len(self.cells))
 
     def cause(self, name: str) -> str:
         """Why the notebook does not define a name, as far as its cells tell."""
@@ -151,6 +152,11 @@ class Interleaved(Submission):
     def _place(self, cell: str | None) -> int:
         """How many cells stand above a check cell; all of them where that is not in the notebook."""
         return self._above.get(cell or "", len(self.cells))
+
+    def _run_unasked(self, stop: int) -> None:
+        """Runs cells that no question is waiting for: where the time is used up, those that did not run say so."""
+        with suppress(SubmissionError):
+            self._run_above(stop)
 
     def _run_above(self, stop: int) -> None:
         while True:
