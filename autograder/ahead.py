@@ -16,6 +16,8 @@ import json
 import logging
 import multiprocessing
 import os
+import pickle
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
@@ -269,6 +271,18 @@ def _grade_ahead(student: str, path: Path, again: bool) -> str:
     return key
 
 
+def _with_readable_errors(grade_ahead: Callable[..., str], *arguments: Any) -> str:
+    """Grades a submission; an error that another process could not read would end the grading of all others."""
+    try:
+        return grade_ahead(*arguments)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise RuntimeError(traceback.format_exc()) from None
+        raise
+
+
 # In the process of nbgrader
 
 
@@ -306,8 +320,8 @@ class Ahead:
         self._pool = ProcessPool(jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=arguments, context=context)
         self._schedule: Callable[[str], ProcessFuture] = lambda student: self._pool.schedule(
             # a second time alone, and waiting for the others before it
-            _grade_ahead,
-            args=[student, submissions[student], again],
+            _with_readable_errors,
+            args=[_grade_ahead, student, submissions[student], again],
             timeout=3 * seconds,
         )
         self._waiting = {student: self._schedule(student) for student in submissions}

@@ -86,6 +86,13 @@ def test_a_fault_of_the_course_comes_as_it_is(started: Any) -> None:
         running.take("fault")
 
 
+def test_an_error_that_cannot_be_read_elsewhere_costs_only_its_own(started: Any) -> None:
+    running = started("a", "odd", "b", "c")
+    with pytest.raises(RuntimeError, match="SubmissionError: budget: no time left"):
+        running.take("odd")
+    assert [running.take(student) for student in "abc"] == [f"key of {student}, once" for student in "abc"]
+
+
 def test_closing_ends_them_in_the_middle(started: Any, tmp_path: Path) -> None:
     running = started("hangs", "hangs too")
     while len(list(tmp_path.iterdir())) < 2:
