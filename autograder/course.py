@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,22 @@ _PATTERNS = "*?[]{}$"  # nbgrader takes these for patterns and names of variable
 
 def path_problem(root: Path) -> str:
     """Why nbgrader cannot work in a folder of this name; empty where it can."""
-    parts = [part for part in root.parts if set(part) & set(_PATTERNS) or not part.isprintable()]
-    if not parts:
-        return ""
-    return (
-        f"the course's path has characters that nbgrader takes for patterns ({' '.join(_PATTERNS)}), in {parts[0]!r}: "
-        "rename that folder, and run the command again there"
-    )
+    for part in map(_in_utf8, root.parts):
+        if set(part) & set(_PATTERNS):
+            what = f"that nbgrader takes for patterns ({' '.join(_PATTERNS)})"
+        elif not part.isprintable():
+            what = "that cannot be shown"
+        else:
+            continue
+        return (
+            f"the course's path has characters {what}, in {part!r}: rename that folder, and run the command again there"
+        )
+    return ""
+
+
+def _in_utf8(name: str) -> str:
+    """A name as the disk has it: in a locale such as C, Python reads its letters byte by byte."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)

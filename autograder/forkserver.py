@@ -254,7 +254,17 @@ def _environment(home: str, names: dict[str, str]) -> None:
 def main() -> int:
     """``python -m autograder.forkserver DESCRIPTOR``: started by :class:`autograder.launcher.Launcher`."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    begin = json.loads(control.recv(_MESSAGE_BYTES))
+    try:
+        return _run(control)
+    except ConnectionError:  # the first judge has ended in the meantime, and says why itself
+        return 1
+
+
+def _run(control: socket.socket) -> int:
+    begun = control.recv(_MESSAGE_BYTES)
+    if not begun:
+        raise ConnectionResetError
+    begin = json.loads(begun)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(begin["address"])
     listener.listen()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, report, scores, submit
 from nbformat import NotebookNode
@@ -204,7 +205,7 @@ def test_before_anything_is_graded_the_next_command_is_named(
         assert (f"nbgrader zip_collect {ASSIGNMENT}" in said) != handed_in or command == "export"
 
 
-@pytest.mark.parametrize("name", ["AML [2026]", "what?", "a*", "{x}", "$HOME"])
+@pytest.mark.parametrize("name", ["AML [2026]", "what?", "a*", "{x}", "$HOME", "a\nb", "b\x1b[1m", "\udcff"])
 def test_a_course_in_a_folder_of_patterns_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,13 +260,19 @@ def test_a_full_disk(graded: Graded) -> None:
     assert said == "autograder: output: No space left on device\n"
 
 
-def test_an_interrupt_from_the_keyboard(graded: Graded) -> None:
-    course = graded.course
-    notebook = course / "submitted" / "ada" / ASSIGNMENT / NOTEBOOK
-    process = started(
-        graded, "grade", str(notebook), stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    time.sleep(3)
+@pytest.mark.parametrize("moment", ["the fork server starts", "a cell runs"])
+def test_an_interrupt_from_the_keyboard(graded: Graded, release: NotebookNode, tmp_path: Path, moment: str) -> None:
+    notebook = copy.deepcopy(release)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("import time; time.sleep(600)"))
+    nbformat.write(notebook, tmp_path / NOTEBOOK)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = started(graded, "grade", str(tmp_path / NOTEBOOK), stdout=subprocess.DEVNULL, env=environment)
+    command = psutil.Process(process.pid)
+    # the fork server is a child, and a submission's processes are children of it
+    wanted = 1 if moment == "the fork server starts" else 3
+    while len(command.children(recursive=True)) < wanted:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130, said
