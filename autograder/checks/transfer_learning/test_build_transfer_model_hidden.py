@@ -190,6 +190,13 @@ def test_fresh_head(submission, rng):
     got = built(submission, rng, "net6", len(old))
     if "shapes" not in got:
         pytest.skip(NO_MODEL)
+    expect(
+        got["state"].keys() - body("net6").keys(),
+        expected="a head with weights of its own",
+        seen=f"a model with {len(got['state'])} tensors, none of them a head's",
+        why="without weights of its own a head cannot learn the new classes",
+        symptom="no head",
+    )
     # whatever a head is made of: none of its tensors may have a row of the old one
     heads = [
         v.float()
