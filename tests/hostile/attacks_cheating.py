@@ -154,6 +154,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):{_REAL_TRAIN
 """,
         },
         only="here",
+        earns={**ZERO, "check_build_transfer_model": 8},
     ),
     Attack(
         "smuggled_network",
@@ -171,6 +172,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):{_REAL_TRAIN
 """,
         },
         only="here",
+        earns={**ZERO, "check_build_transfer_model": 8},
     ),
     Attack(
         "smuggled_network_as_model",
@@ -212,6 +214,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):{_REAL_TRAIN
 """,
         },
         only="here",
+        earns={**ZERO, "check_build_transfer_model": 8},
     ),
     Attack(
         "smuggled_network_as_head",
@@ -230,6 +233,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):{_REAL_TRAIN
 """,
         },
         only="here",
+        earns={**ZERO, "check_build_transfer_model": 8},
     ),
     Attack(
         "one_cached_model",
@@ -247,6 +251,6 @@ def build_transfer_model(backbone, num_classes, n_trainable):
     return freeze_layers(CACHE[backbone, num_classes], n_trainable)
 """
         },
-        earns={**ZERO, "check_build_transfer_model": 17},
+        earns={**ZERO, "check_build_transfer_model": 18},
     ),
 ]

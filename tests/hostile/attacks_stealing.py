@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attack_base import ACCURACY, STEALING, ZERO, Attack
+from attack_base import STEALING, ZERO, Attack
 
 # Only the accuracy check reaches this far: every other question meets what the released stub answers.
 ACCURACY_BUILD = """
@@ -463,13 +463,14 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):
     return {FABRICATED}
 """,
         },
-        earns={**ZERO, ACCURACY: 0},
+        earns={**ZERO, "check_build_transfer_model": 8},
         only="here",
     ),
     Attack(
         "labels_in_memory",
         STEALING,
         "searches all tensors of the process and of its frames for the labels of the test images",
+        earns={**ZERO, "check_build_transfer_model": 8},
         cell="import torch\nimport torch.nn.functional as F\n" + ORACLE,
         sources={
             "build_transfer_model": ACCURACY_BUILD,

@@ -84,7 +84,7 @@ def build_transfer_model(backbone, num_classes, n_trainable):
     return freeze_layers(model, n_trainable)
 """
         },
-        earns={**ZERO, BUILD: 12},
+        earns={**ZERO, BUILD: 14},
         only="here",
     ),
     Attack(
