@@ -135,7 +135,7 @@ READ = {
     "data.zip": packed(*[(f"data/{i}.txt", b"1") for i in range(3000)], (NOTEBOOK, GOOD), ("helper.py", b"x = 1")),
     "bomb_beside.zip": packed((NOTEBOOK, GOOD), *[(f"b{i}.zip", BOMB) for i in range(9)]),
     "nested.zip": nested(2),
-    "work.tar": tarred((f"./work/{NOTEBOOK}", GOOD)),
+    "folder.tar": tarred((f"./folder/{NOTEBOOK}", GOOD)),
     "work.tar.gz": gzip.compress(tarred((f"work/{NOTEBOOK}", GOOD))),
     "work.tgz": gzip.compress(tarred((f"work/{NOTEBOOK}", GOOD))),
     "work.tar.bz2": bz2.compress(tarred((f"work/{NOTEBOOK}", GOOD))),
