@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 
 STORED = "amllab"  # key in the metadata of a report: the same results for machines
 STORED_VERSION = 1
-SUBMITTED = "submitted"  # in the metadata of a graded notebook, under STORED: the digest of what was handed in
+SUBMITTED = "submitted"  # in the metadata of a graded notebook, under STORED: the digest of what was submitted
 
 
 def is_autograded(cell: NotebookNode) -> bool:
@@ -48,7 +48,7 @@ def graded_cells(cells: Iterable[NotebookNode]) -> dict[str, float]:
 
 
 def submitted_of(notebook: Mapping[str, Any]) -> str:
-    """The digest of what was handed in when a notebook was graded (:mod:`autograder.current`); empty where it has none."""
+    """The digest of what was submitted when a notebook was graded (:mod:`autograder.current`); empty where it has none."""
     stored = notebook["metadata"].get(STORED)
     digest = stored.get(SUBMITTED) if isinstance(stored, Mapping) else None
     return digest if isinstance(digest, str) else ""

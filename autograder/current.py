@@ -1,6 +1,6 @@
-"""Whether a submission has to be graded again: what was handed in, the graded notebook and the gradebook are compared.
+"""Whether a submission has to be graded again: what was submitted, the graded notebook and the gradebook are compared.
 
-A graded notebook names what was handed in (:func:`digest_of`, of everything in the folder) in its metadata. A submission is
+A graded notebook names what was submitted (:func:`digest_of`, of everything in the folder) in its metadata. A submission is
 up to date where that is what is there now, and where the gradebook has the scores of the graded notebook.
 """
 
@@ -114,7 +114,7 @@ def why_again(folder: Path, cells: Mapping[str, Mapping[str, float]], digest: st
     Args:
         folder: of the autograded submission.
         cells: notebook of the assignment -> graded cell -> points, as the gradebook has them.
-        digest: of what is handed in now, :func:`digest_of`.
+        digest: of what is submitted now, :func:`digest_of`.
         book: its scores in the gradebook, ``None`` where that does not have it.
     """
     for name in cells:

@@ -84,7 +84,7 @@ def learn(cases: Sequence[Case]) -> list[dict[str, Any]]:
         cases: of the study; those without a name count against every pattern that they share.
 
     Returns:
-        What stands in the file: one entry for each pattern that names a mistake.
+        What the file holds: one entry for each pattern that names a mistake.
     """
     names: dict[tuple[str, Pattern], set[str]] = defaultdict(set)
     halves: dict[tuple[str, Pattern], set[int]] = defaultdict(set)

@@ -66,5 +66,5 @@ def joined(value: Any) -> str:
 
 
 def without_pictures(source: str, instead: str = "") -> str:
-    """Markdown without the pictures that stand in it as data."""
+    """Markdown without the pictures that it holds as data."""
     return _INLINE_PICTURE.sub(instead, source)

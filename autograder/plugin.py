@@ -68,7 +68,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         weakref.finalize(self, self.run.end)
         self.repaired: dict[str, Repaired] = {}
         self.given: dict[str, dict[str, float]] = {}  # student -> check cell -> points that the grader gave in this run
-        self.digests: dict[str, str] = {}  # student -> of what was handed in, when the run began
+        self.digests: dict[str, str] = {}  # student -> of what was submitted, when the run began
         assignment = coursedir.assignment_id
         try:
             self.lab = checked_lab(assignment)

@@ -1,4 +1,4 @@
-"""``timestamp.txt`` of a submission: when it was handed in, as ``nbgrader submit`` or a teacher wrote it.
+"""``timestamp.txt`` of a submission: when it was submitted, as ``nbgrader submit`` or a teacher wrote it.
 
 nbgrader reads it in several places, and raises in most of them where it is no date. So it is put right before nbgrader gets to
 it: what says a time plainly is written as nbgrader writes it, what does not is put aside. The original stays beside it.
@@ -98,7 +98,7 @@ def _nbgrader_reads(folder: Path) -> datetime | None:
 
 
 def _zone(name: str, offset: int | None) -> tzinfo:
-    """A zone that stands in the middle of a date; one that is not known is not taken for UTC."""
+    """A zone in the middle of a date; one that is not known is not taken for UTC."""
     if offset is not None:
         return tzoffset(name, offset)
     if (zone := gettz(name)) is None:

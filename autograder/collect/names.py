@@ -62,7 +62,7 @@ class Owner:
         person: number or login there; empty where the name has none.
         name: of the person, as the platform writes it.
         part: the name of file or folder that told.
-        rest: what the student called the file, where that stands in ``part``; else empty.
+        rest: what the student called the file, where ``part`` has it; else empty.
         order: sorts attempts, the last one has the largest.
         late: whether the platform marked it.
         text: whether it is a text or a link that was typed in, not a file.

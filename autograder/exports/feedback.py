@@ -2,7 +2,7 @@
 
 Canvas (*Upload Submissions* of an assignment) finds person and file by the numbers in a name, and shows the page under the name
 of the student's file, so that for a notebook the zip holds a notebook. Moodle (*Upload multiple feedback files in a zip*) finds
-the person by the name of the folder, or by what stands in front of the file's name.
+the person by the name of the folder, or by what precedes the file's name.
 """
 
 from __future__ import annotations

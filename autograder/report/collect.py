@@ -215,7 +215,7 @@ def _outdated(course: Course, results: ClassResults, submission: Submission) -> 
         if stored is not None and stored.submitted and stored.cells != cells:
             return "the graded cells have changed since"
         if stored is not None and stored.submitted and submission.handed_in and stored.submitted != digest_of(folder):
-            return "it was handed in again since"
+            return "it was submitted again since"
     return ""
 
 

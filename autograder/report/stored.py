@@ -58,7 +58,7 @@ class Stored:
         readable: whether anything of the submission could be run.
         stopped: cells that a limit ended or kept from running.
         notes: of the repair.
-        submitted: of what was handed in when it was graded (:func:`autograder.current.digest_of`); empty where it is not known.
+        submitted: of what was submitted when it was graded (:func:`autograder.current.digest_of`); empty where it is not known.
         cells: graded cells, by checks or by a person -> their points.
         seed: that the checks drew their inputs from, as a whole number in decimals; empty where it is not known.
     """
