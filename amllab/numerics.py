@@ -66,6 +66,17 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
+def restored_settings() -> Iterator[None]:
+    """Context that ends with the gradient mode and the default dtype that it began with."""
+    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
+
+
+@contextmanager
 def one_thread() -> Iterator[None]:
     """Context in which PyTorch computes on one thread: small tensors gain nothing from more, and lose much on a busy machine."""
     threads = torch.get_num_threads()

@@ -162,6 +162,18 @@ class Row(TypedDict):
     f: float
 
 
+def test_settings_of_torch_end_with_the_question(lab: Lab) -> None:
+    def freeze_layers(model: torch.nn.Module, n_trainable: int) -> torch.nn.Module:
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        raise OSError("no such file")
+
+    asked = InProcessSubmission(lab.name, {"freeze_layers": freeze_layers})
+    assert asked.ask("freeze", backbone="net6", calls=[1])[0]["message"] == "no such file"
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
+
+
 def test_the_same_question_is_put_once(lab: Lab) -> None:
     class Counting(InProcessSubmission):
         exchanged = 0

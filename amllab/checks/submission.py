@@ -119,11 +119,14 @@ def answer(namespace: dict[str, Any], question: bytes) -> bytes:
     The question is ``{"lab", "probe", "arguments"}``, the answer ``{"value"}`` or ``{"problem", ...}``.
     """
     from amllab.checks.wire import WireError, pack, unpack
+    from amllab.numerics import restored_settings
 
     asked = unpack(question)
     try:
         probe = getattr(_probes(asked["lab"]), asked["probe"])
-        return pack({"value": probe(Functions(namespace), **asked["arguments"])})
+        # what one call switches off says nothing of the next, nor of a check that computes in this process
+        with restored_settings():
+            return pack({"value": probe(Functions(namespace), **asked["arguments"])})
     except MissingFunction as error:
         return pack({"problem": "missing", "name": str(error)})
     except NotImplementedError as error:
