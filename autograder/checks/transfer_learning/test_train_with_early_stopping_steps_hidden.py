@@ -36,8 +36,9 @@ GRADIENTS = "model.register_forward_hook(lambda m, i, z: z.register_hook(print) 
 def steps_run(submission, rng):
     """A run in whose batches other losses have other gradients."""
     while True:
-        # three batches: one step for two of them is told from one an epoch
-        script = make_script(LOSSES, rng, **{**SIZES, "train_sizes": (4, 4, 4)})
+        # three batches: one step for two of them is told from one an epoch; five examples of four classes: weights of
+        # classes make a difference
+        script = make_script(LOSSES, rng, **{**SIZES, "train_sizes": (5, 5, 5)})
         if gradients.tells_losses_apart(script):
             return run_script(submission, script, LOSSES, **ARGUMENTS, lr=0.05)
 
@@ -222,6 +223,15 @@ def test_frozen_layers_stay(submission, rng):
         epochs=3,
         # a freeze_layers that fails, changes values, or leaves nothing to train, is charged in its own cell, and replaced here
         layers=None if sound else layer_names("net6"),
+    )
+    precisions = {str(value.dtype) for name, value in got["state"].items() if value.dtype != state[name].dtype}
+    expect(
+        not precisions,
+        expected="a model in the precision in which it came: torch.float32",
+        seen=f"a model with weights in {' and '.join(sorted(precisions))}",
+        why="the caller's model is changed in place, and its next batch of images is in float32",
+        where=IDEA_2,
+        symptom="another precision",
     )
     # where the best weights are those of the first epoch, restoring them hides what drifted: each validation is looked at too
     changed = set(differing(state, got["state"])).union(*(differing(state, seen) for seen in got["validated"]))

@@ -37,6 +37,10 @@ def _one_hot(labels):
     return F.one_hot(labels, CLASSES).float()
 
 
+def _counts(labels):
+    return torch.bincount(labels, minlength=CLASSES)
+
+
 # losses that people take for cross-entropy; the names are symptoms
 OTHERS = {
     "smoothed labels": _of(lambda z, y: F.cross_entropy(z, y, label_smoothing=0.1)),
@@ -50,6 +54,7 @@ OTHERS = {
             (1 - z.softmax(1).gather(1, y[:, None])[:, 0]) ** 2 * F.cross_entropy(z, y, reduction="none")
         ).mean()
     ),
+    "classes weighted": _of(lambda z, y: F.cross_entropy(z, y, weight=len(y) / _counts(y).clamp(min=1))),
 }
 SAYS = {
     "smoothed labels": "the gradient of cross-entropy with smoothed labels",
@@ -59,6 +64,7 @@ SAYS = {
     "squared error of logits": "the gradient of a squared error",
     "each class by itself": "the gradient of a binary cross-entropy of each class",
     "focal loss": "the gradient of a focal loss",
+    "classes weighted": "the gradient of a cross-entropy that weights rare classes more",
     "reversed": "the gradient with the opposite sign: training goes up the loss",
     "examples weighted": "a gradient in which examples or classes have different weights",
     "another direction": "a gradient in another direction",
