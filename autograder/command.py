@@ -100,5 +100,5 @@ def _discard_output() -> None:
     try:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())
-    except (OSError, ValueError):  # no file stands behind it
+    except (OSError, ValueError):  # it has no file
         return

@@ -256,7 +256,7 @@ def main() -> int:
     control = socket.socket(fileno=int(sys.argv[1]))
     try:
         return _run(control)
-    except ConnectionError:  # the first judge has ended in the meantime, and says why itself
+    except ConnectionError:  # the grader has ended in the meantime, and says why itself
         return 1
 
 

@@ -65,7 +65,7 @@ def clean_outputs(outputs: Iterable[Any], limit: int, hide: Mapping[str, str] | 
 
 
 def _joined_streams(outputs: Iterable[Any], limit: int) -> Iterator[Any]:
-    """The outputs, those that stand in a row on one stream as one: each print of a cell may be an output of its own.
+    """The outputs, consecutive ones on one stream joined: each print of a cell may be an output of its own.
 
     Not more of them than have to be looked at, and of a stream not much more than ``limit`` characters.
     """

@@ -173,7 +173,7 @@ def _limited(kind: str, budget: Budget, text: str, *arguments: Mapping[str, Any]
 
 
 def _nested(text: str) -> bool:
-    """Whether elements stand in each other to a depth at which parsers and browsers become slow."""
+    """Whether elements are nested to a depth at which parsers and browsers become slow."""
     depth = 0
     for end, name in _TAG.findall(text):
         if name.lower() not in _WITHOUT_END:

@@ -323,7 +323,7 @@ def page(found: dict[str, Any]) -> str:
         f"Written by `{COMMAND}`; every figure comes from `bench/results/fairness.json`.",
         f"One mistake at a time was made in correct functions: {len(made)} by the operators of cosmic-ray "
         f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} by hand, those that people make, "
-        f"and {len(public)} as they stand in public code. {len(styles)} correct submissions were written in other styles. All were checked with the checks of the three "
+        f"and {len(public)} as public code has them. {len(styles)} correct submissions were written in other styles. All were checked with the checks of the three "
         f"exercises, over {len(seeds)} seeds of the checks (torch {versions['torch']}, timm {versions['timm']}, Python "
         f"{versions['python']}).",
         _table(

@@ -1,4 +1,4 @@
-"""Ids that ``nbgrader zip_collect`` gives are stable: whoever comes later, under whatever name, in whatever assignment."""
+"""Ids that ``nbgrader zip_collect`` gives are stable, no matter who submits later."""
 
 from __future__ import annotations
 

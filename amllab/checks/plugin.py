@@ -110,7 +110,7 @@ class ChecksPlugin:
         return random.Random(derive(self.seed, request.node.name))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Orders by check cell, as they stand in the notebook; then by file and line, public before hidden, so that prerequisites come first."""
+        """Order by check cell as in the notebook, then by file and line, public before hidden, so that prerequisites come first."""
         items.sort(key=lambda item: ("autograder" in Path(item.path).parts, str(item.path)))
         places = {cell: place for place, cell in enumerate(self._submission.order)}
         at: dict[str, str] = {}

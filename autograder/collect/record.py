@@ -1,6 +1,6 @@
 """What is remembered of collected downloads: who has which id, and what the files were called there.
 
-It is one file in the course, ``collected.json``. Ids in it do not change, whoever hands in later and under whatever name;
+It is one file in the course, ``collected.json``. Ids in it do not change when others submit later, under whatever name;
 exports find rows by the numbers in it, and feedback goes back under the names in it.
 """
 

@@ -57,7 +57,7 @@ def recorded(functions: Functions) -> Iterator[list[nn.Module]]:
     try:
         yield given
     finally:
-        open_ = False  # whoever keeps the function keeps no models
+        open_ = False  # a function that is kept gives no models
         if callable(own):
             functions.namespace["load_backbone"] = own
 

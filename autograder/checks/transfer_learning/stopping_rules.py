@@ -17,7 +17,7 @@ class Rule:
 
     Attributes:
         improves: from the loss, the best one so far, the one before and min_delta: an improvement? None: not counted at all.
-        resets: whether an improvement starts the count anew.
+        resets: whether an improvement resets the count.
         wait: epochs that it waits beyond patience.
         limit: from max_epochs to the number of epochs that it runs at most.
         lowest: whether the best loss is the lowest so far, improvement or not.
@@ -61,7 +61,7 @@ RULES = {
     "1 epoch early": Rule(wait=-1),
     "never stopped": Rule(wait=math.inf),
     "stopped at the first epoch without improvement": Rule(wait=-math.inf),
-    "count never starts anew": Rule(resets=False),
+    "count never reset": Rule(resets=False),
     "only the first epoch improves": Rule(lambda loss, best, before, delta: best == math.inf),
     "1 epoch more than max_epochs": Rule(limit=lambda n: n + 1),
     "1 epoch less than max_epochs": Rule(limit=lambda n: n - 1),
@@ -93,7 +93,7 @@ CHOICES = {
 SAYS = {
     "max_epochs ignored": "`max_epochs` is ignored",
     "max_epochs ignored: 30": "there are 30 epochs whatever `max_epochs` is",
-    "count never starts anew": "the epochs without improvement are counted over the whole training, not in a row",
+    "count never reset": "the epochs without improvement are counted over the whole training, not in a row",
     "1 epoch late": "training stops one epoch too late",
     "1 epoch early": "training stops one epoch too early",
     "never stopped": "training does not stop before max_epochs",
@@ -127,7 +127,7 @@ IN_STOPPING = {"1 epoch early", "1 epoch late", "only the first epoch improves",
 IN_PATIENCE = {
     "never stopped",
     "stopped at the first epoch without improvement",
-    "count never starts anew",
+    "count never reset",
     "max_epochs ignored",
     "max_epochs ignored: 30",
     *IN_STOPPING,
@@ -161,7 +161,7 @@ def compare(submission, reference, cases, rng, *, why, charged, where=IDEA_1):
 
     Args:
         cases: pairs of validation losses and arguments.
-        charged: rules and choices that lose points elsewhere: whoever keeps to one of these in all cases passes.
+        charged: rules and choices that lose points elsewhere: a training that follows one of these in all cases passes.
     """
     pairs = []
     for losses, arguments in cases:
