@@ -95,7 +95,7 @@ def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None
     check = notebook.cell('check("freeze_layers")')
     panel = notebook.run(check).inner_text()
     assert "6 of 10 points in 4 checks" in panel
-    assert "0 trainable parameters for n_trainable=0" in panel
+    assert "freeze_layers(model, 0) leaves none trainable" in panel
     assert "Traceback" not in panel
     picture(check, "check")
     assert hard_to_read(check) == {}

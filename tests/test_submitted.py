@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import ASSIGNMENT, autograded, nbgrader, new_course, report, scores, submit
 from nbformat import NotebookNode
+from PIL import Image
 from variants import Variant, notebook_of
 
 from autograder.submitted import with_submitted
 
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 40).decode()
+
+def png() -> str:
+    """A small picture, as base64."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6), "teal").save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+PNG = png()
 STUBS = Variant(
     "stubs", sources=dict.fromkeys(("freeze_layers", "build_transfer_model", "train_with_early_stopping"), "")
 )
