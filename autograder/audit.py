@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,14 +15,15 @@ from nbformat import NotebookNode
 from amllab.checks.lab import Lab
 from amllab.checks.results import score
 from autograder.build import generate_assignment, notebook_of, same_text, solved
-from autograder.catalogue import HIDDEN_CHECKS, Check, checks_of
+from autograder.catalogue import Check, checks_of
 from autograder.course import CONFIG, Course
 from autograder.judge import Grading, Reference, ReferenceFailed, grade
 from autograder.launcher import Launcher
 from autograder.settings import BadSettings, checked_lab, point_problems, unknown_checks
+from autograder.study import NAME as STUDY
+from autograder.study import Study, read_study
 from autograder.wrong import Wrong, not_passed, wrong_of
 
-STUDY = "fairness"  # bench/results/fairness-<lab>.json, or fairness.json
 SEED = 1  # of the inputs: the same audit gives the same answer
 
 State = Literal["ok", "FAIL", "not measured"]
@@ -48,21 +47,6 @@ class Finding:
     def of(cls, what: str, problems: Sequence[str], fine: str) -> Finding:
         """Holds where there is no problem."""
         return cls(what, "FAIL" if problems else "ok", "; ".join(problems) or fine)
-
-
-@dataclass(frozen=True)
-class Study:
-    """What a mutation study says of a lab's checks.
-
-    Attributes:
-        killed: names of checks that some mistake failed.
-        source: its size and its file; empty where there is no study.
-        stale: whether it was made with other checks than the present ones.
-    """
-
-    killed: frozenset[str] = frozenset()
-    source: str = ""
-    stale: bool = False
 
 
 def audit(
@@ -251,32 +235,11 @@ def kills(
         yield Finding(what, "ok", counted)
     if unmeasured and study.stale:
         still = len(study.killed & titles.keys())
-        seen = f"{still} of {len(checks)} checks, by {study.source}, but the checks have changed since: make the study anew"
+        seen = f"{still} of {len(checks)} checks, by {study.source}, but the checks have changed since: run the study again"
         yield Finding(what, "not measured", seen)
     elif unmeasured:
         where = f"autograder/checks/{lab.name}/wrong.py or bench/results/{STUDY}-{lab.assignment}.json"
         yield Finding(what, "not measured", f"{', '.join(unmeasured)}: no evidence in {where}")
-
-
-def read_study(course: Course, lab: Lab, checks: Sequence[Check]) -> Study:
-    """The study of a lab, as ``bench/mutation_study.py`` writes it; a common file counts where it names one of the checks."""
-    for name in (f"{STUDY}-{lab.assignment}.json", f"{STUDY}.json"):
-        file = course.root / "bench" / "results" / name
-        if file.is_file():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            killed = frozenset(check for subject in found["subjects"] for check in subject["failed"])
-            if killed & {check.name for check in checks}:
-                source = f"{len(found['subjects'])} submissions of {_name(course, file)}"
-                return Study(killed, source, stale=found["checks"] != checks_digest(lab))
-    return Study()
-
-
-def checks_digest(lab: Lab) -> str:
-    """Changes with the checks, as the digest that a study notes does; accuracy checks are none of its subjects."""
-    folders = (lab.folder, HIDDEN_CHECKS / lab.name)
-    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
-    texts = [file.read_bytes() for file in files if not any(name in file.stem for name in ("accuracy", "calibration"))]
-    return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
 
 
 def _functions(wrong: Sequence[Wrong]) -> str:

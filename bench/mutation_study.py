@@ -50,6 +50,7 @@ RESULTS = ROOT / "bench" / "results" / "fairness.json"
 PAGE = ROOT / "docs" / "fairness.md"
 RUNS = ROOT / "build" / "fairness.jsonl"
 EQUIVALENT = ROOT / "bench" / "mutants" / "equivalent.toml"
+SEVERITY = ROOT / "bench" / "mutants" / "severity.toml"
 FIRST_SEED = 20_000
 # what was done to a correct function, else the operator; mistakes of public code are not learned from
 HAND, WILD, STYLE = "by hand", "as public code", "style"
@@ -142,9 +143,11 @@ class Found:
 def subjects() -> list[Subject]:
     """All submissions of the study."""
     reference = {name: notebook_sources("solutions")[name] for name in EXERCISES}
+    severity = tomllib.loads(SEVERITY.read_text(encoding="utf-8"))
     found = [
-        Subject(f"mistake/{m.id}", HAND, "plain", m.exercise, m.name, "", "", {**CELLS, m.exercise: m.source})
+        Subject(f"mistake/{m.id}", HAND, "plain", m.exercise, m.name, "", "", {**CELLS, m.exercise: m.source}, cost)
         for m in MISTAKES
+        for cost in [tuple(severity.get(m.exercise, {}).get(m.id, ())) or None]
     ]
     for of, correct in (("plain", CELLS), ("reference", reference)):
         for exercise in EXERCISES:

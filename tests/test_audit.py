@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, ROOT
+from conftest import ASSIGNMENT, NOTEBOOK
 
 from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
 from autograder import cli
-from autograder.audit import Finding, Study, checks_digest, kills, marks, noticed, passes, read_study, table
+from autograder.audit import Finding, kills, marks, noticed, passes, table
 from autograder.catalogue import Check, checks_of
 from autograder.course import Course
 from autograder.judge import Grading
+from autograder.study import Study, checks_digest, code, read_study
 from autograder.wrong import Wrong
 
 WHAT = "every check is failed by a wrong submission"
@@ -138,8 +138,20 @@ def test_a_study_is_read_where_it_is_of_this_lab(tmp_path: Path, lab: Lab) -> No
     assert read_study(course, lab, checks) == Study()
 
 
-def test_the_digest_is_that_of_the_study(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [str(ROOT / "bench"), *sys.path])
-    from mutants import runs
+def test_the_digest_is_of_what_checks_do() -> None:
+    source = '''"""About."""
 
-    assert checks_digest(lab) == runs.checks_digest()
+import pytest
+
+
+@pytest.mark.points(3)
+def test_thaws(submission):
+    """Thaws."""
+    assert submission, "# no comment"  # a reason
+'''
+    assert code(source) == 'import pytest\ndef test_thaws(submission):\n    assert submission, "# no comment"'
+    same = (
+        source.replace("points(3)", "points(5)").replace("Thaws.", "Layers are\n\n    thawed.").replace("a reason", "")
+    )
+    assert code(same) == code(source)
+    assert code(source.replace("assert s", "assert not s")) != code(source)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import json
 import os
 import re
@@ -34,7 +33,8 @@ from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult
 from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
-from autograder.judge import HIDDEN_CHECKS
+from autograder import study
+from autograder.catalogue import HIDDEN_CHECKS
 from autograder.mistakes import patterns
 from mutants.involved import Recorder, keeps_to_itself, prerequisites, with_prerequisites
 
@@ -99,16 +99,8 @@ def check_files(exercises: Iterable[str]) -> list[Path]:
 
 
 def checks_digest(*, accuracy: bool = False) -> str:
-    """Changes with the checks, their probes and their helpers; what was found with others says nothing of these.
-
-    Args:
-        accuracy: with what the accuracy check alone consists of.
-    """
-    folders = (lab().folder, HIDDEN_CHECKS / lab().name)
-    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
-    own = ("accuracy", "calibration")
-    texts = [file.read_bytes() for file in files if accuracy or not any(name in file.stem for name in own)]
-    return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
+    """See :func:`autograder.study.checks_digest`."""
+    return study.checks_digest(lab(), accuracy=accuracy)
 
 
 class _OutOfTime(BaseException):
