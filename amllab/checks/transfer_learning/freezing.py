@@ -61,6 +61,7 @@ _RULES: dict[str, Callable[[Net, int], set[str]]] = {
     "one layer too few": lambda net, n: net.last(n - 1),
     "counted from the input": lambda net, n: net.first(n),
     "frozen and trainable swapped": lambda net, n: net.all() - net.last(n),
+    "as many frozen as should be trainable": lambda net, n: net.last(len(net.layers) - n),
     "one layer alone": lambda net, n: net.last(n) - net.last(n - 1),
     "head always frozen": lambda net, n: net.last(n) - net.last(1),
     "head always trainable": lambda net, n: net.last(n) | net.last(1),
@@ -114,6 +115,7 @@ _REASONS = {
     "specific to the old task, and learn",
     "frozen and trainable swapped": "the first layers hold what transfers best (edges, colours), and stay; the last ones are "
     "specific to the old task, and learn",
+    "as many frozen as should be trainable": "`n_trainable` is the number of layers that go on learning, not of those that are frozen",
     "head always frozen": "a new head starts from random weights: while it is frozen, it never learns",
     "head always trainable": "with 0 trainable layers nothing may learn, the head neither",
     "all trainable for 0": "0 trainable layers means that everything is frozen; a slice that begins at -0 is the whole list",
@@ -127,9 +129,9 @@ _REASONS = {
     "are frozen",
     "parameters counted instead of layers": "a layer has several parameters: the last n parameters are fewer than n layers",
     "parameters of the model itself missed": "some parameters belong to no submodule, such as a transformer's position "
-    "embedding: `layer.parameters()` has them, the modules have not",
+    "embedding: `layer.parameters()` includes them, its modules do not",
     "parameters of the model itself always frozen": "some parameters belong to no submodule, such as a transformer's "
-    "position embedding: `layer.parameters()` has them, the modules have not",
+    "position embedding: `layer.parameters()` includes them, its modules do not",
 }  # fmt: skip
 
 
@@ -150,18 +152,33 @@ def layers_in_words(backbone: str, trainable: set[str]) -> str:
     said = [f"layer{'s' if len(whole) > 1 else ''} {', '.join(whole)}"] if whole else []
     if parts:
         numbers = ", ".join(str(i) for i, _ in parts)
-        said.append(f"parts of layer{'s' if len(parts) > 1 else ''} {numbers} (`{parts[0][1][0]}`, ...)")
+        said.append(f"parts of layer{'s' if len(parts) > 1 else ''} {numbers}")
     return " and ".join(said) or "none"
 
 
+def wrong_in_words(seen: set[str], wanted: set[str]) -> str:
+    """Which parameters are trainable or frozen where they should not be."""
+    found = {"trainable but should be frozen": seen - wanted, "frozen but should be trainable": wanted - seen}
+    return "; ".join(f"{what}: {some(sorted(names))}" for what, names in found.items() if names)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of many names, for a report."""
+    first = ", ".join(f"`{name}`" for name in names[:3])
+    return first + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
+
+
 def count_in_words(backbone: str, cases: Sequence[Case]) -> str:
-    """How many layers were trainable for each number that was asked for, where whole layers were."""
+    """How many layers were trainable for each number that was asked for; empty where as many were, or parts of layers."""
     layers = net(backbone).layers
-    asked, got = [], []
-    for _, n, seen in cases:
+    asked: list[str] = []
+    got: list[str] = []
+    for _, n, seen in sorted(cases, key=lambda case: case[1]):
         whole = [layer for layer in layers if seen.issuperset(layer)]
         if seen != {name for layer in whole for name in layer}:
             return ""
         asked.append(str(n))
         got.append(str(len(whole)))
-    return f"asked for {', '.join(asked)}: {', '.join(got)} layers trainable"
+    if asked == got:  # other layers, but as many as were asked for
+        return ""
+    return f"n_trainable = {', '.join(asked)} leaves {', '.join(got)} layers trainable"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from amllab.checks import expect
-from amllab.checks.transfer_learning.scripted import CLASSES
+from amllab.checks.transfer_learning.scripted import CHANGES, CLASSES
 
 
 class Journal:
@@ -27,6 +27,7 @@ class Journal:
         epoch_of, again: of each of these batches.
         states, final: weight and buffers at the last validation of each epoch, and at the end.
         is_val, any_training, head_training, root_training, with_gradients, changed, images, epoch: of each forward pass.
+        how_changed: how most of the changed images were changed, a key of ``scripted.CHANGES``; empty where none were.
     """
 
     def __init__(self, script: dict[str, Any], got: dict[str, Any]) -> None:
@@ -64,6 +65,8 @@ class Journal:
             flags
         )
         self.images, self.epoch = columns[6:]
+        codes = columns[5][self.changed].long().clamp(1, len(CHANGES) - 1).tolist()
+        self.how_changed = CHANGES[max(codes, key=codes.count)] if codes else ""
         self.states: dict[int, dict[str, Tensor]] = {entry["epoch"]: entry["state"] for entry in got["states"]}
         self.final: dict[str, Tensor] = got["final"]
 
@@ -81,6 +84,11 @@ class Journal:
         """Training examples that were differentiated in an epoch, sorted."""
         parts = [self.batches[i] for i in self.first_looks if self.epoch_of[i] == epoch]
         return torch.cat([torch.zeros(0, dtype=torch.int64, device="cpu"), *parts]).sort().values
+
+    @property
+    def trained(self) -> list[int]:
+        """Number of training examples that were differentiated in each epoch; one entry at least."""
+        return [len(self.trained_on(epoch)) for epoch in range(max(self.epochs, 1))]
 
     def count(self, chosen: Tensor) -> int:
         """Number of images in the chosen forward passes."""

@@ -34,6 +34,8 @@ _INT: dict[str, Any] = {"dtype": torch.int64, "device": "cpu"}
 _TRAIN, _VAL = 0.0, 1.0
 _MAX_LOSS = 40  # of a script: what logits of float32 reach with ease
 _STATES = 64  # at most, of one training
+# how images can be changed on their way into the model; the number of each stands in the journal
+CHANGES = ("", "otherwise", "mirrored", "mixed", "scaled", "erased", "resized")
 
 
 class _Examples:
@@ -165,6 +167,37 @@ def _images(kind: float, n: int, generator: torch.Generator) -> Tensor:
     return images
 
 
+def how_changed(images: Tensor, x: Tensor) -> str:
+    """How images ``(n, 3, 4, 4)`` were changed before the model was given ``x``; a key of ``CHANGES``, empty where they were not."""
+    if images.shape != x.shape:
+        return "resized"
+    different = (images - x).abs().flatten(1).max(1).values > 0.02
+    if not different.any():
+        return ""
+    own, seen = images[different], x[different]
+    if any(bool((own.flip(side) - seen).abs().max() <= 0.02) for side in (-1, -2)):
+        return "mirrored"
+    noise, given = seen[:, 1].flatten(1), images[:, 1].flatten(1)
+    # every value is one of the image's own, or one and the same
+    kept = (noise - own[:, 1].flatten(1)).abs() <= 0.02
+    rest = noise[~kept]
+    if kept.any() and rest.numel() and (rest.max() - rest.min()) <= 0.02:
+        return "erased"
+    # each is a weighted sum of two images of the batch, or has pixels of two
+    if all(_of_two(row, given) for row in noise[:3]):
+        return "mixed"
+    a, b = own[:, 1].flatten(), seen[:, 1].flatten()
+    return "scaled" if abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) > 0.999 else "otherwise"
+
+
+def _of_two(row: Tensor, given: Tensor) -> bool:
+    """Whether values ``(m,)`` are a weighted sum of two of the rows of ``given`` ``(n, m)``, or are taken from two of them."""
+    a, b = given[:, None], given[None]
+    off = torch.minimum((row - a).abs(), (row - b).abs())
+    share = (((row - b) * (a - b)).sum(-1) / ((a - b) ** 2).sum(-1).clamp(min=1e-6)).clamp(0, 1)[..., None]
+    return bool(torch.minimum(off.amax(-1), (b + share * (a - b) - row).abs().amax(-1)).min() <= 0.02)
+
+
 _stages: weakref.WeakValueDictionary[int, _Stage] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
 
@@ -209,8 +242,8 @@ class _Stage:
         """A loader gives a batch."""
         self.given = (is_val, index)
 
-    def read(self, x: Tensor) -> tuple[bool, Tensor, bool]:
-        """Of what the model is given: validation images? Their numbers, and whether they were changed on the way."""
+    def read(self, x: Tensor) -> tuple[bool, Tensor, str]:
+        """Of what the model is given: validation images? Their numbers, and how they were changed on the way."""
         x = x.detach().float().cpu()
         is_val, given = self.given
         if x.ndim == 4 and x.shape[1] == 3 and x.numel():
@@ -222,11 +255,10 @@ class _Stage:
                 index = torch.arange(len(x), **_INT) + round(float(numbers.nan_to_num().mean()) - (len(x) - 1) / 2)
             if (kinds - kinds.round()).abs().max() < 1e-3 and index.min() >= 0 and index.max() < len(images):
                 seen = images[index]
-                same = seen.shape == x.shape and bool((seen - x).abs().max() <= 0.02)
-                return images is self.images[True], index, not same
+                return images is self.images[True], index, how_changed(seen, x)
         if len(given) != len(x):
             given = torch.arange(len(x), **_INT) % len(self.images[is_val])
-        return is_val, given, True
+        return is_val, given, how_changed(self.images[is_val][given], x)
 
     def epoch_of(self, keys: list[int]) -> int:
         """The epoch that a pass with gradients belongs to."""
@@ -319,7 +351,7 @@ class ScriptedModel(nn.Module):
         again = keys == stage.last
         # eval mode is that of all modules: one that is left behind goes on learning statistics, or dropping out
         anything = any(module.training for module in self.modules())
-        flags = [is_val, anything, learning, self.training, with_gradients, changed]
+        flags = [is_val, anything, learning, self.training, with_gradients, CHANGES.index(changed)]
         stage.forwards.append([*map(int, flags), len(x), epoch])
         stage.loads = []
         if learning:  # as BatchNorm does: whatever passes in train mode moves the buffers

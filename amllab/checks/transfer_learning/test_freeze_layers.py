@@ -49,14 +49,6 @@ def raised(got):
     return f"{' '.join(got['error'][:1])}: {got['message']}"
 
 
-def some(names):
-    """The first of many names, for a report."""
-    return (
-        ", ".join(f"`{name}`" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        or "none"
-    )
-
-
 @pytest.mark.points(2)
 def test_returns_the_model(submission):
     """`freeze_layers` works in place and returns the very model it was given."""
@@ -124,12 +116,11 @@ def expect_last_layers(answers, numbers):
         )
         wanted, seen = freezing.net("net6").last(n), set(got["trainable"])
         counted = freezing.count_in_words("net6", everything)
-        parts = some(sorted(seen ^ wanted))
         expect(
             seen == wanted,
             expected=f"`freeze_layers(model, {n})` leaves {freezing.layers_in_words('net6', wanted)} trainable, "
             "of net6's layers 0 ... 5",
-            seen=f"trainable: {freezing.layers_in_words('net6', seen)} ({counted or 'wrong are ' + parts})",
+            seen=f"trainable: {freezing.layers_in_words('net6', seen)}; {counted or freezing.wrong_in_words(seen, wanted)}",
             why=freezing.reason(freezing.symptom(everything)),
             where="Exercise 1, Hint 2: a slice that bites" if symptom == "all trainable for 0" else "",
             symptom=symptom,

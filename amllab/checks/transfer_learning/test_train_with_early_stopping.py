@@ -97,7 +97,7 @@ def _expect_plain_numbers(plain):
         seen=", ".join(f"`{key}`: {types.get(key)}" for key in (*KEYS, "best_epoch") if key in wrong),
         why="a tensor in a history keeps its whole graph alive, and cannot be written to a file"
         if "tensor" in wrong.values()
-        else "what reads a history adds to its lists, and writes them to files",
+        else "code that reads a history appends to its lists, and saves them as JSON",
         where=TASK,
         symptom=", ".join(f"{key}: {kind}" for key, kind in wrong.items()),
         share=0.5,
@@ -162,7 +162,7 @@ def test_stops_after_patience(submission, run_seed):
         ran == wanted,
         expected=f"{wanted} epochs: the best is epoch {best} (0-based), then patience={patience} without improvement",
         seen=f"{n_epochs(ran)}" + STOPPING.get(symptom, ""),
-        why="stopping early spares time; stopping one epoch off makes runs that cannot be compared",
+        why="stopping early saves time; runs that stop one epoch off cannot be compared",
         where=IDEA_1,
         symptom=symptom,
         series=losses_of(losses, best=best, epochs=wanted, ran=ran),
@@ -176,7 +176,7 @@ STOPPING = {
     "1 epoch late": ": training stops one epoch too late, after patience + 1 epochs without improvement",
     "never stopped": ": training did not stop before max_epochs. Is each epoch compared with the best one so far?",
     "stopped at the first epoch without improvement": ": training stops at the first epoch without improvement",
-    "stopped after patience epochs in all": ": training stops as if no epoch behind the first had improved. Is it the "
+    "stopped after patience epochs in all": ": training stops as if no epoch after the first had improved. Is it the "
     "validation loss that is compared?",
 }
 
@@ -191,7 +191,9 @@ def test_best_epoch(submission, run_seed):
     expect(
         found.epochs > best and returned == best,
         expected=f"best_epoch={best}, counted from 0",
-        seen="no `best_epoch` in the history" if math.isnan(returned) else f"best_epoch={returned:g}",
+        seen="no `best_epoch` in the history"
+        if math.isnan(returned)
+        else f"best_epoch={returned:g}" + (": counted from 1?" if returned == best + 1 else ""),
         why="the weights of this epoch are the result of the training",
         where=IDEA_1,
         symptom=symptoms.best_epoch(returned, best, ran=found.epochs, loss=found.losses[best]) or "nothing trained",
@@ -224,7 +226,7 @@ def test_refuses_impossible_arguments(submission, rng):
             "ValueError" in got.get("error", []),
             expected=f"ValueError for {call(asked[name])[2:]}",
             seen=raised(got) if "error" in got else "no error",
-            why="a training of zero epochs has no best epoch, and who waits for no epoch at all has stopped before the first",
+            why="a training of 0 epochs has no best epoch, and a patience of 0 stops before the first",
             where=TASK,
             symptom=symptoms.accepted(answers),
             reproduce=lines(losses, "", **asked[name]) + "  # raises ValueError where it is checked",

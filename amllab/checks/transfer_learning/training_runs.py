@@ -119,6 +119,8 @@ def expect_no_error(
     message = f"{' '.join(got['error'][:1])}: {got['message']}" if "error" in got else ""
     attribute = next((name for name in ("dataset", "sampler", "batch_size", "drop_last") if f"'{name}'" in message), "")
     why = "an exception ends the training before there is a result"
+    if all(map(math.isnan, val_losses[: arguments.get("patience", 5)])):  # training stops before a loss is a number
+        why = "where no loss is a number, the model stays as it was after epoch 0: is there a state to go back to?"
     if lists and attribute:
         why = f"a list of batches has no `.{attribute}`: count the examples while you go through the batches"
     before = "train_loader, val_loader = list(train_loader), list(val_loader)\n" if lists else ""

@@ -5,6 +5,7 @@ import timm
 import torch
 
 from amllab.checks import expect
+from amllab.checks.transfer_learning.freezing import some
 from amllab.checks.transfer_learning.models import (
     first_layers,
     last_layers,
@@ -23,7 +24,6 @@ from amllab.checks.transfer_learning.test_build_transfer_model import (
     is_backbone,
     no_model,
 )
-from amllab.checks.transfer_learning.test_freeze_layers import some
 
 pytestmark = pytest.mark.cell("check_build_transfer_model", section="Exercise 2: build the transfer model")
 
@@ -207,8 +207,9 @@ def test_fresh_head(submission, rng):
     expect(
         kept == 0,
         expected=f"{len(old)} new rows of weights for {len(old)} classes",
-        seen=f"{kept} rows are those of the pretrained classifier",
-        why="row k of the old head answers to class k of CIFAR-10, which is another class in your task",
+        seen=f"{kept} rows are those of the pretrained classifier"
+        + (". Is the head replaced only where the number of classes differs?" if kept == len(old) else ""),
+        why="row k of the old head stands for class k of CIFAR-10, which is another class in your task",
         symptom="old head kept" if kept == len(old) else "rows of the old head kept",
         reproduce='old = load_backbone("net6").get_classifier().weight\n'
         f'head = build_transfer_model("net6", {len(old)}, 2).get_classifier()\n'

@@ -18,9 +18,17 @@ from amllab.checks.transfer_learning.training_runs import (
     table,
     trained_run,
 )
-from autograder.checks.transfer_learning.stopping_rules import IN_PATIENCE, IN_STOPPING, compare
-from autograder.checks.transfer_learning.training_figures import MEAN, SECOND_PASS, apart, figures, fits, last_looks
-from autograder.checks.transfer_learning.training_gradients import other_losses
+from autograder.checks.transfer_learning.stopping_rules import IN_MIN_DELTA, IN_PATIENCE, IN_STOPPING, compare
+from autograder.checks.transfer_learning.training_figures import (
+    MEAN,
+    SECOND_PASS,
+    apart,
+    figures,
+    fits,
+    last_looks,
+    of_trained,
+)
+from autograder.checks.transfer_learning.training_gradients import other_losses, steps_run
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
 
@@ -35,8 +43,8 @@ def rounded(losses):
 
 
 @pytest.mark.points(2)
-def test_patience_to_the_epoch(submission, reference, rng):
-    """Patience counts epochs in a row: an improvement starts the count anew, and `max_epochs` ends it all."""
+def test_patience_to_the_epoch(submission, reference, run_seed, rng):
+    """Patience counts epochs in a row: an improvement resets the count, and `max_epochs` ends training in any case."""
     why = "patience is the number of epochs without improvement that you are willing to wait, no more and no less"
     cases = []
     for patience in (1, 2, 3):
@@ -53,11 +61,11 @@ def test_patience_to_the_epoch(submission, reference, rng):
     # whatever the first loss is, it is the best so far
     high = 11 + 4 * rng.random()
     cases.append((rounded([high, high - 0.5, high + 0.2, high + 0.1, high + 0.3]), {"max_epochs": 5, "patience": 2}))
-    compare(submission, reference, cases, rng, why=why, charged=IN_STOPPING)
+    compare(submission, reference, cases, rng, why=why, charged=IN_STOPPING, weights=puts_back(submission, run_seed))
 
 
 @pytest.mark.points(2)
-def test_min_delta(submission, reference, rng):
+def test_min_delta(submission, reference, run_seed, rng):
     """An epoch improves only when it is better than the best so far by more than `min_delta`."""
     delta = round(0.1 + 0.05 * rng.random(), 3)
     # steps of little more than half a min_delta: measured against the best so far they add up, against the last epoch never
@@ -77,11 +85,11 @@ def test_min_delta(submission, reference, rng):
     tiny = [round(0.9 - 0.0004 * i, 4) for i in range(5)]
     cases.append((tiny, {"max_epochs": len(tiny), "patience": 2}))
     why = "min_delta keeps noise from passing for progress; it is measured against the best loss, not the last"
-    compare(submission, reference, cases, rng, why=why, charged=IN_PATIENCE)
+    compare(submission, reference, cases, rng, why=why, charged=IN_PATIENCE, weights=puts_back(submission, run_seed))
 
 
 @pytest.mark.points(1)
-def test_nan_is_no_improvement(submission, reference, rng):
+def test_nan_is_no_improvement(submission, reference, run_seed, rng):
     """A validation loss that is NaN is no improvement: it uses up patience, and never becomes the best."""
     nan, a = math.nan, 0.7 + 0.1 * rng.random()
     losses = (
@@ -94,7 +102,17 @@ def test_nan_is_no_improvement(submission, reference, rng):
     )
     cases = [(rounded(of), {"max_epochs": len(of), "patience": min(3, len(of) - 1)}) for of in losses]
     why = "every comparison with NaN is false: depending on how it is written, that reads as progress or as none"
-    compare(submission, reference, cases, rng, why=why, where=HINT_5, charged=IN_PATIENCE)
+    charged = {*IN_PATIENCE, *IN_MIN_DELTA}
+    compare(
+        submission,
+        reference,
+        cases,
+        rng,
+        why=why,
+        where=HINT_5,
+        charged=charged,
+        weights=puts_back(submission, run_seed),
+    )
 
 
 @pytest.mark.points(4)
@@ -104,17 +122,26 @@ def test_ends_with_the_best_epoch(submission, run_seed):
         _ends_with_the_best(*trained_run(submission, run_seed, patience=patience))
 
 
+def puts_back(submission, run_seed):
+    """Whether the weights at the end are those of the best epoch where early stopping is as usual."""
+    runs = [trained_run(submission, run_seed, patience=patience) for patience in (3, 4)]
+    return all(not chosen(run, best).isdisjoint(run.journal.restored()["weights"]) for run, best in runs)
+
+
+def chosen(run, best):
+    """Epochs whose weights may be the result: another that was taken for the best one is charged where that is asked for."""
+    return {best, run.best_epoch} if run.best_epoch in range(run.epochs - 1) else {best}  # the last one is no choice
+
+
 def _ends_with_the_best(run, best):
     journal, losses = run.journal, run.losses
-    # another epoch that was taken for the best one is charged where that is asked for; the last one is no choice
-    chosen = {best, run.best_epoch} if run.best_epoch in range(run.epochs - 1) else {best}
     restored = journal.restored()
     never_moved = len(restored["weights"]) == len(journal.states)  # weights, or buffers: charged where that is checked
     start = {
         kind: all(torch.equal(run.script["state"][n], journal.final[n]) for n in names)
         for kind, names in {"weights": ("head.weight",), "buffers": ("steps", "noise")}.items()
     }
-    wrong = [kind for kind, epochs in restored.items() if not chosen & set(epochs)]
+    wrong = [kind for kind, epochs in restored.items() if not chosen(run, best) & set(epochs)]
     symptom = symptoms.join(
         "nothing validated" if not journal.states else "",
         *(f"{kind}: {_restored(restored[kind], best, run.epochs, start[kind])}" for kind in wrong),
@@ -124,9 +151,11 @@ def _ends_with_the_best(run, best):
         how = _how_not(journal, wrong)
         symptom += f"; {how}"
         says = f": {HOW_NOT[how]}"
+    elif wrong and not start[wrong[0]] and run.epochs - 2 in restored[wrong[0]]:
+        says = ", the last but one. Is a copy kept in every epoch, whatever its loss?"
     if symptom and run.arguments["patience"] > 3:
         symptom += "; where max_epochs ends it"
-        says += " (here max_epochs ends the training; where patience does, it is right)"
+        says += " (here max_epochs ends the training; where patience ends it, the best weights are put back)"
     shown = {kind: e[0] for kind, e in restored.items() if kind in wrong and len(e) == 1}
     name = "steps" if wrong == ["buffers"] else "head.weight"
     expect(
@@ -141,7 +170,8 @@ def _ends_with_the_best(run, best):
             for kind in wrong
         )
         + says
-        or "a model that was never validated",
+        if journal.states
+        else "a model that never saw a validation image: is `val_loader` read?",
         why="BatchNorm's running statistics are buffers: weights of one epoch with statistics of another fit no data"
         if wrong == ["buffers"]
         else "the best epoch is what you report: its weights have to be the result",
@@ -161,7 +191,7 @@ def _ends_with_the_best(run, best):
 HOW_NOT = {
     "never put back": "nothing was put back at the end",
     "by reference": "`load_state_dict` was called, but with the last weights. `state_dict()` hands out references, which go on "
-    "changing with the model: was a copy kept?",
+    "changing with the model: was a copy kept, and of the best epoch alone?",
     "into a copy": "`load_state_dict` was called on a copy, and the model that was given stays as it is",
     "buffers left out": "the weights were put back, the buffers were not",
 }
@@ -202,9 +232,36 @@ def test_means_over_examples(submission, rng):
         if all(apart(alternatives.values()) for alternatives in means.values()):
             break
     many = make_script(losses, rng, **MANY, train_varies=True)
-    expect_means(run_script(submission, script, losses, max_epochs=3, patience=3), UNEVEN, means)
+    run = run_script(submission, script, losses, max_epochs=3, patience=3)
+    expect_small_batch(run, submission, rng)
+    expect_means(run, UNEVEN, means)
     # of lists of batches: what is counted has to be there in any loader
     expect_means(run_script(submission, many, losses, lists=True, max_epochs=3, patience=3), MANY, figures(many))
+
+
+def expect_small_batch(run, submission, rng):
+    """Fails the check where a batch is left out because it is small."""
+    n, trained = len(run.script["train"]["labels"]), run.journal.trained
+    if not run.journal.batches or min(trained) >= n:
+        return
+    other = steps_run(submission, rng)
+    if min(other.journal.trained) < len(other.script["train"]["labels"]):
+        return  # whatever their size: charged where gradients are checked
+    expect(
+        False,
+        expected=f"{n} training examples in each epoch, in batches of {', '.join(map(str, UNEVEN['train_sizes']))}",
+        seen=f"{', '.join(map(str, trained))} in {n_epochs(run.epochs)}: the batch that is smaller than the others is left out",
+        why="an epoch is one pass over the training set, whatever the size of its last batch",
+        where=HINT_2,
+        symptom="small batch left out",
+        reproduce=lines(
+            run.losses,
+            "",
+            before=WATCH,
+            sizes=f", train_sizes={UNEVEN['train_sizes']}, val_sizes={UNEVEN['val_sizes']}",
+            **run.arguments,
+        ),
+    )
 
 
 def expect_means(run, sizes, means):
@@ -224,6 +281,8 @@ def expect_means(run, sizes, means):
         (part < 0).any() for part in run.journal.batches
     ):  # trains on validation data, too: charged where gradients are checked
         also = {key: of["mean over both loaders"] for key, of in means.items() if key.startswith("train")}
+    elif run.journal.batches and min(run.journal.trained) < len(run.script["train"]["labels"]):
+        also = of_trained(run, run.script)  # batches that are left out are charged where gradients are checked
     for key, values in also.items():
         if key in run.lists and fits(values, run.lists[key], run.epochs):
             means = {**means, key: {MEAN: values}}
@@ -236,9 +295,17 @@ def expect_means(run, sizes, means):
     for key, names in likely.items():
         part = "training" if key.startswith("train") else "validation"
         which = f", which is the {names[0]}" if names else ""
+        if part == "validation" and not run.journal.states:
+            which = ": the model never saw a validation image"
         why = {
             "mean over the batches": "a mean over batches counts each example of a small last batch more than the others",
-            SECOND_PASS: "what the training itself computed costs nothing more; a pass behind it measures another model",
+            SECOND_PASS: "the figures of the training batches come for free; a pass after the epoch measures another model",
+            "sum over the batches, divided by the number of examples": "each batch's mean has to be multiplied by its size "
+            "before it is added",
+            **dict.fromkeys(
+                ("mean of the last batch alone", "mean of the first batch alone"),
+                "the figure of an epoch is of all its examples: add up over the batches, and divide at the end",
+            ),
         }
         expect(
             MEAN in names,
@@ -277,6 +344,8 @@ def test_modes(submission, run_seed):
     journal, images = run.journal, len(run.script["train"]["labels"])
     training = ~journal.is_val & journal.with_gradients
     in_train, in_eval = (journal.count(training & mode) for mode in (journal.head_training, ~journal.head_training))
+    # which batches are trained on is charged where gradients are checked
+    left_out = in_train and not in_eval
     # to train on validation images is charged where gradients are checked
     on_validation = any((part < 0).any() for part in journal.batches)
     is_val = journal.is_val & ~(journal.with_gradients & journal.head_training & on_validation)
@@ -295,15 +364,17 @@ def test_modes(submission, run_seed):
         (epochs - 1) * images: "first epoch in eval mode",
     }
     symptom = symptoms.join(
-        how.get(in_train, "training partly in eval mode") if in_train < max(epochs, 1) * images else "",
+        how.get(in_train, "training partly in eval mode")
+        if in_train < max(epochs, 1) * images and not left_out
+        else "",
         *(f"validation {mode}" for mode, count in validated.items() if count),
     )
     expect(
-        in_train >= max(epochs, 1) * images,
+        in_train >= max(epochs, 1) * images or left_out,
         expected=f"{epochs * images} training images in train mode ({n_epochs(epochs)} of {images})",
         seen=f"{in_train} in train mode, {in_eval} in eval mode: {symptom.split('; ')[0]}",
-        why="a validation leaves the model in eval mode: unless `model.train()` sets it back in every epoch, dropout and "
-        "BatchNorm do not train",
+        why="a model may come in eval mode, and validation leaves it so: unless every epoch begins with `model.train()`, dropout "
+        "and BatchNorm do not train",
         where=HINT_1,
         symptom=symptom,
         reproduce=PASSES,

@@ -6,6 +6,7 @@ import torch
 from amllab.checks import CheckFailure, expect
 from amllab.checks.submission import SubmissionError
 from amllab.checks.transfer_learning import symptoms
+from amllab.checks.transfer_learning.freezing import some
 from amllab.checks.transfer_learning.models import (
     differing,
     frozen_tensors,
@@ -13,34 +14,21 @@ from amllab.checks.transfer_learning.models import (
     random_state,
     values_changed,
 )
-from amllab.checks.transfer_learning.scripted import make_script
-from amllab.checks.transfer_learning.test_freeze_layers import freeze, some
+from amllab.checks.transfer_learning.test_freeze_layers import freeze
 from amllab.checks.transfer_learning.test_train_with_early_stopping import HINT_1, TASK
-from amllab.checks.transfer_learning.training_runs import SIZES, lines, n_epochs, run_script
+from amllab.checks.transfer_learning.training_runs import lines, n_epochs, run_script
 from autograder.checks.transfer_learning import training_gradients as gradients
+from autograder.checks.transfer_learning.training_gradients import ARGUMENTS, LOSSES, steps_run
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
 
 IDEA_2 = "Exercise 3, Idea 2: a frozen layer must come out as it went in"
 HINT_4 = "Exercise 3, Hint 4: BatchNorm of frozen layers"
-# every loss improves
-LOSSES = [1.0, 0.9, 0.8, 0.7]
-ARGUMENTS = {"max_epochs": 4, "patience": 4}
 PASSED = (
     "model.register_forward_hook(lambda m, inputs, logits: print(\n"
     '    "validation" if inputs[0][0, 0, 0, 0] else "training", "examples", inputs[0][:, 2, 0, 0].tolist()))\n'
 )
 GRADIENTS = "model.register_forward_hook(lambda m, i, z: z.register_hook(print) if z.requires_grad else None)\n"
-
-
-def steps_run(submission, rng):
-    """A run in whose batches other losses have other gradients."""
-    while True:
-        # three batches: one step for two of them is told from one an epoch; five examples of four classes: weights of
-        # classes make a difference
-        script = make_script(LOSSES, rng, **{**SIZES, "train_sizes": (5, 5, 5)})
-        if gradients.tells_losses_apart(script):
-            return run_script(submission, script, LOSSES, **ARGUMENTS, lr=0.05)
 
 
 @pytest.mark.points(3)
@@ -52,13 +40,14 @@ def test_gradients_of_one_batch(submission, rng):
         part: journal.changed & (journal.is_val == (part == "validation")) for part in ("training", "validation")
     }
     which = " and ".join(part for part, of in changed.items() if of.any())
+    how = journal.how_changed
     expect(
         not which,
         expected="images as the loaders give them",
-        seen=f"other images in {which}: flipped, mixed, scaled, or changed in another way",
-        why="augmentation is the loader's affair: a training that adds its own is measured on other images than its loader says",
+        seen=f"other images in {which}: {HOW_CHANGED.get(how, how)}",
+        why="augmentation belongs in the loader: this function trains on exactly the images that it is given",
         where=TASK,
-        symptom=f"images changed in {which}",
+        symptom=f"images changed in {which}: {how}",
         reproduce=lines(LOSSES, "", before=PASSED, **ARGUMENTS),
     )
     on_validation = sum(len(part) for part in journal.batches if (part < 0).any())
@@ -73,11 +62,11 @@ def test_gradients_of_one_batch(submission, rng):
     )
     if run.epochs and not journal.batches:
         return  # no gradients at all: charged where steps are checked
-    trained = [len(journal.trained_on(epoch)) for epoch in range(max(run.epochs, 1))]
+    trained = journal.trained
     expect(
         trained == [n] * len(trained),
         expected=f"{n} training examples in each epoch, each of them once",
-        seen=f"{', '.join(map(str, trained))} in {n_epochs(run.epochs)}",
+        seen=f"{', '.join(map(str, trained))} in {n_epochs(run.epochs)}{_which_batches(journal, run.script['train']['sizes'])}",
         why="an epoch is one pass over the training set",
         where=HINT_1,
         symptom="training examples left out" if min(trained) < n else "training examples repeated",
@@ -92,7 +81,7 @@ def test_gradients_of_one_batch(submission, rng):
         not other,
         expected="the gradient of the cross-entropy of each batch",
         seen=gradients.SAYS.get(other, ""),
-        why="a loss that is not the one reported is minimised in its place",
+        why="training minimises another loss than the one that it reports",
         where=HINT_1,
         symptom=other,
         reproduce=lines(LOSSES[:2], "", before=GRADIENTS, max_epochs=2, patience=2),
@@ -134,7 +123,7 @@ def test_steps(submission, rng):
         seen=STEPS.get(pattern, "").format(steps=taken, batches=len(journal.first_looks), looks=journal.looks),
         why="without steps nothing is learned"
         if pattern.startswith("weights do not") or not journal.batches
-        else "the number of steps decides how far a training comes: runs with another one cannot be compared",
+        else "the number of steps decides how far training gets: runs with another number cannot be compared",
         where=HINT_1,
         symptom=pattern,
         reproduce=lines(LOSSES, "", before=watch, **ARGUMENTS),
@@ -144,7 +133,7 @@ def test_steps(submission, rng):
         rate = {} if lr is None else {"lr": lr}
         found = run_script(submission, run.script, LOSSES, max_epochs=2, patience=2, **rate)
         states = found.journal.states
-        last = states[max(states)]["head.weight"] if states else run.script["state"]["head.weight"]
+        last = states[max(states)]["head.weight"] if states else found.journal.final["head.weight"]
         steps[lr] = (last.float() - run.script["state"]["head.weight"]).norm().item()
         trials[lr] = found.journal.first_trial()
     expect(
@@ -152,7 +141,7 @@ def test_steps(submission, rng):
         steps[1e-2] > 5 * steps[1e-4] or trials[1e-2] > 5 * trials[1e-4],
         expected="larger steps with lr=0.01 than with lr=0.0001",
         seen=f"weights moved by {steps[1e-2]:.2g} and {steps[1e-4]:.2g} in two epochs: is `lr` what the optimizer gets?",
-        why="a learning rate that is passed and not used turns every search for a good one into noise",
+        why="a learning rate that is passed but not used makes every search for a good one pointless",
         symptom="learning rate ignored"
         if abs(steps[1e-2] - steps[1e-4]) <= 0.1 * steps[1e-4]
         else "learning rate changed",
@@ -172,6 +161,27 @@ def test_steps(submission, rng):
     )
 
 
+def _which_batches(journal, sizes):
+    """Which batches are trained on where some are left out, in words; empty where epochs differ."""
+    numbers = torch.arange(sum(sizes), device="cpu")
+    parts = {"the last batch is left out": numbers[: -sizes[-1]], "the first batch is left out": numbers[sizes[0] :]}
+    parts |= {
+        "only the first batch is trained on": numbers[: sizes[0]],
+        "only the last one is trained on": numbers[-sizes[-1] :],
+    }
+    seen = [journal.trained_on(epoch) for epoch in range(journal.epochs)]
+    return next((f": {what}" for what, part in parts.items() if all(torch.equal(of, part) for of in seen)), "")
+
+
+# how images were changed on their way into the model
+HOW_CHANGED = {
+    "mirrored": "mirror images of the loader's",
+    "mixed": "mixtures of two images, or of parts of them",
+    "scaled": "scaled, shifted or normalised",
+    "erased": "partly erased",
+    "resized": "of another size",
+    "otherwise": "noisy, turned, moved, or changed in another way",
+}
 # what a training without the right steps looks like
 STEPS = {
     "nothing trained": "a model that saw no training batch",
@@ -179,7 +189,7 @@ STEPS = {
     "weights do not move: no steps": "the weights do not move, and no step was taken: is `optimizer.step()` missing?",
     "weights do not move: steps": "the weights do not move, though {steps} steps were taken. Does the optimizer have the trainable "
     "parameters, and are their gradients there when it steps?",
-    "one step an epoch": "one step in each epoch, behind its last batch",
+    "one step an epoch": "one step in each epoch, after its last batch",
     "one step for several batches": "one step for several batches: gradients were accumulated",
     "several steps on each batch": "{steps} steps for {batches} batches",
 }
@@ -254,17 +264,19 @@ def test_frozen_layers_stay(submission, rng):
     # of a moving average over all of them, the rounding shows
     slightly = [name for name in moved if _close(state[name], got["state"].get(name))]
     both = statistics and len(moved) > len(statistics)
+    shrunk = not statistics and not slightly and _by_one_factor([(state[n], got["state"].get(n)) for n in moved])
     expect(
         not moved,
         expected=f"{len(frozen)} frozen tensors unchanged after three epochs, with n_trainable={n} of net6",
         seen=f"{len(moved)} changed, {len(statistics)} of them BatchNorm statistics: {some(moved)}"
-        + (", all of them by a rounding error" if len(slightly) == len(moved) and not statistics else ""),
+        + (", all of them by a rounding error" if len(slightly) == len(moved) and not statistics else "")
+        + (". All have shrunk by the same factor: does weight decay reach frozen weights?" if shrunk else ""),
         why="frozen BatchNorm was left in train mode: there its running statistics follow the new data, gradient or not, and the "
         "frozen features are no longer the pretrained ones"
         if statistics and not both
-        else "an average, a decay or a step over all weights reaches the frozen ones as well, and be it in the last digit"
+        else "an average, a decay or a step over all weights reaches the frozen ones as well, even if only in the last digit"
         if len(slightly) == len(moved) or both
-        else "frozen weights are the pretrained features: an optimizer that moves them trains another model",
+        else "frozen weights are the pretrained features: where they move, another model is trained",
         where=HINT_4 if statistics else IDEA_2,
         symptom=symptoms.join(
             "statistics drift" if statistics else "", "frozen weights move" if len(moved) > len(statistics) else ""
@@ -274,9 +286,9 @@ def test_frozen_layers_stay(submission, rng):
     flags = (got["trainable"], got["trainable_after"])
     expect(
         set(flags[0]) == set(flags[1]),
-        expected="the same parameters trainable behind the training as before it",
-        seen=f"{len(flags[0])} before, {len(flags[1])} behind it",
-        why="which layers are frozen is decided where the model is built; who trains on needs it as it was",
+        expected="the same parameters trainable after training as before it",
+        seen=f"{len(flags[0])} before, {len(flags[1])} after it",
+        why="which layers are frozen is decided where the model is built, and holds for whoever trains it further",
         where=IDEA_2,
         symptom="thaws" if set(flags[1]) > set(flags[0]) else "freezes",
         reproduce=reproduce,
@@ -287,8 +299,9 @@ def test_frozen_layers_stay(submission, rng):
     expect(
         not resting,
         expected="running statistics of trainable BatchNorm layers that follow the training data",
-        seen=f"unchanged: {some(resting)}. Is every BatchNorm sent to eval mode, the trainable ones too?",
-        why="a layer that is trained has to train as a whole: frozen BatchNorm alone stays in eval mode",
+        seen=f"frozen layers are as they were, but these did not change either: {some(resting)}. Is every BatchNorm sent to eval mode, "
+        "the trainable ones too?",
+        why="only frozen BatchNorm belongs in eval mode: a trainable layer has to train as a whole",
         where=HINT_4,
         symptom="statistics of trainable layers rest",
         reproduce=reproduce,
@@ -302,7 +315,7 @@ def test_frozen_layers_stay(submission, rng):
         changed & set(got["trainable"]) and not still,
         expected=f"weights of all {n} trainable layers that have moved after three epochs",
         seen=f"unchanged: {some(still)}",
-        why="that frozen layers stay means something only where the others learn, all of them",
+        why="that frozen layers stay the same means something only where all the others learn",
         symptom="nothing learns" if not changed & set(got["trainable"]) else "some trainable layers never learn",
         reproduce=reproduce,
     )
@@ -317,6 +330,17 @@ def _statistics_of_trainable(layers, trainable, state):
 
 def _close(wanted, seen):
     return seen is not None and seen.shape == wanted.shape and torch.allclose(wanted, seen, rtol=1e-5, atol=1e-6)
+
+
+def _by_one_factor(pairs):
+    """Whether tensors are those before, all multiplied by the same factor below 1."""
+    pairs = [
+        (before, after) for before, after in pairs if after is not None and before.shape == after.shape and before.any()
+    ]
+    factors = torch.cat(
+        [(after / before)[before != 0].flatten().double() for before, after in pairs] or [torch.ones(1)]
+    )
+    return bool(factors.max() < 1 and factors.max() - factors.min() < 1e-3)
 
 
 def _learns(submission, rng):

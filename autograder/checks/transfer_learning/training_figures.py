@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 MEAN = "mean over the examples"
 LAST_LOOK = "mean over the examples, at the last look"
-SECOND_PASS = "mean of another pass, behind the epoch"
+SECOND_PASS = "mean of a second pass, after the epoch"
 
 
 def figures(script):
@@ -51,6 +51,20 @@ def last_looks(run, script):
     return found
 
 
+def of_trained(run, script):
+    """As :func:`figures`, of the examples alone that were trained on."""
+    labels = script["train"]["labels"]
+    found: dict[str, list[float]] = {"train_loss": [], "train_acc": []}
+    for epoch in range(run.epochs):
+        parts = [i for i in run.journal.first_looks if run.journal.epoch_of[i] == epoch]
+        if parts:
+            logits = torch.cat([run.journal.logits(i) for i in parts])
+            y = labels[torch.cat([run.journal.batches[i] for i in parts])]
+            found["train_loss"].append(float(F.cross_entropy(logits, y)))
+            found["train_acc"].append(float((logits.argmax(1) == y).double().mean()))
+    return found
+
+
 def _alternatives(by_example, sizes, key):
     """For each usual mistake: what it makes of the values of the examples, one number an epoch."""
 
@@ -64,8 +78,8 @@ def _alternatives(by_example, sizes, key):
         "sum over the batches": of(lambda values, means: means.sum()),
         "sum over the examples, divided by the number of batches": of(lambda values, means: values.sum() / len(sizes)),
         "sum over the batches, divided by the number of examples": of(lambda values, means: means.sum() / len(values)),
-        "mean of the last batch": of(lambda values, means: means[-1]),
-        "mean of the first batch": of(lambda values, means: means[0]),
+        "mean of the last batch alone": of(lambda values, means: means[-1]),
+        "mean of the first batch alone": of(lambda values, means: means[0]),
     }
     if key == "acc":
         found["percent"] = of(lambda values, means: 100 * values.mean())

@@ -1,11 +1,28 @@
 """What the gradients of a training of the scripted model tell: of which loss they are, and whether they piled up."""
 
+from typing import Any
+
 import torch
 from torch.nn import functional as F
 
-from amllab.checks.transfer_learning.scripted import CLASSES
+from amllab.checks.transfer_learning.scripted import CLASSES, make_script
+from amllab.checks.transfer_learning.training_runs import SIZES, run_script
 
 LIKE = 0.9995  # cosine; what bfloat16 rounds off is many times smaller
+# every loss improves
+LOSSES = [1.0, 0.9, 0.8, 0.7]
+ARGUMENTS: dict[str, Any] = {"max_epochs": 4, "patience": 4}
+
+
+def steps_run(submission, rng):
+    """A run in whose batches other losses have other gradients."""
+    while True:
+        # three batches: one step for two of them is told from one an epoch; five examples of four classes: weights of
+        # classes make a difference
+        sizes: dict[str, Any] = {**SIZES, "train_sizes": (5, 5, 5)}
+        script = make_script(LOSSES, rng, **sizes)
+        if tells_losses_apart(script):
+            return run_script(submission, script, LOSSES, lr=0.05, **ARGUMENTS)
 
 
 def tells_losses_apart(script):
