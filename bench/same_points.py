@@ -111,13 +111,14 @@ def print_texts(seed: int, among: Sequence[Subject]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="number of seeds of the checks")
+    parser.add_argument("--first", type=int, default=FIRST_SEED, help="the first of them; the others follow")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--only", default="", help="subjects whose id has one of these in it, with commas in between")
     parser.add_argument("--text", action="store_true", help="prints the reports with the first seed instead")
     parser.add_argument("--report-only", action="store_true", help="prints what is known, and checks nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a process that is forked has no use for more
-    seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
     among = chosen(arguments.only)
     if arguments.text:
         print_texts(seeds[0], among)

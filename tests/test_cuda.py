@@ -6,12 +6,15 @@ Skipped where there is no GPU. Grading itself runs on the CPU.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from variants import BUILD, CELLS, FREEZE, TRAIN
+from styles import STYLES as TRAINING_STYLES
+from variants import BUILD, CELLS, CORRECT, FREEZE, TRAIN
+from wild import CORRECT as PUBLIC_CODE
 
 from amllab.checks.lab import find_lab
 from amllab.checks.run import run_checks
@@ -40,6 +43,15 @@ def namespace(sources: dict[str, str]) -> dict[str, Any]:
     for source in ("".join(cells["setup"]["source"]), *sources.values()):
         exec(compile(source, "<cell>", "exec"), found)
     return found
+
+
+# loops that stay on the device of the model, made to move it
+_STAYS = re.compile(r"^( *)device = next\(model\.parameters\(\)\)\.device$", re.MULTILINE)
+_MOVES = r'\1device = torch.device("cuda")\n\1model.to(device)'
+for variant in (*CORRECT, *TRAINING_STYLES, *PUBLIC_CODE):
+    moved, number = _STAYS.subn(_MOVES, variant.sources.get("train_with_early_stopping", ""))
+    if number:
+        STYLES[f"{variant.name}, moved"] = {**variant.sources, "train_with_early_stopping": moved}
 
 
 @pytest.mark.parametrize("style", STYLES)
