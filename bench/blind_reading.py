@@ -30,10 +30,12 @@ RESULTS = ROOT / "bench" / "results" / "blind_reading.json"
 PAGE = ROOT / "docs" / "blind-reading.md"
 
 
-def chosen(number: int, seed: int) -> list[Subject]:
-    """Wrong submissions in random order, half of them by hand and half of public code."""
-    picked = random.Random(seed)
-    wrong = [s for s in subjects() if s.kind in (HAND, WILD) and (s.id,) not in reasons()]
+def chosen(number: int, reading: int) -> list[Subject]:
+    """Wrong submissions in random order, half of them by hand and half of public code; none of those of an earlier reading."""
+    picked = random.Random(reading)
+    before = {s.id for earlier in range(1, reading) for s in chosen(number, earlier)}
+    wrong = [s for s in subjects() if s.kind in (HAND, WILD) and (s.id.removeprefix("mistake/"),) not in reasons()]
+    wrong = [s for s in wrong if s.id not in before]
     found = [s for kind in (HAND, WILD) for s in picked.sample([s for s in wrong if s.kind == kind], number // 2)]
     return picked.sample(found, len(found))
 
@@ -100,7 +102,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--number", type=int, default=44, help="number of submissions")
-    parser.add_argument("--seed", type=int, default=1, help="of their choice and order")
+    parser.add_argument("--reading", type=int, default=1, help="number of the reading: 2 has other submissions than 1")
     parser.add_argument("--key", action="store_true", help="prints mistakes and answers side by side")
     parser.add_argument("--page", action="store_true", help="writes the page from the decisions")
     arguments = parser.parse_args()
@@ -110,7 +112,7 @@ def main() -> None:
     elif arguments.page:
         PAGE.write_text(page(json.loads(RESULTS.read_text())) + "\n", encoding="utf-8")
     else:
-        write_reports(chosen(arguments.number, arguments.seed), FIRST_SEED + 100)
+        write_reports(chosen(arguments.number, arguments.reading), FIRST_SEED + 100)
 
 
 if __name__ == "__main__":

@@ -51,21 +51,56 @@ def results(source: str, only: str = "") -> list[CheckResult]:
 _BATCH = "            images, labels = images.to(device), labels.to(device)\n            optimizer.zero_grad()\n"
 _LISTS = "    return history"
 MISTAKES_HERE = {
-    "flips the batch": (changed(_BATCH, _BATCH + "            images = images.flip(-1)\n"), 3, "other images in training"),
+    "flips the batch": (changed(_BATCH, _BATCH + "            images = images.flip(-1)\n"), 3, "mirror images"),
     "mixes the batch": (
         changed(_BATCH, _BATCH + "            images = 0.7 * images + 0.3 * images.roll(1, 0)\n"),
         3,
-        "other images in training",
+        "mixtures of two images",
+    ),
+    "normalises the batch": (changed(_BATCH, _BATCH + "            images = (images - 0.5) / 0.25\n"), 3, "scaled, shifted or normalised"),
+    "adds noise": (changed(_BATCH, _BATCH + "            images = images + 0.1 * torch.randn_like(images)\n"), 3, "noisy, turned, moved"),
+    "enlarges the batch": (changed(_BATCH, _BATCH + "            images = F.interpolate(images, 8)\n"), 3, "of another size"),
+    "leaves out the last batch": (changed("in train_loader:", "in list(train_loader)[:-1]:"), 3, "the last batch is left out"),
+    "leaves out small batches": (
+        changed(_BATCH, _BATCH.replace("            optimizer.zero_grad()\n", "            if len(images) < 4: continue\n            optimizer.zero_grad()\n")),
+        2,
+        "the batch that is smaller than the others is left out",
+    ),
+    "starts from a best loss of 10": (changed('float("inf"), 0, 0', "10.0, 0, 0"), 2, "a number such as 10"),
+    "patience begins late": (changed("            waited += 1\n", "            waited += epoch >= 3\n"), 2, "the first 3 epochs use up no patience"),
+    "keeps every state": (
+        changed("        model.eval()\n        total", "        model.eval()\n        state = copy.deepcopy(model.state_dict())\n        total",
+                "    model.load_state_dict(best_state)", "    model.load_state_dict(state)", "            if waited >= patience:\n",
+                "            state = copy.deepcopy(model.state_dict())\n            if waited >= patience:\n"),
+        4,
+        "with the last weights",
+    ),
+    "puts the weights back only after stopping early": (
+        changed("            if waited >= patience:\n                break\n", "            if waited >= patience:\n                model.load_state_dict(best_state)\n                break\n",
+                "    model.load_state_dict(best_state)\n    history", "    history"),
+        4,
+        "here max_epochs ends the training",
+    ),
+    "adds up means": (
+        changed('F.cross_entropy(logits, labels, reduction="sum").item()', "F.cross_entropy(logits, labels).item()"),
+        2,
+        "multiplied by its size",
+    ),
+    "lowest loss": (changed('history["best_epoch"] = best_epoch', 'history["best_epoch"] = history["val_loss"].index(min(history["val_loss"]))'), 2, "epoch of the lowest loss"),
+    "decays frozen weights": (
+        changed("            optimizer.step()\n", "            optimizer.step()\n            with torch.no_grad():\n                for p in model.parameters(): p.mul_(0.9999)\n"),
+        3,
+        "does weight decay reach frozen weights?",
     ),
     "erases a part": (
         changed(_BATCH, _BATCH + "            images = images.clone(); images[:, :, 1:3, 1:3] = 0\n"),
         3,
-        "other images in training",
+        "partly erased",
     ),
     "training figures of a second pass": (
         changed('history["train_acc"].append(hits / n)', 'history["train_acc"].append(evaluate(model, train_loader)["accuracy"])'),
         2,
-        "another pass, behind the epoch",
+        "second pass, after the epoch",
     ),
     "figures of all epochs so far": (
         changed("        total, hits, n = 0.0, 0, 0\n        for", "        if epoch == 0: sums = [0.0, 0]\n        total, hits, n = 0.0, 0, 0\n        for",
