@@ -77,6 +77,8 @@ _RULES: dict[str, Callable[[Net, int], set[str]]] = {
     "all but convolutions missed": lambda net, n: net.with_(n, lambda p: net.ndim[p] != 4),
 }
 
+NAMES = tuple(_RULES)  # of the usual mistakes, and of what is right
+
 # backbone, the number that was asked for, names of the parameters that were trainable afterwards
 Case = tuple[str, int, set[str]]
 
@@ -108,8 +110,8 @@ def symptom(cases: Sequence[Case]) -> str:
 
 
 _REASONS = {
-    "nothing frozen": "where nothing is frozen, training changes every pretrained weight; parameters are what can be frozen, "
-    "a flag on a module or a layer does nothing",
+    "right of net12 alone": "each architecture calls its layers by other names: `layers_of(model)` knows them all",
+    "nothing frozen": "only `requires_grad = False` on a parameter freezes it: `torch.no_grad()`, or a flag on a module, does not",
     "everything frozen": "where everything is frozen, training changes nothing",
     "counted from the input": "the first layers hold what transfers best (edges, colours), and stay; the last ones are "
     "specific to the old task, and learn",
@@ -181,4 +183,6 @@ def count_in_words(backbone: str, cases: Sequence[Case]) -> str:
         got.append(str(len(whole)))
     if asked == got:  # other layers, but as many as were asked for
         return ""
+    if len(set(got)) == 1:
+        return f"{got[0]} layers are trainable whatever `n_trainable` is"
     return f"n_trainable = {', '.join(asked)} leaves {', '.join(got)} layers trainable"

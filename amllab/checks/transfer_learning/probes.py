@@ -65,9 +65,11 @@ class Frozen(TypedDict):
     Attributes:
         returned: ``"model"`` (the very one), ``"copy"`` (another one, and the one that was given is as it was), or the type of
             what was returned. What else is told is of the copy, where it is one.
+        flagged: whether ``requires_grad`` was set on a module, where it has no effect.
     """
 
     returned: str
+    flagged: bool
     trainable: list[str]
     state: State
 
@@ -97,7 +99,8 @@ def freeze(
         if value is not model and isinstance(value, nn.Module) and _trainable(model) == before:
             returned, model = "copy", value
         seen = {} if state is None else _state(model)
-        answers.append({"returned": returned, "trainable": _trainable(model), "state": seen})
+        flagged = any("requires_grad" in vars(module) for module in model.modules())
+        answers.append({"returned": returned, "flagged": flagged, "trainable": _trainable(model), "state": seen})
     return answers
 
 

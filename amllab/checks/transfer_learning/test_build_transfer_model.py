@@ -91,7 +91,8 @@ def test_new_head(submission, rng):
         expect(
             got["output"] == [2, num_classes],
             expected=f"logits of shape (2, {num_classes}) for 2 images and {num_classes} classes",
-            seen=f"shape {tuple(got['output'])}" if got["output"] else got["error"] or "no tensor",
+            seen=(f"shape {tuple(got['output'])}" if got["output"] else got["error"] or "no tensor")
+            + _unused(got, backbone, num_classes),
             why=f"{old} outputs are those of the pretrained head, for the classes of CIFAR-10: the new task has classes of its own"
             if symptom == "old head kept"
             else "the loss compares one logit for each class with the labels",
@@ -106,6 +107,18 @@ def test_new_head(submission, rng):
             symptom="probabilities instead of logits",
             reproduce=f"build_transfer_model({call})(torch.randn(2, 3, 32, 32)).sum(1)",
         )
+
+
+def _unused(got, backbone, num_classes):
+    """Of a model that gives other logits: a new tensor of the right size that its forward pass does not use."""
+    new = [
+        name
+        for name, shape in got["shapes"].items()
+        if name not in pretrained(backbone) and len(shape) == 2 and shape[0] == num_classes
+    ]
+    if not new or not got["output"]:
+        return ""
+    return f": the new `{new[0]}` is not used by the model. Its head is `model.get_classifier()`"
 
 
 def outputs(backbone, shape, num_classes):

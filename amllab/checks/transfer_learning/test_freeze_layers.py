@@ -84,17 +84,26 @@ def test_returns_the_model(submission):
 @pytest.mark.points(4)
 def test_last_layers_are_trainable(submission):
     """Exactly the last `n_trainable` layers can be trained, counted from the head backwards."""
-    expect_last_layers(every_number(submission), (3, 1, 2, 4, 5))
+    expect_last_layers(submission, (3, 1, 2, 4, 5))
 
 
 @pytest.mark.points(2)
 def test_all_and_none(submission):
     """All layers can be left trainable, and none."""
-    expect_last_layers(every_number(submission), (0, 6))
+    expect_last_layers(submission, (0, 6))
 
 
-def expect_last_layers(answers, numbers):
+def _right_of_net12(submission):
+    """Whether it is net12's last layers that are trainable, whatever number is asked for."""
+    answers = on_new_models(submission, "net12", (1, 4, 7, 11))
+    return freezing.rules_of(cases("net12", answers)) == [freezing.RIGHT] and not any(
+        "error" in got for got in answers.values()
+    )
+
+
+def expect_last_layers(submission, numbers):
     """Fails the check unless exactly the last layers of a new net6 are trainable, for each of the numbers."""
+    answers = every_number(submission)
     asked = {n: answers[n] for n in numbers}
     errors = [n for n, got in asked.items() if "error" in got]
     everything = cases("net6", answers)
@@ -102,6 +111,14 @@ def expect_last_layers(answers, numbers):
     if errors:
         which = "" if len(errors) == len(asked) else " for " + ", ".join(str(n) for n in errors if n in (0, 1, 6))
         symptom = symptoms.join(symptoms.raised(asked[errors[0]]) + which.removesuffix(" for "), symptom)
+    cause = ""
+    if symptom == "nothing frozen" and all(got.get("flagged") for n, got in asked.items() if n):
+        cause = ". `requires_grad` was set on modules, where it has no effect"
+    elif symptom not in ("", *freezing.NAMES) and _right_of_net12(submission):
+        cause, symptom = (
+            "; of net12 it is right: are names of its layers written into the code?",
+            "right of net12 alone",
+        )
     for n, got in asked.items():
         reproduce = f"{MODEL}freeze_layers(model, {n}){TRAINABLE}"
         expect(
@@ -120,8 +137,9 @@ def expect_last_layers(answers, numbers):
             seen == wanted,
             expected=f"`freeze_layers(model, {n})` leaves {freezing.layers_in_words('net6', wanted)} trainable, "
             "of net6's layers 0 ... 5",
-            seen=f"trainable: {freezing.layers_in_words('net6', seen)}; {counted or freezing.wrong_in_words(seen, wanted)}",
-            why=freezing.reason(freezing.symptom(everything)),
+            seen=f"trainable: {freezing.layers_in_words('net6', seen)}; {counted or freezing.wrong_in_words(seen, wanted)}"
+            + cause,
+            why=freezing.reason(symptom),
             where="Exercise 1, Hint 2: a slice that bites" if symptom == "all trainable for 0" else "",
             symptom=symptom,
             reproduce=reproduce,

@@ -73,6 +73,8 @@ def _expect_an_entry_for_each_epoch(plain, stopped):
             + (
                 ": the epoch that ended the training is missing. Is `break` reached before its figures are written down?"
                 if last
+                else ": one for each of max_epochs. Were the lists made, or filled up, to that length?"
+                if all(length == found.arguments["max_epochs"] for length in lengths.values())
                 else ""
             ),
             why="a curve needs one point for each epoch that was run",
@@ -177,7 +179,7 @@ STOPPING = {
     "never stopped": ": training did not stop before max_epochs. Is each epoch compared with the best one so far?",
     "stopped at the first epoch without improvement": ": training stops at the first epoch without improvement",
     "stopped after patience epochs in all": ": training stops as if no epoch after the first had improved. Is it the "
-    "validation loss that is compared?",
+    "validation loss that is compared, and does the best loss start from `math.inf`?",
 }
 
 

@@ -131,6 +131,8 @@ SAYS = {
 }
 # why a rule is wrong, where another reason than that of the check fits better
 WHY = {
+    "NaN does not count": "a comparison with NaN is false: raise the count in the `else` of the improvement, not after a second comparison",
+    "NaN improves": "every comparison with NaN is false, so that `not loss >= best` is true: compare with `<`",
     "equal losses improve": "an equal loss is not below the best one: improvement is `<`, not `<=`",
     "best_epoch: lowest loss": "the best epoch is the last one that was an improvement, and its weights are the result",
     "best_epoch: NaN as lowest loss": "`min` and `argmin` of losses with a NaN among them may give the NaN: the best epoch is the "

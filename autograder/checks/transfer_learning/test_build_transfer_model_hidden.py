@@ -83,6 +83,8 @@ def expect_architecture(got, backbone, wanted, *, call):
     """Fails the check unless the model is the backbone that was asked for, as timm makes it."""
     is_it = is_backbone(got, wanted)
     missing = [name for name, value in wanted.items() if got["shapes"].get(name) != list(value.shape)]
+    others = set(got["shapes"]) - set(wanted) - set(pretrained(backbone) if backbone in ("net6", "net12") else ())
+    others = {name for name in others if not name.endswith("num_batches_tracked")}
     other = got["architecture"] not in ("", backbone)
     wrapped = got["place"] == "inside"
     lines = f"model = build_transfer_model({call})\n" + (
@@ -97,7 +99,8 @@ def expect_architecture(got, backbone, wanted, *, call):
         if other and not is_it
         else f"a {got['type']} that holds the model"
         if wrapped
-        else f"{len(missing)} of {len(wanted)} tensors are not there, or have another shape: {some(missing)}",
+        else f"{len(missing)} of {len(wanted)} tensors are not there, or have another shape: {some(missing)}"
+        + (f"; there are others: {some(sorted(others))}" if others else ""),
         why="the name says which pretrained network is taken"
         if other and not is_it
         else "`layers_of`, saved weights and every later exercise know the model by timm's own names",
@@ -136,7 +139,7 @@ def test_keeps_the_pretrained_weights(submission, rng):
             not different,
             expected=f"{len(wanted)} tensors of {backbone} as they were pretrained",
             seen=f"{len(different)} of {len(wanted)} differ{', though `load_backbone` was called' if loaded else ''}: "
-            f"{some(different)}",
+            f"{some(different)}{_new_statistics(different, state)}",
             why=_LOST.get(symptom, "what differs is no longer what was learned on CIFAR-10"),
             symptom="not pretrained, though loaded" if loaded else symptom,
             reproduce=f'pretrained = load_backbone("{backbone}")\n'
@@ -144,6 +147,13 @@ def test_keeps_the_pretrained_weights(submission, rng):
             "[name for name, value in pretrained.state_dict().items()\n"
             ' if not name.startswith("head.") and not torch.equal(state[name], value)]',
         )
+
+
+def _new_statistics(names, state):
+    """Whether tensors are the running statistics of a new BatchNorm, in words."""
+    values = [state[name].float() for name in names if name in state]
+    new = values and all("running" in n for n in names) and all(bool((v == v.flatten()[0]).all()) for v in values)
+    return ", and are those of a new BatchNorm: 0 and 1" if new else ""
 
 
 _STATISTICS = "BatchNorm's running statistics were learned with the weights: with others, the features are others"
