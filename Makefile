@@ -6,7 +6,7 @@ LAB := transfer-learning
 # processes start by the hundred, and compiled files are there to be used again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test release solution bundle lint clean
+.PHONY: demo test test-all release solution bundle lint clean
 
 $(BIN)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,8 +18,11 @@ demo: $(BIN)/.installed  ## release, sample submissions, nbgrader autograde, fee
 	$(BIN)/python tests/demo_class.py
 
 # more processes than a small machine has cores: tests also wait, for limits to run out and for processes to end
-test: $(BIN)/.installed lint  ## everything that is tested
+test: $(BIN)/.installed lint  ## tests of everything, a sample of each kind
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile
+
+test-all: $(BIN)/.installed lint  ## with every attack, archive, style, mutant and interruption: about an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=3 --dist=loadfile -m ""
 
 lint: $(BIN)/.installed
 	$(BIN)/python -m ruff check .

@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -23,6 +24,35 @@ from autograder.judge import Reference
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fewer random examples, unless slow tests are run too."""
+    global _share
+    _share = 1 if not config.getoption("markexpr") else 8
+
+
+_share = 1
+
+
+def examples(number: int) -> int:
+    """How many random examples a test tries: so many by ``make test-all``."""
+    return number // _share
+
+
+def sampled(values: Iterable[Any], every: int) -> list[Any]:
+    """Parameters of a test: one in ``every`` is a sample of its kind, the others are left to ``make test-all``."""
+    return [pytest.param(value, marks=() if i % every == 0 else pytest.mark.slow) for i, value in enumerate(values)]
+
+
+def selected(request: pytest.FixtureRequest, parameter: str) -> list[Any]:
+    """The values of a parameter in the tests that are run, each once: what a class of submissions is made of."""
+    values = [item.callspec.params.get(parameter) for item in request.session.items if hasattr(item, "callspec")]
+    found: list[Any] = []
+    for value in values:
+        if value is not None and value not in found:
+            found.append(value)
+    return found
 
 
 def nbgrader(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

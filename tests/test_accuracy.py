@@ -96,6 +96,7 @@ def test_the_context_computes_in_float32_on_one_thread() -> None:
         assert (a @ b).dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_reports_do_not_depend_on_threads(tmp_path: Path, release: NotebookNode) -> None:
     (variant,) = [v for v in WRONG if v.name == "means_over_batches"]
     notebook = tmp_path / NOTEBOOK

@@ -213,6 +213,7 @@ def book(course: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_interrupted_it_ends_at_once_and_goes_on_as_one_by_one_would(course: Path) -> None:
     at_a_time(course, 2)
     command = [sys.executable, "-m", "nbgrader", "autograde", ASSIGNMENT]

@@ -240,6 +240,7 @@ def test_another_notebook_is_refused(course: Path) -> None:
         difference(gradebook, ASSIGNMENT, "other", master(course))
 
 
+@pytest.mark.slow
 def test_a_gradebook_without_the_lab_or_without_submissions_is_no_hindrance(tmp_path: Path) -> None:
     course = new_course(tmp_path)
     text = course / "source" / ASSIGNMENT / f"{NAME}.py"

@@ -172,6 +172,7 @@ def test_without_a_scheduler_nothing_is_graded(submissions: Any, monkeypatch: py
 # The real command
 
 
+@pytest.mark.slow
 def test_a_class_on_two_workers_one_of_them_killed(cluster: Cluster, release: NotebookNode, tmp_path: Path) -> None:
     """Everyone is graded once, and gets what this machine alone would give them."""
     cluster.start_worker()

@@ -15,7 +15,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, scores, submit
+from conftest import ASSIGNMENT, NOTEBOOK, autograded, examples, nbgrader, new_course, scores, submit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nbconvert.exporters import NotebookExporter
@@ -150,7 +150,7 @@ def changed(root: Any, steps: list[int], action: str, value: Any, word: str) -> 
     return root
 
 
-@settings(FUZZ, max_examples=600)
+@settings(FUZZ, max_examples=examples(600))
 @given(changes=st.lists(CHANGE, min_size=1, max_size=8))
 def test_changed_notebooks(way: Way, release: NotebookNode, changes: list[tuple[list[int], str, Any, str]]) -> None:
     raw: Any = json.loads(nbformat.writes(release))
@@ -180,7 +180,7 @@ def damaged(content: bytes, kind: str, place: float, other: float, extra: bytes)
     return content[: max(at, len(content) // 2)]
 
 
-@settings(FUZZ, max_examples=600)
+@settings(FUZZ, max_examples=examples(600))
 @given(damage=st.lists(DAMAGE, min_size=1, max_size=4))
 def test_damaged_files(way: Way, release: NotebookNode, damage: list[tuple[str, float, float, bytes]]) -> None:
     content = nbformat.writes(release).encode()
@@ -230,6 +230,7 @@ def nasty(release: NotebookNode) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_a_class_of_the_worst_files(course: Path, release: NotebookNode) -> None:
     files = nasty(release)
     for student, content in files.items():

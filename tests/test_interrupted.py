@@ -238,6 +238,7 @@ def spread(moments: list[str], number: int) -> list[int]:
     return sorted(each | {round(1 + i * (len(moments) - 1) / (number - 1)) for i in range(number)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["fresh", "by_hand"])
 def test_killed_at_any_moment(start: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     before = request.getfixturevalue(start)
