@@ -217,7 +217,7 @@ _IN_TRAIN = [
     ("patience_one_too_few", "stops one epoch before patience is used up", "waited >= patience", "waited >= patience - 1"),
     ("stops_at_once", "stops at the first epoch without improvement", "waited >= patience", "waited >= 1"),
     ("never_stops", "never stops early", _STOP, ""),
-    ("patience_in_all", "stops after patience epochs, whatever the losses",
+    ("patience_in_all", "stops at the first epoch without improvement once patience epochs have been run",
      "if waited >= patience:", "if epoch + 1 >= patience:"),
     ("one_epoch_more", "runs one epoch more than max_epochs", "range(max_epochs)", "range(max_epochs + 1)"),
     ("one_epoch_less", "runs one epoch less than max_epochs", "range(max_epochs)", "range(max_epochs - 1)"),

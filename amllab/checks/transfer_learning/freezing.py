@@ -111,7 +111,7 @@ def symptom(cases: Sequence[Case]) -> str:
 
 _REASONS = {
     "right of net12 alone": "each architecture calls its layers by other names: `layers_of(model)` knows them all",
-    "nothing frozen": "only `requires_grad = False` on a parameter freezes it: `torch.no_grad()`, or a flag on a module, does not",
+    "nothing frozen": "only `requires_grad = False` on each parameter freezes a layer: nothing else does",
     "everything frozen": "where everything is frozen, training changes nothing",
     "counted from the input": "the first layers hold what transfers best (edges, colours), and stay; the last ones are "
     "specific to the old task, and learn",

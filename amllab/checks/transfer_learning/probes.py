@@ -109,7 +109,7 @@ def _type(value: Any) -> str:
 
 
 @contextmanager
-def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> Iterator[None]:
+def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> Iterator[list[int]]:
     """Replaces the notebook's ``freeze_layers`` by one that knows the layers from the question.
 
     What another exercise is about is then judged by itself, whatever became of this one. The replacement freezes as many
@@ -119,9 +119,13 @@ def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> I
     Args:
         functions: of the notebook.
         layers: names of the parameters of each layer; ``None`` replaces nothing.
+
+    Yields:
+        The numbers that it was called with.
     """
+    called: list[int] = []
     if layers is None:
-        yield
+        yield called
         return
 
     lent = [layers]
@@ -132,12 +136,13 @@ def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> I
         (layers,) = lent
         if not 0 <= n_trainable <= len(layers):
             raise ValueError(f"n_trainable={n_trainable} of {len(layers)} layers")
+        called.append(int(n_trainable))
         return _freeze(model, layers, n_trainable)
 
     own = functions.namespace.get("freeze_layers")
     functions.namespace["freeze_layers"] = freeze_layers
     try:
-        yield
+        yield called
     finally:
         lent.clear()
         if own is None:
@@ -176,6 +181,7 @@ class Built(TypedDict):
         error: which one, in words.
         shapes: of all tensors.
         trainable, head: names of the trainable parameters, and of those of the classifier.
+        called: whether ``freeze_layers`` was called.
         state: on demand.
     """
 
@@ -189,6 +195,7 @@ class Built(TypedDict):
     shapes: dict[str, list[int]]
     trainable: list[str]
     head: list[str]
+    called: bool
     state: State
 
 
@@ -208,7 +215,11 @@ def build(
     Args:
         weights: what ``load_backbone`` finds for this backbone, where it cannot have its own.
     """
-    with lent_weights(backbone, weights), _freezing_by_name(functions, layers), recorded(functions) as given:
+    with (
+        lent_weights(backbone, weights),
+        _freezing_by_name(functions, layers) as called,
+        recorded(functions) as given,
+    ):
         got = attempt(lambda: functions.build_transfer_model(backbone, num_classes, n_trainable))
     if "error" in got:
         return {"error": got["error"], "message": got["message"]}
@@ -233,6 +244,7 @@ def build(
         "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
         "trainable": trainable,
         "head": head_of(model),
+        "called": bool(called),
         "state": state if with_state else {},
     }
 

@@ -154,13 +154,19 @@ def test_freezes_all_but_the_last(submission, rng):
         "nothing frozen": "where nothing is frozen, training changes every pretrained weight",
     }
     counted = freezing.count_in_words("net6", [case for case in cases if case[0] == "net6"])
+    cause = ""
+    if symptom == "nothing frozen":
+        called = any(got.get("called") for _, _, got in answers)
+        cause = ". `freeze_layers` was called, and " if called else ". `freeze_layers` was not called, and "
+        cause += "everything is trainable in the end: what thaws it?" if called else "nothing else froze a layer"
     for backbone, n, seen in cases:
         wanted = freezing.net(backbone).last(n)
         expect(
             seen == wanted,
             expected=f'`build_transfer_model("{backbone}", 5, {n})` leaves {freezing.layers_in_words(backbone, wanted)} '
             f"trainable, of {backbone}'s layers 0 ... {len(layer_names(backbone)) - 1}",
-            seen=f"trainable: {freezing.layers_in_words(backbone, seen)}; {counted or freezing.wrong_in_words(seen, wanted)}",
+            seen=f"trainable: {freezing.layers_in_words(backbone, seen)}; {counted or freezing.wrong_in_words(seen, wanted)}"
+            + cause,
             why=reasons.get(symptom) or freezing.reason(symptom),
             where="Exercise 2, Why the order matters" if symptom == "head always trainable" else "",
             symptom=symptom,

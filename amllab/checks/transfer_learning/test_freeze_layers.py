@@ -112,8 +112,13 @@ def expect_last_layers(submission, numbers):
         which = "" if len(errors) == len(asked) else " for " + ", ".join(str(n) for n in errors if n in (0, 1, 6))
         symptom = symptoms.join(symptoms.raised(asked[errors[0]]) + which.removesuffix(" for "), symptom)
     cause = ""
-    if symptom == "nothing frozen" and all(got.get("flagged") for n, got in asked.items() if n):
-        cause = ". `requires_grad` was set on modules, where it has no effect"
+    if symptom == "nothing frozen":
+        flagged = all(got.get("flagged") for got in asked.values())
+        cause = (
+            ". `requires_grad` was set on modules, where it has no effect"
+            if flagged
+            else ". No parameter's `requires_grad` was set to False"
+        )
     elif symptom not in ("", *freezing.NAMES) and _right_of_net12(submission):
         cause, symptom = (
             "; of net12 it is right: are names of its layers written into the code?",

@@ -1,6 +1,7 @@
 """Public checks of exercise 3, ``train_with_early_stopping``."""
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from amllab.checks.transfer_learning.training_runs import (
     PLAIN_ARGUMENTS,
     RAN,
     RETURNS,
+    SIZES,
     TASK,
     call,
     expect_no_error,
@@ -57,11 +59,11 @@ def test_history(submission, run_seed):
         reproduce=lines(PLAIN, "history", **PLAIN_ARGUMENTS),
     )
     plain = run_script(submission, plain_script(), PLAIN, **PLAIN_ARGUMENTS)
-    _expect_an_entry_for_each_epoch(plain, stopped_run(submission, run_seed))
+    _expect_an_entry_for_each_epoch(submission, plain, stopped_run(submission, run_seed))
     _expect_plain_numbers(plain)
 
 
-def _expect_an_entry_for_each_epoch(plain, stopped):
+def _expect_an_entry_for_each_epoch(submission, plain, stopped):
     for found in (plain, stopped):
         lengths = {key: len(values) for key, values in found.lists.items()}
         wrong = [key for key, length in lengths.items() if length != found.epochs]
@@ -75,6 +77,8 @@ def _expect_an_entry_for_each_epoch(plain, stopped):
                 if last
                 else ": one for each of max_epochs. Were the lists made, or filled up, to that length?"
                 if all(length == found.arguments["max_epochs"] for length in lengths.values())
+                else _which_epochs(submission, max(wrong, key=lengths.get))
+                if wrong
                 else ""
             ),
             why="a curve needs one point for each epoch that was run",
@@ -88,6 +92,18 @@ def _expect_an_entry_for_each_epoch(plain, stopped):
                 **found.arguments,
             ),
         )
+
+
+def _which_epochs(submission, key):
+    """Which epochs a list has entries of, where not of all, in words: of a run whose second epoch is no improvement."""
+    losses = [1.0, 1.1, 0.9, 1.2, 1.3]
+    script = make_script(losses, random.Random(1), **SIZES)
+    length = len(run_script(submission, script, losses, max_epochs=5, patience=2).lists.get(key, []))
+    says = {
+        2: ": those of epochs that improve. Are figures written down only there?",
+        3: ": those up to the best epoch",
+    }
+    return says.get(length, "")
 
 
 def _expect_plain_numbers(plain):

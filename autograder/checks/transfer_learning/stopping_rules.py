@@ -24,6 +24,7 @@ class Rule:
         first: whether the first loss is taken as the best one, whatever it is.
         start: the best loss before the first epoch.
         grace: epochs at the beginning that use up no patience.
+        all_epochs: whether epochs that improve use up patience, too.
     """
 
     improves: object = lambda loss, best, before, delta: loss < best - delta
@@ -34,6 +35,7 @@ class Rule:
     first: bool = False
     start: float = math.inf
     grace: int = 0
+    all_epochs: bool = False
 
     def outcome(self, losses, *, max_epochs=30, patience=5, min_delta=0.0):
         """Number of epochs and best epoch."""
@@ -47,7 +49,7 @@ class Rule:
             elif improved:
                 best, best_epoch, waited = loss, epoch, 0 if self.resets else waited
             elif improved is not None and epoch >= self.grace:
-                waited += 1
+                waited = epoch + 1 if self.all_epochs else waited + 1
                 if waited >= patience + self.wait:
                     return epoch + 1, best_epoch
             if self.lowest:
@@ -59,9 +61,12 @@ class Rule:
 # more epochs than any script has, and than any patience needs
 ENDLESS = 60
 
-# numbers that people take for a loss that is always too high, and for epochs of a warm-up
+# numbers that people take for a loss that is always too high, and numbers of epochs of a warm-up
 STARTS = (10, 100, 5, 2, 1, 0)
 GRACE = (2, 3, 4, 5)
+# digits that people round to, and what they take for an improvement where min_delta is 0
+DIGITS = (3, 2, 1)
+LEAST = (1e-4, 1e-3, 1e-2)
 RULES = {
     "": Rule(),
     "1 epoch late": Rule(wait=1),
@@ -84,6 +89,19 @@ RULES = {
     "NaN improves, and is forgotten": Rule(lambda loss, best, before, delta: math.isnan(loss) or loss < best - delta),
     "NaN does not count": Rule(lambda loss, best, before, delta: None if math.isnan(loss) else loss < best - delta),
     "NaN as first best": Rule(first=True),
+    "improvements count against patience": Rule(all_epochs=True),
+    **{
+        f"losses rounded to {digits} digits": Rule(
+            lambda loss, best, before, delta, digits=digits: round(loss, digits) < round(best, digits) - delta
+        )
+        for digits in DIGITS
+    },
+    **{
+        f"improvements below {least:g} do not count": Rule(
+            lambda loss, best, before, delta, least=least: loss < best - max(delta, least)
+        )
+        for least in LEAST
+    },
     **{f"best loss starts from {start}": Rule(start=start) for start in STARTS},
     **{f"patience begins after {grace} epochs": Rule(grace=grace) for grace in GRACE},
 }
@@ -114,6 +132,16 @@ SAYS = {
     "min_delta with the wrong sign": "`min_delta` is added to the best loss, where it has to be subtracted",
     "min_delta relative to the best": "`min_delta` is used as a fraction of the best loss: `best * (1 - min_delta)`",
     "best loss moves without improvement": "the best loss is replaced by one that is lower by less than min_delta",
+    "improvements count against patience": "once `patience` epochs have been run in all, the first one without improvement ends "
+    "training: is the epoch's number compared with `patience`?",
+    **{
+        f"losses rounded to {digits} digits": f"as if losses were rounded to {digits} digits before they are compared"
+        for digits in DIGITS
+    },
+    **{
+        f"improvements below {least:g} do not count": f"improvements below some {least:g} do not count, though min_delta is 0"
+        for least in LEAST
+    },
     "NaN improves": "a loss that is NaN counts as an improvement",
     "NaN improves, and is forgotten": "a loss that is NaN counts as an improvement",
     "NaN does not count": "epochs whose loss is NaN do not use up patience",
@@ -131,6 +159,14 @@ SAYS = {
 }
 # why a rule is wrong, where another reason than that of the check fits better
 WHY = {
+    **dict.fromkeys(
+        [
+            *(f"losses rounded to {digits} digits" for digits in DIGITS),
+            *(f"improvements below {least:g} do not count" for least in LEAST),
+        ],
+        "where min_delta is 0, the smallest step below the best loss is an improvement",
+    ),
+    "improvements count against patience": "patience counts epochs in a row without improvement",
     "NaN does not count": "a comparison with NaN is false: raise the count in the `else` of the improvement, not after a second comparison",
     "NaN improves": "every comparison with NaN is false, so that `not loss >= best` is true: compare with `<`",
     "equal losses improve": "an equal loss is not below the best one: improvement is `<`, not `<=`",

@@ -265,6 +265,9 @@ def test_frozen_layers_stay(submission, rng):
     slightly = [name for name in moved if _close(state[name], got["state"].get(name))]
     both = statistics and len(moved) > len(statistics)
     shrunk = not statistics and not slightly and _by_one_factor([(state[n], got["state"].get(n)) for n in moved])
+    # a layer that `freeze_layers` froze in part is charged in its own cell
+    resting = _statistics_of_trainable(layer_names("net6")[-n:], got["trainable"], state)
+    resting = [name for name in resting if name not in changed]
     # by far more than an average rounds off
     everything = len(moved) == len(frozen) and not slightly
     expect(
@@ -273,6 +276,11 @@ def test_frozen_layers_stay(submission, rng):
         seen=f"{len(moved)} changed, {len(statistics)} of them BatchNorm statistics: {some(moved)}"
         + (", all of them by a rounding error" if len(slightly) == len(moved) and not statistics else "")
         + (". All have shrunk by the same factor: does weight decay reach frozen weights?" if shrunk else "")
+        + (
+            ". Those of trainable layers rest: are the layers that are sent to eval mode the wrong ones?"
+            if statistics and not both and resting
+            else ""
+        )
         + (". All layers have changed as trainable ones do: are they thawed before training?" if everything else ""),
         why="frozen BatchNorm was left in train mode: there its running statistics follow the new data, gradient or not, and the "
         "frozen features are no longer the pretrained ones"
@@ -298,9 +306,6 @@ def test_frozen_layers_stay(submission, rng):
         symptom="thaws" if set(flags[1]) > set(flags[0]) else "freezes",
         reproduce=reproduce,
     )
-    # a layer that `freeze_layers` froze in part is charged in its own cell
-    resting = _statistics_of_trainable(layer_names("net6")[-n:], got["trainable"], state)
-    resting = [name for name in resting if name not in changed]
     expect(
         not resting,
         expected="running statistics of trainable BatchNorm layers that follow the training data",
