@@ -77,7 +77,7 @@ def _expect_an_entry_for_each_epoch(submission, plain, stopped):
                 if last
                 else ": one for each of max_epochs. Were the lists made, or filled up, to that length?"
                 if all(length == found.arguments["max_epochs"] for length in lengths.values())
-                else _which_epochs(submission, max(wrong, key=lengths.get))
+                else _which_epochs(submission, wrong[0])
                 if wrong
                 else ""
             ),
@@ -101,7 +101,7 @@ def _which_epochs(submission, key):
     length = len(run_script(submission, script, losses, max_epochs=5, patience=2).lists.get(key, []))
     says = {
         2: ": those of epochs that improve. Are figures written down only there?",
-        3: ": those up to the best epoch",
+        3: ": those up to the best epoch. Are the lists cut there?",
     }
     return says.get(length, "")
 
