@@ -147,7 +147,7 @@ def pretrain(recipe: Recipe, data_root: Path, checkpoint: Path) -> tuple[nn.Modu
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         if state["recipe"] != asdict(recipe):
             raise ValueError(
-                f"{checkpoint.name} belongs to another recipe: {state['recipe']}; move it away to start anew"
+                f"{checkpoint.name} belongs to another recipe: {state['recipe']}; move it away to start again"
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

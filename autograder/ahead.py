@@ -168,7 +168,7 @@ class Judge:
         return attempt, grading, [one_line(line, 600)]
 
     def _grade(self, student: str, notebook: NotebookNode, repaired: Repaired) -> tuple[NotebookNode, Grading]:
-        """The graded notebook. A reference that failed is started anew, once: a busy machine can do that to it too."""
+        """The graded notebook. A reference that failed is started again, once: a busy machine can do that to it too."""
         seed = self.seed(student, notebook)
         for last in (False, True):
             if self._reference is None:

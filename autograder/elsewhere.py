@@ -5,7 +5,7 @@ folder; back comes what grading made of it, as data. Every worker isolates submi
 of workers and scheduler, each submission enters the gradebook once: it is nbgrader here that writes it, when its turn has come.
 
 A worker that is lost, or falls silent (``distributed.scheduler.worker-ttl``), costs its submission a second attempt elsewhere. A
-scheduler that is started anew gets again what was not finished.
+scheduler that is restarted gets what was not finished.
 """
 
 from __future__ import annotations

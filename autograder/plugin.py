@@ -6,7 +6,7 @@ penalties, formgrader and feedback, is nbgrader as it comes.
 
 The class is graded ahead, on all cores (:mod:`autograder.ahead`), while nbgrader goes through it one by one and keeps its
 book. A submission that was graded before, with the same code, checks and libraries, is not graded again
-(:mod:`autograder.kept`); ``--force`` grades anew.
+(:mod:`autograder.kept`); ``--force`` grades again.
 
 A run may be killed at any moment: the next one goes on where it ended. What was finished is read off what stands there
 (:func:`is_graded`), and who is graded again is asked the same questions (:func:`autograder.ahead.seed_of`).

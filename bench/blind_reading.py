@@ -1,8 +1,8 @@
-"""Is the feedback enough to name the mistake? ``python bench/blind_reading.py``
+"""Is the feedback enough to name the mistake? ``python bench/blind_reading.py --reading 1``
 
 Writes the reports of wrong submissions, as students read them, to ``build/reading/NN.txt``: in random order, without code and
 without the name of the mistake. Half of them are mistakes of public code (``tests/wild``), which no check was written for.
-People read them and write what they believe the mistake is into ``build/reading/answers.json`` (``{"01": "..."}``).
+Whoever reads them writes what the mistake is believed to be into ``build/reading/answers.json`` (``{"01": "..."}``).
 
 ``--key`` prints number, mistake and answer side by side, for the person who decides which answers are right. Those decisions
 are in ``bench/results/blind_reading.json``; ``--page`` writes ``docs/blind-reading.md`` from them: what was named, and points lost beside
@@ -31,12 +31,16 @@ PAGE = ROOT / "docs" / "blind-reading.md"
 
 
 def chosen(number: int, reading: int) -> list[Subject]:
-    """Wrong submissions in random order, half of them by hand and half of public code; none of those of an earlier reading."""
+    """Wrong submissions in random order, half of them by hand and half of public code, as far as there are any.
+
+    None of them was in an earlier reading.
+    """
     picked = random.Random(reading)
     before = {s.id for earlier in range(1, reading) for s in chosen(number, earlier)}
     wrong = [s for s in subjects() if s.kind in (HAND, WILD) and (s.id.removeprefix("mistake/"),) not in reasons()]
-    wrong = [s for s in wrong if s.id not in before]
-    found = [s for kind in (HAND, WILD) for s in picked.sample([s for s in wrong if s.kind == kind], number // 2)]
+    by_kind = {kind: [s for s in wrong if s.kind == kind and s.id not in before] for kind in (HAND, WILD)}
+    public = min(number // 2, len(by_kind[WILD]))
+    found = [s for kind, n in ((HAND, number - public), (WILD, public)) for s in picked.sample(by_kind[kind], n)]
     return picked.sample(found, len(found))
 
 
@@ -74,29 +78,37 @@ def print_key() -> None:
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """The page of a reading."""
-    right = sum(row["right"] for row in rows)
-    written = [row for row in rows if row["cost"]]
-    fitting = sum(row["cost"][0] <= sum(row["lost"].values()) <= row["cost"][1] for row in written)
-    table = [
-        "| mistake | what was read | right | points lost | should cost |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    """The page of the readings."""
+    readings: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
-        cost = f"{row['cost'][0]:g} to {row['cost'][1]:g}" if row["cost"] else ""
-        lost = ", ".join(f"{points:g}" for points in row["lost"].values()) or "0"
-        cells = (row["mistake"], row["answer"], "yes" if row["right"] else "**no**", lost, cost)
-        table.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return "\n\n".join(
-        [
-            "# Is the feedback enough to name the mistake?",
-            "Written by `python bench/blind_reading.py --page`; every figure comes from `bench/results/blind_reading.json`.",
-            f"The reports of {len(rows)} wrong submissions were read without their code. The mistake was named rightly in "
-            f"**{right} of {len(rows)}** ({100 * right / len(rows):.0f} %). Points lost were within what was written down "
-            f"beforehand for {fitting} of the {len(written)} mistakes for which something was.",
-            "\n".join(table),
-        ]
-    )
+        readings.setdefault(row["reading"], []).append(row)
+    counts = [
+        "| reading | reports | mistake named rightly | points within what was written down |",
+        "|---|---|---|---|",
+    ]
+    for number, read in readings.items():
+        right, written = sum(row["right"] for row in read), [row for row in read if row["cost"]]
+        fitting = sum(row["cost"][0] <= sum(row["lost"].values()) <= row["cost"][1] for row in written)
+        share = f"{right} ({100 * right / len(read):.0f} %)"
+        counts.append(f"| {number} | {len(read)} | {share} | {fitting} of {len(written)} |")
+    parts = [
+        "# Is the feedback enough to name the mistake?",
+        "Written by `python bench/blind_reading.py --page`; every figure comes from `bench/results/blind_reading.json`.",
+        "Reports of wrong submissions were read without the code and the checks at hand, and one sentence was written down for "
+        "each: what the code does wrong. Each reading had other submissions than those before it. An answer is right where its "
+        "first guess is the mistake. After each reading the reports that had misled were improved, so that a report may read "
+        "differently today. What a mistake should cost was written down without knowing what it costs.",
+        "\n".join(counts),
+    ]
+    for number, read in readings.items():
+        table = ["| mistake | what was read | right | points lost | should cost |", "| --- | --- | --- | --- | --- |"]
+        for row in read:
+            cost = f"{row['cost'][0]:g} to {row['cost'][1]:g}" if row["cost"] else ""
+            lost = ", ".join(f"{points:g}" for points in row["lost"].values()) or "0"
+            cells = (row["mistake"], row["answer"], "yes" if row["right"] else "**no**", lost, cost)
+            table.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+        parts += [f"## Reading {number}", "\n".join(table)]
+    return "\n\n".join(parts)
 
 
 def main() -> None:

@@ -168,7 +168,7 @@ def problem(answered: Mapping[str, Any], cause: Callable[[str], str] = lambda na
         why = "the checks measure with it, and a bent yardstick measures nothing: restart without that line"
         return SubmissionError("tampered", Failure(expected, seen, why))
     if kind == "lost":
-        seen = "the process that trained it had to be started anew in between"
+        seen = "the process that trained it had to be started again in between"
         why = "it ended, or was ended, after the training: the model is gone with it"
         return SubmissionError("lost", Failure("the model that was trained a moment ago", seen, why))
     if kind == "missing":

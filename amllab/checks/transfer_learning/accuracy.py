@@ -1,6 +1,6 @@
 """What the checks of exercise 4 share: the data, the training under a budget, and what the judge makes of its result.
 
-Images and labels are drawn anew in every run, from a seed that never leaves the judge, and which class has which label is
+Images and labels are drawn again in every run, from a seed that never leaves the judge, and which class has which label is
 drawn as well: neither a table of answers nor a head trained beforehand fits. The images to be recognised go to the submission
 when its training is over, without their labels, and changed once more.
 
