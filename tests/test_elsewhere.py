@@ -89,7 +89,7 @@ def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster
     with pytest.raises(RuntimeError, match="full is not graded, a worker failed: no space left on device"):
         running.take("full")
 
-    # the scheduler is started anew while b is graded; its workers come back by themselves, or new ones do
+    # the scheduler is restarted while b is graded; its workers come back by themselves, or new ones do
     while not gradings(judge, "slow b"):
         time.sleep(0.02)
     cluster.scheduler.kill()
