@@ -17,7 +17,6 @@ from amllab.checks.run import QUIET
 from amllab.checks.submission import InProcessSubmission
 
 HIDDEN_CHECKS = Path(__file__).parent / "checks"
-SEVERITY = "## What mistakes cost"  # of the page: what was measured, and stays when the rest is written again
 
 
 @dataclass(frozen=True)
@@ -146,6 +145,4 @@ if __name__ == "__main__":
     from amllab.checks.lab import all_labs, find_lab
 
     file = Path(sys.argv[1])
-    _, heading, measured = (file.read_text(encoding="utf-8") if file.is_file() else "").partition(SEVERITY)
-    kept = f"\n{heading}{measured}" if heading else ""
-    file.write_text(page(map(find_lab, all_labs())) + kept, encoding="utf-8")
+    file.write_text(page(map(find_lab, all_labs())), encoding="utf-8")

@@ -8,7 +8,7 @@ stand with a reason in ``mutants/equivalent.toml``.
 
 Writes ``bench/results/fairness.json`` and, from it, ``docs/fairness.md``. Every verdict is written down as it comes; the same
 command after an interruption goes on with those that are missing. Verdicts of other checks than the present ones are
-made anew.
+made again.
 """
 
 from __future__ import annotations
@@ -191,17 +191,21 @@ def change(subject: Subject) -> tuple[str, ...]:
 # The runs
 
 
-def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject]) -> None:
-    """Checks every subject with every seed, but for what has been done.
+def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject], of_tool: int | None = None) -> None:
+    """Checks every subject with every seed, but for what has been done; what a tool has made with the first ``of_tool`` of them.
 
     All checks are run, but for those that call nothing of what the subject changes. Of what a tool has made, only the first
     seed tells how many points are lost, the others whether any are: there, the check that failed first comes first.
     """
     known = done()
-    missing = {seed: [s for s in chosen if (s.digest, seed, "all") not in known] for seed in seeds}
+    few = seeds[:of_tool]
+    missing = {
+        seed: [s for s in chosen if (s.digest, seed, "all") not in known and (s.kind in BY_PEOPLE or seed in few)]
+        for seed in seeds
+    }
     correct = [CELLS, {name: notebook_sources("solutions")[name] for name in EXERCISES}]
     RUNS.parent.mkdir(exist_ok=True)
-    total = len(seeds) * len(chosen)
+    total = sum(len(seeds) if s.kind in BY_PEOPLE else len(few) for s in chosen)
     with tqdm(total=total, unit="check run", smoothing=0.05) as bar, RUNS.open("a") as file:
         bar.update(total - sum(map(len, missing.values())))
         for seed in (seed for seed in seeds if missing[seed]):
@@ -295,6 +299,13 @@ def results(seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
+def text(found: dict[str, Any]) -> str:
+    """Results as JSON, one line for each subject."""
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in found["subjects"])
+    head = json.dumps({key: value for key, value in found.items() if key != "subjects"})
+    return f'{head[:-1]}, "subjects": [\n{lines}\n]}}\n'
+
+
 def cases(found: dict[str, Any]) -> list[Case]:
     """What mistakes are learned from: those of people by name, those of operators without."""
     return [
@@ -317,7 +328,9 @@ def page(found: dict[str, Any]) -> str:
     by_hand, public, styles = ([row for row in rows if row.kind == kind] for kind in BY_PEOPLE)
     mistakes = [row for row in (*made, *by_hand, *public) if not row.state.startswith("equivalent")]
     states = Counter(row.state for row in rows)
-    seeds, versions = found["seeds"], found["versions"]
+    versions, people = found["versions"], [*by_hand, *public, *styles]
+    priced = [row for row in (*by_hand, *public) if row.cost and row.lost and not row.reason]
+    fitting = [row for row in priced if row.cost and row.cost[0] <= min(row.lost) <= max(row.lost) <= row.cost[1]]
     elsewhere = [row for row in mistakes if row.elsewhere]
     alarms = sum(row.caught for row in styles)
     broken = [row for row in rows if row.broken]
@@ -326,8 +339,9 @@ def page(found: dict[str, Any]) -> str:
         f"Written by `{COMMAND}`; every figure comes from `bench/results/fairness.json`.",
         f"One mistake at a time was made in correct functions: {len(made)} by the operators of cosmic-ray "
         f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} by hand, those that people make, "
-        f"and {len(public)} as public code has them. {len(styles)} correct submissions were written in other styles. All were checked with the checks of the three "
-        f"exercises, over {len(seeds)} seeds of the checks (torch {versions['torch']}, timm {versions['timm']}, Python "
+        f"and {len(public)} as public code has them. {len(styles)} correct submissions were written in other styles. All were checked "
+        f"with the checks of the three exercises: what people wrote over {_range([len(r.lost) for r in people])} seeds of the "
+        f"checks, what the tool made over {_range([len(r.lost) for r in made])} (torch {versions['torch']}, timm {versions['timm']}, Python "
         f"{versions['python']}).",
         _table(
             ("", "number"),
@@ -341,6 +355,11 @@ def page(found: dict[str, Any]) -> str:
                 ("of these, lose points nevertheless", states["equivalent, but loses points"]),
                 ("correct submissions × seeds", sum(len(row.lost) for row in styles)),
                 ("of these, false alarms", alarms),
+                ("written by people: other points with another seed", sum(len(set(row.lost)) > 1 for row in people)),
+                (
+                    "mistakes of people that cost what was written down, of those for which something was",
+                    f"{len(fitting)} of {len(priced)}",
+                ),
                 ("checks that broke themselves, processes without an answer", len(broken)),
             ],
         ),
@@ -352,7 +371,8 @@ def page(found: dict[str, Any]) -> str:
             [(f"`{row.name}`", len(row.lost), row.caught, _range(row.lost)) for row in styles],
         ),
         "## Mistakes that people make",
-        "Points are those lost in the cell of the mistake: the smallest and the largest of all seeds.",
+        "Points are those lost in the cell of the mistake: the smallest and the largest of all seeds. What a mistake should cost "
+        "was written down in `bench/mutants/severity.toml`, before it was compared.",
         *_by_exercise(by_hand),
         *_of_public_code(public),
     ]
@@ -403,8 +423,12 @@ def _by_exercise(rows: Sequence[Found]) -> list[str]:
     parts = []
     for exercise in EXERCISES:
         chosen = [row for row in rows if row.exercise == exercise]
-        body = [(row.name, _range(row.lost), f"{row.caught}/{len(row.lost)}", _checks(row)) for row in chosen]
-        parts += [f"### `{exercise}`", _table(("mistake", "points lost", "caught", "checks that fail"), body)]
+        body = [
+            (row.name, _range(row.cost or ()), _range(row.lost), f"{row.caught}/{len(row.lost)}", _checks(row))
+            for row in chosen
+        ]
+        head = ("mistake", "should cost", "points lost", "caught", "checks that fail")
+        parts += [f"### `{exercise}`", _table(head, body)]
     return parts
 
 
@@ -450,6 +474,7 @@ def _equivalents(rows: Sequence[Found]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=20, help="number of seeds of the checks")
+    parser.add_argument("--of-tool", type=int, help="seeds of them for mutants of the tool; all by default")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--only", default="", help="subjects whose id has this in it; writes no results")
     parser.add_argument(
@@ -464,7 +489,7 @@ def main() -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.repetitions)
     chosen = [s for s in subjects() if arguments.only in s.id]
     if not arguments.report_only:
-        study(seeds, arguments.jobs, chosen)
+        study(seeds, arguments.jobs, chosen, arguments.of_tool)
     if arguments.accuracy:
         study_accuracy(seeds[0], arguments.jobs, chosen)
     for row in collect(seeds, chosen):
@@ -474,7 +499,7 @@ def main() -> None:
             )
     if not arguments.only:
         found = results(seeds)
-        RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        RESULTS.write_text(text(found), encoding="utf-8")
         PAGE.write_text(page(found), encoding="utf-8")
         print(f"wrote {RESULTS.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
         if arguments.learn:

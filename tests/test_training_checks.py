@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import random
-import re
 import sys
 from functools import cache
 from typing import Any
@@ -17,7 +16,6 @@ from variants import CELLS, TRAIN
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-from mutants.mistakes import MISTAKES
 from mutants.runs import Checker
 
 from amllab import layers_of, load_backbone, scripted_training
@@ -177,17 +175,6 @@ CORRECT_HERE = {
 def test_tools_that_people_use_cost_nothing(name: str) -> None:
     found = results(CORRECT_HERE[name])
     assert sum(r.earned for r in found) == 30, to_text([r for r in found if r.outcome != "passed"])
-
-
-def test_the_severity_of_a_mistake_is_that_of_the_page() -> None:
-    """A choice of the rows: all are counted by the study."""
-    rows = re.findall(r"^\| .* \| `(\w+)` \| ([\d.]+) \|$", (ROOT / "docs" / "instructor.md").read_text(), re.M)
-    assert len(rows) > 20
-    sources = {mistake.id: mistake.source for mistake in MISTAKES if mistake.exercise == EXERCISE}
-    assert {id_ for id_, _ in rows} <= set(sources)
-    for id_, points in rows[::8]:
-        found = results(sources[id_])
-        assert sum(r.points - r.earned for r in found) == float(points), (id_, to_text(found))
 
 
 def test_the_scripted_model_goes_through_files_and_copies() -> None:
