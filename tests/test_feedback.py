@@ -357,7 +357,7 @@ def test_a_report_says_it_plainly(name: str) -> None:
 
 # mistakes of public code (tests/wild), and what names them
 NAMED = {
-    "names_of_net12": "; of net12 it is right: are names of its layers written into the code?",
+    "names_of_net12": "; of net12 it is right: are names of its layers, or their number, written into the code?",
     "child_counter": "n_trainable = 0, 1, 2, 3, 4, 5, 6 leaves 0, 1, 2, 5, 6, 6, 6 layers trainable",
     "fc_as_in_resnets": ": the new `fc.weight` is not used by the model. Its head is `model.get_classifier()`",
     "only_if_classes_differ": "Is the head replaced only where the number of classes differs?",

@@ -77,8 +77,6 @@ _RULES: dict[str, Callable[[Net, int], set[str]]] = {
     "all but convolutions missed": lambda net, n: net.with_(n, lambda p: net.ndim[p] != 4),
 }
 
-NAMES = tuple(_RULES)  # of the usual mistakes, and of what is right
-
 # backbone, the number that was asked for, names of the parameters that were trainable afterwards
 Case = tuple[str, int, set[str]]
 
@@ -110,7 +108,7 @@ def symptom(cases: Sequence[Case]) -> str:
 
 
 _REASONS = {
-    "right of net12 alone": "each architecture calls its layers by other names: `layers_of(model)` knows them all",
+    "right of net12 alone": "each architecture has other layers: `layers_of(model)` knows them all",
     "nothing frozen": "only `requires_grad = False` on each parameter freezes a layer: nothing else does",
     "everything frozen": "where everything is frozen, training changes nothing",
     "counted from the input": "the first layers hold what transfers best (edges, colours), and stay; the last ones are "

@@ -63,7 +63,7 @@ ENDLESS = 60
 
 # numbers that people take for a loss that is always too high, and numbers of epochs of a warm-up
 STARTS = (10, 100, 5, 2, 1, 0)
-GRACE = (2, 3, 4, 5)
+GRACE = (1, 2, 3, 4, 5)
 # digits that people round to, and what they take for an improvement where min_delta is 0
 DIGITS = (3, 2, 1)
 LEAST = (1e-4, 1e-3, 1e-2)
@@ -155,7 +155,12 @@ SAYS = {
         "Does the best loss start from that number, and not from `math.inf`?"
         for start in STARTS
     },
-    **{f"patience begins after {grace} epochs": f"the first {grace} epochs use up no patience" for grace in GRACE},
+    **{
+        f"patience begins after {grace} epochs": f"the first {grace} epochs use up no patience"
+        if grace > 1
+        else "the first epoch uses up no patience"
+        for grace in GRACE
+    },
 }
 # why a rule is wrong, where another reason than that of the check fits better
 WHY = {
@@ -201,7 +206,6 @@ IN_PATIENCE = {
     "count never reset",
     "max_epochs ignored",
     "max_epochs ignored: 30",
-    *(f"patience begins after {grace} epochs" for grace in GRACE),
     *IN_STOPPING,
 }
 # ... and in test_min_delta

@@ -207,24 +207,31 @@ def test_fresh_head(submission, rng):
         why="without weights of its own a head cannot learn the new classes",
         symptom="no head",
     )
-    # whatever a head is made of: none of its tensors may have a row of the old one
-    heads = [
-        v.float()
-        for n, v in got["state"].items()
-        if v.ndim == 2 and v.shape[1] == old.shape[1] and n not in body("net6")
-    ]
-    kept = sum(int((torch.cat([*heads, old[:0]]) == row).all(1).any()) for row in old)
+    kept = rows_kept(got, old)
+    elsewhere = kept and rows_kept(built(submission, rng, "net6", 7), old)
     expect(
         kept == 0,
         expected=f"{len(old)} new rows of weights for {len(old)} classes",
         seen=f"{kept} rows are those of the pretrained classifier"
-        + (". Is the head replaced only where the number of classes differs?" if kept == len(old) else ""),
+        + (f", and {elsewhere} are with 7 classes: does the new head start from the old one?" if elsewhere else "")
+        + (
+            ". Is the head replaced only where the number of classes differs?"
+            if kept == len(old) and not elsewhere
+            else ""
+        ),
         why="row k of the old head stands for class k of CIFAR-10, which is another class in your task",
         symptom="old head kept" if kept == len(old) else "rows of the old head kept",
         reproduce='old = load_backbone("net6").get_classifier().weight\n'
         f'head = build_transfer_model("net6", {len(old)}, 2).get_classifier()\n'
         "[name for name, p in head.named_parameters() if p.shape == old.shape and (p == old).all(1).any()]",
     )
+
+
+def rows_kept(got, old):
+    """How many rows of the old head are in the new one: whatever that is made of, none of its tensors may have one."""
+    own = [v for n, v in got.get("state", {}).items() if n not in body("net6")]
+    heads = [v.float() for v in own if v.ndim == 2 and v.shape[1] == old.shape[1]]
+    return sum(int((torch.cat([*heads, old[:0]]) == row).all(1).any()) for row in old)
 
 
 @pytest.mark.points(2)
