@@ -373,6 +373,7 @@ def test_a_report_names_the_cause(name: str) -> None:
     assert NAMED[name] in to_text(results), to_text(results)
 
 
+@pytest.mark.slow
 def test_no_reason_names_a_fault_that_is_not_there() -> None:
     whys = {name: " ".join(f.why for f in failures(name, SEEDS[0]).values()) for name in PATTERNS}
     assert [name for name, why in whys.items() if "put in after freezing" in why] == ["freezes_before_new_head"]

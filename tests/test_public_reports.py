@@ -176,6 +176,7 @@ def test_a_roster_that_a_spreadsheet_saved_is_filled_in_and_nothing_else_changes
     assert filled == rows
 
 
+@pytest.mark.slow
 def test_a_later_due_date_gives_the_points_back(graded: Path) -> None:
     """nbgrader 723: a penalty stayed when the submission was late no longer."""
     student = "nbgrader-1211"

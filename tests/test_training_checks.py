@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, sampled
 from variants import CELLS, TRAIN
 
 sys.path.insert(0, str(ROOT / "bench"))
@@ -136,7 +136,7 @@ MISTAKES_HERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MISTAKES_HERE)
+@pytest.mark.parametrize("name", sampled(MISTAKES_HERE, 3))
 def test_a_mistake_is_charged_once_and_named(name: str) -> None:
     source, points, says = MISTAKES_HERE[name]
     found = results(source)
@@ -171,7 +171,7 @@ CORRECT_HERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CORRECT_HERE)
+@pytest.mark.parametrize("name", sampled(CORRECT_HERE, 3))
 def test_tools_that_people_use_cost_nothing(name: str) -> None:
     found = results(CORRECT_HERE[name])
     assert sum(r.earned for r in found) == 30, to_text([r for r in found if r.outcome != "passed"])
