@@ -1,0 +1,49 @@
+"""How long does the demo's class take, here and in another checkout? ``python bench/demo_time.py --other FOLDER --pairs 3``
+
+Both need an environment in ``.venv`` and the class that ``make demo`` leaves in ``demo/``. ``nbgrader autograde`` is run on it
+from the start, in turns, and the seconds of each run are printed, with their median and ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent.parent
+ASSIGNMENT = "transfer-learning"
+
+
+def seconds(checkout: Path) -> float:
+    """Of grading the demo's class, of which nothing was graded before."""
+    course = checkout / "demo"
+    for made in ("autograded", "feedback", ".graded"):
+        shutil.rmtree(course / made, ignore_errors=True)
+    (course / "gradebook.db").unlink(missing_ok=True)
+    began = time.perf_counter()
+    command = [checkout / ".venv" / "bin" / "python", "-m", "nbgrader", "autograde", ASSIGNMENT]
+    done = subprocess.run(command, cwd=course, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{checkout}: {done.stderr[-2000:]}")
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--other", type=Path, required=True, help="another checkout of the project")
+    parser.add_argument("--pairs", type=int, default=3)
+    arguments = parser.parse_args()
+    found: dict[str, list[float]] = {"there": [], "here": []}
+    for _ in range(arguments.pairs):
+        for name, checkout in (("there", arguments.other.resolve()), ("here", HERE)):
+            found[name].append(seconds(checkout))
+            print(f"{name}: {found[name][-1]:.1f} s", flush=True)
+    there, here = (statistics.median(found[name]) for name in ("there", "here"))
+    print(f"median of {arguments.pairs}: there {there:.1f} s, here {here:.1f} s, {here / there:.2f} of the time")
+
+
+if __name__ == "__main__":
+    main()
