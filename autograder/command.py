@@ -98,7 +98,7 @@ def _discard_output() -> None:
     if sys.stdout is None:
         return
     try:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
     except (OSError, ValueError):  # it has no file
         return
