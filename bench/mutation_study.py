@@ -7,7 +7,7 @@ written as public code is, right and wrong (``tests/wild``), over several seeds 
 stand with a reason in ``mutants/equivalent.toml``.
 
 Writes ``bench/results/fairness.json`` and, from it, ``docs/fairness.md``. Every verdict is written down as it comes; the same
-command after an interruption goes on with those that are missing. Verdicts of other checks than the present ones are
+command after an interruption goes on with those that are missing, also from the file of results alone. Verdicts of other checks than the present ones are
 made again.
 """
 
@@ -97,6 +97,7 @@ class Found:
         elsewhere: cell -> points lost there, of other cells; the largest of the seeds that they were checked with.
         failed: check -> symptom -> number of seeds.
         patterns: seed -> cell -> what mistakes are recognised by.
+        seeds: that it was checked with.
         broken: checks that broke, and processes that gave no answer.
         accuracy: points lost in the accuracy check, where it was asked.
         cost: the fewest and the most points that the mistake should cost.
@@ -115,6 +116,7 @@ class Found:
     elsewhere: dict[str, float] = field(default_factory=dict)
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     patterns: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     accuracy: float | None = None
     cost: list[float] | None = None
@@ -197,11 +199,14 @@ def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject], of_tool: i
     All checks are run, but for those that call nothing of what the subject changes. Of what a tool has made, only the first
     seed tells how many points are lost, the others whether any are: there, the check that failed first comes first.
     """
-    known = done()
-    few = seeds[:of_tool]
+    known, from_file, few = done(), stored(), seeds[:of_tool]
+
+    def is_missing(subject: Subject, seed: int) -> bool:
+        row = from_file.get(subject.digest)
+        return (subject.digest, seed, "all") not in known and not (row and seed in row.seeds)
+
     missing = {
-        seed: [s for s in chosen if (s.digest, seed, "all") not in known and (s.kind in BY_PEOPLE or seed in few)]
-        for seed in seeds
+        seed: [s for s in chosen if (s.kind in BY_PEOPLE or seed in few) and is_missing(s, seed)] for seed in seeds
     }
     correct = [CELLS, {name: notebook_sources("solutions")[name] for name in EXERCISES}]
     RUNS.parent.mkdir(exist_ok=True)
@@ -260,17 +265,29 @@ def study_accuracy(seed: int, jobs: int, chosen: Sequence[Subject]) -> None:
 # What was found
 
 
+def stored() -> dict[str, Found]:
+    """Rows of the file of results that were made with the present checks, by what was checked."""
+    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    rows = found["subjects"] if found.get("checks") == checks_digest() else ()
+    return {row["digest"]: Found(**row) for row in rows}
+
+
 def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
-    """One row for each subject, of the seeds with which all have been checked."""
-    known, rows = done(), []
+    """One row for each subject: what the file of results knows of it, and the verdicts of further seeds."""
+    known, before, rows = done(), stored(), []
     for subject in chosen:
         row = Found(**{k: v for k, v in vars(subject).items() if k != "sources"}, digest=subject.digest)
         row.reason = reasons().get(change(subject), "")
         failed: dict[str, Counter[str]] = defaultdict(Counter)
+        if old := before.get(subject.digest):
+            row.lost, row.elsewhere, row.patterns = old.lost, old.elsewhere, old.patterns
+            row.seeds, row.broken, row.accuracy = old.seeds, old.broken, old.accuracy
+            failed.update({check: Counter(symptoms) for check, symptoms in old.failed.items()})
         for seed in seeds:
             verdict = known.get((subject.digest, seed, "all"))
-            if verdict is None:
+            if verdict is None or seed in row.seeds:
                 continue
+            row.seeds.append(seed)
             own = {f"check_{subject.exercise}"} if subject.exercise else set(verdict.lost)
             row.lost.append(sum(points for cell, points in verdict.lost.items() if cell in own))
             for cell, points in verdict.lost.items():
@@ -283,7 +300,7 @@ def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
             row.broken += [*verdict.broken, *([verdict.ended] if verdict.ended else [])]
         row.failed = {check: dict(symptoms) for check, symptoms in failed.items()}
         trained = known.get((subject.digest, seeds[0], ACCURACY))
-        row.accuracy = sum(trained.lost.values()) if trained else None
+        row.accuracy = sum(trained.lost.values()) if trained else row.accuracy
         rows.append(row)
     return rows
 
@@ -291,12 +308,9 @@ def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
 def results(seeds: Sequence[int]) -> dict[str, Any]:
     """What stands in the file of results."""
     packages = {name: version(name) for name in ("cosmic-ray", "torch", "timm")}
-    return {
-        "seeds": list(seeds),
-        "checks": checks_digest(),
-        "versions": {"python": platform.python_version(), **packages},
-        "subjects": [asdict(row) for row in collect(seeds, subjects())],
-    }
+    versions = {"python": platform.python_version(), **packages}
+    rows = [asdict(row) for row in collect(seeds, subjects())]
+    return {"checks": checks_digest(), "versions": versions, "subjects": rows}
 
 
 def text(found: dict[str, Any]) -> str:

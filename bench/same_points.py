@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from mutants.runs import Checker, Verdict
+from mutants.runs import Checker
 from mutation_study import BY_PEOPLE, FIRST_SEED, HAND, STYLE, WILD, Found, Subject, collect, done, study, subjects
 
 from amllab.checks.results import to_text
@@ -32,12 +32,6 @@ TITLES = {STYLE: "correct", HAND: "wrong, by hand", WILD: "wrong, as public code
 def chosen(only: str) -> list[Subject]:
     """Subjects that a person wrote, and whose id has ``only`` in it."""
     return [s for s in subjects() if s.kind in BY_PEOPLE and any(part in s.id for part in only.split(","))]
-
-
-def points(subject: Subject, seeds: Sequence[int], known: dict[tuple[str, int, str], Verdict]) -> list[float]:
-    """Points lost in all, for each seed that the subject was checked with."""
-    verdicts = [known.get((subject.digest, seed, "all")) for seed in seeds]
-    return [sum(verdict.lost.values()) for verdict in verdicts if verdict]
 
 
 def faults(row: Found, lost: Sequence[float]) -> list[str]:
@@ -75,9 +69,9 @@ def line(row: Found, lost: Sequence[float], found: Sequence[str]) -> str:
 def report(seeds: Sequence[int], among: Sequence[Subject]) -> str:
     """The table, and every submission that is not as it should be."""
     kinds: dict[str, Counter[str]] = {kind: Counter() for kind in TITLES}
-    lines, known = [], done()
-    for row, subject in zip(collect(seeds, among), among, strict=True):
-        lost = points(subject, seeds, known)
+    lines = []
+    for row in collect(seeds, among):
+        lost = row.lost
         if not lost:
             continue
         found = faults(row, lost)
@@ -91,6 +85,7 @@ def report(seeds: Sequence[int], among: Sequence[Subject]) -> str:
         f"{title:24}" + "".join(f"{kinds[kind][c]:>{len(c) + 3}}" for c in columns) for kind, title in TITLES.items()
     ]
     head = " " * 24 + "".join(f"   {column}" for column in columns)
+    known = done()
     used = [v.seconds for s in among for seed in seeds if (v := known.get((s.digest, seed, "all")))]
     time = f"{len(used)} runs, {sum(used):.0f} s of processor time, {sum(used) / max(1, len(used)):.2f} s each"
     return "\n".join([*lines, "", f"{len(seeds)} seeds, {time}", head, *table])

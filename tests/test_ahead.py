@@ -262,13 +262,13 @@ def test_interrupted_it_ends_at_once_and_goes_on_as_one_by_one_would(course: Pat
     assert book(course) == graded_ahead
     assert {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")} == after
 
-    # --force grades anew; one after the other it comes to the same
+    # --force grades again; one after the other it comes to the same
     at_a_time(course, 1)
     done = nbgrader(course, "autograde", ASSIGNMENT, "--force")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert book(course) == graded_ahead
-    anew = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")}
-    assert anew.keys() == after.keys()
-    assert all(anew[name] > after[name] for name in after)
+    again = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")}
+    assert again.keys() == after.keys()
+    assert all(again[name] > after[name] for name in after)
     assert (course / "autograded" / "ada" / ASSIGNMENT / NOTEBOOK).is_file()
