@@ -12,8 +12,10 @@ those that were written down for the mistake before any check saw it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,8 @@ def write_reports(among: list[Subject], seed: int) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     checker, key = Checker(seed), {}
     for i, subject in enumerate(among, 1):
-        results = checker.results(subject.sources)
+        with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):  # some write checkpoints
+            results = checker.results(subject.sources)
         remarks = recognise(lab().name, results)
         cells = list(dict.fromkeys(r.cell for r in results if r.earned < r.points))
         texts = []
