@@ -171,7 +171,9 @@ def read_runs(file: Path, settings: Settings) -> list[dict[str, Any]]:
     for run in runs:
         if run["settings"] != asdict(settings):
             differing = [key for key, value in asdict(settings).items() if run["settings"].get(key) != value]
-            raise SystemExit(f"{file.name} was written with another {', '.join(differing)}: move it away to start again")
+            raise SystemExit(
+                f"{file.name} was written with another {', '.join(differing)}: move it away to start again"
+            )
     return runs
 
 
