@@ -2,7 +2,7 @@
 
 Writes the reports of wrong submissions, as students read them, to ``build/reading/NN.txt``: in random order, without code and
 without the name of the mistake. Half of them are mistakes of public code (``tests/wild``), which no check was written for.
-Whoever reads them writes what the mistake is believed to be into ``build/reading/answers.json`` (``{"01": "..."}``).
+The reader writes what the mistake seems to be into ``build/reading/answers.json`` (``{"01": "..."}``).
 
 ``--key`` prints number, mistake and answer side by side, for the person who decides which answers are right. Those decisions
 are in ``bench/results/blind_reading.json``; ``--page`` writes ``docs/blind-reading.md`` from them: what was named, and points lost beside

@@ -18,7 +18,7 @@ ASSIGNMENT = "transfer-learning"
 
 
 def seconds(checkout: Path) -> float:
-    """Of grading the demo's class, of which nothing was graded before."""
+    """Seconds that it takes to grade the demo's class from the start."""
     course = checkout / "demo"
     for made in ("autograded", "feedback", ".graded"):
         shutil.rmtree(course / made, ignore_errors=True)

@@ -205,7 +205,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Pa
 
 @pytest.fixture(scope="module")
 def by_hand(fresh: Path, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
-    """The class graded, marked by hand, and handed in again by all."""
+    """The class graded, marked by hand, and submitted again by all."""
     course = copy_of(fresh, tmp_path_factory.mktemp("by_hand"))
     assert autograde(course).status == 0
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:

@@ -159,7 +159,7 @@ _IN_BUILD = [
     ("trainable_from_scratch", "starts the trainable layers of the backbone from random weights", _HEAD, _HEAD +
      "\n    for layer in layers_of(model)[len(layers_of(model)) - n_trainable :]:\n        for m in layer.modules():\n"
      "            if hasattr(m, 'reset_parameters'):\n                m.reset_parameters()"),
-    ("all_from_scratch", "draws all pretrained weights anew", _HEAD, _HEAD +
+    ("all_from_scratch", "draws all pretrained weights again", _HEAD, _HEAD +
      "\n    for m in model.modules():\n        if hasattr(m, 'reset_parameters'):\n            m.reset_parameters()"),
     ("statistics_from_scratch", "resets the pretrained BatchNorm statistics", _HEAD, _HEAD +
      "\n    for m in model.modules():\n        if hasattr(m, 'reset_running_stats'):\n            m.reset_running_stats()"),

@@ -34,7 +34,7 @@ _INT: dict[str, Any] = {"dtype": torch.int64, "device": "cpu"}
 _TRAIN, _VAL = 0.0, 1.0
 _MAX_LOSS = 40  # of a script: what logits of float32 reach with ease
 _STATES = 64  # at most, of one training
-# how images can be changed on their way into the model; the number of each stands in the journal
+# how images can be changed on their way into the model; the journal has the number of each
 CHANGES = ("", "otherwise", "mirrored", "mixed", "scaled", "erased", "resized")
 
 
