@@ -72,6 +72,8 @@ def code(source: str) -> str:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
     for node in _silent(ast.parse(source)):
+        if lines[node.lineno - 1][: node.col_offset].strip() not in ("", "@"):
+            continue  # beside something that counts
         for row in range(node.lineno, (node.end_lineno or node.lineno) + 1):
             lines[row - 1] = ""
     return "\n".join(line.rstrip() for line in lines if line.strip())
@@ -80,7 +82,10 @@ def code(source: str) -> str:
 def _silent(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
     """Docstrings, and decorators that give points."""
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node) is not None
+        ):
             yield node.body[0]
         if isinstance(node, ast.FunctionDef):
             yield from (d for d in node.decorator_list if ast.unparse(d).startswith("pytest.mark.points("))

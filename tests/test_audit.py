@@ -155,3 +155,5 @@ def test_thaws(submission):
     )
     assert code(same) == code(source)
     assert code(source.replace("assert s", "assert not s")) != code(source)
+    assert code('def f(): "About."') == 'def f(): "About."'
+    assert code('async def f():\n    "About."\n    return 1') == "async def f():\n    return 1"
