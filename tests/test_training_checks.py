@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import random
 import sys
 from functools import cache
@@ -16,13 +17,15 @@ from variants import CELLS, TRAIN
 
 sys.path.insert(0, str(ROOT / "bench"))
 
+from mutants.mistakes import MISTAKES
 from mutants.runs import Checker
 
 from amllab import layers_of, load_backbone, scripted_training
 from amllab.checks.results import CheckResult, to_text
 from amllab.checks.transfer_learning.journal import Journal
 from amllab.checks.transfer_learning.probes import _plain_history
-from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel, make_script
+from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel, how_changed, make_script
+from amllab.checks.transfer_learning.training_runs import _to_be_stopped, _to_be_trained
 from amllab.numerics import without_compiling
 
 EXERCISE = "train_with_early_stopping"
@@ -175,6 +178,54 @@ CORRECT_HERE = {
 def test_tools_that_people_use_cost_nothing(name: str) -> None:
     found = results(CORRECT_HERE[name])
     assert sum(r.earned for r in found) == 30, to_text([r for r in found if r.outcome != "passed"])
+
+
+def test_every_kind_of_change_to_images_is_recognised() -> None:
+    script = make_script([1.0], random.Random(3), train_sizes=(4,), val_sizes=(2,))
+    images = script["train"]["images"]
+    assert how_changed(images, images) == ""
+    without_numbers = images.clone()
+    without_numbers[1, 1, 0, 0] = math.nan
+    assert how_changed(images, without_numbers) not in ("", None)
+    assert how_changed(images, images * math.nan) != ""
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_accuracy_leads_elsewhere_than_the_loss(seed: int) -> None:
+    """So that a training that watches the accuracy loses the same points with every seed."""
+    for run in (_to_be_stopped, _to_be_trained):
+        losses, *_, script = run(seed)
+        hits = (script["val_logits"].argmax(-1) == script["val"]["labels"]).sum(-1).tolist()
+        best = [epoch for epoch, count in enumerate(hits) if count == max(hits)]
+        assert losses.index(min(losses)) not in (best[0], best[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "points"),
+    [("higher_improves", 12), ("starts_from_zero", 8), ("watches_accuracy", 8), ("watches_train_loss", 3)],
+)
+def test_a_wrong_improvement_is_not_charged_for_the_number_of_epochs(name: str, points: float) -> None:
+    (mistake,) = [mistake for mistake in MISTAKES if mistake.id == name]
+    found = checker().results({**CELLS, EXERCISE: mistake.source})
+    assert sum(r.points - r.earned for r in found) == points, to_text(found)
+
+
+def test_a_training_without_end_is_ended_where_frozen_layers_are_checked() -> None:
+    source = changed(
+        "for epoch in range(max_epochs):",
+        "for epoch in __import__('itertools').count():",
+        "if waited >= patience:",
+        "if False:",
+    )
+    (found,) = [r for r in results(source, "test_frozen_layers_stay") if r.name == "test_frozen_layers_stay"]
+    assert found.outcome == "passed", found.failure
+
+
+def test_an_error_in_training_names_the_line() -> None:
+    found = results(changed("loss.backward()", "loss.backwards()"))
+    (failure,) = [r.failure for r in found if r.name == "test_history"]
+    assert failure is not None
+    assert "has no attribute 'backwards', at `loss.backwards()`" in failure.seen
 
 
 def test_the_scripted_model_goes_through_files_and_copies() -> None:

@@ -12,7 +12,7 @@ import importlib
 import traceback
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -86,7 +86,10 @@ class Functions:
 
 
 def attempt(call: Callable[[], Any]) -> dict[str, Any]:
-    """``{"value": ...}`` or ``{"error": its type's names, "message": text}``: for questions that may end in an error."""
+    """``{"value": ...}``, or ``{"error": its type's names, "message": text, "line": of the submission's code}``.
+
+    For questions that may end in an error.
+    """
     try:
         return {"value": call()}
     except (MissingFunction, NotImplementedError):
@@ -94,7 +97,19 @@ def attempt(call: Callable[[], Any]) -> dict[str, Any]:
     except Exception as error:
         if _undefined(error):
             raise
-        return {"error": [cls.__name__ for cls in type(error).__mro__], "message": _message(error)}
+        names = [cls.__name__ for cls in type(error).__mro__]
+        return {"error": names, "message": _message(error), "line": _place(error).get("line", "")}
+
+
+def error_text(got: Mapping[str, Any]) -> str:
+    """The error of an :func:`attempt` in words, with the line of the submission that it comes from."""
+    return f"{' '.join(got['error'][:1])}: {got['message']}" + (f", at `{got['line']}`" if got["line"] else "")
+
+
+def refused(values: Iterable[object]) -> str:
+    """What was refused rightly, in words that follow what was not; empty where nothing was."""
+    named = ", ".join(map(str, values))
+    return f"; refused, as it should be: {named}" if named else ""
 
 
 def _undefined(error: BaseException) -> str:
@@ -182,7 +197,8 @@ def problem(answered: Mapping[str, Any], cause: Callable[[str], str] = lambda na
         failure = Failure("an implementation", seen, "there is nothing to check yet")
         return SubmissionError("missing", failure, answered.get("function", ""))
     if kind == "raised":
-        place = f" in `{answered['function']}`, at `{answered.get('line', '')}`" if answered.get("function") else ""
+        place = f" in `{answered['function']}`" if answered.get("function") else ""
+        place += f", at `{answered['line']}`" if answered.get("line") else ""
         seen = f"{answered.get('type')}: {answered.get('message')}{place}"
         undefined = answered.get("undefined", "")
         because = cause(undefined) if undefined else ""

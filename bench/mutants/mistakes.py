@@ -350,7 +350,7 @@ _IN_TRAIN = [
      "                n += len(labels)\n", "                n += len(labels)\n"
      "                shares.append((logits.argmax(1) == labels).float().mean().item())\n"),
     ("error_rate", "reports the share of errors as the accuracy", '["val_acc"].append(hits / n)', '["val_acc"].append(1 - hits / n)'),
-    ("argmax_over_batch", "takes the argmax over the batch instead of the classes", '                hits += (logits.argmax(1) == labels).sum().item()',
+    ("argmax_over_batch", "takes the lowest logit for the prediction", '                hits += (logits.argmax(1) == labels).sum().item()',
      '                hits += (logits.argmin(1) == labels).sum().item()'),
     ("lists_swapped", "swaps training and validation losses", 'history["val_loss"].append(val_loss)', 'history["train_loss"].append(val_loss)',
      'history["train_loss"].append(total / n)', 'history["val_loss"].append(total / n)'),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import linecache
 import os
 import re
 import resource
@@ -140,6 +141,8 @@ def submission(sources: Sources) -> TimedSubmission:
     """A submission of these cells; one that raises leaves out the rest of its cell, as in a notebook."""
     namespace = dict(_setup())
     for name in EXERCISES:
+        # reports show the line that raised, as of a notebook's cell
+        linecache.cache[f"<{name}>"] = (len(sources[name]), None, sources[name].splitlines(keepends=True), f"<{name}>")
         with contextlib.suppress(Exception):
             exec(compile(sources[name], f"<{name}>", "exec"), namespace)
     return TimedSubmission(lab().name, namespace)

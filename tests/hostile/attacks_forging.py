@@ -14,7 +14,7 @@ def lie(asked):
     import timm, torch
     import torch.nn.functional as F
     q, probe = asked["arguments"], asked["probe"]
-    refused = {"error": ["ValueError", "Exception"], "message": "no"}
+    refused = {"error": ["ValueError", "Exception"], "message": "no", "line": ""}
     if probe == "freeze":
         most = 6 if q["backbone"] == "net6" else 99
         fine = {"same_object": True, "trainable": []}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Integral
 from typing import Any, TypedDict
 
@@ -28,13 +28,19 @@ from amllab.numerics import same_numbers, without_compiling
 
 State = dict[str, AnyTensor]
 _STATES = 8  # at most, of one training
+_PASSES = 30  # over a loader, before a training counts as one without end
 
 
 class Raised(TypedDict):
-    """The call raised an error: the names of its classes, its own first, and its message."""
+    """The call raised an error: the names of its classes, its own first, its message, and the line of the submission's code."""
 
     error: list[str]
     message: str
+    line: str
+
+
+def _raised(got: dict[str, Any]) -> Raised:
+    return {"error": got["error"], "message": got["message"], "line": got["line"]}
 
 
 def _trainable(model: nn.Module) -> list[str]:
@@ -222,7 +228,7 @@ def build(
     ):
         got = attempt(lambda: functions.build_transfer_model(backbone, num_classes, n_trainable))
     if "error" in got:
-        return {"error": got["error"], "message": got["message"]}
+        return _raised(got)
     value = got["value"]
     model, place = model_in(value, given)
     if model is None:
@@ -277,7 +283,7 @@ def build_twice(
         for _ in range(2):
             got = attempt(lambda: functions.build_transfer_model(backbone, num_classes, 1))
             if "error" in got:
-                return {"error": got["error"], "message": got["message"]}
+                return _raised(got)
             model, _ = model_in(got["value"], given)
             if model is None:
                 return {"type": _type(got["value"])}
@@ -290,6 +296,15 @@ def build_twice(
             value.add_(1)
     after = [_state(model) for model in found]
     return {"same_object": first is second, "storages": storages, "before": before, "after": after}
+
+
+class Interrupted(TypedDict):
+    """A training raised an error: as :class:`Raised`, with the number of epochs that were validated before."""
+
+    error: list[str]
+    message: str
+    line: str
+    epochs: int
 
 
 class History(TypedDict):
@@ -346,7 +361,7 @@ class Trained(TypedDict):
 
 def train_scripted(
     functions: Functions, *, script: dict[str, Any], arguments: dict[str, Any], lists: bool = False
-) -> Raised | Trained:
+) -> Interrupted | Trained:
     """Calls ``train_with_early_stopping`` on a model whose losses are laid down in ``script``.
 
     Args:
@@ -360,7 +375,7 @@ def train_scripted(
     with _steps() as steps, without_compiling():
         got = attempt(lambda: functions.train_with_early_stopping(model, *loaders, **arguments))
     if "error" in got:
-        return {"error": got["error"], "message": got["message"]}
+        return {**_raised(got), "epochs": len(model.states)}
     answer: Any = {"history": _plain_history(got["value"]), "steps": len(steps), **model.record()}
     return answer  # type: ignore[no-any-return]
 
@@ -443,10 +458,11 @@ def train_frozen(
     with _freezing_by_name(functions, layers):
         functions.freeze_layers(model, n_trainable)
     trainable = _trainable(model)
-    train = Batches({"images": images, "labels": labels, "batch_size": 8})
+    train = _Counted({"images": images, "labels": labels, "batch_size": 8})
     val = _Watched({"images": images[:8], "labels": labels[:8]})
     val.model, val.names = model, list(state)
-    with same_numbers(), without_compiling():
+    # a training without end is charged where max_epochs is asked for; here is looked at what it did to the layers
+    with same_numbers(), without_compiling(), suppress(_WithoutEndError):
         functions.train_with_early_stopping(model, train, val, max_epochs=epochs, patience=epochs)
     return {
         "trainable": trainable,
@@ -468,8 +484,24 @@ def _effective(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
     return found
 
 
-class _Watched(Batches):
-    """Batches that take down the state of a model whenever somebody begins to go through them."""
+class _WithoutEndError(Exception):
+    """A training goes on long after max_epochs."""
+
+
+class _Counted(Batches):
+    """Batches that end a training after so many passes over them that no training of a few epochs comes to them."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.passes += 1
+        if self.passes > _PASSES:
+            raise _WithoutEndError
+        return super().__iter__()
+
+
+class _Watched(_Counted):
+    """Batches that take down the state of a model at the beginning of each pass over them."""
 
     model: nn.Module
     names: list[str]

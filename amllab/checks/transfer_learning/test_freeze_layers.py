@@ -3,6 +3,7 @@
 import pytest
 
 from amllab.checks import expect
+from amllab.checks.submission import error_text, refused
 from amllab.checks.transfer_learning import freezing, symptoms
 
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
@@ -44,11 +45,6 @@ def rules(submission):
     return freezing.rules_of(cases("net6", every_number(submission)))
 
 
-def raised(got):
-    """The error of a call in words."""
-    return f"{' '.join(got['error'][:1])}: {got['message']}"
-
-
 @pytest.mark.points(2)
 def test_returns_the_model(submission):
     """`freeze_layers` works in place and returns the very model it was given."""
@@ -57,7 +53,7 @@ def test_returns_the_model(submission):
     expect(
         returned,
         expected="`freeze_layers(model, 3)` returns, for net6 with its 6 layers",
-        seen=raised(answers[3]) if "error" in answers[3] else "",
+        seen=error_text(answers[3]) if "error" in answers[3] else "",
         why="an exception ends the call before anything is frozen",
         symptom=symptoms.raised(answers[3]) if "error" in answers[3] else "",
         reproduce=f"{MODEL}freeze_layers(model, 3)",
@@ -129,7 +125,7 @@ def expect_last_layers(submission, numbers):
         expect(
             "error" not in got,
             expected=f"`freeze_layers(model, {n})` returns: any number from 0 to 6 is possible for 6 layers",
-            seen=raised(got) if "error" in got else "",
+            seen=error_text(got) if "error" in got else "",
             why="0 and all layers are both allowed: nothing trainable, nothing frozen"
             if n in (0, 6)
             else "an exception ends the call before anything is frozen",
@@ -161,12 +157,13 @@ def test_refuses_impossible_numbers(submission, rng):
         "many more than there are": 6 + rng.randint(2, 50),
     }
     answers = {name: freeze(submission, "net6", n)[0] for name, n in numbers.items()}
+    rejected = [numbers[name] for name, got in answers.items() if "ValueError" in got.get("error", [])]
     for name, got in answers.items():
         n = numbers[name]
         expect(
             "ValueError" in got.get("error", []),
             expected=f"ValueError for n_trainable={n} (net6 has 6 layers)",
-            seen=raised(got) if "error" in got else "no error",
+            seen=(error_text(got) if "error" in got else "no error") + refused(rejected),
             why="a number that no model can have is refused at once: an error is better than a wrong experiment",
             symptom=symptoms.accepted(answers),
             reproduce=f"{MODEL}freeze_layers(model, {n})  # raises ValueError where the number is checked",

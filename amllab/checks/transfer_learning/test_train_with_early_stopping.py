@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from amllab.checks import expect
+from amllab.checks.submission import error_text, refused
 from amllab.checks.transfer_learning import symptoms
 from amllab.checks.transfer_learning.scripted import make_script
-from amllab.checks.transfer_learning.test_freeze_layers import raised
 from amllab.checks.transfer_learning.training_runs import (
     KEYS,
     PLAIN,
@@ -132,7 +132,9 @@ def test_max_epochs(submission, rng):
     """Runs `max_epochs` epochs where every epoch improves."""
     for epochs in (rng.randint(3, 5), 1):
         losses = [round(1.2 - 0.1 * i, 3) for i in range(epochs + 2)]
-        ran = run(submission, losses, rng, max_epochs=epochs, patience=3).epochs
+        # longer than the training: how patience is counted is charged where it is asked for
+        patience = epochs + 1
+        ran = run(submission, losses, rng, max_epochs=epochs, patience=patience).epochs
         expect(
             ran == epochs,
             expected=f"{n_epochs(epochs)}: max_epochs={epochs}, and every epoch improved",
@@ -150,7 +152,9 @@ def test_max_epochs(submission, rng):
             if ran < epochs
             else "max_epochs ignored",
             series=losses_of(losses, best=epochs - 1, epochs=epochs, ran=ran),
-            reproduce=lines(losses, "max(model.states) + 1  # epochs that were run", max_epochs=epochs, patience=3),
+            reproduce=lines(
+                losses, "max(model.states) + 1  # epochs that were run", max_epochs=epochs, patience=patience
+            ),
         )
 
 
@@ -179,7 +183,8 @@ def test_stops_after_patience(submission, run_seed):
     expect(
         ran == wanted,
         expected=f"{wanted} epochs: the best is epoch {best} (0-based), then patience={patience} without improvement",
-        seen=f"{n_epochs(ran)}" + STOPPING.get(symptom, ""),
+        seen=f"{n_epochs(ran)}"
+        + (NEVER if symptom == "never stopped" and found.best_epoch == best else STOPPING.get(symptom, "")),
         why="stopping early saves time; runs that stop one epoch off cannot be compared",
         where=IDEA_1,
         symptom=symptom,
@@ -195,8 +200,11 @@ STOPPING = {
     "never stopped": ": training did not stop before max_epochs. Is each epoch compared with the best one so far?",
     "stopped at the first epoch without improvement": ": training stops at the first epoch without improvement",
     "stopped after patience epochs in all": ": training stops as if no epoch after the first had improved. Is it the "
-    "validation loss that is compared, and does the best loss start from `math.inf`?",
+    "validation loss that is compared, is a lower one better, and does the best loss start from `math.inf`?",
 }
+NEVER = (
+    ": training did not stop before max_epochs, though the best epoch is right. Does it end once patience is used up?"
+)
 
 
 @pytest.mark.points(1)
@@ -239,11 +247,13 @@ def test_refuses_impossible_arguments(submission, rng):
     answers = {
         name: submission.ask("train_scripted", script=script, arguments=arguments) for name, arguments in asked.items()
     }
+    rejected = [name for name, got in answers.items() if "ValueError" in got.get("error", [])]
     for name, got in answers.items():
         expect(
             "ValueError" in got.get("error", []),
             expected=f"ValueError for {call(asked[name])[2:]}",
-            seen=raised(got) if "error" in got else "no error",
+            seen=(error_text(got) if "error" in got else "no error")
+            + refused(call(asked[other])[2:] for other in rejected),
             why="a training of 0 epochs has no best epoch, and a patience of 0 stops before the first",
             where=TASK,
             symptom=symptoms.accepted(answers),
@@ -254,7 +264,7 @@ def test_refuses_impossible_arguments(submission, rng):
     expect(
         "ValueError" not in got.get("error", []),
         expected=f"`train_with_early_stopping(model, train_loader, val_loader{call({'max_epochs': 1, 'patience': 1})})` returns",
-        seen=raised(got) if "error" in got else "",
+        seen=error_text(got) if "error" in got else "",
         why="one epoch is a training",
         where=TASK,
         symptom="1 epoch refused",

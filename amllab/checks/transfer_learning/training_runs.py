@@ -7,6 +7,7 @@ import random
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from amllab.checks import expect, series
 from amllab.checks.failure import Series
 from amllab.checks.seeds import derive
-from amllab.checks.submission import Submission
+from amllab.checks.submission import Submission, error_text
 from amllab.checks.transfer_learning import symptoms
 from amllab.checks.transfer_learning.journal import Journal
 from amllab.checks.transfer_learning.scripted import make_script
@@ -116,7 +117,7 @@ def expect_no_error(
     got: dict[str, Any], val_losses: Sequence[float], arguments: dict[str, Any], *, lists: bool = False
 ) -> None:
     """Fails the check where the training raised."""
-    message = f"{' '.join(got['error'][:1])}: {got['message']}" if "error" in got else ""
+    message = error_text(got) if "error" in got else ""
     attribute = next((name for name in ("dataset", "sampler", "batch_size", "drop_last") if f"'{name}'" in message), "")
     why = "an exception ends the training before there is a result"
     if all(map(math.isnan, val_losses[: arguments.get("patience", 5)])):  # training stops before a loss is a number
@@ -128,7 +129,8 @@ def expect_no_error(
         "error" not in got,
         expected=f"`train_with_early_stopping(model, train_loader, val_loader{call(arguments)})` returns"
         + (", with lists of batches as loaders" if lists else ""),
-        seen=message,
+        seen=message
+        + ("" if not message else f", after {n_epochs(got['epochs'])}" if got["epochs"] else ", in the first epoch"),
         why=why,
         where=TASK,
         symptom=symptoms.raised(got) if "error" in got else "",
@@ -138,12 +140,19 @@ def expect_no_error(
 
 def stopped_run(submission: Submission, seed: int) -> Run:
     """A run in which patience ends, by which the usual mistakes stop in different epochs; the same for all checks of a seed."""
+    losses, patience, script = _to_be_stopped(seed)
+    return run_script(submission, script, losses, max_epochs=len(losses), patience=patience)
+
+
+@lru_cache(maxsize=4)
+def _to_be_stopped(seed: int) -> tuple[list[float], int, dict[str, Any]]:
+    """Losses, patience and script of that run."""
     rng = random.Random(derive(seed, "stopped"))
     best, patience = rng.choice([(2, 5), (3, 3), (4, 3), (4, 4)])
     losses = [round(1.0 - 0.1 * i, 3) for i in range(best + 1)]
     # never better than the best, but always better than the epoch before
     losses += [round(1.15 - 0.004 * i - 0.002 * rng.random(), 3) for i in range(12)]
-    return run(submission, losses, rng, max_epochs=len(losses), patience=patience)
+    return losses, patience, _told_from_accuracy(losses, rng, best=best, ran=best + 1 + patience, patience=patience)
 
 
 def trained_run(submission: Submission, seed: int, *, patience: int = 3) -> tuple[Run, int]:
@@ -155,10 +164,48 @@ def trained_run(submission: Submission, seed: int, *, patience: int = 3) -> tupl
     Returns:
         The run, and its best epoch.
     """
+    losses, best, script = _to_be_trained(seed)
+    return run_script(submission, script, losses, max_epochs=len(losses), patience=patience, lr=0.05), best
+
+
+@lru_cache(maxsize=4)
+def _to_be_trained(seed: int) -> tuple[list[float], int, dict[str, Any]]:
+    """Losses, best epoch and script of that run."""
     rng = random.Random(derive(seed, "trained"))
     best = rng.randint(2, 3)
     losses = [round(loss, 3) for loss in [*(1.0 - 0.1 * i for i in range(best + 1)), 1.1, 1.2, 1.3]]
-    return run(submission, losses, rng, max_epochs=len(losses), patience=patience, lr=0.05), best
+    return losses, best, _told_from_accuracy(losses, rng, best=best)
+
+
+def _told_from_accuracy(
+    losses: Sequence[float], rng: random.Random, *, best: int, ran: int | None = None, patience: int | None = None
+) -> dict[str, Any]:
+    """A script by which the validation accuracy leads elsewhere than the loss: to another best epoch, and another last one.
+
+    Args:
+        losses: of the validation, one for each epoch.
+        rng: draws the script, again until it is such a one.
+        best: the best epoch by the loss.
+        ran, patience: epochs that the loss leads to, with this patience; without them ``max_epochs`` may end the training.
+    """
+    while True:
+        script = make_script(losses, rng, **SIZES)
+        hits = (script["val_logits"].argmax(-1) == script["val"]["labels"]).sum(-1).tolist()
+        # whether an epoch that is as good as the best one counts as an improvement, or not
+        stops = [_stopping(hits, patience or len(losses), ties=ties) for ties in (False, True)]
+        if all(top != best and (ran is None or epochs != ran) for epochs, top in stops):
+            return script
+
+
+def _stopping(figures: Sequence[float], patience: int, *, ties: bool) -> tuple[int, int]:
+    """Epochs, and best epoch, of a training that stops where figures no longer rise; ``ties`` are progress, or none."""
+    top = 0
+    for epoch, figure in enumerate(figures):
+        if figure > figures[top] or (ties and figure == figures[top]):
+            top = epoch
+        if epoch - top >= patience:
+            return epoch + 1, top
+    return len(figures), top
 
 
 def call(arguments: dict[str, Any]) -> str:

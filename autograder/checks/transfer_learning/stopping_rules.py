@@ -90,6 +90,8 @@ RULES = {
     "NaN does not count": Rule(lambda loss, best, before, delta: None if math.isnan(loss) else loss < best - delta),
     "NaN as first best": Rule(first=True),
     "improvements count against patience": Rule(all_epochs=True),
+    "every epoch improves": Rule(lambda loss, best, before, delta: loss == loss),
+    "higher losses improve": Rule(lambda loss, best, before, delta: loss > best - delta, start=-math.inf),
     **{
         f"losses rounded to {digits} digits": Rule(
             lambda loss, best, before, delta, digits=digits: round(loss, digits) < round(best, digits) - delta
@@ -142,6 +144,8 @@ SAYS = {
         f"improvements below {least:g} do not count": f"improvements below some {least:g} do not count, though min_delta is 0"
         for least in LEAST
     },
+    "every epoch improves": "every epoch counts as an improvement, whatever its loss. Is the best loss replaced at each improvement?",
+    "higher losses improve": "a higher loss counts as an improvement. Is it `val_loss < best`?",
     "NaN improves": "a loss that is NaN counts as an improvement",
     "NaN improves, and is forgotten": "a loss that is NaN counts as an improvement",
     "NaN does not count": "epochs whose loss is NaN do not use up patience",
@@ -206,6 +210,7 @@ IN_PATIENCE = {
     "count never reset",
     "max_epochs ignored",
     "max_epochs ignored: 30",
+    "every epoch improves",
     *IN_STOPPING,
 }
 # ... and in test_min_delta

@@ -139,7 +139,7 @@ def test_keeps_the_pretrained_weights(submission, rng):
             not different,
             expected=f"{len(wanted)} tensors of {backbone} as they were pretrained",
             seen=f"{len(different)} of {len(wanted)} differ{', though `load_backbone` was called' if loaded else ''}: "
-            f"{some(different)}{_new_statistics(different, state)}",
+            f"{some(different)}{_new_statistics(different, state)}{_rounded(different, wanted, state)}",
             why=_LOST.get(symptom, "what differs is no longer what was learned on CIFAR-10"),
             symptom="not pretrained, though loaded" if loaded else symptom,
             reproduce=f'pretrained = load_backbone("{backbone}")\n'
@@ -154,6 +154,13 @@ def _new_statistics(names, state):
     values = [state[name].float() for name in names if name in state]
     new = values and all("running" in n for n in names) and all(bool((v == v.flatten()[0]).all()) for v in values)
     return ", and are those of a new BatchNorm: 0 and 1" if new else ""
+
+
+def _rounded(names, wanted, state):
+    """Whether tensors differ by no more than the rounding of a lower precision, in words."""
+    pairs = [(wanted[name].float(), state[name].float()) for name in names if name in state]
+    close = pairs and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-2, atol=1e-4) for a, b in pairs)
+    return ". All differ by rounding alone: did the model go through half precision?" if close else ""
 
 
 _STATISTICS = "BatchNorm's running statistics were learned with the weights: with others, the features are others"

@@ -7,6 +7,7 @@ by, and a second call with what the same call does to a new model.
 import pytest
 
 from amllab.checks import expect
+from amllab.checks.submission import error_text
 from amllab.checks.transfer_learning import freezing, symptoms
 from amllab.checks.transfer_learning.models import random_state, values_changed
 from amllab.checks.transfer_learning.test_freeze_layers import (
@@ -16,7 +17,6 @@ from amllab.checks.transfer_learning.test_freeze_layers import (
     every_number,
     freeze,
     on_new_models,
-    raised,
     rules,
 )
 
@@ -32,7 +32,7 @@ def expect_trainable(got, wanted, backbone, *, call, reproduce, why, symptom, wh
     expect(
         "error" not in got,
         expected=f"{call} returns",
-        seen=raised(got) if "error" in got else "",
+        seen=error_text(got) if "error" in got else "",
         why="any timm model can be the backbone, with any number of its layers",
         symptom=symptom,
         reproduce=reproduce,

@@ -146,14 +146,14 @@ def _ends_with_the_best(run, best):
         "nothing validated" if not journal.states else "",
         *(f"{kind}: {_restored(restored[kind], best, run.epochs, start[kind])}" for kind in wrong),
     )
-    says = ""
+    says, taken = "", best if math.isnan(run.best_epoch) else run.best_epoch
     if wrong and not (never_moved and "weights" in wrong) and restored[wrong[0]][-1:] == [run.epochs - 1]:
-        how = _how_not(journal, wrong)
+        how = _how_not(journal, wrong) if taken == best else "another epoch taken for the best"
         symptom += f"; {how}"
-        says = f": {HOW_NOT[how]}"
+        says = f": {HOW_NOT[how].format(taken=f'{taken:g}')}"
     elif wrong and not start[wrong[0]] and run.epochs - 2 in restored[wrong[0]]:
         says = ", the last but one. Is a copy kept in every epoch, whatever its loss?"
-    if symptom and run.arguments["patience"] > 3:
+    if symptom and taken == best and run.arguments["patience"] > 3:
         symptom += "; where max_epochs ends it"
         says += " (here max_epochs ends the training; where patience ends it, the best weights are put back)"
     shown = {kind: e[0] for kind, e in restored.items() if kind in wrong and len(e) == 1}
@@ -194,13 +194,15 @@ HOW_NOT = {
     "changing with the model: was a copy kept, and of the best epoch alone?",
     "into a copy": "`load_state_dict` was called on a copy, and the model that was given stays as it is",
     "buffers left out": "the weights were put back, the buffers were not",
+    "weights left out": "the buffers were put back, the weights were not",
+    "another epoch taken for the best": "epoch {taken} was taken for the best one",
 }
 
 
 def _how_not(journal, wrong):
     """Why a model ends with its last weights or buffers."""
-    if wrong == ["buffers"]:
-        return "buffers left out"
+    if len(wrong) == 1:
+        return "buffers left out" if wrong == ["buffers"] else "weights left out"
     loads = journal.got["loads"]
     return "by reference" if any(loads) else "into a copy" if loads else "never put back"
 
@@ -296,6 +298,7 @@ def expect_means(run, sizes, means):
     symptom = symptoms.join(
         *(f"{key}: {(names or ['another number'])[0]}" for key, names in likely.items() if MEAN not in names)
     )
+    right = ", ".join(key for key, names in likely.items() if MEAN in names)
     for key, names in likely.items():
         part = "training" if key.startswith("train") else "validation"
         which = f", which is the {names[0]}" if names else ""
@@ -304,6 +307,9 @@ def expect_means(run, sizes, means):
         why = {
             "mean over the batches": "a mean over batches counts each example of a small last batch more than the others",
             SECOND_PASS: "the figures of the training batches come for free; a pass after the epoch measures another model",
+            "mean over both loaders": "the sums of the training are still in it: are they set back to 0 before the validation?"
+            if part == "validation"
+            else "training figures are of the training batches alone",
             "sum over the batches, divided by the number of examples": "each batch's mean has to be multiplied by its size "
             "before it is added",
             **dict.fromkeys(
@@ -315,7 +321,7 @@ def expect_means(run, sizes, means):
             MEAN in names,
             expected=f"{key} = {table(means[key][MEAN][: run.epochs])} (batches of {', '.join(map(str, sizes['train_sizes']))} "
             f"for training and {', '.join(map(str, sizes['val_sizes']))} for validation)",
-            seen=f"{table(run.values[key])}{which}",
+            seen=f"{table(run.values[key])}{which}" + (f"; as they should be: {right}" if right else ""),
             why=next(
                 (why[name] for name in names if name in why),
                 f"runs can be compared only where each {part} figure is a "

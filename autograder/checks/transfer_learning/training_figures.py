@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 MEAN = "mean over the examples"
 LAST_LOOK = "mean over the examples, at the last look"
+LOWEST = "share of hits of the lowest logit: `argmin` for `argmax`"
 SECOND_PASS = "mean of a second pass, after the epoch"
 
 
@@ -22,6 +23,8 @@ def figures(script):
     found = {}
     for part, key in itertools.product(("train", "val"), ("loss", "acc")):
         found[f"{part}_{key}"] = _alternatives(values[part, key], (train if part == "train" else val)["sizes"], key)
+    lowest = [(z.argmin(1) == val["labels"]).double() for z in script["val_logits"]]
+    found["val_acc"][LOWEST] = [float(v.mean()) for v in lowest]
     for key in ("loss", "acc"):
         means = found[f"train_{key}"]
         both = [torch.cat(parts) for parts in zip(values["train", key], values["val", key], strict=True)]
