@@ -67,6 +67,8 @@ _RULES: dict[str, Callable[[Net, int], set[str]]] = {
     "head always trainable": lambda net, n: net.last(n) | net.last(1),
     "all trainable for 0": lambda net, n: net.last(n) or net.all(),
     "always the head alone": lambda net, n: net.last(1),
+    "first layer always trainable": lambda net, n: net.last(n) | net.first(1),
+    "first layer alone frozen": lambda net, n: net.last(n) | (net.all() - net.first(1)),
     "parameters counted instead of layers": lambda net, n: set(list(net.ndim)[len(net.ndim) - n :]) if n else set(),
     "parameters of the model itself missed": lambda net, n: net.with_(n, lambda p: "." not in p),
     "parameters of the model itself always frozen": lambda net, n: {p for p in net.last(n) if "." in p},
@@ -120,6 +122,8 @@ _REASONS = {
     "head always trainable": "with 0 trainable layers nothing may learn, the head neither",
     "all trainable for 0": "0 trainable layers means that everything is frozen; a slice that begins at -0 is the whole list",
     "always the head alone": "how many layers learn is what this lab varies",
+    "first layer always trainable": "the stem is a layer as well: layer 0",
+    "first layer alone frozen": "all layers are to be handled: is `return` inside the loop?",
     "biases missed": "a bias is a parameter of its layer: it goes on learning unless it is frozen too",
     "all but weights missed": "a bias is a parameter of its layer, and so is a position embedding: they go on learning unless "
     "they are frozen too",

@@ -201,7 +201,7 @@ def test_refuses_fewer_than_two_classes(submission, rng):
             symptom=symptoms.accepted(errors),
             reproduce=f'build_transfer_model("net6", {numbers[name]}, 1)  # raises ValueError where the number is checked',
         )
-    got = build(submission, rng, "net6", 2, 1)
+    more, got = (build(submission, rng, "net6", n, 1) for n in (3, 2))
     error = got if "shapes" not in got and "error" in got else {}
     expect(
         not error,
@@ -210,4 +210,13 @@ def test_refuses_fewer_than_two_classes(submission, rng):
         why="two classes are the smallest task there is",
         symptom=f"2 classes: {symptoms.raised(error)}" if error else "",
         reproduce='build_transfer_model("net6", 2, 1)',
+    )
+    expect(
+        got.get("output") == [2, 2]
+        or more.get("output") != [2, 3],  # whatever the number of classes: charged with the head
+        expected="logits of shape (2, 2) for 2 images and 2 classes",
+        seen=f"shape {tuple(got.get('output') or ())}, though 3 classes give (2, 3)",
+        why="the cross-entropy wants a logit for each class, also where there are two",
+        symptom="2 classes: another number of outputs",
+        reproduce='build_transfer_model("net6", 2, 1)(torch.randn(2, 3, 32, 32)).shape',
     )

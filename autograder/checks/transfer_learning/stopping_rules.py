@@ -25,6 +25,7 @@ class Rule:
         start: the best loss before the first epoch.
         grace: epochs at the beginning that use up no patience.
         all_epochs: whether epochs that improve use up patience, too.
+        window: number of the last losses whose mean is looked at.
     """
 
     improves: object = lambda loss, best, before, delta: loss < best - delta
@@ -36,13 +37,16 @@ class Rule:
     start: float = math.inf
     grace: int = 0
     all_epochs: bool = False
+    window: int = 1
 
     def outcome(self, losses, *, max_epochs=30, patience=5, min_delta=0.0):
         """Number of epochs and best epoch."""
         best, best_epoch, before, waited = self.start, 0, math.inf, 0
         most = self.limit(max_epochs)
         epochs = [*losses, *[losses[-1]] * max(most - len(losses), 0)][:most]  # the model goes on with its last loss
-        for epoch, loss in enumerate(epochs):
+        for epoch in range(len(epochs)):
+            recent = epochs[max(epoch + 1 - self.window, 0) : epoch + 1]
+            loss = sum(recent) / len(recent)
             improved = self.improves(loss, best, before, min_delta)
             if self.first and epoch == 0:
                 best = loss
@@ -67,6 +71,7 @@ GRACE = (1, 2, 3, 4, 5)
 # digits that people round to, and what they take for an improvement where min_delta is 0
 DIGITS = (3, 2, 1)
 LEAST = (1e-4, 1e-3, 1e-2)
+WINDOWS = (2, 3, 5)
 RULES = {
     "": Rule(),
     "1 epoch late": Rule(wait=1),
@@ -104,6 +109,7 @@ RULES = {
         )
         for least in LEAST
     },
+    **{f"means of {n} losses compared": Rule(window=n) for n in WINDOWS},
     **{f"best loss starts from {start}": Rule(start=start) for start in STARTS},
     **{f"patience begins after {grace} epochs": Rule(grace=grace) for grace in GRACE},
 }
@@ -146,6 +152,10 @@ SAYS = {
     },
     "every epoch improves": "every epoch counts as an improvement, whatever its loss. Is the best loss replaced at each improvement?",
     "higher losses improve": "a higher loss counts as an improvement. Is it `val_loss < best`?",
+    **{
+        f"means of {n} losses compared": "as if a mean of the last losses were compared, and not the epoch's own"
+        for n in WINDOWS
+    },
     "NaN improves": "a loss that is NaN counts as an improvement",
     "NaN improves, and is forgotten": "a loss that is NaN counts as an improvement",
     "NaN does not count": "epochs whose loss is NaN do not use up patience",

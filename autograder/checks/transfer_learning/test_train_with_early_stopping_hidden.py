@@ -82,8 +82,9 @@ def test_min_delta(submission, reference, run_seed, rng):
     equal = [1.0, 0.8, 0.8, 0.8, 0.8, 0.8, round(0.5 + 0.1 * rng.random(), 3)]
     cases.append((equal, {"max_epochs": len(equal), "patience": 3}))
     # without a min_delta, the smallest step is one
-    tiny = [round(0.9 - 0.0004 * i, 4) for i in range(5)]
-    cases.append((tiny, {"max_epochs": len(tiny), "patience": 2}))
+    for step, patience in ((0.0004, 4), (0.00006, 2)):
+        tiny = [round(0.9 - step * i, 5) for i in range(2 * patience)]
+        cases.append((tiny, {"max_epochs": len(tiny), "patience": patience}))
     why = "min_delta keeps noise from passing for progress; it is measured against the best loss, not the last"
     compare(submission, reference, cases, rng, why=why, charged=IN_PATIENCE, weights=puts_back(submission, run_seed))
 
