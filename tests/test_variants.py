@@ -46,7 +46,7 @@ def graded_class(
     return course
 
 
-@pytest.mark.parametrize("variant", sampled(VARIANTS, 5), ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", sampled(VARIANTS, 10), ids=lambda variant: variant.name)
 def test_points_are_lost_where_the_mistake_is(graded_class: Path, variant: Variant) -> None:
     got = scores(graded_class, variant.name)
     lost = {cell for cell, points in POINTS.items() if got[cell] < points}
