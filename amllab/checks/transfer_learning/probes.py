@@ -7,7 +7,7 @@ values that never were in the submission's process. Weights, images and losses c
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from numbers import Integral
 from typing import Any, TypedDict
@@ -341,10 +341,12 @@ class Trained(TypedDict):
         final: weight and buffers at the end.
         loads: calls of ``load_state_dict`` behind the last forward pass: of the model itself, or of a copy?
         steps: taken by optimizers.
+        idle: why the first of them that could not move the weight could not; see ``ScriptedModel.why_idle``.
     """
 
     history: History
     steps: int
+    idle: str
     epochs: int
     forwards: Table
     batches: list[int]
@@ -372,11 +374,12 @@ def train_scripted(
     train, val = Batches(script["train"]), Batches(script["val"])
     model.follow(train, val)
     loaders: Any = (list(train), list(val)) if lists else (train, val)
-    with _steps() as steps, without_compiling():
+    with _steps(model.why_idle) as steps, without_compiling():
         got = attempt(lambda: functions.train_with_early_stopping(model, *loaders, **arguments))
     if "error" in got:
         return {**_raised(got), "epochs": len(model.states)}
-    answer: Any = {"history": _plain_history(got["value"]), "steps": len(steps), **model.record()}
+    answer: Any = {"history": _plain_history(got["value"]), "steps": len(steps), "idle": next(filter(None, steps), "")}
+    answer |= model.record()
     return answer  # type: ignore[no-any-return]
 
 
@@ -606,10 +609,10 @@ def _effort(model: nn.Module) -> Iterator[dict[str, int]]:
 
 
 @contextmanager
-def _steps() -> Iterator[list[None]]:
-    """A list that grows by one with each step of any optimizer."""
-    steps: list[None] = []
-    handle = register_optimizer_step_post_hook(lambda *_: steps.append(None))
+def _steps(note: Callable[[torch.optim.Optimizer], str] = lambda optimizer: "") -> Iterator[list[str]]:
+    """A list that grows by one note with each step of any optimizer."""
+    steps: list[str] = []
+    handle = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(note(optimizer)))
     try:
         yield steps
     finally:

@@ -94,6 +94,7 @@ def make_script(
     val_sizes: Sequence[int],
     in_each_batch: bool = False,
     train_varies: bool = False,
+    train_losses: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Lays down a training run: its validation losses, and random logits behind them.
 
@@ -102,7 +103,8 @@ def make_script(
         rng: draws logits and labels.
         train_sizes, val_sizes: sizes of the batches.
         in_each_batch: whether each validation batch has the mean cross-entropy of its epoch, and not only all together.
-        train_varies: whether the logits of training examples differ between epochs, and between an epoch and passes behind it.
+        train_losses: mean cross-entropy of each training batch in each epoch; without them, training logits are random.
+        train_varies: whether random logits of training examples differ between epochs, and between an epoch and passes behind it.
 
     Returns:
         The script for :class:`ScriptedModel`, plain data: ``state`` (the model's at the start), ``val_logits`` float
@@ -114,6 +116,10 @@ def make_script(
     train_labels = torch.cat([_labels(n, generator) for n in train_sizes])
     val_labels = torch.randint(CLASSES, (n_val,), generator=generator, **_INT)
     tables = torch.randn(2 * epochs if train_varies else 1, n_train, CLASSES, generator=generator, **_FLOAT) * 2
+    if train_losses is not None:
+        batches = train_labels.split(list(train_sizes))
+        each = [torch.cat([_logits_with_loss(loss, part, generator) for part in batches]) for loss in train_losses]
+        tables = torch.stack(each)
     parts = val_labels.split(list(val_sizes)) if in_each_batch else [val_labels]
     # the same logits for the same loss: what is equal on paper is equal in every digit
     by_loss = {
@@ -380,6 +386,17 @@ class ScriptedModel(nn.Module):
             weight = self.tensor("head.weight").flatten().tolist()
             logits.register_hook(lambda gradient: stage.note_gradient(keys, row, weight, gradient))
         return logits
+
+    def why_idle(self, optimizer: torch.optim.Optimizer) -> str:
+        """Why a step that was taken cannot have moved the weight; empty where it can."""
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        own = {id(p) for p in self.parameters()}
+        if not any(id(p) in own for p in held):
+            return "other tensors"
+        if any(p.grad is not None and bool(p.grad.any()) for p in held):
+            return ""
+        passes = sum(with_gradients and not is_val for is_val, *_, with_gradients, _, _, _ in self._stage.forwards)
+        return "before the backward pass" if passes > len(self._stage.accumulated) else "gradients cleared"
 
     def _figures(self, logits: Tensor, examples: Tensor) -> list[float]:
         """Sum of the losses, and number of hits, of a training batch as the loop sees them."""

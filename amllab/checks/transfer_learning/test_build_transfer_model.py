@@ -94,7 +94,11 @@ def test_new_head(submission, rng):
             got["output"] == [2, num_classes],
             expected=f"logits of shape (2, {num_classes}) for 2 images and {num_classes} classes",
             seen=(f"shape {tuple(got['output'])}" if got["output"] else got["error"] or "no tensor")
-            + _unused(got, backbone, num_classes),
+            + (
+                ": the features themselves, as there is no head with weights"
+                if symptom == "no head" and not got["head"]
+                else _unused(got, backbone, num_classes)
+            ),
             why=f"{old} outputs are those of the pretrained head, for the classes of CIFAR-10: the new task has classes of its own"
             if symptom == "old head kept"
             else "the loss compares one logit for each class with the labels",

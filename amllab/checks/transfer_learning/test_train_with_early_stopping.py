@@ -29,6 +29,7 @@ from amllab.checks.transfer_learning.training_runs import (
     run_script,
     stopped_run,
     trained_run,
+    watched,
 )
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
@@ -180,14 +181,21 @@ def test_stops_after_patience(submission, run_seed):
     losses, patience, best = found.losses, found.arguments["patience"], found.losses.index(min(found.losses))
     ran, wanted = found.epochs, best + 1 + patience
     symptom = symptoms.stopping(ran, wanted, best=best, patience=patience, most=len(losses))
+    other = watched(found) if symptom else ""
     expect(
         ran == wanted,
         expected=f"{wanted} epochs: the best is epoch {best} (0-based), then patience={patience} without improvement",
         seen=f"{n_epochs(ran)}"
-        + (NEVER if symptom == "never stopped" and found.best_epoch == best else STOPPING.get(symptom, "")),
+        + (
+            f": training stops where `{other}` no longer improves. Is it the validation loss that is compared?"
+            if other
+            else NEVER
+            if symptom == "never stopped" and found.best_epoch == best
+            else STOPPING.get(symptom, "")
+        ),
         why="stopping early saves time; runs that stop one epoch off cannot be compared",
         where=IDEA_1,
-        symptom=symptom,
+        symptom=f"watches {other}" if other else symptom,
         series=losses_of(losses, best=best, epochs=wanted, ran=ran),
         reproduce=lines(losses, RAN, **found.arguments),
     )
@@ -199,8 +207,8 @@ STOPPING = {
     "1 epoch late": ": training stops one epoch too late, after patience + 1 epochs without improvement",
     "never stopped": ": training did not stop before max_epochs. Is each epoch compared with the best one so far?",
     "stopped at the first epoch without improvement": ": training stops at the first epoch without improvement",
-    "stopped after patience epochs in all": ": training stops as if no epoch after the first had improved. Is it the "
-    "validation loss that is compared, is a lower one better, and does the best loss start from `math.inf`?",
+    "stopped after patience epochs in all": ": training stops as if no epoch after the first had improved. Is a lower "
+    "loss the better one, and does the best loss start from `math.inf`?",
 }
 NEVER = (
     ": training did not stop before max_epochs, though the best epoch is right. Does it end once patience is used up?"

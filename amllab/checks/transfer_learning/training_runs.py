@@ -152,7 +152,7 @@ def _to_be_stopped(seed: int) -> tuple[list[float], int, dict[str, Any]]:
     losses = [round(1.0 - 0.1 * i, 3) for i in range(best + 1)]
     # never better than the best, but always better than the epoch before
     losses += [round(1.15 - 0.004 * i - 0.002 * rng.random(), 3) for i in range(12)]
-    return losses, patience, _told_from_accuracy(losses, rng, best=best, ran=best + 1 + patience, patience=patience)
+    return losses, patience, _told_apart(losses, rng, best=best, ran=best + 1 + patience, patience=patience)
 
 
 def trained_run(submission: Submission, seed: int, *, patience: int = 3) -> tuple[Run, int]:
@@ -174,13 +174,13 @@ def _to_be_trained(seed: int) -> tuple[list[float], int, dict[str, Any]]:
     rng = random.Random(derive(seed, "trained"))
     best = rng.randint(2, 3)
     losses = [round(loss, 3) for loss in [*(1.0 - 0.1 * i for i in range(best + 1)), 1.1, 1.2, 1.3]]
-    return losses, best, _told_from_accuracy(losses, rng, best=best)
+    return losses, best, _told_apart(losses, rng, best=best)
 
 
-def _told_from_accuracy(
+def _told_apart(
     losses: Sequence[float], rng: random.Random, *, best: int, ran: int | None = None, patience: int | None = None
 ) -> dict[str, Any]:
-    """A script by which the validation accuracy leads elsewhere than the loss: to another best epoch, and another last one.
+    """A script by which each other figure leads elsewhere than the validation loss: to another best epoch, and another last one.
 
     Args:
         losses: of the validation, one for each epoch.
@@ -188,13 +188,30 @@ def _told_from_accuracy(
         best: the best epoch by the loss.
         ran, patience: epochs that the loss leads to, with this patience; without them ``max_epochs`` may end the training.
     """
+    # by so little that a mean of both losses leads where the validation loss does
+    train_losses = [1.0 + 0.002 * abs(epoch - best - 2) for epoch in range(len(losses))]
     while True:
-        script = make_script(losses, rng, **SIZES)
-        hits = (script["val_logits"].argmax(-1) == script["val"]["labels"]).sum(-1).tolist()
+        script = make_script(losses, rng, **SIZES, train_losses=train_losses)
+        hits = [
+            (script[f"{part}_logits"].argmax(-1) == script[part]["labels"]).sum(-1).tolist()
+            for part in ("train", "val")
+        ]
         # whether an epoch that is as good as the best one counts as an improvement, or not
-        stops = [_stopping(hits, patience or len(losses), ties=ties) for ties in (False, True)]
-        if all(top != best and (ran is None or epochs != ran) for epochs, top in stops):
+        stops = [_stopping(of, patience or len(losses), ties=ties) for of in hits for ties in (False, True)]
+        # to end with the last epoch is another mistake
+        if all(top not in (best, len(losses) - 1) and (ran is None or epochs != ran) for epochs, top in stops):
             return script
+
+
+def watched(found: Run) -> str:
+    """The list of the history that a training has stopped and chosen by, where it is not that of the validation loss."""
+    for key, sign in (("train_loss", -1), ("train_acc", 1), ("val_acc", 1)):
+        figures = [sign * value for value in found.lists.get(key, [])]
+        for ties in (False, True):
+            ran, top = _stopping(figures, found.arguments["patience"], ties=ties) if figures else (0, 0)
+            if ran == found.epochs == len(figures) and top == found.best_epoch and top > 0:
+                return key
+    return ""
 
 
 def _stopping(figures: Sequence[float], patience: int, *, ties: bool) -> tuple[int, int]:

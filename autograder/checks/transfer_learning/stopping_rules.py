@@ -25,6 +25,7 @@ class Rule:
         start: the best loss before the first epoch.
         grace: epochs at the beginning that use up no patience.
         all_epochs: whether epochs that improve use up patience, too.
+        default: min_delta where it is not said.
         window: number of the last losses whose mean is looked at.
     """
 
@@ -37,10 +38,12 @@ class Rule:
     start: float = math.inf
     grace: int = 0
     all_epochs: bool = False
+    default: float = 0.0
     window: int = 1
 
-    def outcome(self, losses, *, max_epochs=30, patience=5, min_delta=0.0):
+    def outcome(self, losses, *, max_epochs=30, patience=5, min_delta=None):
         """Number of epochs and best epoch."""
+        min_delta = self.default if min_delta is None else min_delta
         best, best_epoch, before, waited = self.start, 0, math.inf, 0
         most = self.limit(max_epochs)
         epochs = [*losses, *[losses[-1]] * max(most - len(losses), 0)][:most]  # the model goes on with its last loss
@@ -109,6 +112,7 @@ RULES = {
         )
         for least in LEAST
     },
+    **{f"default of min_delta: {least:g}": Rule(default=least) for least in LEAST},
     **{f"means of {n} losses compared": Rule(window=n) for n in WINDOWS},
     **{f"best loss starts from {start}": Rule(start=start) for start in STARTS},
     **{f"patience begins after {grace} epochs": Rule(grace=grace) for grace in GRACE},
@@ -152,6 +156,10 @@ SAYS = {
     },
     "every epoch improves": "every epoch counts as an improvement, whatever its loss. Is the best loss replaced at each improvement?",
     "higher losses improve": "a higher loss counts as an improvement. Is it `val_loss < best`?",
+    **{
+        f"default of min_delta: {least:g}": f"`min_delta` is some {least:g} where it is not passed: its default is 0"
+        for least in LEAST
+    },
     **{
         f"means of {n} losses compared": "as if a mean of the last losses were compared, and not the epoch's own"
         for n in WINDOWS

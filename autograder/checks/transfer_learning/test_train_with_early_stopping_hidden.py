@@ -61,7 +61,9 @@ def test_patience_to_the_epoch(submission, reference, run_seed, rng):
     # whatever the first loss is, it is the best so far
     high = 11 + 4 * rng.random()
     cases.append((rounded([high, high - 0.5, high + 0.2, high + 0.1, high + 0.3]), {"max_epochs": 5, "patience": 2}))
-    compare(submission, reference, cases, rng, why=why, charged=IN_STOPPING, weights=puts_back(submission, run_seed))
+    compare(
+        submission, reference, cases, rng, why=why, charged=IN_STOPPING, weights=always_puts_back(submission, run_seed)
+    )
 
 
 @pytest.mark.points(2)
@@ -84,9 +86,11 @@ def test_min_delta(submission, reference, run_seed, rng):
     # without a min_delta, the smallest step is one
     for step, patience in ((0.0004, 4), (0.00006, 2)):
         tiny = [round(0.9 - step * i, 5) for i in range(2 * patience)]
-        cases.append((tiny, {"max_epochs": len(tiny), "patience": patience}))
+        cases += [(tiny, {"max_epochs": len(tiny), "patience": patience, **said}) for said in ({}, {"min_delta": 0.0})]
     why = "min_delta keeps noise from passing for progress; it is measured against the best loss, not the last"
-    compare(submission, reference, cases, rng, why=why, charged=IN_PATIENCE, weights=puts_back(submission, run_seed))
+    compare(
+        submission, reference, cases, rng, why=why, charged=IN_PATIENCE, weights=always_puts_back(submission, run_seed)
+    )
 
 
 @pytest.mark.points(1)
@@ -112,21 +116,28 @@ def test_nan_is_no_improvement(submission, reference, run_seed, rng):
         why=why,
         where=HINT_5,
         charged=charged,
-        weights=puts_back(submission, run_seed),
+        weights=always_puts_back(submission, run_seed),
     )
 
 
 @pytest.mark.points(4)
 def test_ends_with_the_best_epoch(submission, run_seed):
     """The model ends with the weights and the buffers of the best epoch."""
-    for patience in (3, 4):  # training stops early, and is ended by max_epochs
-        _ends_with_the_best(*trained_run(submission, run_seed, patience=patience))
-
-
-def puts_back(submission, run_seed):
-    """Whether the weights at the end are those of the best epoch where early stopping is as usual."""
+    # training stops early, and is ended by max_epochs
     runs = [trained_run(submission, run_seed, patience=patience) for patience in (3, 4)]
-    return all(not chosen(run, best).isdisjoint(run.journal.restored()["weights"]) for run, best in runs)
+    ended = "patience" if puts_back(*runs[1]) else "max_epochs" if puts_back(*runs[0]) else ""
+    for run, best in runs:
+        _ends_with_the_best(run, best, ended)
+
+
+def puts_back(run, best):
+    """Whether the weights at the end are those of the best epoch."""
+    return not chosen(run, best).isdisjoint(run.journal.restored()["weights"])
+
+
+def always_puts_back(submission, run_seed):
+    """Whether they are so wherever early stopping is as usual."""
+    return all(puts_back(*trained_run(submission, run_seed, patience=patience)) for patience in (3, 4))
 
 
 def chosen(run, best):
@@ -134,7 +145,8 @@ def chosen(run, best):
     return {best, run.best_epoch} if run.best_epoch in range(run.epochs - 1) else {best}  # the last one is no choice
 
 
-def _ends_with_the_best(run, best):
+def _ends_with_the_best(run, best, ended):
+    """``ended``: what ends the training where the best weights are not put back, if not both."""
     journal, losses = run.journal, run.losses
     restored = journal.restored()
     never_moved = len(restored["weights"]) == len(journal.states)  # weights, or buffers: charged where that is checked
@@ -154,9 +166,10 @@ def _ends_with_the_best(run, best):
         says = f": {HOW_NOT[how].format(taken=f'{taken:g}')}"
     elif wrong and not start[wrong[0]] and run.epochs - 2 in restored[wrong[0]]:
         says = ", the last but one. Is a copy kept in every epoch, whatever its loss?"
-    if symptom and taken == best and run.arguments["patience"] > 3:
-        symptom += "; where max_epochs ends it"
-        says += " (here max_epochs ends the training; where patience ends it, the best weights are put back)"
+    if symptom and taken == best and ended:
+        symptom += f"; where {ended} ends it"
+        other = {"patience": "max_epochs", "max_epochs": "patience"}[ended]
+        says += f" (here {ended} ends the training; where {other} ends it, the best weights are put back)"
     shown = {kind: e[0] for kind, e in restored.items() if kind in wrong and len(e) == 1}
     name = "steps" if wrong == ["buffers"] else "head.weight"
     expect(
@@ -305,6 +318,8 @@ def expect_means(run, sizes, means):
         which = f", which is the {names[0]}" if names else ""
         if part == "validation" and not run.journal.states:
             which = ": the model never saw a validation image"
+        elif part == "validation" and len(run.journal.states) < run.epochs:
+            which = f": the model was validated in epoch {', '.join(map(str, run.journal.states))} alone"
         why = {
             "mean over the batches": "a mean over batches counts each example of a small last batch more than the others",
             SECOND_PASS: "the figures of the training batches come for free; a pass after the epoch measures another model",

@@ -187,6 +187,10 @@ STEPS = {
     "nothing trained": "a model that saw no training batch",
     "nothing differentiated": "no gradient was ever computed: is `loss.backward()` missing, or were the logits detached?",
     "weights do not move: no steps": "the weights do not move, and no step was taken: is `optimizer.step()` missing?",
+    "weights do not move: other tensors": "the weights do not move: the optimizer holds other tensors than the model's parameters",
+    "weights do not move: before the backward pass": "the weights do not move: the steps are taken before `loss.backward()`",
+    "weights do not move: gradients cleared": "the weights do not move: the gradients are cleared between `loss.backward()` and the "
+    "step",
     "weights do not move: steps": "the weights do not move, though {steps} steps were taken. Does the optimizer have the trainable "
     "parameters, and are their gradients there when it steps?",
     "one step an epoch": "one step in each epoch, after its last batch",
@@ -202,7 +206,7 @@ def _pattern(journal, moved, taken):
     if not journal.batches:
         return "nothing differentiated"
     if not any(map(any, moved.values())):
-        return "weights do not move: " + ("steps" if taken else "no steps")
+        return "weights do not move: " + (journal.got["idle"] or "steps" if taken else "no steps")
     # by an optimizer that needs several looks for one step, or in several steps
     if journal.looks > 1 and taken >= len(journal.batches):
         return "several steps on each batch"
@@ -270,6 +274,7 @@ def test_frozen_layers_stay(submission, rng):
     resting = [name for name in resting if name not in changed]
     # by far more than an average rounds off
     everything = len(moved) == len(frozen) and not slightly
+    thawed = sorted(set(got["trainable_after"]) - set(got["trainable"]))
     expect(
         not moved,
         expected=f"{len(frozen)} frozen tensors unchanged after three epochs, with n_trainable={n} of net6",
@@ -289,12 +294,18 @@ def test_frozen_layers_stay(submission, rng):
             and not set(statistics) & set(differing(state, got["validated"][0]))
             else ""
         )
-        + (". All layers have changed as trainable ones do: are they thawed before training?" if everything else ""),
+        + (
+            f". {len(thawed)} parameters that were frozen are trainable afterwards: they are thawed in the training"
+            if thawed
+            else ". All layers have changed as trainable ones do: are they thawed before training?"
+            if everything
+            else ""
+        ),
         why="frozen BatchNorm was left in train mode: there its running statistics follow the new data, gradient or not, and the "
         "frozen features are no longer the pretrained ones"
         if statistics and not both
         else "which layers are frozen is decided where the model is built: training leaves `requires_grad` as it is"
-        if everything
+        if everything or thawed
         else "an average, a decay or a step over all weights reaches the frozen ones as well, even if only in the last digit"
         if len(slightly) == len(moved) or both
         else "frozen weights are the pretrained features: where they move, another model is trained",
