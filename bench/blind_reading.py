@@ -32,15 +32,15 @@ RESULTS = ROOT / "bench" / "results" / "blind_reading.json"
 PAGE = ROOT / "docs" / "blind-reading.md"
 
 
-def chosen(number: int, reading: int) -> list[Subject]:
+def chosen(number: int, reading: int, again: bool = False) -> list[Subject]:
     """Wrong submissions in random order, half of them by hand and half of public code, as far as there are any.
 
-    None of them was in an earlier reading.
+    None of them was in an earlier reading, or, ``again``, all of them were.
     """
     picked = random.Random(reading)
     before = {row["id"] for row in json.loads(RESULTS.read_text()) if row["reading"] < reading}
     wrong = [s for s in subjects() if s.kind in (HAND, WILD) and (s.id.removeprefix("mistake/"),) not in reasons()]
-    by_kind = {kind: [s for s in wrong if s.kind == kind and s.id not in before] for kind in (HAND, WILD)}
+    by_kind = {kind: [s for s in wrong if s.kind == kind and (s.id in before) == again] for kind in (HAND, WILD)}
     public = min(number // 2, len(by_kind[WILD]))
     by_hand = min(number - public, len(by_kind[HAND]))
     found = [s for kind, n in ((HAND, by_hand), (WILD, public)) for s in picked.sample(by_kind[kind], n)]
@@ -119,6 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--number", type=int, default=44, help="number of submissions")
     parser.add_argument("--reading", type=int, default=1, help="number of the reading: 2 has other submissions than 1")
+    parser.add_argument(
+        "--again", action="store_true", help="submissions that were read before, with the reports of today"
+    )
     parser.add_argument("--key", action="store_true", help="prints mistakes and answers side by side")
     parser.add_argument("--page", action="store_true", help="writes the page from the decisions")
     arguments = parser.parse_args()
@@ -128,7 +131,7 @@ def main() -> None:
     elif arguments.page:
         PAGE.write_text(page(json.loads(RESULTS.read_text())) + "\n", encoding="utf-8")
     else:
-        write_reports(chosen(arguments.number, arguments.reading), FIRST_SEED + 100)
+        write_reports(chosen(arguments.number, arguments.reading, arguments.again), FIRST_SEED + 100)
 
 
 if __name__ == "__main__":
