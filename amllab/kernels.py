@@ -7,7 +7,7 @@ can have them, with one environment variable and nothing to install::
 
 The first kernel of a program starts a server (:mod:`multiprocessing.forkserver`) that imports what notebooks of the course
 import; it and all further ones are forked from that. A kernel that is restarted is there at once. Isolation is another matter:
-submissions are graded by :mod:`autograder.forkserver`.
+submissions are graded by :mod:`autograder.sandbox.fork_server`.
 
 Only for kernels of the interpreter that this runs in; other ones start as ever. Not for Windows, which cannot fork.
 """

@@ -40,22 +40,22 @@ def configure(c: Any) -> None:
     # formgrader and feedback render what students wrote: HTML in it is cleaned on the way, in limited time
     c.HTMLExporter.sanitize_html = True
     c.HTMLExporter.filters = {
-        "markdown2html": "autograder.rendering.markdown2html",
-        "clean_html": "autograder.rendering.clean_html_of_page",
-        "highlight_code": "autograder.rendering.highlight_code",
-        "ansi2html": "autograder.rendering.ansi2html",
+        "markdown2html": "autograder.notebooks.rendering.markdown2html",
+        "clean_html": "autograder.notebooks.rendering.clean_html_of_page",
+        "highlight_code": "autograder.notebooks.rendering.highlight_code",
+        "ansi2html": "autograder.notebooks.rendering.ansi2html",
     }
     # downloads from learning platforms, and the exchange: what one student brings stops nobody else
     c.ZipCollectApp.extractor_plugin = "autograder.collect.plugins.SubmissionExtractor"
     c.ZipCollectApp.collector_plugin = "autograder.collect.plugins.SubmissionCollector"
     for command, plugin in (("collect", "Collect"), ("release_feedback", "ReleaseFeedback")):
         if command not in c.ExchangeFactory:  # a course may have another exchange
-            c.ExchangeFactory[command] = f"autograder.exchange.{plugin}"
+            c.ExchangeFactory[command] = f"autograder.nbgrader_plugins.exchange.{plugin}"
     # what these commands replace is not lost where they fail
-    c.GenerateAssignment.exporter_class = "autograder.changed_cells.ReleaseExporter"
-    c.GenerateSolution.exporter_class = "autograder.changed_cells.KeepingExporter"
-    c.AssignLatePenalties.plugin_class = "autograder.late.LatePenalty"
-    c.Autograde.exporter_class = "autograder.plugin.SubmissionExporter"
+    c.GenerateAssignment.exporter_class = "autograder.gradebook.changed_cells.ReleaseExporter"
+    c.GenerateSolution.exporter_class = "autograder.gradebook.changed_cells.KeepingExporter"
+    c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugins.late_penalty.LatePenalty"
+    c.Autograde.exporter_class = "autograder.nbgrader_plugins.exporter.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [
         "nbgrader.preprocessors.DeduplicateIds",
         "nbgrader.preprocessors.OverwriteKernelspec",
@@ -63,9 +63,9 @@ def configure(c: Any) -> None:
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
     c.Autograde.autograde_preprocessors = [
-        "autograder.plugin.GradeChecks",
+        "autograder.nbgrader_plugins.exporter.GradeChecks",
         "nbgrader.preprocessors.LimitOutput",
-        "autograder.plugin.SaveScores",
+        "autograder.nbgrader_plugins.exporter.SaveScores",
         "nbgrader.preprocessors.AssignLatePenalties",
         "nbgrader.preprocessors.CheckCellMetadata",
     ]

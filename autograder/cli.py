@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from autograder import exports
 from autograder.command import ended, require_files
 from autograder.course import Course
-from autograder.launcher import ISOLATIONS, Launcher
+from autograder.sandbox.launcher import ISOLATIONS, Launcher
 
 if TYPE_CHECKING:
-    from autograder.judge import Grading
+    from autograder.grading.grader import Grading
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -162,14 +162,14 @@ _count.__name__, _seed.__name__ = "number from 1 on", "seed from 0 on"  # in arg
 
 
 def _build(args: argparse.Namespace) -> int:
-    from autograder.build import build
+    from autograder.authoring.build import build
 
     build(Course.find(), args.lab, execute=args.execute, data=args.data, change_cells=args.change_cells)
     return 0
 
 
 def _new_lab(args: argparse.Namespace) -> int:
-    from autograder.new_lab import new_lab
+    from autograder.authoring.new_lab import new_lab
 
     course = Course.find(args.root)
     for file in new_lab(course, args.name):
@@ -181,7 +181,7 @@ def _new_lab(args: argparse.Namespace) -> int:
 
 
 def _bundle(args: argparse.Namespace) -> int:
-    from autograder.bundle import bundle
+    from autograder.authoring.bundle import bundle
 
     course = Course.find()
     print(os.path.relpath(bundle(course, args.lab), Path.cwd()))
@@ -189,7 +189,7 @@ def _bundle(args: argparse.Namespace) -> int:
 
 
 def _audit(args: argparse.Namespace) -> int:
-    from autograder.audit import audit, passes, table
+    from autograder.authoring.audit import audit, passes, table
 
     findings = list(audit(Course.find(), args.lab, class_size=args.class_size))
     print(table(findings))
@@ -199,9 +199,9 @@ def _audit(args: argparse.Namespace) -> int:
 def _grade(args: argparse.Namespace) -> int:
     # PyTorch is loaded here, not for every call of the command
     require_files(args.notebooks)
-    from autograder.judge import Reference, grade
-    from autograder.repair import read_release, repair
-    from autograder.settings import checked_lab
+    from autograder.grading.grader import Reference, grade
+    from autograder.labs.settings import checked_lab
+    from autograder.notebooks.normalize import read_release, repair
 
     course, lab = Course.find(), checked_lab(args.lab or _lab_named_like(args.notebooks[0]))
     release = read_release(course.release(lab))
@@ -245,8 +245,8 @@ def _lab_named_like(notebook: Path) -> str:
 
 def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
     from amllab.checks.results import score, to_text
-    from autograder.judge import NOT_ISOLATED
-    from autograder.scores import plain, printable
+    from autograder.grading.grader import NOT_ISOLATED
+    from autograder.results.scores import plain, printable
 
     for note in grading.notes:
         print(f"note: {plain(note)}")
@@ -263,7 +263,7 @@ def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
 
 def _calibrate(args: argparse.Namespace) -> int:
     from amllab.checks.lab import find_lab
-    from autograder.calibrate import Calibration, page, picture_name, plot, sentences, table
+    from autograder.authoring.calibration import Calibration, page, picture_name, plot, sentences, table
 
     lab, root = find_lab(args.lab), Course.find().root
     calibration = Calibration(lab, data=args.data, seeds=args.seeds, fresh=args.fresh)
@@ -280,8 +280,8 @@ def _calibrate(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from autograder.isolation.doctor import examine, report
-    from autograder.trial import trial
+    from autograder.grading.trial_run import trial
+    from autograder.sandbox.diagnostics import examine, report
 
     findings = examine()
     if findings[-1].works:
@@ -300,7 +300,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _scores(args: argparse.Namespace) -> int:
-    from autograder.scores import write_scores
+    from autograder.results.scores import write_scores
 
     text, fields = write_scores(Course.find(), args.lab)
     if args.csv is not None:
@@ -324,7 +324,7 @@ def _shown(path: Path) -> Path:
 
 
 def _similar(args: argparse.Namespace) -> int:
-    from autograder.similarity import THRESHOLD, similar
+    from autograder.similarity.compare import THRESHOLD, similar
 
     threshold = THRESHOLD if args.threshold is None else args.threshold
     text, path = similar(Course.find(), args.lab, args.output, threshold)
@@ -333,14 +333,14 @@ def _similar(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    from autograder.explain import explain
+    from autograder.results.explain import explain
 
     print(explain(Course.find(), args.lab, args.student))
     return 0
 
 
 def _regrade(args: argparse.Namespace) -> int:
-    from autograder.regrade import regrade
+    from autograder.results.regrade import regrade
 
     return 0 if regrade(Course.find(), args.lab, args.students) else 1
 

@@ -74,7 +74,7 @@ def _explained(error: Exception) -> str | None:
     """An error of the user's files, course or machine in words; ``None`` for others, which are ours."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from autograder.ahead import COURSE_FAULTS
+    from autograder.scheduling.local_pool import COURSE_FAULTS
 
     if isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
@@ -87,7 +87,7 @@ def _explained(error: Exception) -> str | None:
 
 
 def _say(message: str) -> None:
-    from autograder.scores import printable
+    from autograder.results.scores import printable
 
     if sys.stderr is not None:
         print(f"autograder: {printable(message)}", file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from cluster import BUSY, Cluster
 from conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
 
-from autograder.kept import FOLDER as KEPT
+from autograder.grading.cache import FOLDER as KEPT
 
 
 def course_of(folder: Path, number: int, settings: str) -> Path:

@@ -157,7 +157,7 @@ class Outcome:
 
 def stock_course(folder: Path) -> Path:
     """A course as nbgrader's documentation has it, with the checks inside the notebook."""
-    from autograder.build import notebook_of as built
+    from autograder.authoring.build import notebook_of as built
 
     folder.mkdir()
     (folder / "nbgrader_config.py").write_text(STOCK_CONFIG.format(root=str(folder), seconds=STOCK_SECONDS))

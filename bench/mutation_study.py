@@ -43,7 +43,7 @@ from variants import CELLS, CORRECT
 from wild import CORRECT as WILD_CORRECT
 from wild import WRONG as WILD_WRONG
 
-from autograder.mistakes import Case, write
+from autograder.grading.mistakes import Case, write
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "fairness.json"

@@ -82,7 +82,7 @@ from amllab.checks.lab import find_lab
 from amllab.checks.results import score
 from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission
-from autograder.judge import HIDDEN_CHECKS
+from autograder.grading.grader import HIDDEN_CHECKS
 
 _lab = find_lab({assignment!r})
 if "_reference" not in globals():
@@ -201,7 +201,7 @@ def computing(number: int) -> float:
     from amllab.checks.lab import find_lab
     from amllab.checks.run import run_checks
     from amllab.checks.submission import InProcessSubmission
-    from autograder.judge import HIDDEN_CHECKS, not_run
+    from autograder.grading.grader import HIDDEN_CHECKS, not_run
 
     torch.set_num_threads(1)
     lab = find_lab(ASSIGNMENT)
@@ -245,7 +245,7 @@ def computing_alone(number: int, jobs: int) -> tuple[float, float]:
 
 
 def stock_course(folder: Path) -> Path:
-    from autograder.build import notebook_of as built
+    from autograder.authoring.build import notebook_of as built
 
     folder.mkdir()
     (folder / "nbgrader_config.py").write_text(STOCK_CONFIG.format(root=str(folder)))

@@ -63,7 +63,7 @@ class Cluster:
                 "1",
                 "--no-nanny",
                 "--preload",
-                "autograder.elsewhere",
+                "autograder.scheduling.dask_pool",
                 "--no-dashboard",
                 "--local-directory",
                 str(self.folder),

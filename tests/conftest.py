@@ -19,8 +19,8 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
 from amllab.checks.lab import Lab, find_lab
-from autograder.build import notebook_of
-from autograder.judge import Reference
+from autograder.authoring.build import notebook_of
+from autograder.grading.grader import Reference
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"

@@ -23,11 +23,11 @@ from nbformat import NotebookNode
 from variants import WRONG, Variant, notebook_of
 
 from amllab.checks.lab import Lab
-from autograder import ahead
-from autograder.ahead import Ahead, processes
-from autograder.cells import is_autograded, scores_of
-from autograder.isolation import IsolationError
-from autograder.kept import FOLDER, Graded, Kept, key_of, written
+from autograder.grading.cache import FOLDER, Graded, Kept, key_of, written
+from autograder.notebooks.metadata import is_autograded, scores_of
+from autograder.sandbox import IsolationError
+from autograder.scheduling import local_pool
+from autograder.scheduling.local_pool import Ahead, processes
 
 # Processes
 
@@ -35,8 +35,8 @@ from autograder.kept import FOLDER, Graded, Kept, key_of, written
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Starts processes with stand-ins for their work."""
-    monkeypatch.setattr(ahead, "_begin", judges.begin)
-    monkeypatch.setattr(ahead, "_grade_ahead", judges.grade)
+    monkeypatch.setattr(local_pool, "_begin", judges.begin)
+    monkeypatch.setattr(local_pool, "_grade_ahead", judges.grade)
     running: list[Ahead] = []
 
     def start(*students: str, seconds: float = 60, again: bool = False) -> Ahead:
@@ -113,7 +113,7 @@ def test_no_more_processes_than_fit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
         (2.5 * each, 0, 40, 2),
         (0.5 * each, 0, 40, 1),
     ):
-        monkeypatch.setattr(ahead, "_available", lambda at_hand=at_hand: int(at_hand))
+        monkeypatch.setattr(local_pool, "_available", lambda at_hand=at_hand: int(at_hand))
         assert processes(wanted, lab, range(submissions))[0] == number
     assert "GB of memory" in processes(0, lab, range(9))[1]
 

@@ -14,12 +14,12 @@ from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
 from autograder import cli
-from autograder.audit import Finding, kills, marks, noticed, passes, table
-from autograder.catalogue import Check, checks_of
+from autograder.authoring.audit import Finding, kills, marks, noticed, passes, table
 from autograder.course import Course
-from autograder.judge import Grading
-from autograder.study import Study, checks_digest, code, read_study
-from autograder.wrong import Wrong
+from autograder.grading.grader import Grading
+from autograder.labs.catalog import Check, checks_of
+from autograder.labs.study import Study, checks_digest, code, read_study
+from autograder.labs.wrong_solutions import Wrong
 
 WHAT = "every check is failed by a wrong submission"
 

@@ -11,8 +11,8 @@ import nbformat
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT, new_course
 from nbformat import NotebookNode
 
-from autograder.build import notebook_of, same_text, solved
-from autograder.cells import is_autograded
+from autograder.authoring.build import notebook_of, same_text, solved
+from autograder.notebooks.metadata import is_autograded
 
 MASTER = ROOT / "source" / ASSIGNMENT / "transfer_learning.py"
 SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK

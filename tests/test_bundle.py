@@ -18,10 +18,10 @@ import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT
 
 from amllab.checks.lab import Lab
-from autograder.bundle import PACKAGE, build_wheel, write_zip
+from autograder.authoring.bundle import PACKAGE, build_wheel, write_zip
+from autograder.authoring.leak_check import find_leaks, read_secrets
 from autograder.cli import main
 from autograder.course import Course
-from autograder.leaks import find_leaks, read_secrets
 
 FOLDER = ASSIGNMENT
 
@@ -162,12 +162,12 @@ def test_planted_leaks_are_found(bundle: Path, lab: Lab, course: Course, tmp_pat
     nbformat.write(notebook, folder / NOTEBOOK)
     words = title.split()
     (folder / "README.md").write_text("Hints\n\n" + " ".join(words[:5]) + "\n    " + " ".join(words[5:]) + "\n")
-    (folder / "helper.py").write_text("import torch\n\n    from autograder.judge import grade\n")
+    (folder / "helper.py").write_text("import torch\n\n    from autograder.grading.grader import grade\n")
     source = tmp_path / "compiled.py"
     source.write_text(f"def test_thaws():\n    {title!r}\n")
     py_compile.compile(str(source), cfile=str(folder / "compiled.pyc"))
     source.unlink()
-    write_zip(folder / "inner.whl", {"autograder/judge.py": b"", "amllab/notes.txt": b"see\ntest_thaws there"})
+    write_zip(folder / "inner.whl", {"autograder/grading/grader.py": b"", "amllab/notes.txt": b"see\ntest_thaws there"})
     with tarfile.open(folder / "inner.tar.gz", "w:gz") as tar:
         tar.add(ROOT / "autograder" / "checks" / lab.name / "test_accuracy_hidden.py", "tests/accuracy.py")
 
@@ -181,7 +181,7 @@ def test_planted_leaks_are_found(bundle: Path, lab: Lab, course: Course, tmp_pat
     assert (f"{FOLDER}/helper.py, line 3", "an import of the autograder package") in found
     assert (f"{FOLDER}/compiled.pyc", "bytecode, which may be of a source that is not here") in found
     assert any(w.startswith(f"{FOLDER}/compiled.pyc, byte") and "hidden check" in what for w, what in found)
-    assert (f"{FOLDER}/inner.whl!autograder/judge.py", "a part of the autograder package") in found
+    assert (f"{FOLDER}/inner.whl!autograder/grading/grader.py", "a part of the autograder package") in found
     assert (f"{FOLDER}/inner.whl!amllab/notes.txt, line 2", "hidden check test_freeze_layers_hidden.py") in found
     assert any(w.startswith(f"{FOLDER}/inner.tar.gz!tests/accuracy.py, line") for w, _ in found)
     planted = {"training.py", NOTEBOOK, "README.md", "helper.py", "compiled.pyc", "inner.whl", "inner.tar.gz"}

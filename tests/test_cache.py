@@ -25,9 +25,9 @@ from nbgrader.api import Gradebook
 from variants import Variant, notebook_of
 
 from amllab.checks.lab import Lab
-from autograder.cells import score_of
-from autograder.current import digest_of
-from autograder.kept import FOLDER, Graded, Kept, key_of
+from autograder.gradebook.regrading import digest_of
+from autograder.grading.cache import FOLDER, Graded, Kept, key_of
+from autograder.notebooks.metadata import score_of
 
 ONLY_FREEZE = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
 NOTHING = Variant("x", sources={"freeze_layers": "", "build_transfer_model": "", "train_with_early_stopping": ""})

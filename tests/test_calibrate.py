@@ -14,8 +14,8 @@ from conftest import ASSIGNMENT, ROOT
 
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.transfer_learning import accuracy
-from autograder import calibrate
-from autograder.calibrate import Calibration, Overlap, counted_at_most, fit, judge, tail_at_most
+from autograder.authoring import calibration
+from autograder.authoring.calibration import Calibration, Overlap, counted_at_most, fit, judge, tail_at_most
 from autograder.checks.transfer_learning import calibration as transfer_learning
 from autograder.cli import main
 
@@ -56,7 +56,7 @@ def test_thresholds_lie_between_wrong_and_right() -> None:
     found = fit({"a": normal(0.6, 0.02), "b": normal(0.55, 0.02)}, {"c": normal(0.2, 0.02)}, SPREAD)
     assert found["start"] == pytest.approx(0.2 + 3.09 * 0.02, abs=0.02)
     assert found["full"] == pytest.approx(0.375, abs=0.02)  # half-way: all spreads are the same
-    assert all(round(value / calibrate.STEP, 6).is_integer() for value in found.values())
+    assert all(round(value / calibration.STEP, 6).is_integer() for value in found.values())
 
 
 def test_styles_that_overlap_are_named() -> None:
@@ -102,7 +102,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lab: Lab) -> tuple[La
         kind=lambda lab: "drawn",
         budget=lambda lab: {"test_images": 500},
     )
-    monkeypatch.setattr(calibrate, "_module", lambda lab: module)
+    monkeypatch.setattr(calibration, "_module", lambda lab: module)
     return dataclasses.replace(lab, folder=tmp_path), runs
 
 
@@ -154,14 +154,14 @@ def test_the_file_holds_each_kind_of_data_by_itself(quick: tuple[Lab, list[tuple
     written = json.loads((tmp_path / "thresholds.json").read_text())
     assert written["reptiles"] == {"thresholds": {"full": 0.5}}
     assert written["drawn"] == json.loads(json.dumps(evidence))
-    calibrate.plot(evidence, tmp_path / "plot.png", "a title")
+    calibration.plot(evidence, tmp_path / "plot.png", "a title")
     assert (tmp_path / "plot.png").stat().st_size > 5000
-    assert calibrate.table(evidence).count("\n") == 4
+    assert calibration.table(evidence).count("\n") == 4
 
 
 def test_attempts_end_with_the_first_that_is_enough() -> None:
-    assert calibrate.counted([0.2, 0.46, 0.6], 0.45) == [0.2, 0.46]
-    assert calibrate.counted([0.2, 0.3], 0.45) == [0.2, 0.3]
+    assert calibration.counted([0.2, 0.46, 0.6], 0.45) == [0.2, 0.46]
+    assert calibration.counted([0.2, 0.3], 0.45) == [0.2, 0.3]
 
 
 def test_too_few_seeds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +199,7 @@ def test_the_shipped_thresholds_follow_from_their_evidence(kind: str) -> None:
         again = judge(name, styles[name].right, fresh[name], full, spread)
         assert vars(again) == pytest.approx(verdict)
         if styles[name].fitted:
-            assert again.at_most <= calibrate.WRONG_VERDICTS, again
+            assert again.at_most <= calibration.WRONG_VERDICTS, again
             assert again.wrong == 0
 
 
@@ -213,8 +213,8 @@ def test_what_was_not_fitted_is_rejected_whatever_its_accuracy(lab: Lab) -> None
 
 def test_the_page_says_what_the_file_says(lab: Lab) -> None:
     text = (ROOT / "docs" / f"calibration-{ASSIGNMENT}.md").read_text()
-    assert text == calibrate.page(lab, SHIPPED)
-    assert all((ROOT / "docs" / calibrate.picture_name(lab, kind)).is_file() for kind in SHIPPED)
+    assert text == calibration.page(lab, SHIPPED)
+    assert all((ROOT / "docs" / calibration.picture_name(lab, kind)).is_file() for kind in SHIPPED)
 
 
 def test_thresholds_of_another_budget_are_refused(lab: Lab) -> None:

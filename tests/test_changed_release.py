@@ -13,9 +13,9 @@ from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, sco
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
-from autograder.build import notebook_of
-from autograder.changed_cells import CellsChanged, difference, differing, take_over
+from autograder.authoring.build import notebook_of
 from autograder.course import Course
+from autograder.gradebook.changed_cells import CellsChanged, difference, differing, take_over
 
 NAME = NOTEBOOK.removesuffix(".ipynb")
 ADDED = """

@@ -21,8 +21,8 @@ from amllab.checks.seeds import derive
 from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
 from amllab.checks.transfer_learning import probes
 from amllab.checks.wire import pack
-from autograder.cells import is_autograded
-from autograder.judge import HIDDEN_CHECKS
+from autograder.grading.grader import HIDDEN_CHECKS
+from autograder.notebooks.metadata import is_autograded
 
 CHECKS = '''
 import pytest

@@ -22,8 +22,8 @@ from variants import BUILD, FREEZE
 
 from amllab.checks.lab import find_lab
 from autograder.cli import main
-from autograder.judge import Reference, ReferenceFailed
-from autograder.repair import read_release
+from autograder.grading.grader import Reference, ReferenceFailed
+from autograder.notebooks.normalize import read_release
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
 

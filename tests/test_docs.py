@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from amllab.checks.lab import all_labs, find_lab
 from autograder import cli
-from autograder.catalogue import checks_of, page
+from autograder.labs.catalog import checks_of, page
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 COMMAND = re.compile(r"^ *(autograder .+)$|`(autograder [a-z-]+[^`]*)`", re.M)
@@ -31,7 +31,7 @@ def commands(text: str) -> list[list[str]]:
 def test_the_reference_of_checks_is_that_of_the_check_files() -> None:
     wanted = page(map(find_lab, all_labs()))
     found = (ROOT / "docs" / "checks.md").read_text()
-    assert found == wanted, "run python -m autograder.catalogue docs/checks.md"
+    assert found == wanted, "run python -m autograder.labs.catalog docs/checks.md"
 
 
 def test_the_reference_says_no_more_of_hidden_checks_than_their_titles() -> None:

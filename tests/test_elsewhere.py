@@ -21,13 +21,13 @@ from variants import Variant, notebook_of
 
 pytest.importorskip("distributed", reason="grading on several machines needs the extra 'cluster'")
 
-from autograder import elsewhere
-from autograder.ahead import ClusterFailed, Judge, Setting
-from autograder.elsewhere import Elsewhere
-from autograder.isolation import IsolationError
-from autograder.kept import FOLDER
-from autograder.launcher import Launcher
-from autograder.repair import read_release, repair
+from autograder.grading.cache import FOLDER
+from autograder.notebooks.normalize import read_release, repair
+from autograder.sandbox import IsolationError
+from autograder.sandbox.launcher import Launcher
+from autograder.scheduling import dask_pool
+from autograder.scheduling.dask_pool import Elsewhere
+from autograder.scheduling.local_pool import ClusterFailed, Judge, Setting
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def submissions(tmp_path: Path, release: NotebookNode) -> Any:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "_grade", judges.grade_elsewhere)
+    monkeypatch.setattr(dask_pool, "_grade", judges.grade_elsewhere)
 
 
 def gradings(judge: Judge, student: str) -> int:
@@ -141,7 +141,7 @@ def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any
 def test_a_worker_that_is_lost_with_the_course(
     cluster: Cluster, submissions: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(elsewhere, "_same", judges.same)
+    monkeypatch.setattr(dask_pool, "_same", judges.same)
     judge, paths = submissions("a", "b")
     running = Elsewhere(cluster.address, judge, paths, again=False)
     cluster.start_worker()
@@ -163,7 +163,7 @@ def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: An
 
 
 def test_without_a_scheduler_nothing_is_graded(submissions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(dask_pool, "_WAIT_SECONDS", 1.0)
     judge, paths = submissions("a")
     with pytest.raises(ClusterFailed, match=r"the scheduler at tcp://127\.0\.0\.1:9 does not answer"):
         Elsewhere("tcp://127.0.0.1:9", judge, paths, again=False)

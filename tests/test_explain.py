@@ -16,7 +16,7 @@ from test_report import ESSAY, FOUR, HOSTILE, LAB, Graded, build
 from variants import FREEZE
 
 from autograder.cli import main
-from autograder.scores import plain
+from autograder.results.scores import plain
 
 CONTROL = "\x1b[2J\x9b31m\u202e"
 

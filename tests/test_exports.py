@@ -23,11 +23,11 @@ from variants import TRAIN
 
 from amllab.checks.lab import find_lab
 from autograder.cli import main
-from autograder.exports.gradescope_results import is_public, public_checks
-from autograder.exports.gradescope_run import chosen
-from autograder.exports.gradescope_run import main as grade_for_gradescope
-from autograder.isolation.doctor import examine
-from autograder.judge import ReferenceFailed
+from autograder.exports.gradescope.results import is_public, public_checks
+from autograder.exports.gradescope.run import chosen
+from autograder.exports.gradescope.run import main as grade_for_gradescope
+from autograder.grading.grader import ReferenceFailed
+from autograder.sandbox.diagnostics import examine
 
 CANVAS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
 MOODLE = [
@@ -285,7 +285,7 @@ def test_results_for_gradescope(
     """Of a class that is graded already; the lab of these tests has no checks in the library, so that all are hidden."""
     course = build(tmp_path, [Graded("ada", {"test_slope": 1.5}, submission={"notes": ["mended\x1b[2J"]}),
                               Graded("old", stored=False)])  # fmt: skip
-    monkeypatch.setattr("autograder.exports.gradescope_results.find_lab", lambda name: find_lab(ASSIGNMENT))
+    monkeypatch.setattr("autograder.exports.gradescope.results.find_lab", lambda name: find_lab(ASSIGNMENT))
     path, remarks = export(course, monkeypatch, capsys, "--format", "gradescope-results")
     assert [file.name for file in path.iterdir()] == ["ada.json"]
     found = json.loads((path / "ada.json").read_text())

@@ -30,8 +30,8 @@ from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission
 from amllab.checks.transfer_learning import freezing
 from amllab.checks.transfer_learning.models import layer_names
-from autograder.judge import HIDDEN_CHECKS
-from autograder.outputs import clean_html
+from autograder.grading.grader import HIDDEN_CHECKS
+from autograder.notebooks.sanitize import clean_html
 
 LAB = find_lab("transfer_learning")
 HIDDEN = HIDDEN_CHECKS / LAB.name

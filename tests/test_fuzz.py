@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from autograder import configure
-from autograder.repair import repair
+from autograder.notebooks.normalize import repair
 
 FUZZ = settings(
     derandomize=True,

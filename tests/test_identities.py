@@ -13,9 +13,9 @@ from nbgrader.api import Gradebook
 
 from autograder.collect.names import letters, recognise
 from autograder.collect.record import FILE, Known, Person, Record, give_ids, key_of
+from autograder.exports.grades import Standing
 from autograder.exports.roster import Person as Row
 from autograder.exports.roster import Sheet, fill
-from autograder.exports.standing import Standing
 
 MOODLE = "{}_{}_assignsubmission_file_"
 

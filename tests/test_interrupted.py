@@ -29,7 +29,7 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderApp
 from variants import Variant, notebook_of
 
-import autograder.plugin  # noqa: F401  loaded before the forks, each of which would have to load PyTorch
+import autograder.nbgrader_plugins.exporter  # noqa: F401  loaded before the forks, each of which would have to load PyTorch
 
 # a module of the course: counts the moments of a run, and ends it at the one that DIE_AT names
 MOMENTS = """
@@ -76,10 +76,10 @@ sys.addaudithook(audit)
 STAND_IN = """
 import contextlib, os, random
 import nbformat
-import autograder.ahead
+import autograder.scheduling.local_pool
 from amllab.checks.results import CheckResult
-from autograder.cells import is_autograded
-from autograder.judge import Grading, ReferenceFailed
+from autograder.notebooks.metadata import is_autograded
+from autograder.grading.grader import Grading, ReferenceFailed
 from moments import moment
 
 def drawn_scores(notebook, lab, reference, *, seed, **others):
@@ -97,7 +97,7 @@ def drawn_scores(notebook, lab, reference, *, seed, **others):
             cell.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": points}, execution_count=1)]
     return Grading([CheckResult("test_it", "It works.", "x", 1, "passed")], seed, 0.0)
 
-autograder.ahead.grade = drawn_scores
+autograder.scheduling.local_pool.grade = drawn_scores
 """
 
 CONFIG = """

@@ -21,9 +21,9 @@ import pytest
 from conftest import ROOT
 
 from amllab.checks.lab import Lab
-from autograder.isolation import IsolationError, Limits, View, linux, seccomp, supervise, syscalls
-from autograder.launcher import Launcher
-from autograder.worker import Worker
+from autograder.grading.worker import Worker
+from autograder.sandbox import IsolationError, Limits, View, allowed_syscalls, libc, seccomp, supervise
+from autograder.sandbox.launcher import Launcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces exist on Linux alone")
 SECRET = "swordfish"
@@ -72,7 +72,7 @@ seen = [os.path.join(folder, name) for folder, _, names in os.walk({str(ROOT)!r}
 own = [path for path in seen if "/.venv/" not in path and "/amllab/" not in path]
 print(len(seen) > 10, own)
 """
-    importing = "import amllab.checks.notebook, torch\nimport autograder.judge"
+    importing = "import amllab.checks.notebook, torch\nimport autograder.grading.grader"
     homes = "import os, pathlib\nprint(os.listdir('/'), pathlib.Path.home(), os.path.exists('/var'), os.path.exists('/home'))"
     got = inside(launcher, lab, look, importing, homes)
     assert got[0] == "True []\n"
@@ -267,7 +267,7 @@ def test_the_grader_killed_leaves_nothing_behind(tmp_path: Path) -> None:
     script = tmp_path / "grader.py"
     script.write_text(
         "import nbformat, sys\n"
-        "from amllab.checks.lab import find_lab\nfrom autograder.worker import Worker\n"
+        "from amllab.checks.lab import find_lab\nfrom autograder.grading.worker import Worker\n"
         "cell = nbformat.v4.new_code_cell('print(1)')\n"
         "worker = Worker(find_lab('transfer-learning'), nbformat.v4.new_notebook(cells=[cell])).__enter__()\n"
         "print(worker.launcher._server.pid, worker._tree.number, flush=True)\nsys.stdin.read()\n"
@@ -319,7 +319,7 @@ def test_no_privileges_are_needed() -> None:
             os.setgroups([])
             os.setresgid(12345, 12345, 12345)
             os.setresuid(12345, 12345, 12345)
-            linux.set_dumpable(True)  # what changes its user may not write its own uid_map otherwise
+            libc.set_dumpable(True)  # what changes its user may not write its own uid_map otherwise
 
         def look() -> int:
             with open("/tmp/file", "w") as file:
@@ -382,7 +382,7 @@ def test_numbers_of_system_calls_are_the_kernels() -> None:
     found = {column: Path(file).read_text() for column, file in headers.items() if Path(file).is_file()}
     if not found:
         pytest.skip("the kernel's headers are not installed")
-    calls = {**syscalls.ALLOWED, **seccomp.REFUSED, **seccomp.INSPECTED, **seccomp.DONE_ALREADY}
+    calls = {**allowed_syscalls.ALLOWED, **seccomp.REFUSED, **seccomp.INSPECTED, **seccomp.DONE_ALREADY}
     for column, text in found.items():
         known = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
         for name, numbers in calls.items():

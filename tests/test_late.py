@@ -12,8 +12,8 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from variants import Variant, notebook_of
 
-from autograder.late import penalty
-from autograder.settings import Deadline
+from autograder.labs.settings import Deadline
+from autograder.nbgrader_plugins.late_penalty import penalty
 
 DUE = datetime(2026, 12, 18, 22, 59, tzinfo=UTC)
 DEADLINE = """

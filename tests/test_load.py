@@ -19,14 +19,15 @@ from conftest import ROOT
 
 from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
-from autograder import ahead, load
-from autograder.ahead import Judge
-from autograder.forkserver import Cores
-from autograder.launcher import Launcher
-from autograder.load import Load, Use
-from autograder.repair import Repaired
-from autograder.turns import Turns
-from autograder.worker import Worker, WorkerFailed
+from autograder.grading.worker import Worker, WorkerFailed
+from autograder.notebooks.normalize import Repaired
+from autograder.sandbox import contention
+from autograder.sandbox.contention import Load, Use
+from autograder.sandbox.exclusive_turns import Turns
+from autograder.sandbox.fork_server import Cores
+from autograder.sandbox.launcher import Launcher
+from autograder.scheduling import local_pool
+from autograder.scheduling.local_pool import Judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 BUSY = "while True: pass"
@@ -77,7 +78,7 @@ def test_what_counts_as_busy(
     monkeypatch: pytest.MonkeyPatch, got: float, waited: float, stolen: float, cores: int, busy: bool
 ) -> None:
     uses = iter([Use(100.0, 1.0, 1.0, 1.0), Use(110.0, 1.0 + got, 1.0 + waited, 1.0 + stolen)])
-    monkeypatch.setattr(load, "use", lambda root: next(uses))
+    monkeypatch.setattr(contention, "use", lambda root: next(uses))
     found = Load(1, cores)
     assert bool(found.taken(found.first)) == busy
 
@@ -168,7 +169,7 @@ def test_what_was_kept_from_the_processors_is_graded_again_alone(
             results=[result], seconds=1.0, stopped=[], crowded="the machine was busy" if first else ""
         )
 
-    monkeypatch.setattr(ahead, "grade", grade)
+    monkeypatch.setattr(local_pool, "grade", grade)
     judge = Judge.__new__(Judge)
     judge.__dict__ |= {
         "setting": SimpleNamespace(seed=1),

@@ -9,8 +9,8 @@ import pytest
 
 from amllab.checks.failure import Failure
 from amllab.checks.results import CheckResult, Outcome
-from autograder import mistakes
-from autograder.mistakes import Case, learn, patterns, recognise
+from autograder.grading import mistakes
+from autograder.grading.mistakes import Case, learn, patterns, recognise
 
 CELL = "check_training"
 

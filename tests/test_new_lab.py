@@ -11,8 +11,8 @@ from course_copy import ROOT, CourseCopy, Done, blocks_of
 
 from amllab.checks.lab import all_labs
 from autograder import cli
+from autograder.authoring.new_lab import new_lab
 from autograder.course import Course
-from autograder.new_lab import new_lab
 
 GUIDE = ROOT / "docs" / "new-lab.md"
 NEW = "knowledge-distillation"

@@ -29,8 +29,16 @@ from nbgrader.server_extensions.formgrader.formgrader import FormgradeExtension
 import amllab
 from amllab.checks.failure import Failure
 from amllab.checks.results import CheckResult, to_html
-from autograder.outputs import clean_html, clean_outputs, joined, machine_paths, markdown2html, picture, scrub
-from autograder.repair import repair
+from autograder.notebooks.normalize import repair
+from autograder.notebooks.sanitize import (
+    clean_html,
+    clean_outputs,
+    joined,
+    machine_paths,
+    markdown2html,
+    picture,
+    scrub,
+)
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 30).decode()
 ACT = "document.title='PWNED'"

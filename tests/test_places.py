@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from course_copy import ROOT, CourseCopy
 
-from autograder.isolation import places
+from autograder.sandbox import interpreter_paths
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="submissions are isolated on Linux alone")
 
@@ -22,9 +22,9 @@ GRADE = """
 import json, sys, nbformat
 from amllab.checks.lab import find_lab
 from autograder.course import Course
-from autograder.launcher import Launcher
-from autograder.trial import trial
-from autograder.worker import Worker
+from autograder.sandbox.launcher import Launcher
+from autograder.grading.trial_run import trial
+from autograder.grading.worker import Worker
 
 root = Course.find().root
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1])])
@@ -123,7 +123,7 @@ def test_packages_on_the_path_of_the_shell(cluster: Cluster, copy: CourseCopy) -
 
 
 def test_doctor_names_what_a_submission_does_not_see(copy: CourseCopy, tmp_path: Path) -> None:
-    from autograder.trial import _failed
+    from autograder.grading.trial_run import _failed
 
     there = tmp_path / "a.json"
     there.touch()
@@ -146,26 +146,26 @@ def test_links_are_followed_as_the_kernel_does(tmp_path: Path) -> None:
     (root / "dangling").symlink_to("nowhere/at/all")
     for name in ("relative/file", "absolute/file", "a/up/absolute/file", "a/b/file", "a/./b//file", "dangling/x"):
         links: dict[str, str] = {}
-        assert places.follow(f"{root}/{name}", links) == os.path.realpath(root / name)
+        assert interpreter_paths.follow(f"{root}/{name}", links) == os.path.realpath(root / name)
         assert all(os.readlink(place) == target for place, target in links.items())
     links = {}
-    places.follow(f"{root}/absolute/file", links)
+    interpreter_paths.follow(f"{root}/absolute/file", links)
     assert links.keys() >= {f"{root}/absolute", f"{root}/relative"}
-    assert places.follow(f"{root}/circle", {}) == f"{root}/circle"
+    assert interpreter_paths.follow(f"{root}/circle", {}) == f"{root}/circle"
 
 
 def test_a_folder_is_hidden_under_its_other_name(tmp_path: Path) -> None:
     """A bind mount is no link: the course has two names, and the path of imports has the other one."""
     script = f"""
 import json, os
-from autograder.isolation import linux, places
+from autograder.sandbox import libc, interpreter_paths
 root = os.geteuid() == 0
-linux.unshare(linux.CLONE_NEWNS | (0 if root else linux.CLONE_NEWUSER))
-linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
-linux.mount({str(tmp_path / "users")!r}, {str(tmp_path / "home")!r}, flags=linux.MS_BIND)
+libc.unshare(libc.CLONE_NEWNS | (0 if root else libc.CLONE_NEWUSER))
+libc.mount("none", "/", flags=libc.MS_REC | libc.MS_PRIVATE)
+libc.mount({str(tmp_path / "users")!r}, {str(tmp_path / "home")!r}, flags=libc.MS_BIND)
 course = {str(tmp_path / "users" / "ta" / "course")!r}
 shown = [{str(tmp_path / "home" / "ta")!r}, {str(tmp_path / "home")!r}, course + "/.venv", "/usr"]
-print(json.dumps(sorted(places.aliases(course, shown))))
+print(json.dumps(sorted(interpreter_paths.aliases(course, shown))))
 """
     for name in ("users/ta/course/.venv", "home"):
         (tmp_path / name).mkdir(parents=True)
@@ -187,5 +187,5 @@ def test_links_among_packages_show_no_more_than_the_package(tmp_path: Path) -> N
     (site / "scratch").symlink_to(home)  # no package
     (site / "three").mkdir()
     (site / "three" / "settings.json").symlink_to(home / "settings.json")
-    seen = {path for path in places.of_packages([str(site)]) if path.startswith(str(tmp_path))}
+    seen = {path for path in interpreter_paths.of_packages([str(site)]) if path.startswith(str(tmp_path))}
     assert seen == {str(home / "one"), str(home / "two"), str(home / "settings.json")}

@@ -28,9 +28,10 @@ from amllab.preflight.fresh import FreshSubmission
 from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_runs, unanswered
 from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
-from autograder import launcher, repair
-from autograder.judge import not_run
-from autograder.worker import Worker
+from autograder.grading.grader import not_run
+from autograder.grading.worker import Worker
+from autograder.notebooks import normalize
+from autograder.sandbox import launcher
 
 SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
 
@@ -71,7 +72,7 @@ def test_what_it_compares_with_is_the_release() -> None:
 
 def test_limits_and_settings_are_those_of_grading() -> None:
     for name in ("MAX_BYTES", "MAX_CELLS", "MAX_SOURCE_BYTES", "MAX_OUTPUT_BYTES"):
-        assert getattr(looks, name) == getattr(repair, name)
+        assert getattr(looks, name) == getattr(normalize, name)
     settings = {name: value for name, value in launcher._SETTINGS.items() if name != "PYTHONWARNINGS"}
     assert {name: value for name, value in fresh._SETTINGS.items() if name != fresh.VARIABLE} == settings
 
@@ -107,7 +108,7 @@ def test_it_runs_the_cells_that_grading_runs(
     for notebook in (solution, release, changed, without_setup, without_tags, moved):
         looked = saved(notebook)
         ours = [cell.source for cell in looked.to_run()]
-        repaired = repair.repair(tmp_path / NOTEBOOK, release).notebook
+        repaired = normalize.repair(tmp_path / NOTEBOOK, release).notebook
         left_out = not_run(repaired)
         theirs = [c.source for i, c in enumerate(repaired.cells) if c.cell_type == "code" and i not in left_out]
         assert ours == [source for source in theirs if source.strip()]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nbconvert.filters import markdown2html_mistune
 from nbformat import NotebookNode
 
-from autograder.repair import MAX_SOURCE_BYTES, Repaired, repair
+from autograder.notebooks.normalize import MAX_SOURCE_BYTES, Repaired, repair
 
 NAME = "transfer_learning.ipynb"
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 28).decode()

@@ -24,11 +24,11 @@ from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, sub
 from nbformat import NotebookNode
 from nbgrader.api import Grade, Gradebook, Student, SubmittedAssignment, SubmittedNotebook
 
-from autograder.cells import STORED, STORED_VERSION, SUBMITTED
 from autograder.cli import main
-from autograder.current import digest_of
-from autograder.report.measures import Item, correlation, items, summary, upper_lower
-from autograder.report.stored import read
+from autograder.gradebook.regrading import digest_of
+from autograder.notebooks.metadata import STORED, STORED_VERSION, SUBMITTED
+from autograder.report.item_statistics import Item, correlation, items, summary, upper_lower
+from autograder.results.stored_checks import read
 
 LAB = "linear-models"  # there is none: a report knows no lab
 CELLS = {"check_fit": {"test_slope": 4.0, "test_intercept": 2.0}, "check_predict": {"test_range": 3.0, "test_nan": 1.0}}

@@ -14,15 +14,15 @@ from conftest import ROOT
 from test_isolation import inside
 
 from amllab.checks.lab import Lab
-from autograder.isolation import groups
-from autograder.launcher import Launcher
+from autograder.sandbox import cgroups
+from autograder.sandbox.launcher import Launcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces exist on Linux alone")
 
 
 @pytest.fixture(scope="module", params=["control group", "sampling"])
 def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
-    found = groups.find()
+    found = cgroups.find()
     if request.param == "control group" and found.memory is None:
         pytest.skip(f"no control group can be made here ({found.reason})")
     launcher = Launcher(course=ROOT, control_groups=request.param == "control group")
@@ -360,11 +360,11 @@ def test_a_delegated_group_makes_room_for_others(tmp_path: Path, monkeypatch: py
     }.items():
         (tmp_path / f"cgroup.{name}").write_text(text)
     written: list[tuple[str, str]] = []
-    monkeypatch.setattr(groups, "_own", lambda: {"": tmp_path})
-    monkeypatch.setattr(groups, "_is_ours", lambda folder: ours)
-    monkeypatch.setattr(groups, "_try", lambda folder, needed: None)
-    monkeypatch.setattr(groups, "_write", lambda path, text: written.append((str(path.relative_to(tmp_path)), text)))
-    found = groups.find()
+    monkeypatch.setattr(cgroups, "_own", lambda: {"": tmp_path})
+    monkeypatch.setattr(cgroups, "_is_ours", lambda folder: ours)
+    monkeypatch.setattr(cgroups, "_try", lambda folder, needed: None)
+    monkeypatch.setattr(cgroups, "_write", lambda path, text: written.append((str(path.relative_to(tmp_path)), text)))
+    found = cgroups.find()
     if not ours:
         assert (found.memory, found.version, written) == (None, 0, [])
         assert "is not delegated" in found.reason
@@ -374,12 +374,12 @@ def test_a_delegated_group_makes_room_for_others(tmp_path: Path, monkeypatch: py
     assert (found.memory, found.processors, found.version) == (tmp_path, tmp_path, 2)
     # in the leaf by now, as what this process starts is
     (tmp_path / "cgroup.subtree_control").write_text("cpu memory\n")
-    monkeypatch.setattr(groups, "_own", lambda: {"": tmp_path / "amllab-graders"})
-    assert groups.find() == found
+    monkeypatch.setattr(cgroups, "_own", lambda: {"": tmp_path / "amllab-graders"})
+    assert cgroups.find() == found
     folder = tmp_path / "one"
     folder.mkdir()
     (folder / "memory.events").write_text("low 0\noom 2\noom_kill 1\noom_group_kill 1\n")
-    group = groups.Group("one", [found._limit(folder, 1000)])
+    group = cgroups.Group("one", [found._limit(folder, 1000)])
     assert written[3:] == [("one/memory.max", "1000"), ("one/memory.oom.group", "1")]
     assert group.exceeded()
     group.close()
@@ -390,7 +390,7 @@ def test_groups_of_graders_that_were_killed_are_removed(tmp_path: Path) -> None:
     gone.wait()
     for name in (f"amllab-{gone.pid}-3", f"amllab-{os.getpid()}-1", "amllab-graders", "other"):
         (tmp_path / name).mkdir()
-    groups.ControlGroups(tmp_path).sweep()
+    cgroups.ControlGroups(tmp_path).sweep()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [f"amllab-{os.getpid()}-1", "amllab-graders", "other"]
     )

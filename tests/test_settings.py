@@ -12,10 +12,11 @@ from conftest import ROOT
 from amllab.checks.lab import Lab, all_labs, find_lab
 from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission
-from autograder import cli, settings
-from autograder.build import notebook_of
-from autograder.catalogue import checks_of
-from autograder.settings import BadSettings, check_points, checked_lab, point_problems, problems_of
+from autograder import cli
+from autograder.authoring.build import notebook_of
+from autograder.labs import settings
+from autograder.labs.catalog import checks_of
+from autograder.labs.settings import BadSettings, check_points, checked_lab, point_problems, problems_of
 
 DUE = "due = 2026-12-18T23:59:00+01:00"
 GOOD = (find_lab("transfer-learning").folder / "lab.toml").read_text()

@@ -17,10 +17,10 @@ from amllab import layers_of
 from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab
 from amllab.checks.submission import InProcessSubmission, SubmissionError
-from autograder.isolation import IsolationError
-from autograder.judge import Reference, ReferenceFailed
-from autograder.shared import Serving, SharedReference
-from autograder.worker import WorkerFailed
+from autograder.grading.grader import Reference, ReferenceFailed
+from autograder.grading.reference_server import Serving, SharedReference
+from autograder.grading.worker import WorkerFailed
+from autograder.sandbox import IsolationError
 
 QUESTION = {"backbone": "net6", "calls": [1]}
 

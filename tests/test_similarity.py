@@ -20,7 +20,7 @@ from styles import STYLES
 from variants import CELLS, CORRECT, TRAIN, WRONG, Variant, notebook_of
 
 from autograder.cli import main
-from autograder.similarity import MAX_CODE, THRESHOLD, compare, page, printable, release_code
+from autograder.similarity.compare import MAX_CODE, THRESHOLD, compare, page, printable, release_code
 
 INDEPENDENT = [*CORRECT, *STYLES]
 HOSTILE = "</pre></mark><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x1b[2J\x00"
@@ -104,7 +104,7 @@ def test_one_run_says_what_another_says(codes: dict[str, str], boilerplate: str,
     some = {name: codes[name] for name in ("plain", "closure")} | {"copy": renamed(codes["plain"])}
     (tmp_path / "codes.json").write_text(json.dumps([some, boilerplate]))
     program = (
-        "import json, sys; from autograder.similarity import compare; c, b = json.load(open(sys.argv[1]));"
+        "import json, sys; from autograder.similarity.compare import compare; c, b = json.load(open(sys.argv[1]));"
         "json.dump([(p.students, p.shares, p.same, p.codes) for p in compare(c, b, 0.0).pairs], sys.stdout)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "codes.json")]

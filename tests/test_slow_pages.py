@@ -17,12 +17,12 @@ from nbconvert.exporters import HTMLExporter
 from nbformat import NotebookNode
 from test_outputs import PAGES, rendered
 
-import autograder.rendering as rendering
+import autograder.notebooks.rendering as rendering
 from amllab.checks.lab import Lab
-from autograder.launcher import Launcher
-from autograder.outputs import MAX_OUTPUTS, clean_html, clean_outputs, markdown2html
-from autograder.repair import repair
-from autograder.worker import Worker
+from autograder.grading.worker import Worker
+from autograder.notebooks.normalize import repair
+from autograder.notebooks.sanitize import MAX_OUTPUTS, clean_html, clean_outputs, markdown2html
+from autograder.sandbox.launcher import Launcher
 
 ROOT = Path(__file__).resolve().parent.parent
 # each takes seconds to hours without a limit, the time grows with the square of the length or faster

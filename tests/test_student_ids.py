@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, scores, submit
 
-from autograder.folders import MAX_BESIDE, MAX_DEPTH, refusal
+from autograder.collect.submission_folders import MAX_BESIDE, MAX_DEPTH, refusal
 
 GRADED = [
     "aa", "zz", "Ada", "ada", "a +@b.org", "50%25", "{student_id}", "--help", "ölçer", "^(a|b),$(touch x)`id`;#~",

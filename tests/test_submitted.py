@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from PIL import Image
 from variants import Variant, notebook_of
 
-from autograder.submitted import with_submitted
+from autograder.grading.submitted_outputs import with_submitted
 
 
 def png() -> str:

@@ -11,7 +11,7 @@ from nbgrader.api import Gradebook
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 
-from autograder.timestamps import ASIDE, NAME, read_timestamp
+from autograder.gradebook.timestamps import ASIDE, NAME, read_timestamp
 
 TEN = datetime(2026, 11, 28, 10)
 NO_TIMES = {

@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 from variants import FREEZE, Variant, notebook_of
 
 from amllab.checks.lab import Lab
-from autograder.judge import Reference, grade
+from autograder.grading.grader import Reference, grade
 
 HANGS = "import time; time.sleep(600)"
 SECONDS = 8

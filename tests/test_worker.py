@@ -14,8 +14,8 @@ from nbformat import NotebookNode
 from amllab import backbones  # noqa: F401  (registers net6)
 from amllab.checks.lab import Lab
 from amllab.checks.submission import SubmissionError
-from autograder.launcher import Launcher
-from autograder.worker import Worker
+from autograder.grading.worker import Worker
+from autograder.sandbox.launcher import Launcher
 
 FREEZE = "def freeze_layers(model, n):\n    {body}\n    return model"
 QUESTION = {"backbone": "net6", "calls": [1]}

@@ -1,7 +1,7 @@
 """A notebook that runs in a process of its own, and is asked about each exercise where its check cell stands.
 
 Cells run from top to bottom, as far as the check cell that a question belongs to: what a cell below it does to a name, or to the
-process, has no say in the answer. Grading (:mod:`autograder.worker`) and the preflight (:mod:`amllab.preflight.fresh`) share this,
+process, has no say in the answer. Grading (:mod:`autograder.grading.worker`) and the preflight (:mod:`amllab.preflight.fresh`) share this,
 so that both come to the same answers.
 """
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from amllab.preflight.document import Cell, Document, is_stub
 from amllab.preflight.fresh import Run
 
-# grading reads no larger files, and no more code; autograder.repair has the same numbers
+# grading reads no larger files, and no more code; autograder.notebooks.normalize has the same numbers
 MAX_BYTES = 50_000_000
 MAX_CELLS = 2000
 MAX_SOURCE_BYTES = 200_000

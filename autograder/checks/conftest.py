@@ -13,10 +13,10 @@ import pytest
 from amllab.checks.lab import Lab, all_labs, find_lab
 from amllab.checks.plugin import ChecksPlugin
 from autograder.course import Course
-from autograder.judge import Reference, not_run
-from autograder.launcher import Launcher
-from autograder.repair import read_release, repair
-from autograder.worker import Worker
+from autograder.grading.grader import Reference, not_run
+from autograder.grading.worker import Worker
+from autograder.notebooks.normalize import read_release, repair
+from autograder.sandbox.launcher import Launcher
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

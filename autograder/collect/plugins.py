@@ -21,9 +21,10 @@ from autograder.collect import downloads
 from autograder.collect.choose import Chosen, choose
 from autograder.collect.downloads import Upload
 from autograder.collect.names import Owner, letters
-from autograder.collect.record import NOTE, Known, Person, Record, give_ids, key_of
+from autograder.collect.record import Known, Person, Record, give_ids, key_of
 from autograder.collect.uploads import read_upload
-from autograder.timestamps import read_timestamp
+from autograder.gradebook.timestamps import read_timestamp
+from autograder.notebooks.metadata import COLLECTION_NOTE
 
 __all__ = ["SubmissionCollector", "SubmissionExtractor"]
 
@@ -172,7 +173,7 @@ def _write(folder: Path, chosen: Chosen) -> None:
     for name, content in chosen.notebooks.items():
         (folder / f"{name}.ipynb").write_bytes(content.data)
     if chosen.notes:
-        (folder / NOTE).write_text("".join(f"{line}\n" for line in chosen.notes), encoding="utf-8")
+        (folder / COLLECTION_NOTE).write_text("".join(f"{line}\n" for line in chosen.notes), encoding="utf-8")
 
 
 def _safe(part: str) -> str:

@@ -17,8 +17,6 @@ from typing import Any
 from autograder.collect.names import Owner
 
 FILE = "collected.json"  # in the course
-NOTE = "collected.txt"  # in a submission's folder: what a person should know of how it was collected
-COLLECTION = "From the collection:"  # before a line of it among the notes of grading
 _FORMAT = 1
 
 

@@ -34,7 +34,7 @@ class Options:
         roster: a CSV exported from Canvas or Moodle, to be filled in.
         column: heading of the column of grades.
         partial: export what is there of submissions that wait for a person.
-        isolation: of the autograder for Gradescope; see :mod:`autograder.exports.gradescope_zip`.
+        isolation: of the autograder for Gradescope; see :mod:`autograder.exports.gradescope.package`.
     """
 
     roster: Path | None = None
@@ -69,17 +69,17 @@ def export(
     path = output or course.root / FORMATS[form].format(assignment)
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "gradescope-autograder":
-        from autograder.exports.gradescope_zip import write_zip
+        from autograder.exports.gradescope.package import write_zip
 
         return path, write_zip(course, assignment, path, options.isolation)
     if form == "gradescope-results":
-        from autograder.exports.gradescope_results import write_results
+        from autograder.exports.gradescope.results import write_results
 
         return path, write_results(course, assignment, path)
     if form.endswith("-feedback"):
         from autograder.exports.feedback import write_feedback
 
         return path, write_feedback(course, assignment, form.removesuffix("-feedback"), path)
-    from autograder.exports.plugins import write_grades
+    from autograder.exports.lms import write_grades
 
     return path, write_grades(course, assignment, form, path, options)

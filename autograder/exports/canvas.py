@@ -12,10 +12,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from autograder.exports.plugins import LearningPlatformPlugin, title_of
+from autograder.exports.grades import Standing
+from autograder.exports.lms import LearningPlatformPlugin, title_of
 from autograder.exports.roster import Person, Sheet, fill, letters
-from autograder.exports.standing import Standing
-from autograder.scores import csv_text, number, plain
+from autograder.results.scores import csv_text, number, plain
 
 COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 POINTS = "    Points Possible"

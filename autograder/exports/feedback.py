@@ -19,8 +19,8 @@ from nbgrader.api import Gradebook, MissingEntry
 from autograder.collect.names import recognise
 from autograder.collect.record import Record
 from autograder.course import Course
-from autograder.report.collect import from_gradebook, require_gradebook
-from autograder.scores import number, plain
+from autograder.results.class_results import from_gradebook, require_gradebook
+from autograder.results.scores import number, plain
 
 _MOODLE = re.compile(r"(?P<front>.+?_assignsubmission_[a-z]+)(?P<file>_.+)?", re.S)
 

@@ -14,10 +14,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from autograder.exports.plugins import LearningPlatformPlugin
+from autograder.exports.grades import Standing
+from autograder.exports.lms import LearningPlatformPlugin
 from autograder.exports.roster import Person, Sheet, fill
-from autograder.exports.standing import Standing
-from autograder.scores import csv_text, number, plain
+from autograder.results.scores import csv_text, number, plain
 
 IDENTIFIER, GRADE, MODIFIED = "Identifier", "Grade", "Last modified (grade)"
 COLUMNS = (IDENTIFIER, "Full name", "Email address", "Status", GRADE, "Maximum Grade", "Grade can be changed",

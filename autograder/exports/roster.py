@@ -11,8 +11,8 @@ from io import StringIO
 from pathlib import Path
 
 from autograder.collect.names import letters
-from autograder.exports.standing import Standing
-from autograder.scores import number, plain
+from autograder.exports.grades import Standing
+from autograder.results.scores import number, plain
 
 BOM = "\ufeff"  # Canvas and Moodle begin their files with it, for spreadsheets
 _DELIMITERS = ",;\t"

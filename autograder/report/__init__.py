@@ -27,13 +27,13 @@ def write_report(course: Course, assignment: str, folder: Path | None = None, *,
         The files: page, table of checks, table of students.
 
     Raises:
-        FileNotFoundError, LookupError, ValueError: there is nothing to report on; see :func:`autograder.report.collect.collect`.
+        FileNotFoundError, LookupError, ValueError: there is nothing to report on; see :func:`autograder.results.class_results.collect`.
     """
     # matplotlib and the gradebook are loaded for this command only
     from autograder.report.analysis import analyse
-    from autograder.report.collect import collect
-    from autograder.report.page import page
-    from autograder.report.tables import checks_table, students_table
+    from autograder.report.csv_tables import checks_table, students_table
+    from autograder.report.html_page import page
+    from autograder.results.class_results import collect
 
     analysis = analyse(collect(course, assignment))
     folder = folder or course.root / "reports"

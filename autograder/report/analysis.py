@@ -9,18 +9,10 @@ from statistics import median
 
 import numpy as np
 
-from autograder.report.collect import Cell, ClassResults, Submission
-from autograder.report.measures import TRUSTED_FROM, Item, Summary, correlation, items, summary
-from autograder.report.stored import StoredCheck
+from autograder.report.item_statistics import TRUSTED_FROM, Item, Summary, correlation, items, summary
+from autograder.results.class_results import Cell, ClassResults, Submission
+from autograder.results.stored_checks import LIMITS, TAMPERED, StoredCheck
 
-# how a check ends where the submission gave no answer (amllab.checks.submission.SubmissionError, autograder.worker)
-LIMITS = {
-    "timeout": "no answer within the limit of time",
-    "memory": "more memory than the limit",
-    "budget": "the time for the whole submission was used up",
-    "died": "the process died during the call",
-}
-TAMPERED = "tampered"
 FULL = 1 - 1e-9  # a mean share from here on means everybody, whatever floats do
 
 

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from autograder.report.analysis import CellStatistics, CheckStatistics
-from autograder.report.measures import Summary
+from autograder.report.item_statistics import Summary
 
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"

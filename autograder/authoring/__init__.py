@@ -1,0 +1,1 @@
+"""What instructors use to write a lab and to release it."""

@@ -1,0 +1,254 @@
+"""``autograder audit LAB``: what must hold before a lab is released, looked at one by one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import nbformat
+from nbformat import NotebookNode
+
+from amllab.checks.lab import Lab
+from amllab.checks.results import score
+from autograder.authoring.build import generate_assignment, notebook_of, same_text, solved
+from autograder.course import CONFIG, Course
+from autograder.grading.grader import Grading, Reference, ReferenceFailed, grade
+from autograder.labs.catalog import Check, checks_of
+from autograder.labs.settings import BadSettings, checked_lab, point_problems, unknown_checks
+from autograder.labs.study import NAME as STUDY
+from autograder.labs.study import Study, read_study
+from autograder.labs.wrong_solutions import Wrong, not_passed, wrong_of
+from autograder.sandbox.launcher import Launcher
+
+SEED = 1  # of the inputs: the same audit gives the same answer
+
+State = Literal["ok", "FAIL", "not measured"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: must hold.
+        state: ``"not measured"`` where there is nothing to tell by.
+        seen: figures, and what to do where it does not hold.
+    """
+
+    what: str
+    state: State
+    seen: str
+
+    @classmethod
+    def of(cls, what: str, problems: Sequence[str], fine: str) -> Finding:
+        """Holds where there is no problem."""
+        return cls(what, "FAIL" if problems else "ok", "; ".join(problems) or fine)
+
+
+def audit(
+    course: Course, assignment: str, *, class_size: int = 100, isolation: str = "namespaces"
+) -> Iterator[Finding]:
+    """Looks at a lab; findings come as they are made, the slow ones last.
+
+    Args:
+        course: whose lab it is.
+        assignment: name of the lab's assignment.
+        class_size: students, for the time that grading takes.
+        isolation: of the gradings, as of :class:`autograder.sandbox.launcher.Launcher`.
+
+    Raises:
+        LookupError: no such lab.
+        FileNotFoundError: the lab has no master text.
+        IsolationError: this machine cannot isolate submissions.
+    """
+    try:
+        lab = checked_lab(assignment)
+    except BadSettings as error:
+        yield Finding("settings", "FAIL", "; ".join(str(error).splitlines()))
+        return
+    yield Finding("settings", "ok", f"{lab.name}/lab.toml")
+    master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
+    if not master.is_file():
+        raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
+    notebook, checks = notebook_of(master), checks_of(lab)
+    cells = {check.cell for check in checks}
+    reached = f"{sum(check.points for check in checks):g} points in {len(checks)} checks of {len(cells)} cells"
+    problems = unknown_checks(lab, checks) + point_problems(notebook, checks)
+    yield Finding.of("every point can be reached", problems, reached)
+    built = list(_built(course, lab, notebook))
+    yield from built
+    if any(finding.state == "FAIL" for finding in built):
+        return  # what else could be said would be of files that nobody means
+    yield _leaks(course, lab)
+    launcher = Launcher(isolation, course.root)
+    reference = Reference(lab, course.solution(lab), launcher)
+    try:
+        yield from _graded(course, lab, reference, launcher, checks, class_size)
+    finally:
+        reference.close()
+        launcher.close()
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """All findings, one line each."""
+    state, what = (
+        max(len(text) for text in column) for column in zip(*((f.state, f.what) for f in findings), strict=True)
+    )
+    return "\n".join(f"{f.state:{state}}  {f.what:{what}}  {f.seen}".rstrip() for f in findings)
+
+
+def passes(findings: Sequence[Finding], *, strict: bool = False) -> bool:
+    """Whether nothing failed, and with ``strict`` nothing was left unmeasured."""
+    return all(f.state == "ok" or (f.state == "not measured" and not strict) for f in findings)
+
+
+def _built(course: Course, lab: Lab, notebook: NotebookNode) -> Iterator[Finding]:
+    """Notebook, release and solution are what the master builds."""
+    build = f"run autograder build {lab.assignment}"
+    beside = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
+    problems = [] if _read(beside) == notebook else [f"{_name(course, beside)} is not: {build}"]
+    with tempfile.TemporaryDirectory(prefix="amllab-audit-") as folder:
+        other = _course_of_one(course, lab, notebook, Path(folder))
+        generate_assignment(other, lab.assignment)
+        release = _read(other.release(lab))
+    if _read(course.release(lab)) != release:
+        problems.append(f"{_name(course, course.release(lab))} is not: {build}")
+    yield Finding.of("the release is what the master builds", problems, _name(course, course.release(lab)))
+    solution = _read(course.solution(lab))
+    right = solution is not None and same_text(solution, solved(notebook))
+    problems = [] if right else [f"{_name(course, course.solution(lab))} is not: {build}"]
+    yield Finding.of("the solution is what the master builds", problems, _name(course, course.solution(lab)))
+    code = [cell for cell in solution.cells if cell.cell_type == "code"] if solution is not None and right else []
+    errors = sum(output.output_type == "error" for cell in code for output in cell.outputs)
+    if right and any(cell.execution_count is None for cell in code):
+        again = f"it has no outputs of a run: {build} --execute"
+        yield Finding("the solution runs from top to bottom", "not measured", again)
+    elif right:
+        yield Finding.of(
+            "the solution runs from top to bottom",
+            [f"{errors} cells end in an error"] if errors else [],
+            f"{len(code)} cells",
+        )
+
+
+def _course_of_one(course: Course, lab: Lab, notebook: NotebookNode, folder: Path) -> Course:
+    """A course in another folder that holds this lab's notebook alone."""
+    shutil.copy(course.root / CONFIG, folder)
+    other = Course.find(folder)
+    source = other.directories["source_directory"] / lab.assignment
+    source.mkdir(parents=True)
+    nbformat.write(notebook, source / f"{lab.notebook}.ipynb")
+    return other
+
+
+def _leaks(course: Course, lab: Lab) -> Finding:
+    """Nothing secret is in what students get: the bundle refuses to be built where there is."""
+    from autograder.authoring.bundle import Leaking, bundle
+
+    what = "nothing secret is in the students' bundle"
+    try:
+        archive = bundle(course, lab.assignment)
+    except Leaking as error:
+        return Finding(what, "FAIL", " ".join(str(error).split()))
+    return Finding(what, "ok", _name(course, archive))
+
+
+def _graded(
+    course: Course, lab: Lab, reference: Reference, launcher: Launcher, checks: Sequence[Check], class_size: int
+) -> Iterator[Finding]:
+    """What grading says of the reference, of the release and of wrong functions."""
+
+    def graded(notebook: NotebookNode | None, seed: int = SEED) -> Grading:
+        assert notebook is not None, "the built files were looked at before"
+        return grade(notebook, lab, reference, seed=seed, launcher=launcher)
+
+    try:
+        # the first starts the processes; the second has inputs of its own, as each student's has, and shows the time
+        first, second = (graded(_read(course.solution(lab)), seed) for seed in (SEED, SEED + 1))
+    except ReferenceFailed as error:
+        yield Finding("the reference gets full marks", "FAIL", str(error))
+        return
+    most = sum(check.points for check in checks)
+    yield marks("the reference gets full marks", min(first, second, key=lambda g: score(g.results)), most)
+    yield marks("the release gets nothing", graded(_read(course.release(lab))), 0.0)
+    wrong = wrong_of(lab)
+    release = _read(course.release(lab))
+    assert release is not None
+    failed = {w.name: not_passed(graded(w.put_into(release)).results) for w in wrong}
+    if wrong:
+        yield noticed(wrong, failed)
+    yield from kills(read_study(course, lab, checks), lab, checks, wrong, failed)
+    minutes = (first.seconds + (class_size - 1) * second.seconds) / 60
+    seen = f"about {minutes:.1f} minutes, one after the other: {second.seconds:.1f} s each, as the reference took now"
+    yield Finding(f"time to grade a class of {class_size}", "ok", seen)
+
+
+def marks(what: str, grading: Grading, wanted: float) -> Finding:
+    """A grading gave as many points as it should, and no check broke."""
+    earned, possible = score(grading.results)
+    broken = [result.name for result in grading.results if result.outcome == "error"]
+    problems = [] if earned == wanted else [f"{earned:g} of {possible:g} points, not {wanted:g}"]
+    problems += [f"broken checks: {', '.join(broken)}"] if broken else []
+    return Finding.of(what, problems, f"{earned:g} of {possible:g} points")
+
+
+def noticed(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Finding:
+    """Each wrong function fails what it is said to fail."""
+    problems = [
+        f"'{w.name}' does not pass {', '.join(sorted(failed[w.name])) or 'nothing'}; said are {', '.join(sorted(w.fails))}"
+        for w in wrong
+        if failed[w.name] != w.fails
+    ]
+    return Finding.of("wrong functions fail their checks and no other", problems, _functions(wrong))
+
+
+def kills(
+    study: Study, lab: Lab, checks: Sequence[Check], wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]
+) -> Iterator[Finding]:
+    """Every check is failed by some wrong submission: of this audit, or of a mutation study.
+
+    A check that is only skipped, as one that it needs had failed, has not shown that it notices anything.
+    """
+    titles = {check.name: check for check in checks}
+    alone = {
+        name
+        for w in wrong
+        for name in failed[w.name] & titles.keys()
+        if not failed[w.name].intersection(titles[name].needs)
+    }
+    killed = alone | (set() if study.stale else study.killed)
+    measured = {titles[name].cell for name in killed & titles.keys()}
+    what = "every check is failed by a wrong submission"
+    missing = [check for check in checks if check.name not in killed]
+    unmeasured = [check.name for check in missing if check.cell not in measured]
+    survivors = [check.name for check in missing if check.cell in measured]
+    sources = [_functions(wrong)] if wrong else []
+    sources += [study.source] if study.source and not study.stale else []
+    counted = f"{len(checks) - len(missing)} of {len(checks)} checks, by {' and '.join(sources)}"
+    if survivors:
+        yield Finding(what, "FAIL", f"{counted}; nothing fails {', '.join(survivors)}")
+    elif len(unmeasured) < len(checks):
+        yield Finding(what, "ok", counted)
+    if unmeasured and study.stale:
+        still = len(study.killed & titles.keys())
+        seen = f"{still} of {len(checks)} checks, by {study.source}, but the checks have changed since: run the study again"
+        yield Finding(what, "not measured", seen)
+    elif unmeasured:
+        where = f"autograder/checks/{lab.name}/wrong.py or bench/results/{STUDY}-{lab.assignment}.json"
+        yield Finding(what, "not measured", f"{', '.join(unmeasured)}: no evidence in {where}")
+
+
+def _functions(wrong: Sequence[Wrong]) -> str:
+    return f"{len(wrong)} wrong function{'' if len(wrong) == 1 else 's'}"
+
+
+def _read(path: Path) -> NotebookNode | None:
+    return nbformat.read(path, as_version=4) if path.is_file() else None
+
+
+def _name(course: Course, path: Path) -> str:
+    return str(path.relative_to(course.root)) if path.is_relative_to(course.root) else path.name

@@ -1,0 +1,114 @@
+"""From one master text to everything that is handed out: notebook, release, solution.
+
+The master (``source/<lab>/<notebook>.py``, jupytext's percent format) holds prose, stubs, solutions and marking scheme;
+nbgrader's own commands take from it what each audience gets.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+from autograder.course import Course
+from autograder.gradebook.changed_cells import settle
+from autograder.labs.catalog import checks_of
+from autograder.labs.settings import check_points, checked_lab
+
+
+def notebook_of(master: Path) -> NotebookNode:
+    """The notebook that a master text yields, with the same cell ids each time."""
+    notebook = jupytext.read(master)
+    for i, cell in enumerate(notebook.cells):
+        grade_id = (cell.metadata.get("nbgrader") or {}).get("grade_id")
+        cell.id = grade_id or f"cell-{i:03d}"
+        if "nbgrader" in cell.metadata:
+            cell.metadata.nbgrader.setdefault("cell_type", cell.cell_type)
+    notebook.metadata.pop("jupytext", None)
+    notebook.nbformat_minor = 5
+    nbformat.validate(notebook)
+    return notebook
+
+
+def build(
+    course: Course, assignment: str, *, execute: bool = False, data: str | None = None, change_cells: bool = False
+) -> None:
+    """Builds a lab's notebook and its release, and its solution where that is out of date.
+
+    Args:
+        course: whose lab it is.
+        assignment: name of the assignment.
+        execute: run the solution, experiments included (minutes), and keep its outputs.
+        data: images for the run, as of ``AMLLAB_DATA`` (:mod:`amllab.data`).
+        change_cells: gives submissions in the gradebook the graded cells that were added or renamed since (:mod:`autograder.gradebook.changed_cells`).
+
+    Raises:
+        FileNotFoundError: there is no master, or no such folder of images.
+        CellsChanged: submissions in the gradebook have other graded cells; nothing is written.
+        BadSettings: of the lab, or its checks are worth more or less than their cells; nothing is written.
+        subprocess.CalledProcessError: an nbgrader command failed; it has said why.
+    """
+    lab = checked_lab(assignment)
+    master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
+    if not master.is_file():
+        raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
+    if data and data not in ("drawn", "cifar100") and not Path(data).expanduser().is_dir():
+        raise FileNotFoundError(f"no folder of images {data}; --data is drawn, cifar100 or a folder")
+    notebook = notebook_of(master)
+    check_points(lab, master, notebook, checks_of(lab))
+    changed = settle(course, lab, notebook, change_cells=change_cells)
+    nbformat.write(notebook, master.with_suffix(".ipynb"))
+    generate_assignment(course, lab.assignment)
+    solution = course.solution(lab)
+    if execute:
+        environment = {"AMLLAB_DATA": data} if data else {}
+        _nbgrader(course, "generate_solution", lab.assignment, "--force", **environment)
+    elif not solution.is_file() or not same_text(nbformat.read(solution, as_version=4), solved(notebook)):
+        before = nbformat.read(solution, as_version=4) if solution.is_file() else None
+        _nbgrader(course, "generate_solution", lab.assignment, "--force", "--Execute.enabled=False")
+        without = _keep_outputs(before, solution)
+        print(f"{solution.name}: {without} code cells of the solution have no outputs yet; --execute runs it")
+    print(*changed, sep="\n", end="\n" if changed else "")
+
+
+def generate_assignment(course: Course, assignment: str) -> None:
+    """Makes the release of an assignment from its notebook, over the one that is there."""
+    _nbgrader(course, "generate_assignment", assignment, "--force")
+
+
+def _keep_outputs(before: NotebookNode | None, solution: Path) -> int:
+    """Where only prose was edited, gives the new solution the outputs of the old one; returns how many cells lack theirs."""
+    after = nbformat.read(solution, as_version=4)
+    cells = [cell for cell in after.cells if cell.cell_type == "code"]
+    old = [cell for cell in before.cells if cell.cell_type == "code"] if before else []
+    if [cell.source for cell in cells] != [cell.source for cell in old]:
+        return len(cells)
+    for cell, twin in zip(cells, old, strict=True):
+        cell.outputs, cell.execution_count = twin.outputs, twin.execution_count
+    after.metadata = before.metadata  # type: ignore[union-attr]
+    nbformat.write(after, solution)
+    return sum(cell.execution_count is None for cell in cells)
+
+
+def solved(notebook: NotebookNode) -> NotebookNode:
+    """The notebook as ``generate_solution`` writes it, not run: without marking schemes."""
+    from nbgrader.preprocessors import ClearMarkScheme
+
+    return ClearMarkScheme(enforce_metadata=False).preprocess(copy.deepcopy(notebook), {})[0]
+
+
+def same_text(a: NotebookNode, b: NotebookNode) -> bool:
+    """Whether two notebooks have the same cells, outputs aside."""
+    return [(c.cell_type, c.source, c.id) for c in a.cells] == [(c.cell_type, c.source, c.id) for c in b.cells]
+
+
+def _nbgrader(course: Course, *arguments: str, **environment: str) -> None:
+    """Runs an nbgrader command of this interpreter's environment in the course, whether or not that is active."""
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    subprocess.run(command, cwd=course.root, env={**os.environ, **environment}, check=True)

@@ -1,0 +1,161 @@
+"""What an instructor hands out: one zip with the notebook, the course library as a wheel, and a page to start with.
+
+The wheel holds ``amllab`` alone. It is built by setuptools from a copy of the package, so that nothing of the grading package
+comes near it, and the same content gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import amllab
+from amllab.checks.lab import find_lab
+from autograder.authoring.leak_check import find_leaks
+from autograder.course import Course
+
+PACKAGE = Path(amllab.__file__).parent
+START = Path(__file__).parent / "templates" / "START.md"
+# the first moment that a zip can name, as parts of a date and in seconds since 1970
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
+_EARLIEST_SECONDS = "315532800"
+_BUILD = "import sys, setuptools.build_meta as backend; print(backend.build_wheel(sys.argv[1]))"
+
+
+class Leaking(ValueError):  # noqa: N818
+    """Something secret is in the bundle; the message lists it."""
+
+
+def bundle(course: Course, assignment: str) -> Path:
+    """Builds ``dist/<assignment>-student.zip`` of a course.
+
+    Args:
+        course: whose lab it is; its release and solution are built.
+        assignment: name of the lab's assignment.
+
+    Returns:
+        The zip. It is not there when something secret was found in it.
+
+    Raises:
+        FileNotFoundError: the release is not built, or the library is installed and no checkout.
+        Leaking: a solution, a hidden check, a marking scheme or the grading package would be in it.
+        subprocess.CalledProcessError: setuptools could not build the wheel; it has said why.
+    """
+    lab = find_lab(assignment)
+    release = course.release(lab)
+    if not release.is_file():
+        raise FileNotFoundError(
+            f"the release {release.parent.name}/{release.name} does not exist: run 'autograder build {lab.assignment}'"
+        )
+    target = course.root / "dist" / f"{lab.assignment}-student.zip"
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = build_wheel(Path(folder), {f"{lab.assignment}/{release.name}": release})
+        start = Template(START.read_text(encoding="utf-8")).substitute(
+            title=lab.title,
+            folder=lab.assignment,
+            notebook=release.name,
+            wheel=wheel.name,
+            packages="".join(f' "{package}"' for package in lab.packages),
+        )
+        contents = {release.name: release.read_bytes(), wheel.name: wheel.read_bytes(), START.name: start.encode()}
+        draft = Path(folder, target.name)
+        write_zip(draft, {f"{lab.assignment}/{name}": content for name, content in contents.items()})
+        leaks = find_leaks(draft, lab, course)
+        if leaks:
+            target.unlink(missing_ok=True)
+            raise Leaking("no bundle was written, it would give away:\n  " + "\n  ".join(map(str, leaks)))
+        shutil.copyfile(draft, target)
+    return target
+
+
+def build_wheel(folder: Path, releases: Mapping[str, Path], package: Path = PACKAGE) -> Path:
+    """Builds the wheel of ``amllab`` without network.
+
+    Args:
+        folder: where to.
+        releases: built notebooks that take the place of those in the package, by ``<assignment>/<file>``.
+        package: the package's folder, in a checkout; name, version and dependencies are those of ``pyproject.toml`` beside it.
+
+    Raises:
+        FileNotFoundError: there is no ``pyproject.toml``.
+        subprocess.CalledProcessError: the build failed; setuptools has said why.
+    """
+    pyproject = package.parent / "pyproject.toml"
+    if not pyproject.is_file():
+        raise FileNotFoundError(
+            f"no {pyproject.name} beside the package {package.name}: bundles are built in a checkout"
+        )
+    tree = folder / "tree"
+    tree.mkdir()
+    # links are followed: the releases lie elsewhere in the checkout
+    shutil.copytree(package, tree / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.py[co]", ".*"))
+    for name, release in releases.items():
+        target = tree / package.name / "releases" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(release, target)
+    settings = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    (tree / pyproject.name).write_text(_students_pyproject(settings), encoding="utf-8")
+    for path in tree.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": _EARLIEST_SECONDS, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-P", "-c", _BUILD, str(folder)]
+    done = subprocess.run(
+        command,
+        cwd=tree,
+        env=environment,
+        umask=0o022,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
+    )
+    if done.returncode != 0:
+        print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
+        done.check_returncode()
+    return folder / done.stdout.split()[-1]
+
+
+def _students_pyproject(settings: dict[str, Any]) -> str:
+    """A ``pyproject.toml`` for ``amllab`` alone; a JSON text or list of texts is TOML too."""
+    project = {
+        key: value
+        for key, value in settings["project"].items()
+        if key not in ("readme", "scripts", "optional-dependencies", "entry-points")
+    }
+    entry_points = {
+        f'project.entry-points."{group}"': points for group, points in settings["project"]["entry-points"].items()
+    }
+    find = {"include": [PACKAGE.name, f"{PACKAGE.name}.*"]}
+    data = {PACKAGE.name: settings["tool"]["setuptools"]["package-data"][PACKAGE.name]}
+    tables = {
+        "build-system": settings["build-system"],
+        "project": project,
+        **entry_points,
+        "tool.setuptools.packages.find": find,
+        "tool.setuptools.package-data": data,
+    }
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        for name, table in tables.items()
+    )
+
+
+def write_zip(path: Path, contents: dict[str, bytes]) -> None:
+    """Writes a zip whose bytes depend on its contents alone."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(contents):
+            member = zipfile.ZipInfo(name, _EARLIEST)
+            member.external_attr = 0o100644 << 16
+            member.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(member, contents[name])

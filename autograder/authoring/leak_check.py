@@ -1,0 +1,243 @@
+"""Whether something that students must not have is in what they get: solutions, hidden checks, marking schemes, the grader.
+
+What is secret is read off the course itself. It is looked for in every member of an archive, in archives within it, in all
+texts of notebooks, and in the bytes of what is no text. Whitespace does not matter, so that neither indentation nor another
+width of lines hides anything. What was rewritten, or is encoded, is not found.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import tarfile
+import zipfile
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from amllab.checks.lab import Lab
+from autograder.course import Course
+from autograder.labs.locations import HIDDEN_CHECKS
+
+# characters of a text that stands nowhere by chance; shorter lines of a solution count together with the next one
+DISTINCTIVE = 42
+DISTINCTIVE_DOCSTRING = 24
+
+_MARKERS = ("BEGIN SOLUTION", "BEGIN MARK SCHEME", "BEGIN HIDDEN TESTS")
+_MARK_SCHEME = re.compile(r"BEGIN MARK SCHEME[^\n]*\n(.*?)\n[^\n]*END MARK SCHEME", re.S)
+_IMPORT = re.compile(r"^\s*(?:from|import)\s+autograder\b", re.M)
+# a run of characters in UTF-8, as they lie in bytecode and in weights
+_TEXT_IN_BYTES = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){10,}")
+_BYTECODE = (".pyc", ".pyo")
+_CLOSED = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that must not be there.
+
+    Attributes:
+        where: file or member, with ``!`` between an archive and its member, and the line, where there are lines.
+        what: that was found there, in words.
+    """
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def find_leaks(archive_or_folder: Path, lab: Lab, course: Course) -> list[Leak]:
+    """Looks through what students get.
+
+    Args:
+        archive_or_folder: a zip or tar archive (a wheel is one), one file, or a folder with any of them.
+        lab: whose secrets are looked for.
+        course: where its master text, release and solution are.
+
+    Returns:
+        Every find, by file and line; none when nothing secret is there.
+
+    Raises:
+        FileNotFoundError: there is nothing to look through, or a file of the course that says what is secret is missing.
+    """
+    secrets = read_secrets(lab, course)
+    if archive_or_folder.is_dir():
+        files = sorted(path for path in archive_or_folder.rglob("*") if path.is_file())
+        members = [(path.relative_to(archive_or_folder).as_posix(), path.read_bytes()) for path in files]
+    elif archive_or_folder.is_file():
+        members = [(archive_or_folder.name, archive_or_folder.read_bytes())]
+    else:
+        raise FileNotFoundError(f"there is no {archive_or_folder} to look for leaks in")
+    return [leak for name, content in members for leak in _in_member(name, content, secrets)]
+
+
+def read_secrets(lab: Lab, course: Course) -> dict[str, str]:
+    """Texts that students must not have, whitespace as single blanks, each with what it is.
+
+    Raises:
+        FileNotFoundError: master, release or solution of the lab is missing; the message says how to build it.
+    """
+    master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
+    for path in (master, course.release(lab), course.solution(lab)):
+        if not path.is_file():
+            name = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
+            built = f"run 'autograder build {lab.assignment}'"
+            remedy = f"bring it back, by 'git checkout -- {name}'" if path == master else built
+            raise FileNotFoundError(f"{name} is missing, and with it what must not leak: {remedy}")
+    public = _words("\n".join(cell.source for cell in nbformat.read(course.release(lab), as_version=4).cells))
+    secrets = {marker: f"the mark {marker}" for marker in _MARKERS}
+    secrets |= _solutions(course.solution(lab), public)
+    secrets |= _mark_schemes(master)
+    for file in sorted((HIDDEN_CHECKS / lab.name).glob("*.py")):
+        secrets |= _hidden(file, lab)
+    return secrets
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _solutions(path: Path, public: str) -> dict[str, str]:
+    """Lines of the solution cells, and pairs of lines, that the release does not have."""
+    found = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        nbgrader = cell.metadata.get("nbgrader") or {}
+        if not nbgrader.get("solution"):
+            continue
+        lines = [line for line in map(_words, cell.source.splitlines()) if line and line not in public]
+        for text in [*lines, *map(" ".join, pairwise(lines))]:
+            if len(text) >= DISTINCTIVE and "SOLUTION" not in text:
+                found[text] = f"solution of {nbgrader['grade_id']}: {text[:60]}"
+    return found
+
+
+def _mark_schemes(master: Path) -> dict[str, str]:
+    """Lines between the marks in the master, which is a text whose prose stands behind ``#``."""
+    schemes = _MARK_SCHEME.findall(master.read_text(encoding="utf-8"))
+    lines = [_words(line.strip().removeprefix("#")) for scheme in schemes for line in scheme.splitlines()]
+    return {line: f"marking scheme: {line[:60]}" for line in lines if len(line) >= DISTINCTIVE}
+
+
+def _hidden(file: Path, lab: Lab) -> dict[str, str]:
+    """Docstrings of a hidden module; of hidden checks the names, and the messages that no public check has too."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    public = _words("\n".join(path.read_text(encoding="utf-8") for path in sorted(lab.folder.glob("*.py"))))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            found.add(_words(ast.get_docstring(node) or ""))
+    messages = set()
+    if file.name.startswith("test_"):
+        found |= {
+            node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name[:5] == "test_"
+        }
+        texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        messages = {_words(text) for text in texts if isinstance(text, str)}
+    chosen = {text for text in found if text.isidentifier() or len(text) >= DISTINCTIVE_DOCSTRING}
+    chosen |= {text for text in messages if len(text) >= DISTINCTIVE and text not in public}
+    return {text: f"hidden check {file.name}: {text[:60]}" for text in chosen}
+
+
+def _in_member(name: str, content: bytes, secrets: dict[str, str]) -> Iterator[Leak]:
+    path = re.split(r"[/!]", name)
+    if "autograder" in path or path[-1].startswith("autograder."):
+        yield Leak(name, "a part of the autograder package")
+    if path[-1].endswith(_BYTECODE):
+        yield Leak(name, "bytecode, which may be of a source that is not here")
+    members = _members(content)
+    if members is not None:
+        for member, inner in members:
+            yield from _in_member(f"{name}!{member}", inner, secrets)
+        return
+    if path[-1].endswith(_CLOSED):
+        yield Leak(name, "compressed in a way that cannot be looked into")
+    for place, text in _texts(name, content):
+        yield from _in_text(place, text, secrets)
+
+
+def _members(content: bytes) -> list[tuple[str, bytes]] | None:
+    """Names and contents of an archive's members; ``None`` for what is no archive."""
+    if content.startswith(b"PK") and zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return [(name, archive.read(name)) for name in archive.namelist() if not name.endswith("/")]
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            opened = ((member.name, tar.extractfile(member)) for member in tar.getmembers())
+            return [(name, file.read()) for name, file in opened if file is not None]
+    except tarfile.TarError:
+        return None
+
+
+def _texts(name: str, content: bytes) -> Iterator[tuple[str, str]]:
+    """Texts of a file with their places: of a notebook those of each cell, with outputs and metadata."""
+    if b"\0" in content:
+        for found in _TEXT_IN_BYTES.finditer(content):
+            yield f"{name}, byte {found.start()}", found.group().decode("utf-8", errors="replace")
+        return
+    text = content.decode("utf-8", errors="replace")
+    if name.endswith(".ipynb"):
+        try:
+            notebook = json.loads(text)
+            cells = notebook.pop("cells")
+            yield name, "\n".join(_strings(notebook))
+            for i, cell in enumerate(cells, start=1):
+                source = cell.pop("source", "")
+                first = source if isinstance(source, str) else "".join(source)
+                yield f"{name}, cell {i}", "\n".join([first, *_strings(cell)])
+        except (ValueError, KeyError, AttributeError, TypeError):
+            yield name, text  # no notebook, whatever its name says
+    else:
+        yield name, text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All texts in plain data; a list of lines, as notebooks have them, is one text."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        yield "".join(value)
+    elif isinstance(value, (list, dict)):
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _in_text(place: str, text: str, secrets: dict[str, str]) -> Iterator[Leak]:
+    lines = [_words(line) for line in text.splitlines()]
+    numbers = [number for number, line in enumerate(lines, start=1) if line]
+    joined = [line for line in lines if line]
+    begins = list(accumulate((len(line) + 1 for line in joined), initial=0))
+    whole = " ".join(joined)
+    finds = [
+        (numbers[bisect_right(begins, position) - 1], what)
+        for secret, what in secrets.items()
+        for position in _positions(whole, secret)
+    ]
+    for match in _IMPORT.finditer(text):
+        start = match.end() - len(match.group().lstrip())
+        finds.append((text.count("\n", 0, start) + 1, "an import of the autograder package"))
+    for number, what in sorted(set(finds)):
+        yield Leak(f"{place}, line {number}", what)
+
+
+def _positions(text: str, secret: str) -> Iterator[int]:
+    """Where a secret stands in a text, as a name of its own where it is one."""
+    start = text.find(secret)
+    while start >= 0:
+        end = start + len(secret)
+        if not secret.isidentifier() or not _is_part_of_a_name(text, start, end):
+            yield start
+        start = text.find(secret, end)
+
+
+def _is_part_of_a_name(text: str, start: int, end: int) -> bool:
+    around = text[max(start - 1, 0) : start] + text[end : end + 1]
+    return any(character.isidentifier() or character.isdigit() for character in around)

@@ -1,0 +1,1 @@
+"""Gradescope: the autograder's package, its run, its results."""

@@ -1,0 +1,110 @@
+"""An autograder for Gradescope: a zip with ``setup.sh``, ``run_autograder``, both packages and the course's notebooks.
+
+``isolation`` decides how a submission is kept apart from what grades it:
+
+``namespaces``
+    As on the course's own machine. Where the container does not allow it, nothing is graded.
+``where-possible``
+    The same where the container allows it, which ``autograder doctor`` finds out, else ``none``; the results say so.
+``none``
+    A submission runs with all rights that the grading has. It can read the hidden checks and the solution, and change its
+    own score. Gradescope starts a fresh container for each submission, so that no other student is affected.
+
+Gradescope's containers usually do not let a process make namespaces. Where scores have to be trusted, grade the notebooks
+again on a machine that isolates, with the same checks.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from packaging.requirements import Requirement
+
+import amllab
+import autograder
+from amllab.checks.lab import find_lab
+from autograder.course import Course
+
+ISOLATIONS = ("where-possible", "namespaces", "none")
+_LEFT_OUT = {"__pycache__", ".ipynb_checkpoints"}
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same zip from the same files
+_PROJECT = Template("""\
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "amllab"
+version = "$version"
+dependencies = [
+$dependencies
+]
+
+[project.scripts]
+autograder = "autograder.cli:main"
+
+[tool.setuptools.packages.find]
+include = ["amllab*", "autograder*"]
+
+[tool.setuptools.package-data]
+"*" = ["**/*"]
+""")
+
+
+def write_zip(course: Course, assignment: str, path: Path, isolation: str = ISOLATIONS[0]) -> list[str]:
+    """Writes the zip; returns remarks.
+
+    Args:
+        course: whose release and solution go into it.
+        assignment: such as ``"transfer-learning"``.
+        path: of the zip.
+        isolation: one of ``ISOLATIONS``; stands in ``run_autograder``, where it can be changed.
+
+    Raises:
+        LookupError: no such lab.
+        FileNotFoundError: it is not released, or has no solution; the message says which command makes it.
+    """
+    lab = find_lab(assignment)
+    notebooks = {"release.ipynb": course.release(lab), "solution.ipynb": course.solution(lab)}
+    for notebook in notebooks.values():
+        if not notebook.is_file():
+            raise FileNotFoundError(
+                f"{notebook.parent.parent.name}/{assignment}/{notebook.name} does not exist: run "
+                f"'autograder build {assignment}'"
+            )
+    scripts = files("autograder.exports.gradescope") / "templates"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("setup.sh", "run_autograder"):
+            text = (scripts / name).read_text(encoding="utf-8")
+            text = text.replace("@LAB@", lab.assignment).replace("@ISOLATION@", isolation)
+            _add(archive, name, text.encode(), 0o755)
+        for name, notebook in notebooks.items():
+            _add(archive, f"course/{name}", notebook.read_bytes())
+        _add(archive, "packages/pyproject.toml", _project().encode())
+        for package in (amllab, autograder):
+            folder = Path(package.__file__).parent  # type: ignore[arg-type]
+            for file in sorted(folder.rglob("*")):
+                if file.is_file() and not _LEFT_OUT & set(file.parts) and file.suffix != ".pyc":
+                    _add(archive, f"packages/{folder.name}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+    return [
+        f"isolation on Gradescope is {isolation!r}: see the first lines of run_autograder in the zip",
+        "cells that a person grades are not in it: make them questions of their own on Gradescope",
+    ]
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes, mode: int = 0o644) -> None:
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.external_attr, info.compress_type = mode << 16, zipfile.ZIP_DEFLATED
+    archive.writestr(info, content)
+
+
+def _project() -> str:
+    """A project file for the packages: what is installed may come from a wheel, which has none."""
+    needed = [Requirement(text) for text in metadata.requires("amllab") or []]
+    chosen = [r for r in needed if r.marker is None or r.marker.evaluate({"extra": "grader"})]
+    lines = [f'    "{r.name}{r.specifier}",' for r in chosen]
+    return _PROJECT.substitute(version=metadata.version("amllab"), dependencies="\n".join(lines))

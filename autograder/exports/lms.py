@@ -1,0 +1,84 @@
+"""What the exports to learning platforms share, as plugins of nbgrader's ``export``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nbgrader.api import Gradebook
+from nbgrader.plugins.export import CsvExportPlugin, ExportPlugin
+from traitlets import Bool, Unicode
+
+from amllab.checks.lab import find_lab
+from autograder.collect.record import Record
+from autograder.course import Course
+from autograder.exports import FORMATS, Options
+from autograder.exports.grades import Standing, standings
+from autograder.results.class_results import from_gradebook, require_gradebook
+
+
+def title_of(assignment: str) -> str:
+    """The lab's title; the assignment's name where no lab is installed for it."""
+    try:
+        return find_lab(assignment).title
+    except LookupError:
+        return assignment
+
+
+class LearningPlatformPlugin(ExportPlugin):  # type: ignore[misc]
+    """Writes one assignment's grades; each platform says how."""
+
+    roster = Unicode("", help="CSV exported from the platform, to be filled in").tag(config=True)
+    column = Unicode("", help="Heading of the column of grades").tag(config=True)
+    partial = Bool(False, help="Export what is there of submissions that wait for a person").tag(config=True)
+
+    record: Record | None = None
+
+    def export(self, gradebook: Gradebook) -> None:
+        """As nbgrader calls it: remarks go into its log."""
+        self.record = Record.read(Path(self.parent.coursedir.root))
+        for remark in self.run(gradebook):
+            self.log.warning(remark)
+
+    def run(self, gradebook: Gradebook) -> list[str]:
+        """Writes the file; returns whose grade is missing, who was not found, what does not fit."""
+        assignment = self._chosen(gradebook)
+        found, points = standings(gradebook, assignment, self.partial, self.record)
+        if self.student:
+            found = [standing for standing in found if standing.student in map(str, self.student)]
+        text, remarks = self.write(found, points, assignment)
+        form = type(self).__module__.rpartition(".")[2]
+        path = Path(self.to or FORMATS[form].format(assignment).rpartition("/")[2])
+        path.write_text(text, encoding="utf-8", newline="")
+        return remarks
+
+    def write(self, found: Sequence[Standing], points: float, assignment: str) -> tuple[str, list[str]]:
+        """The file, and remarks."""
+        raise NotImplementedError
+
+    def _chosen(self, gradebook: Gradebook) -> str:
+        chosen = [str(name) for name in self.assignment] or [row.name for row in gradebook.assignments]
+        if len(chosen) != 1:
+            raise ValueError(f"name one assignment with --assignment; there are: {', '.join(chosen) or 'none'}")
+        return chosen[0]
+
+
+def write_grades(course: Course, assignment: str, form: str, path: Path, options: Options) -> list[str]:
+    """Runs nbgrader's own exporter (``csv``), or that of a learning platform; returns its remarks.
+
+    nbgrader's own has a line for everybody in the gradebook, with 0 for whoever handed in nothing.
+    """
+    from autograder.exports.canvas import CanvasExportPlugin
+    from autograder.exports.moodle import MoodleExportPlugin
+
+    require_gradebook(course, assignment)
+    with course.gradebook() as gradebook:
+        if form == "csv":
+            from_gradebook(gradebook, assignment)  # nbgrader's exporter writes an empty table where there is none
+            CsvExportPlugin(to=str(path), assignment=[assignment]).export(gradebook)
+            return []
+        kind = {"canvas": CanvasExportPlugin, "moodle": MoodleExportPlugin}[form]
+        plugin = kind(to=str(path), assignment=[assignment], roster=str(options.roster or ""), column=options.column,
+                      partial=options.partial)  # fmt: skip
+        plugin.record = Record.read(course.root)
+        return plugin.run(gradebook)

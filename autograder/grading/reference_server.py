@@ -1,0 +1,125 @@
+"""One reference for all judges of a run: it answers in the process of nbgrader, over a socket that only the grader's user reaches.
+
+A reference of its own would cost each process that grades ahead as much memory as a submission, to answer a question now and then.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from amllab.checks.failure import Failure
+from amllab.checks.frames import FrameError, receive_frame, send_frame
+from amllab.checks.lab import Lab
+from amllab.checks.submission import SubmissionError
+from autograder.grading.grader import Reference, ReferenceFailed
+from autograder.grading.worker import WorkerFailed
+from autograder.sandbox import IsolationError
+
+_FAULTS = (ReferenceFailed, WorkerFailed, IsolationError)
+_BYTES = 1 << 30  # of a message, between processes that trust each other
+
+
+class Serving:
+    """Answers for a reference until it is closed, one question at a time.
+
+    Args:
+        reference: closed with this.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="amllab-reference-")
+        self._reference, self._lock = reference, threading.Lock()
+        self._server = _Server(self.address, _Handler)
+        self._server.answer = self._answer
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """Where :class:`SharedReference` reaches it."""
+        return str(Path(self._folder.name) / "reference")
+
+    def _answer(self, asked: bytes) -> bytes:
+        """A head in JSON, a newline, and the answer; what is asked has the same form."""
+        cell, _, question = asked.partition(b"\n")
+        head: dict[str, Any] = {}
+        body = b""
+        with self._lock:
+            try:
+                self._reference.reach(json.loads(cell))
+                body = self._reference.exchange(question)
+            except SubmissionError as error:
+                head = {"kind": error.kind, "failure": vars(error.failure)}
+            except _FAULTS as error:
+                head = {"fault": type(error).__name__, "message": str(error)}
+        return json.dumps(head).encode() + b"\n" + body
+
+    def close(self) -> None:
+        """Ends the reference's worker; judges that still ask it fail."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        with self._lock:
+            self._reference.close()
+        self._folder.cleanup()
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        try:
+            while (question := receive_frame(self.request, _BYTES)) is not None:
+                send_frame(self.request, self.server.answer(question))
+        except (ConnectionError, FrameError):
+            return  # the judge has ended in the middle of it; what else goes wrong is to be seen
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    answer: Any
+
+
+class SharedReference(Reference):
+    """A reference that answers elsewhere on this machine.
+
+    Args:
+        lab, path: as of a reference.
+        address: of what serves it.
+    """
+
+    def __init__(self, lab: Lab, path: Path, address: str) -> None:
+        super().__init__(lab, path)
+        self._address = address
+        self._socket: socket.socket | None = None
+
+    def exchange(self, question: bytes) -> bytes:
+        try:
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX)
+                self._socket.connect(self._address)
+            send_frame(self._socket, json.dumps(self.cell).encode() + b"\n" + question)
+            reply = receive_frame(self._socket, _BYTES)
+        except OSError as error:
+            raise ReferenceFailed(f"nothing answers for the reference any more ({error})") from error
+        if reply is None:
+            raise ReferenceFailed("nothing answers for the reference any more")
+        head, _, body = reply.partition(b"\n")
+        said = json.loads(head)
+        if "fault" in said:
+            raise next(fault for fault in _FAULTS if fault.__name__ == said["fault"])(said["message"])
+        if "kind" in said:
+            raise SubmissionError(said["kind"], Failure(**said["failure"]))
+        return body
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,57 @@
+"""A trial of what grading does first: a real worker runs a real cell. The last finding of ``autograder doctor``."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+import nbformat
+
+from amllab.checks.lab import all_labs, find_lab
+from autograder.course import Course
+from autograder.grading.worker import Worker, WorkerFailed
+from autograder.sandbox import IsolationError
+from autograder.sandbox.diagnostics import Finding
+from autograder.sandbox.launcher import Launcher
+
+_CELL = "import amllab\nprint(sum(p.numel() for p in amllab.load_backbone('net6').parameters()))"
+_LAYER = "a cell in a worker"
+_NO_PATH = (
+    "{path} is there, and a submission does not see it: install the course's packages in an environment of their own, "
+    "python -m venv --copies FOLDER, then pip install -e '.[grader]' with its pip"
+)
+_INSTALL = "install the course with all it needs: pip install -e '.[grader]'; then run 'autograder doctor' again"
+_PATH = re.compile(r"'(/[^']+)'")
+
+
+def trial() -> Finding:
+    """Whether a worker starts, sees the packages, and runs a cell that needs them."""
+    began = time.monotonic()
+    try:
+        course = Course.find().root
+    except FileNotFoundError:  # the machine can be examined anywhere
+        course = None
+    launcher = Launcher("namespaces", course)
+    cell = nbformat.v4.new_code_cell(_CELL)
+    try:
+        with Worker(find_lab(all_labs()[0]), nbformat.v4.new_notebook(cells=[cell]), launcher=launcher):
+            pass
+    except (IsolationError, WorkerFailed) as error:
+        return _failed(str(error))
+    finally:
+        launcher.close()
+    said = "".join(output.get("text", "") for output in cell.outputs).strip()
+    if not said.isdigit():
+        told = [f"{output.get('ename')}: {output.get('evalue')}" for output in cell.outputs]
+        return _failed("\n".join(told) or "it printed nothing")
+    return Finding(
+        _LAYER, True, f"loads PyTorch, amllab and a backbone: {said} weights, {time.monotonic() - began:.0f} s"
+    )
+
+
+def _failed(reason: str) -> Finding:
+    hidden = next((path for path in _PATH.findall(reason) if os.path.exists(path)), None)
+    remedy = _NO_PATH.format(path=hidden) if hidden else _INSTALL
+    last = [line for line in reason.splitlines() if line.strip()][-1]
+    return Finding(_LAYER, False, last, remedy)

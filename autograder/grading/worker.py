@@ -1,0 +1,282 @@
+"""The worker: an isolated process tree in which a submission's code runs, and the judge's connection to it.
+
+Requests and replies are frames of limited size on one socket (:mod:`amllab.checks.frames`): outputs as JSON, answers in the
+format of :mod:`amllab.checks.wire`. The judge keeps the time itself: whatever happens inside, it waits no longer than the
+limits say, and a worker that does not answer is ended with everything that it started.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from amllab.checks.causes import error_in_words
+from amllab.checks.failure import Failure
+from amllab.checks.frames import FrameError, receive_frame, send_frame
+from amllab.checks.interleaved import Interleaved
+from amllab.checks.lab import Lab
+from amllab.checks.submission import SubmissionError, problem
+from autograder.notebooks.metadata import is_autograded
+from autograder.sandbox import IsolationError
+from autograder.sandbox.contention import Load, Use
+from autograder.sandbox.launcher import Launcher, Tree
+
+log = logging.getLogger(__name__)
+
+# the worker keeps the limits of a cell or an answer itself; the judge steps in when it does not
+_GRACE_SECONDS = 5.0
+_START_SECONDS = 60.0
+_HEAD_BYTES = 100
+_REPORT_BYTES = 1500  # of what a broken worker says
+_WHY_TIME = "a function that does not return cannot be graded, nor can anything behind it"
+_WHY_MEMORY = "a process that takes all memory of the machine takes the others with it"
+_FATAL = {
+    "timeout": "stopped after {seconds:g} seconds",
+    "died": "this cell ended the Python process",
+    "memory": "this cell used more memory than the limit of {memory:.1f} GB",
+    "budget": "not run: the time for the whole submission, {total:g} seconds, is used up",
+    "failures": "not run: too many cells before it ended the Python process or hung",
+}
+
+
+class WorkerFailed(RuntimeError):  # noqa: N818
+    """A worker did not start: a fault of the grading or its machine, never of a submission, of which nothing has run yet."""
+
+
+@lru_cache
+def default_launcher() -> Launcher:
+    """One launcher for whoever does not bring one; it starts its fork server when first used."""
+    return Launcher()
+
+
+class Worker(Interleaved):
+    """Runs the cells of a notebook in an isolated process tree, which is gone with its scratch directory when this is closed.
+
+    Args:
+        lab: whose limits hold.
+        notebook: the notebook; its code cells get their outputs in place, as they come from the worker: untrusted.
+        skip: indices of cells that are not run, their outputs stay as they are.
+        launcher: starts the process tree.
+
+    Attributes:
+        failed: why no process tree could be started, where that happened: inside a check it would pass for a broken check.
+        crowded: how others kept the processors from it until a limit of time was reached; empty where they did not.
+        own_cores: whether it keeps to its share of the processors.
+    """
+
+    own_cores = True
+
+    def __init__(
+        self, lab: Lab, notebook: NotebookNode, skip: Iterable[int] = (), launcher: Launcher | None = None
+    ) -> None:
+        skipped = set(skip)
+        code = [i for i, cell in enumerate(notebook.cells) if _is_run(cell)]
+        self._indices = [i for i in code if i not in skipped]  # of the cells that are run
+        checks = {
+            cell.metadata.nbgrader.grade_id: sum(index < i for index in self._indices)
+            for i, cell in enumerate(notebook.cells)
+            if is_autograded(cell)
+        }
+        super().__init__(
+            lab.name,
+            [notebook.cells[i].source for i in self._indices],
+            checks,
+            [notebook.cells[i].source for i in code if i in skipped and not is_autograded(notebook.cells[i])],
+        )
+        self.limits = lab.limits
+        self.notebook = notebook
+        self.launcher = launcher or default_launcher()
+        self.failed: WorkerFailed | IsolationError | None = None
+        self.crowded = ""
+        self._tree: Tree | None = None
+        self._load: Load | None = None
+        self._began = time.monotonic()
+
+    def close(self) -> None:
+        """Ends everything that the submission started, at once."""
+        self._stop()
+
+    @property
+    def is_running(self) -> bool:
+        return self._tree is not None
+
+    def run_cell(self, number: int) -> tuple[str, bool]:
+        cell, limit = self.notebook.cells[self._indices[number]], self.limits["output_bytes"]
+        watch = self.settle_seconds(number)
+        state, body, runs_on = self._request(
+            "run", cell.source.encode(), self.limits["cell_seconds"], 4 * limit, watch=watch
+        )
+        if state == "ok":
+            cell.outputs, cell.execution_count = _outputs(body), None
+            self.errors.pop(number, None)
+            if error := _error_of(cell):
+                self.errors[number] = error
+        return state, runs_on
+
+    def put(self, question: bytes) -> tuple[str, bytes]:
+        return self._request("ask", question, self.limits["answer_seconds"], self.limits["answer_bytes"])[:2]
+
+    def watch(self, seconds: float) -> str:
+        return self._request("watch", b"", seconds, 0)[0]
+
+    def stop(self) -> None:
+        self._stop()
+
+    def failure(self, state: str, body: bytes) -> SubmissionError:
+        if state == "tampered":
+            return problem({"problem": state, "name": body[:200].decode(errors="replace")})
+        return SubmissionError(state, self._failure(state))
+
+    def leave_out(self, number: int, state: str) -> None:
+        """From now on a cell is not run, and its output says why."""
+        super().leave_out(number, state)
+        text = _FATAL.get(state, _FATAL["died"]).format(
+            seconds=self.limits["cell_seconds"], memory=self._gigabytes, total=self.limits["total_seconds"]
+        )
+        index = self._indices[number]
+        log.warning("cell %d: %s", index, state)
+        output = nbformat.v4.new_output("error", ename="Grading", evalue=text, traceback=[text])
+        self.notebook.cells[index].outputs = [output]
+
+    @property
+    def stopped(self) -> dict[int, str]:
+        """Index of each cell that a limit ended or kept from running -> the reason, in the grader's words."""
+        indices = [self._indices[number] for number in sorted(self.left_out)]
+        return {index: self.notebook.cells[index].outputs[0].evalue for index in indices}
+
+    def _failure(self, state: str) -> Failure:
+        if state == "timeout":
+            seen = f"no answer within {self.limits['answer_seconds']} seconds"
+        elif state == "memory":
+            seen = f"the call used more memory than the limit of {self._gigabytes:.1f} GB"
+            return Failure("the call returns", seen, _WHY_MEMORY)
+        elif state == "budget":
+            seen = f"the time for the whole submission, {self.limits['total_seconds']} seconds, is used up"
+        elif state == "died":
+            seen = "the process died during the call (out of memory, or ended by the code itself)"
+        else:
+            seen = "the call left no readable result: none, one that is too large, or no room for it was left"
+        return Failure("the call returns", seen, _WHY_TIME)
+
+    @property
+    def _gigabytes(self) -> float:
+        return float(self.limits["memory_bytes"]) / 1e9
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that the whole submission still has."""
+        return float(self.limits["total_seconds"]) - (time.monotonic() - self._began)
+
+    def _request(self, do: str, body: bytes, seconds: float, limit: int, **more: float) -> tuple[str, bytes, bool]:
+        """One request; returns its state, the body of its reply, and whether something runs on.
+
+        After a state of failure nothing runs any more.
+        """
+        if self.seconds_left <= 0:
+            self._note_load("budget")
+            self._stop()
+            return "budget", b"", False
+        if self._tree is None:
+            self._tree = self._started()
+            self._load = Load(self._tree.number, self._tree.cores)
+        since = self._load.mark() if self._load is not None else None
+        allowed, runs_on = min(seconds, self.seconds_left), False
+        try:
+            self._tree.connection.settimeout(allowed + _GRACE_SECONDS)
+            request = json.dumps({"do": do, "seconds": allowed, **more}).encode() + b"\n" + body
+            send_frame(self._tree.connection, request)
+            reply = receive_frame(self._tree.connection, limit + 1000, allowed + _GRACE_SECONDS)
+            state, answered, runs_on = self._read(reply)
+        except TimeoutError:
+            state, answered = "timeout", b""
+        except FrameError:
+            state, answered = "unreadable", b""
+        except OSError:
+            state, answered = "died", b""
+        if state == "timeout" and allowed < seconds:
+            state = "budget"
+        self._note_load(state, since)
+        if state not in ("ok", "tampered"):
+            state = self._stop() or state
+        return state, answered, runs_on
+
+    def _note_load(self, state: str, since: Use | None = None) -> None:
+        """Where a limit of time was reached: whether others kept the processors from it, in the whole time or since then."""
+        if state in ("timeout", "budget") and self._load is not None and not self.crowded:
+            self.crowded = self._load.taken(self._load.first if state == "budget" or since is None else since)
+
+    @staticmethod
+    def _read(reply: bytes | None) -> tuple[str, bytes, bool]:
+        """State and body of a reply, and whether a cell left something running; whatever is no reply is unreadable."""
+        if reply is None:
+            return "died", b"", False
+        head, _, body = reply.partition(b"\n")
+        if len(head) > _HEAD_BYTES:  # as JSON it could take many times as much memory here
+            return "unreadable", b"", False
+        try:
+            said = json.loads(head)
+            state, runs_on = said["state"], said.get("runs_on") is True
+        except (AttributeError, ValueError, KeyError, TypeError, RecursionError):
+            return "unreadable", b"", False
+        if state == "broken":  # its own part failed; or code that has taken it over says so
+            log.warning("a worker broke: %r", body[-_REPORT_BYTES:].decode(errors="replace"))
+        return (state, body, runs_on) if state in ("ok", "timeout", "died", "tampered") else ("unreadable", b"", False)
+
+    def _started(self) -> Tree:
+        """A process tree that waits for requests.
+
+        Raises:
+            IsolationError, WorkerFailed: nothing of the submission has run yet, so it is not its fault.
+        """
+        names = ("memory_bytes", "processes", "open_files", "file_bytes", "scratch_bytes")
+        limits = {name: self.limits[name] for name in names} | {"cpu_seconds": 2 * self.limits["total_seconds"]}
+        serve = {name: self.limits[name] for name in ("output_bytes", "answer_bytes")}
+        try:
+            tree = self.launcher.start(limits, serve, own_cores=self.own_cores)
+        except IsolationError as error:
+            self.failed = error
+            raise
+        try:
+            hello = receive_frame(tree.connection, 1 << 16, _START_SECONDS) or b"no message"
+        except OSError as error:
+            hello = str(error).encode()
+        if not hello.startswith(b'{"state": "ready"}'):
+            self.launcher.end(tree)
+            self.failed = WorkerFailed(f"a worker did not start:\n{hello.decode(errors='replace')}")
+            raise self.failed
+        return tree
+
+    def _stop(self) -> str:
+        """Ends the process tree; returns ``"memory"`` where that had ended it before, else nothing."""
+        tree, self._tree = self._tree, None
+        return "memory" if tree is not None and self.launcher.end(tree) == "memory" else ""
+
+
+def _is_run(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+def _error_of(cell: NotebookNode) -> str:
+    """The error that a cell ended in, as far as its outputs can be trusted to say; empty where there is none."""
+    for output in cell.outputs:
+        if isinstance(output, dict) and output.get("output_type") == "error":
+            lines = output.get("traceback")
+            traceback = "\n".join(map(str, lines)) if isinstance(lines, list) else ""
+            return error_in_words(str(output.get("ename")), str(output.get("evalue")), traceback, cell.source)
+    return ""
+
+
+def _outputs(body: bytes) -> list[Any]:
+    """The outputs in a reply, not cleaned yet; none where they are no JSON list."""
+    try:
+        outputs = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    return outputs if isinstance(outputs, list) else []

@@ -1,0 +1,1 @@
+"""Labs: settings, checks, wrong solutions, evidence."""

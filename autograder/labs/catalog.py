@@ -1,0 +1,147 @@
+"""All checks of a lab, without running any: their titles, points, cells and files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from amllab.checks.lab import Lab
+from amllab.checks.plugin import ChecksPlugin, function_name, points_of
+from amllab.checks.run import QUIET
+from amllab.checks.submission import InProcessSubmission
+from autograder.labs.locations import HIDDEN_CHECKS
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check, as its markers and its docstring describe it.
+
+    Attributes:
+        name: of the test function, with its parameters.
+        function: its name alone.
+        title: first sentence of its docstring.
+        more: the rest of its docstring, for those who read code.
+        cell: grade id of the cell that it counts for.
+        section: of the notebook.
+        points: what it is worth.
+        needs: checks that must have passed.
+        file: below the course's folder, for messages.
+        hidden: whether students do not get it.
+    """
+
+    name: str
+    function: str
+    title: str
+    more: str
+    cell: str
+    section: str
+    points: float
+    needs: tuple[str, ...]
+    file: str
+    hidden: bool
+
+
+class _Collector(ChecksPlugin):
+    """Takes down the checks that pytest finds, in the order in which they would run."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab, InProcessSubmission(lab.name, {}))
+        self.checks: list[Check] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.checks = [_check(item, self.lab) for item in session.items]
+
+
+def checks_of(lab: Lab) -> list[Check]:
+    """All checks of a lab, public and hidden, in the order in which they run.
+
+    Args:
+        lab: whose.
+
+    Raises:
+        ValueError: a file of checks cannot be read (the message is pytest's), there is no check, or one has no cell, no points
+            or no docstring.
+    """
+    collector = _Collector(lab)
+    output = io.StringIO()
+    folders = [str(lab.folder), str(HIDDEN_CHECKS / lab.name)]
+    arguments = [*QUIET, "--collect-only", f"--rootdir={lab.folder.parent.parent}", *folders]
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = pytest.main(arguments, plugins=[collector])
+    if code != pytest.ExitCode.OK:
+        raise ValueError(f"the checks of {lab.name} cannot be read:\n{output.getvalue()[-4000:]}")
+    return collector.checks
+
+
+def _check(item: pytest.Item, lab: Lab) -> Check:
+    cell, points, needs = (item.get_closest_marker(name) for name in ("cell", "points", "needs"))
+    docstring = item.obj.__doc__  # type: ignore[attr-defined]
+    path = Path(item.path)
+    hidden = path.is_relative_to(HIDDEN_CHECKS)
+    file = "/".join(("autograder" if hidden else "amllab", "checks", lab.name, path.name))
+    if cell is None or points is None or not docstring:
+        raise ValueError(f"{file}: {item.name} needs the markers cell and points, and a docstring")
+    title, _, more = docstring.strip().partition("\n\n")
+    return Check(
+        name=item.name,
+        function=function_name(item),
+        title=" ".join(title.split()),
+        more=" ".join(more.split()),
+        cell=cell.args[0],
+        section=cell.kwargs.get("section", ""),
+        points=float(points_of(lab, item, points)),
+        needs=needs.args if needs else (),
+        file=file,
+        hidden=hidden,
+    )
+
+
+def page(labs: Iterable[Lab]) -> str:
+    """A page of documentation with all checks: public ones with their points, hidden ones by title alone."""
+    lines = [
+        "# Checks",
+        "",
+        "Written by `python -m autograder.labs.catalog docs/checks.md`, from the check files. A check that *needs* another one is",
+        "skipped where that one did not pass. Students have the public checks; of the hidden ones they read the titles",
+        "and points in their reports.",
+    ]
+    for lab in labs:
+        checks = sorted(checks_of(lab), key=lambda check: check.section)
+        lines += ["", f"## {lab.title}"]
+        for cell in dict.fromkeys(check.cell for check in checks):
+            lines += _cell_lines([check for check in checks if check.cell == cell])
+    return "\n".join(lines) + "\n"
+
+
+def _cell_lines(checks: Sequence[Check]) -> list[str]:
+    titles = {check.name: check.title for check in checks}
+    lines = ["", f"### {checks[0].section or checks[0].cell}", ""]
+    lines += [f"`{checks[0].cell}`, {sum(check.points for check in checks):g} points.", ""]
+    lines += ["| public check | points | needs |", "|---|---|---|"]
+    for check in checks:
+        if not check.hidden:
+            needs = " ".join(titles.get(name, f"`{name}`") for name in check.needs)
+            lines.append(f"| {_in_table(check.title)} | {check.points:g} | {_in_table(needs)} |")
+    hidden = [check for check in checks if check.hidden]
+    if hidden:
+        lines += ["", f"Hidden, {sum(check.points for check in hidden):g} points together:", ""]
+        lines += [f"- {check.title}" for check in hidden]
+    return lines
+
+
+def _in_table(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    from amllab.checks.lab import all_labs, find_lab
+
+    file = Path(sys.argv[1])
+    file.write_text(page(map(find_lab, all_labs())), encoding="utf-8")

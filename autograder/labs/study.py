@@ -1,0 +1,91 @@
+"""What a mutation study found out about a lab's checks, and whether it was made with the present ones."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import tokenize
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from amllab.checks.lab import Lab
+from autograder.course import Course
+from autograder.labs.catalog import HIDDEN_CHECKS, Check
+
+NAME = "fairness"  # bench/results/fairness-<lab>.json, or fairness.json
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a mutation study says of a lab's checks.
+
+    Attributes:
+        killed: names of checks that some mistake failed.
+        source: its size and its file; empty where there is no study.
+        stale: whether it was made with other checks than the present ones.
+    """
+
+    killed: frozenset[str] = frozenset()
+    source: str = ""
+    stale: bool = False
+
+
+def read_study(course: Course, lab: Lab, checks: Sequence[Check]) -> Study:
+    """The study of a lab, as ``bench/mutation_study.py`` writes it; a common file counts where it names one of the checks."""
+    for name in (f"{NAME}-{lab.assignment}.json", f"{NAME}.json"):
+        file = course.root / "bench" / "results" / name
+        if file.is_file():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            killed = frozenset(check for subject in found["subjects"] for check in subject["failed"])
+            if killed & {check.name for check in checks}:
+                where = file.relative_to(course.root)
+                source = f"{len(found['subjects'])} submissions of {where}"
+                return Study(killed, source, stale=found["checks"] != checks_digest(lab))
+    return Study()
+
+
+def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
+    """Changes with what the checks, their probes and their helpers do; what was found with others says nothing of these.
+
+    Points, docstrings and comments do not count: they change no verdict.
+
+    Args:
+        lab: whose checks.
+        accuracy: with what the accuracy check alone consists of.
+    """
+    folders = (lab.folder, HIDDEN_CHECKS / lab.name)
+    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+    own = ("accuracy", "calibration")
+    texts = [
+        code(file.read_text(encoding="utf-8")) for file in files if accuracy or not any(n in file.stem for n in own)
+    ]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+
+
+def code(source: str) -> str:
+    """Python source without docstrings, comments, empty lines and points."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in _silent(ast.parse(source)):
+        if lines[node.lineno - 1][: node.col_offset].strip() not in ("", "@"):
+            continue  # beside something that counts
+        for row in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+            lines[row - 1] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _silent(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
+    """Docstrings, and decorators that give points."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node) is not None
+        ):
+            yield node.body[0]
+        if isinstance(node, ast.FunctionDef):
+            yield from (d for d in node.decorator_list if ast.unparse(d).startswith("pytest.mark.points("))

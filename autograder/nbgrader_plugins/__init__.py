@@ -1,0 +1,1 @@
+"""What nbgrader's own commands load by configuration."""

@@ -1,0 +1,102 @@
+"""The two commands of nbgrader's exchange that one submission could stop for all: ``collect`` and ``release_feedback``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nbgrader.exchange.default import ExchangeCollect, ExchangeReleaseFeedback
+from nbgrader.utils import notebook_hash
+
+from autograder.collect.submission_folders import inside
+from autograder.gradebook.timestamps import NAME, settle
+
+_SECRET = "submission_secret.txt"  # by which a student's 'nbgrader fetch_feedback' finds the page
+_MAX_BYTES = 100_000_000  # of a file that is copied although the rest of its folder is not
+
+
+class Collect(ExchangeCollect):  # type: ignore[misc]
+    """Copies what students submitted; what is no time, or cannot be copied, is a matter of that student alone."""
+
+    def _path_to_record(self, path: str) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = super()._path_to_record(path)
+        except (ValueError, OverflowError):
+            filename = os.path.basename(path)
+            self.log.warning("%s: its name holds no time; collected as without", filename)
+            record = {"username": filename.rsplit("+", 3)[0], "filename": filename, "timestamp": datetime(1970, 1, 1)}
+        return record
+
+    def copy_files(self) -> None:
+        self._settle()  # nbgrader compares with the times of what was collected before
+        super().copy_files()
+        self._settle()
+
+    def do_copy(self, src: str, dest: str, log: Any = None) -> None:
+        """Copies a folder; of one that nbgrader cannot copy, the notebooks and what lies beside them."""
+        if why := inside(Path(src)):
+            self._copy_files_alone(Path(src), Path(dest), why)
+            return
+        try:
+            super().do_copy(src, dest, log)
+        except (OSError, RuntimeError) as error:
+            self._copy_files_alone(Path(src), Path(dest), str(error)[:200])
+
+    def _copy_files_alone(self, src: Path, dest: Path, why: str) -> None:
+        self.log.error("Look at %s: its notebooks were collected, other files were not: %s", dest.parent.name, why)
+        shutil.rmtree(dest, ignore_errors=True)
+        dest.mkdir(parents=True)
+        for path in src.glob("*.*"):
+            own = path.suffix in (".ipynb", ".txt") and not path.is_symlink() and path.is_file()
+            if own and path.stat().st_size <= _MAX_BYTES:
+                shutil.copy(path, dest)
+
+    def _settle(self) -> None:
+        for record in self.src_records:
+            student = record["username"]
+            folder = self.coursedir.format_path(
+                self.coursedir.submitted_directory, student, self.coursedir.assignment_id
+            )
+            try:
+                if remark := settle(Path(folder)):
+                    self.log.warning("%s: %s", student, remark)
+            except OSError as error:
+                self.log.error("%s: its %s cannot be corrected (%s)", student, NAME, error.strerror)
+
+
+class ReleaseFeedback(ExchangeReleaseFeedback):  # type: ignore[misc]
+    """Releases every page that the exchange can take to its student, and names those that it cannot."""
+
+    def copy_files(self) -> None:
+        coursedir, released, elsewhere = self.coursedir, 0, []
+        excluded = set(coursedir.student_id_exclude.split(","))
+        for page in sorted(Path(coursedir.root).glob(os.path.relpath(f"{self.src_path}/*.html", coursedir.root))):
+            student = page.parent.parent.name
+            if student in excluded:
+                continue
+            if not (secret := _text(page.parent / _SECRET)):
+                elsewhere.append(student)
+                continue
+            name = f"{notebook_hash(secret=secret, notebook_id=page.stem)}.html"
+            part = Path(self.dest_path, f"{name}.part")
+            shutil.copy(page, part)
+            os.replace(part, Path(self.dest_path, name))  # a student at the same time sees the old page or the new one
+            released += 1
+            self.log.info("Feedback of %s released: %s", student, name)
+        self.log.info("%d pages released", released)
+        if elsewhere:
+            self.log.warning(
+                "Not released, because their submissions did not come through the exchange: %s. Give it to them with "
+                "'autograder export %s --format canvas-feedback' or '--format moodle-feedback', or send them the pages in %s/",
+                ", ".join(sorted(set(elsewhere))), coursedir.assignment_id, coursedir.feedback_directory,
+            )  # fmt: skip
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

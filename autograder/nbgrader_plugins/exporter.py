@@ -1,0 +1,439 @@
+"""Grading as a part of nbgrader's own pipeline, put in place by configuration alone (:func:`autograder.configure`).
+
+``nbgrader autograde`` reads each submission through :class:`SubmissionExporter`, which repairs it, and runs
+:class:`GradeChecks` where stock nbgrader executes the notebook. Everything behind that, from the gradebook to late
+penalties, formgrader and feedback, is nbgrader as it comes.
+
+The class is graded ahead, on all cores (:mod:`autograder.scheduling.local_pool`), while nbgrader goes through it one by one and keeps its
+book. A submission that was graded before, with the same code, checks and libraries, is not graded again
+(:mod:`autograder.grading.cache`); ``--force`` grades again.
+
+A run may be killed at any moment: the next one goes on where it ended. What was finished is read off what stands there
+(:func:`is_graded`), and who is graded again is asked the same questions (:func:`autograder.scheduling.local_pool.seed_of`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import re
+import sys
+import weakref
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nbconvert.exporters import NotebookExporter
+from nbformat import NotebookNode
+from nbgrader.api import Assignment, Gradebook, SubmittedAssignment
+from nbgrader.converters.base import NbGraderException
+from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
+from nbgrader.utils import determine_grade, is_grade, rmtree
+from sqlalchemy.exc import SQLAlchemyError
+from traitlets import Dict, Enum, Integer, Unicode
+
+from autograder.collect.submission_folders import closed, refusal
+from autograder.gradebook.assignment import assignment_in
+from autograder.gradebook.changed_cells import differing
+from autograder.gradebook.regrading import book_cells, book_scores, check_cells, digest_of, is_graded, mark, why_again
+from autograder.gradebook.timestamps import read_timestamp, settle
+from autograder.grading.cache import FOLDER, Graded
+from autograder.labs.settings import checked_lab
+from autograder.nbgrader_plugins.late_penalty import set_due_date
+from autograder.notebooks.metadata import scores_of
+from autograder.notebooks.normalize import Repaired, read_release, repair
+from autograder.sandbox.launcher import ISOLATIONS, Launcher
+from autograder.scheduling.local_pool import COURSE_FAULTS, Ahead, Judge, Setting, one_line, processes
+
+if TYPE_CHECKING:  # needs the packages of the extra "cluster"
+    from autograder.scheduling.dask_pool import Elsewhere
+
+_SPARE_SECONDS = 120.0  # beyond a submission's limit of time: for the judge's own work
+
+
+class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
+    """Reads submissions: whatever the file is, what comes out is a notebook in the release's shape.
+
+    nbgrader makes one for each run of ``autograde`` (``parent`` is its converter), after it has listed the submissions
+    and before it goes through them. Here the list is completed: submissions without the expected notebook are graded
+    too, with zero and a message, and those whose grading was cut short are graded again.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        gc.collect()  # formgrader grades inside its server: what an earlier run there still holds is given back
+        coursedir = self.parent.coursedir
+        self.run = Run(self.log, Path(coursedir.root))
+        weakref.finalize(self, self.run.end)
+        self.repaired: dict[str, Repaired] = {}
+        self.given: dict[str, dict[str, float]] = {}  # student -> check cell -> points that the grader gave in this run
+        self.digests: dict[str, str] = {}  # student -> of what was submitted, when the run began
+        assignment = coursedir.assignment_id
+        try:
+            self.lab = checked_lab(assignment)
+            self.release = read_release(
+                self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
+            )
+            with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
+                found = assignment_in(gradebook, coursedir.db_url, self.lab, self.release)
+                self.secret = found.id
+                self._require_same_cells(found)
+                # notebook -> check cell -> points, as the gradebook has them
+                self.checks = {notebook.name: check_cells(notebook) for notebook in found.notebooks}
+                self.cells = {notebook.name: book_cells(notebook) for notebook in found.notebooks}
+                self.run.notebooks = list(self.checks)
+                self.scores = book_scores(gradebook, assignment)
+                if set_due_date(self.lab, found):
+                    gradebook.db.commit()
+                    self.log.info("Due %s UTC, as lab.toml has it", found.duedate)
+        except SQLAlchemyError as error:
+            self._refuse(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}")
+        except (LookupError, OSError, ValueError) as error:
+            self._refuse(str(error))
+        self._remove(self._list_submissions())
+        self._forget_times()
+
+    def _require_same_cells(self, assignment: Assignment) -> None:
+        """Refuses a release that is not the one in the gradebook: scores would have no place, or that of another cell."""
+        name, build = assignment.name, f"'autograder build {assignment.name}'"
+        for recorded in assignment.notebooks:
+            if recorded.name != self.lab.notebook:
+                self._refuse(
+                    f"the gradebook has {recorded.name}.ipynb in {name}: keep one notebook in a lab, and run {build}"
+                )
+            if differing(recorded, self.release):
+                cells = ", ".join(differing(recorded, self.release))
+                self._refuse(f"release and gradebook do not have the same graded cells ({cells}): run {build}")
+
+    def course_path(self, directory: str, assignment: str) -> Path:
+        """Absolute path of an assignment in one of the course's directories, such as ``release_directory``."""
+        coursedir = self.parent.coursedir
+        relative = coursedir.format_path(getattr(coursedir, directory), ".", assignment)
+        return Path(coursedir.root, relative)
+
+    def judge(self, settings: GradeChecks) -> Judge:
+        """What grades submissions in this process; made once for the run."""
+        if self.run.judge is None:
+            assignment, name = self.lab.assignment, f"{self.lab.notebook}.ipynb"
+            setting = Setting(
+                assignment,
+                dict(settings.limits),
+                release=self.course_path("release_directory", assignment) / name,
+                solution=self.course_path("solution_directory", assignment) / name,
+                root=self.run.root,
+                kept=self.run.root / FOLDER,
+                secret=self.secret,
+                seed=settings.seed,
+                isolation=settings.isolation,
+            )
+            self.run.launcher = Launcher(settings.isolation, self.run.root)
+            self.run.judge = Judge(setting, self.run.launcher, self.release)
+        return self.run.judge
+
+    def ahead(self, settings: GradeChecks) -> Ahead | Elsewhere | None:
+        """What grades the class, started once for the run; nothing where one submission is graded at a time."""
+        run = self.run
+        if run.ahead is None and not run.alone:
+            waiting = self._waiting()
+            judge = self.judge(settings)
+            if settings.scheduler:
+                from autograder.scheduling.dask_pool import Elsewhere
+
+                run.ahead = Elsewhere(settings.scheduler, judge, waiting, again=self.parent.force)
+                self.log.info("%d submissions are graded by the workers of %s", len(waiting), settings.scheduler)
+                return run.ahead
+            number, reason = processes(settings.jobs, judge.lab, list(waiting))
+            run.alone = number < 2
+            if not run.alone:
+                self.log.info("%d submissions are graded, %d at a time, %s", len(waiting), number, reason)
+                run.ahead = Ahead(
+                    judge.setting,
+                    judge.launcher,
+                    waiting,
+                    jobs=number,
+                    again=self.parent.force,
+                    # where the machine was busy, a second time alone, and waiting for the others before it
+                    seconds=3 * (judge.lab.limits["total_seconds"] + _SPARE_SECONDS),
+                    reference=judge.new_reference,
+                )
+        return run.ahead
+
+    def _waiting(self) -> dict[str, Path]:
+        """Student -> notebook, of the submissions that nbgrader will come to, in its order (``should_process``)."""
+        converter, found = self.parent, {}
+        for folder in sorted(converter.assignments):
+            student = self.run.students.get(folder, "")
+            graded = self.run.folders.get(student)
+            times = [converter.coursedir.get_existing_timestamp(str(path)) for path in (folder, graded)]
+            newer = None not in times and times[0] > times[1]
+            # the folder of the one that is graded just now has been made already
+            if graded is not None and (converter.force or newer or not is_graded(graded, self.run.notebooks)):
+                found[student] = Path(folder, f"{self.lab.notebook}.ipynb")
+        return found
+
+    def from_filename(self, filename: str, resources: Any = None, **kwargs: Any) -> Any:
+        path, student = Path(filename), resources["nbgrader"]["student"]
+        coursedir = self.parent.coursedir
+        if Path(coursedir.root, coursedir.autograded_directory) in path.parents:  # the second pass reads what we wrote
+            return super().from_filename(filename, resources=resources, **kwargs)
+        repaired = self.repaired[student] = repair(path, self.release)
+        for note in repaired.notes:
+            self.log.warning("%s: %s", student, one_line(note))
+        mark(repaired.notebook, self.digests[student])
+        return self.from_notebook_node(repaired.notebook, resources=resources, **kwargs)
+
+    def stop(self, student: str, fault: str) -> NoReturn:
+        """Ends the run for a fault of the course, before it costs anybody points."""
+        self.run.stopped = True
+        rmtree(str(self.run.folders[student]))  # as nbgrader does where grading fails
+        self.log.error("Grading stops, %s and those after keep what they had: %s", student, fault)
+        sys.exit(1)
+
+    def _refuse(self, fault: str) -> NoReturn:
+        """Ends the run before anything was touched, in nbgrader's way."""
+        self.log.error("Nothing was graded: %s", fault)
+        raise NbGraderException(fault)
+
+    def _list_submissions(self) -> dict[str, tuple[Path, str]]:
+        """Completes nbgrader's list; returns student -> folder of a grading that is not up to date, and why."""
+        converter, run, unfinished = self.parent, self.run, {}
+        coursedir = converter.coursedir
+        named = converter._format_source("(?P<assignment_id>.*)", "(?P<student_id>.*)", escape=True)
+        pattern = converter._format_source(coursedir.assignment_id, coursedir.student_id)
+        for folder in sorted(run.root.glob(os.path.relpath(pattern, run.root))):
+            match = re.match(named, str(folder), re.S)  # nbgrader itself stops at a name with a line break
+            if match is None or match["student_id"] in coursedir.student_id_exclude.split(","):
+                continue
+            graded = Path(converter._format_dest(match["assignment_id"], match["student_id"]))
+            if why := self._prepare(folder, match["student_id"], graded):
+                run.left_out[match["student_id"]] = why
+                converter.assignments.pop(str(folder), None)
+                continue
+            run.students[str(folder)] = match["student_id"]
+            converter.assignments[str(folder)] = [str(folder / f"{name}.ipynb") for name in run.notebooks]
+            run.folders[match["student_id"]] = graded
+            student, digest = match["student_id"], digest_of(folder)
+            self.digests[student] = digest
+            if graded.exists() and (why := why_again(graded, self.cells, digest, self.scores.get(student))):
+                unfinished[student] = graded, why
+        run.left_out |= (
+            closed(Path(coursedir.root, coursedir.submitted_directory)) if coursedir.student_id == "*" else {}
+        )
+        if run.left_out:
+            converter.assignments = Listed(converter.assignments)
+        return unfinished
+
+    def _prepare(self, folder: Path, student: str, graded: Path) -> str:
+        """Puts a submission's timestamp right; returns why it must not be handed to nbgrader, empty where it may."""
+        if why := refusal(folder, student):
+            return why
+        try:
+            settle(graded)
+            if remark := settle(folder):
+                self.log.warning("%s: %s", student, remark)
+        except OSError as error:
+            return (
+                f"its timestamp.txt says no time and cannot be replaced ({error.strerror}); correct it and grade again"
+            )
+        return ""
+
+    def _forget_times(self) -> None:
+        """Takes the time out of the gradebook where the submission has none any more: nbgrader would keep it."""
+        coursedir, row = self.parent.coursedir, SubmittedAssignment
+        untimed = {student for folder, student in self.run.students.items() if not _time(Path(folder))}
+        try:
+            with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
+                timed = gradebook.db.query(row.student_id).filter(
+                    row.assignment_id == self.secret, row.timestamp.is_not(None)
+                )
+                for student in untimed & {student for (student,) in timed}:
+                    self.log.warning("%s: has no timestamp.txt any more, and counts as in time", student)
+                    gradebook.find_submission(coursedir.assignment_id, student).timestamp = None
+                    gradebook.db.commit()
+        except SQLAlchemyError as error:
+            self._refuse(f"the gradebook cannot be written: {getattr(error, 'orig', None) or error}")
+
+    def _remove(self, unfinished: dict[str, tuple[Path, str]]) -> None:
+        """Removes gradings that are not up to date, as nbgrader removes what fails: it skips whatever has a folder."""
+        alone = self.run.lock()
+        for student, (folder, why) in unfinished.items():
+            if alone:
+                self.log.warning("%s: %s, it is graded again", student, why)
+                rmtree(str(folder))
+            else:
+                self.log.warning("%s: left to another run, which is at work", student)
+        self.run.share_lock()
+
+
+class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
+    """Runs the checks in place of the notebook's own grade cells and writes reports and scores."""
+
+    seed = Integer(
+        None, allow_none=True, help="Seed of the checks' inputs; by default each submission has its own"
+    ).tag(config=True)
+    limits = Dict({}, help="Replaces limits of the lab's lab.toml, such as {'answer_seconds': 300}").tag(config=True)
+    isolation = Enum(
+        ISOLATIONS, ISOLATIONS[0], help="'none' runs submissions with all your rights: only for those that you trust"
+    ).tag(config=True)
+
+    jobs = Integer(
+        0, min=0, help="Submissions that are graded at a time; by default as many as there are cores and memory for"
+    ).tag(config=True)
+
+    scheduler = Unicode(
+        "",
+        help="Address of a Dask scheduler, such as 'tcp://10.0.0.1:8786', whose workers grade in place of this machine",
+    ).tag(config=True)
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        exporter, student = self.parent, resources["nbgrader"]["student"]
+        try:
+            graded = self._graded(student, nb, exporter.repaired[student])
+        except COURSE_FAULTS as fault:
+            exporter.stop(student, str(fault))
+        graded.write(nb)
+        exporter.given[student] = graded.scores
+        exporter.run.graded.add(student)
+        exporter.run.attention[student] = graded.attention
+        self.log.info(
+            "%s: %g of %g automatic points in %.1f s", student, graded.earned, graded.possible, graded.seconds
+        )
+        return nb, resources
+
+    def _graded(self, student: str, nb: NotebookNode, repaired: Repaired) -> Graded:
+        """The grading of a submission: made ahead, kept from before, or made now."""
+        exporter, judge = self.parent, self.parent.judge(self)
+        key, again = judge.key(student, nb, repaired), exporter.parent.force
+        if not again and (before := judge.kept.get(key)) is not None:
+            return before
+        ahead = exporter.ahead(self)
+        made = ahead.take(student) if ahead is not None else None
+        if made == key and (new := judge.kept.get(key)) is not None:
+            return new
+        if made is not None:
+            self.log.debug("%s: nbgrader brings another notebook than was graded ahead", student)
+        return judge.graded(student, nb, repaired)
+
+
+class Listed(dict[str, list[str]]):
+    """nbgrader's list of submissions, where some could not be put on it: after the last one the run ends with status 1.
+
+    nbgrader goes through the sorted keys, and has no other place to say that not all were graded.
+    """
+
+    _END = "\U0010ffff"  # behind all paths
+
+    def __init__(self, submissions: dict[str, list[str]]) -> None:
+        super().__init__(submissions | {self._END: []})
+
+    def __getitem__(self, key: str) -> list[str]:
+        if key == self._END:
+            raise NbGraderException("some submissions were left out")
+        return super().__getitem__(key)
+
+
+class SaveScores(SaveAutoGrades):  # type: ignore[misc]
+    """Puts scores into the gradebook, where each check cell has the one that the grader gave in this run, and no other.
+
+    nbgrader itself gives full points for a check cell that has no result.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        student, name = resources["nbgrader"]["student"], resources["nbgrader"]["notebook"]
+        checks, given = self.parent.checks[name], self.parent.given.get(student, {})
+        found = [cell for cell in nb.cells if is_grade(cell) and cell.metadata.nbgrader.grade_id in checks]
+        scores = {cell.metadata.nbgrader.grade_id: determine_grade(cell, self.log)[0] for cell in found}
+        wrong = {cell for cell in checks if scores.get(cell) != given.get(cell) or cell not in given}
+        if wrong or len(found) != len(checks) or scores_of(nb) != given:
+            raise RuntimeError(
+                f"{student} is not graded: {', '.join(sorted(wrong)) or 'cells'} without the score that the grader gave"
+            )
+        return super().preprocess(nb, resources)
+
+
+class Run:
+    """One run of ``nbgrader autograde``: what it holds, and what became of whom.
+
+    Attributes:
+        root: the course's folder.
+        launcher: starts the workers.
+        judge: grades in this process.
+        ahead: grades ahead, in other processes or on other machines.
+        alone: whether this process grades all by itself.
+        notebooks: that the assignment consists of.
+        students: folder that was handed in -> whose it is.
+        folders: student -> where the graded notebooks are put.
+        graded: whose checks were run in this one.
+        attention: student -> what a person should look at.
+        left_out: student -> why nbgrader must not touch what was handed in.
+        stopped: whether a fault of the course ended it.
+    """
+
+    def __init__(self, log: Any, root: Path) -> None:
+        self.log, self.root = log, root
+        self.launcher: Launcher | None = None
+        self.judge: Judge | None = None
+        self.ahead: Ahead | Elsewhere | None = None
+        self.alone = False
+        self.notebooks: list[str] = []
+        self.students: dict[str, str] = {}
+        self.folders: dict[str, Path] = {}
+        self.graded: set[str] = set()
+        self.attention: dict[str, list[str]] = {}
+        self.left_out: dict[str, str] = {}
+        self.stopped = False
+        self._lock: int | None = None
+
+    def lock(self) -> bool:
+        """Whether no other run is at work in this course; the kernel takes the lock back however a run ends."""
+        self._lock = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # a file system without locks cannot say, and unfinished work must not stay so for ever
+        return True
+
+    def share_lock(self) -> None:
+        """Lets other runs begin, which then know of this one."""
+        if self._lock is not None:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
+            except OSError:
+                self.log.debug("This file system has no locks")
+
+    def end(self) -> None:
+        """Closes what it holds and says what became of whom; called when the exporter goes, at the latest at exit."""
+        try:
+            if self.ahead is not None:
+                self.ahead.close()
+            if self.judge is not None:
+                self.judge.close()
+            if self.launcher is not None:
+                self.launcher.close()
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+            self._summarise()
+
+    def _summarise(self) -> None:
+        if not self.folders and not self.left_out:
+            return
+        finished = {student for student, folder in self.folders.items() if is_graded(folder, self.notebooks)}
+        done, missing = self.graded & finished, sorted(set(self.folders) - finished)
+        counts = f"{len(done)} graded, {len(finished - done)} graded before, {len(missing)} not graded"
+        self.log.info("%d submissions: %s", len(self.folders), counts)
+        for student in sorted(done):
+            for line in self.attention.get(student, []):
+                self.log.warning("Look at %s: %s", student, line)
+        for student, danger in sorted(self.left_out.items()):
+            self.log.error("Look at %s: not graded, %s", one_line(student), danger)
+        for student in [] if self.stopped else missing:
+            self.log.error("Look at %s: not graded, the reason stands above", student)
+
+
+def _time(folder: Path) -> datetime | None:
+    found = read_timestamp(folder)
+    return found.time if found is not None else None

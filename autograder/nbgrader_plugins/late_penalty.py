@@ -1,0 +1,74 @@
+"""Deadlines and late penalties: ``[deadline]`` of a lab's ``lab.toml``, in nbgrader's own books.
+
+nbgrader compares the time of a submission (``timestamp.txt``) with the due date that the assignment has in the gradebook, and
+asks a plugin what lateness costs. Here the due date is that of ``lab.toml``, and the penalty a share of *all* points for each
+day: it does not change when a person grades the reflection later. nbgrader takes no more than a submission has.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC
+from typing import Any
+
+from nbgrader.plugins import LateSubmissionPlugin
+
+from amllab.checks.lab import Lab, find_lab
+from autograder.labs.settings import Deadline
+
+_DAY, _MINUTE = 86400.0, 60.0  # seconds
+
+
+def deadline_of(lab: Lab) -> Deadline | None:
+    """The lab's deadline, if it has one."""
+    found = lab.settings.get("deadline")
+    return Deadline.model_validate(found) if found is not None else None
+
+
+def penalty(deadline: Deadline, possible: float, seconds_late: float) -> float:
+    """Points that a submission loses.
+
+    Args:
+        deadline: of the lab.
+        possible: points of the whole assignment.
+        seconds_late: beyond the due date; every day that has begun counts, none within the grace period.
+
+    >>> from datetime import datetime, timezone
+    >>> ten = Deadline(due=datetime(2026, 12, 18, tzinfo=timezone.utc), penalty_percent=10.0, most_percent=25.0)
+    >>> [penalty(ten, 100, days * 86400) for days in (0, 0.5, 1, 1.5, 9)]
+    [0.0, 10.0, 10.0, 20.0, 25.0]
+    """
+    if seconds_late <= deadline.grace_minutes * _MINUTE:
+        return 0.0
+    days = math.ceil(seconds_late / _DAY)
+    return min(days * deadline.penalty_percent, deadline.most_percent) / 100 * possible
+
+
+def set_due_date(lab: Lab, assignment: Any) -> bool:
+    """Gives an assignment of the gradebook the lab's due date, in UTC without a zone as nbgrader has it.
+
+    Returns:
+        Whether it had another one. A lab without a deadline leaves what was set by hand.
+    """
+    deadline = deadline_of(lab)
+    if deadline is None:
+        return False
+    due = deadline.due.astimezone(UTC).replace(tzinfo=None)
+    changed = bool(assignment.duedate != due)
+    assignment.duedate = due
+    return changed
+
+
+class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
+    """What nbgrader's ``AssignLatePenalties`` asks; for a lab without a deadline as nbgrader's own plugin is configured."""
+
+    def late_submission_penalty(self, student_id: str, score: float, total_seconds_late: float) -> float | None:
+        preprocessor = self.parent
+        deadline = deadline_of(find_lab(preprocessor.assignment_id))
+        if deadline is None:
+            own: float | None = super().late_submission_penalty(student_id, score, total_seconds_late)
+            return own
+        notebook = preprocessor.gradebook.find_submission_notebook(
+            preprocessor.notebook_id, preprocessor.assignment_id, student_id
+        )
+        return penalty(deadline, notebook.max_score, total_seconds_late)

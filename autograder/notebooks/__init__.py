@@ -1,0 +1,1 @@
+"""Submitted notebooks: normalized, sanitized and rendered."""

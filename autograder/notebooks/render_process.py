@@ -1,0 +1,67 @@
+"""The process that renders and cleans for :mod:`autograder.notebooks.rendering`: one text at a time, each with its limit of processor time.
+
+The kernel ends this process when a text takes longer, whatever runs then: a parser in another language does not look at signals.
+A request and a reply are JSON, each behind its length.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import IO, Any
+
+_MEMORY_BYTES = 2 << 30
+_HEAD = 8  # bytes of a length
+
+
+def send(stream: IO[bytes], message: dict[str, Any]) -> None:
+    """Writes a message."""
+    data = json.dumps(message).encode()
+    stream.write(len(data).to_bytes(_HEAD) + data)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> dict[str, Any] | None:
+    """The next message; ``None`` where the other side has ended."""
+    head = stream.read(_HEAD)
+    data = stream.read(int.from_bytes(head)) if len(head) == _HEAD else b""
+    message: dict[str, Any] | None = json.loads(data) if data and len(data) == int.from_bytes(head) else None
+    return message
+
+
+def main() -> int:
+    """``python -m autograder.notebooks.render_process``: answers on the standard output until the standard input ends."""
+    from autograder.notebooks import safe_html
+
+    work: dict[str, Callable[..., str]] = {
+        "html": safe_html.cleaned,
+        "markdown": safe_html.from_markdown,
+        "code": safe_html.highlighted,
+        "ansi": safe_html.coloured,
+    }
+    work["code"]("x = 1\n")  # what is loaded when first used does not count for a text
+    work["markdown"]("# x\n", {})
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    answers = sys.stdout.buffer
+    sys.stdout = sys.stderr  # whatever a library prints is no answer
+    send(answers, {"ready": True})
+    while (asked := receive(sys.stdin.buffer)) is not None:
+        began = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, asked["seconds"])
+        try:
+            reply = {"html": work[asked["kind"]](*asked["arguments"])}
+        except Exception as error:  # parsers fail in their own ways on some texts
+            reply = {"failed": type(error).__name__}
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        send(answers, {**reply, "seconds": time.process_time() - began})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

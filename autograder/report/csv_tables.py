@@ -1,0 +1,88 @@
+"""The numbers of a report as CSV, for further work with them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from io import StringIO
+
+from autograder.report.analysis import Analysis
+from autograder.results.class_results import ClassResults, Submission, status
+
+# a spreadsheet takes text that begins like this for a formula
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def checks_table(analysis: Analysis) -> str:
+    """A row for each check."""
+    header = [
+        "number", "cell", "check", "title", "points", "students", "passed", "failed", "skipped", "broke", "pass_rate",
+        "difficulty", "discrimination", "upper_lower_27", "median_seconds",
+    ]  # fmt: skip
+    rows = [
+        [
+            check.number,
+            check.cell,
+            check.name,
+            check.title,
+            check.points,
+            check.count,
+            *(check.outcomes[outcome] for outcome in ("passed", "failed", "skipped", "error")),
+            check.pass_rate,
+            check.item.difficulty,
+            check.item.discrimination,
+            check.item.upper_lower,
+            check.seconds,
+        ]
+        for check in analysis.checks
+    ]
+    return _csv(header, rows)
+
+
+def students_table(analysis: Analysis, anonymous: bool) -> str:
+    """A row for each submission; anonymous ones by score, so that their order tells nothing."""
+    results = analysis.results
+    cells = results.cells
+    header = [*(cell.key for cell in cells), "late_penalty", "total", "max_total", "status", "grading_seconds"]
+    rows: list[list[object]] = []
+    for submission in in_order(results, anonymous):
+        scores = [submission.scores.get(cell.key) for cell in cells]
+        known = [score is not None and submission.graded and not score.to_grade for score in scores]
+        numbers = [score.score if score and there else None for score, there in zip(scores, known, strict=True)]
+        total = submission.total if submission.graded else None
+        row: list[object] = [
+            *numbers,
+            submission.penalty,
+            total,
+            results.points,
+            status(submission),
+            submission.seconds,
+        ]
+        rows.append(row if anonymous else [submission.student, *row])
+    if not anonymous:
+        nothing: list[object] = [None] * len(cells)
+        rows += [[student, *nothing, None, None, results.points, "missing", None] for student in results.missing]
+    return _csv(header if anonymous else ["student", *header], rows)
+
+
+def in_order(results: ClassResults, anonymous: bool) -> list[Submission]:
+    """Submissions by student id; anonymous ones with the best first."""
+    if not anonymous:
+        return results.submissions
+    return sorted(results.submissions, key=lambda s: (not s.graded, -s.total, s.seconds or 0.0))
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_field(value) for value in header])
+    writer.writerows([_field(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _field(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value

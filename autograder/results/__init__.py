@@ -1,0 +1,1 @@
+"""Results of a class, from the gradebook and from graded notebooks."""

@@ -1,0 +1,331 @@
+"""A class's results: scores from the gradebook, which is what counts, joined with what the judge stored beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbgrader.api import Assignment as AssignmentRow
+from nbgrader.api import (
+    BaseCell,
+    Grade,
+    Gradebook,
+    MissingEntry,
+    Notebook,
+    SubmittedAssignment,
+    SubmittedNotebook,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from amllab.checks.lab import all_labs
+from autograder.course import Course
+from autograder.gradebook.regrading import digest_of
+from autograder.results.stored_checks import Stored, read
+
+_SAME = 1e-6  # points: floats of the gradebook that differ by less are equal
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A graded cell.
+
+    Attributes:
+        key: its grade id; with the notebook's name in front where an assignment has several.
+        notebook: that it stands in.
+        grade_id: within that notebook.
+        points: what it is worth.
+        automatic: whether its score comes from checks.
+    """
+
+    key: str
+    notebook: str
+    grade_id: str
+    points: float
+    automatic: bool
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """A student's score in a cell.
+
+    Attributes:
+        score: what counts, in points.
+        automatic: what the checks gave, ``None`` before grading.
+        by_hand: whether a person gave or changed it.
+        waiting: whether a person has to look at it.
+    """
+
+    score: float
+    automatic: float | None
+    by_hand: bool
+    waiting: bool
+
+    @property
+    def to_grade(self) -> bool:
+        """Whether nobody has given a score yet: it counts as nothing so far."""
+        return self.waiting and self.automatic is None and not self.by_hand
+
+
+@dataclass
+class Submission:
+    """What is known of one student's submission.
+
+    Attributes:
+        student: the id in the gradebook.
+        scores: by the key of the cell; empty where the gradebook has no submission.
+        penalty: points that lateness costs.
+        stored: what the judge stored, by notebook; ``None`` where the autograded notebook cannot be read.
+        graded: whether all automatic cells have scores.
+        handed_in: whether it is in ``submitted/``.
+        outdated: why its scores are not of what is there now; empty where they are.
+    """
+
+    student: str
+    scores: dict[str, CellScore] = field(default_factory=dict)
+    penalty: float = 0.0
+    stored: dict[str, Stored | None] = field(default_factory=dict)
+    graded: bool = False
+    handed_in: bool = True
+    outdated: str = ""
+
+    @property
+    def total(self) -> float:
+        """Points after the penalty, as nbgrader exports them."""
+        return max(sum(score.score for score in self.scores.values()) - self.penalty, 0.0)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a person has to grade something in it."""
+        return self.graded and any(score.waiting for score in self.scores.values())
+
+    @property
+    def seconds(self) -> float | None:
+        """That grading took; ``None`` where it is not known."""
+        known = [s.seconds for s in self.stored.values() if s is not None and s.seconds is not None]
+        return sum(known) if known else None
+
+    @property
+    def readable(self) -> bool:
+        """Whether anything in it could be run."""
+        return any(stored is None or stored.readable for stored in self.stored.values()) or not self.stored
+
+
+@dataclass
+class ClassResults:
+    """All submissions of an assignment.
+
+    Attributes:
+        assignment: its name.
+        cells: in the order of the notebooks.
+        submissions: by student id; graded ones, and those that were handed in only.
+        missing: students in the gradebook who handed in nothing.
+    """
+
+    assignment: str
+    cells: list[Cell]
+    submissions: list[Submission]
+    missing: list[str]
+
+    @property
+    def points(self) -> float:
+        return sum(cell.points for cell in self.cells)
+
+    @property
+    def graded(self) -> list[Submission]:
+        return [submission for submission in self.submissions if submission.graded]
+
+    @property
+    def checked(self) -> list[Submission]:
+        """Those whose stored results belong to the scores in the gradebook, and of which something could be run."""
+        return [s for s in self.graded if self.state(s) == "" and s.readable]
+
+    def state(self, submission: Submission) -> str:
+        """Why the results of checks of a graded submission cannot be used: ``""`` where they can, else ``"absent"``
+        (no autograded notebook, or a damaged one), ``"older"`` (graded before results were stored) or ``"differs"`` (from
+        the scores in the gradebook)."""
+        if any(stored is None for stored in submission.stored.values()) or not submission.stored:
+            return "absent"
+        for cell in self.automatic:
+            stored = submission.stored[cell.notebook]
+            checks = stored.checks.get(cell.grade_id) if stored is not None else None
+            if checks is None:
+                return "older"
+            if abs(sum(check.earned for check in checks) - (submission.scores[cell.key].automatic or 0.0)) > _SAME:
+                return "differs"
+        return ""
+
+    @property
+    def automatic(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.automatic]
+
+
+class NotYet(LookupError):  # noqa: N818
+    """Nothing of the assignment is graded yet; the message says what to run."""
+
+
+def collect(course: Course, assignment: str, students: Collection[str] | None = None) -> ClassResults:
+    """Reads the gradebook and the autograded notebooks.
+
+    Args:
+        course: whose they are.
+        assignment: such as ``"transfer-learning"``.
+        students: whose autograded notebooks are read; all by default, which takes seconds for a large class.
+
+    Raises:
+        FileNotFoundError: there is no gradebook.
+        LookupError: the assignment is not in it, or nothing of it is graded.
+        ValueError: the gradebook cannot be read.
+    """
+    handed_in = set(_handed_in(course, assignment))
+    require_gradebook(course, assignment)
+    try:
+        with course.gradebook() as gradebook:
+            results = from_gradebook(gradebook, assignment)
+    except NotYet:
+        raise NotYet(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}") from None
+    except SQLAlchemyError as error:
+        raise ValueError(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}") from None
+    known = {submission.student for submission in results.submissions}
+    results.submissions += [Submission(student) for student in handed_in - known]
+    results.submissions.sort(key=lambda submission: submission.student)
+    results.missing = [student for student in results.missing if student not in handed_in]
+    if not results.graded:
+        raise NotYet(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}")
+    for submission in results.submissions:
+        submission.handed_in = submission.student in handed_in
+    notebooks = list(dict.fromkeys(cell.notebook for cell in results.cells))
+    for submission in results.graded:
+        if students is not None and submission.student not in students:
+            continue
+        folder = course.directories["autograded_directory"] / submission.student / assignment
+        # an id with a slash in it would lead to another folder
+        inside = Path(submission.student).name == submission.student
+        submission.stored = {name: read(folder / f"{name}.ipynb") if inside else None for name in notebooks}
+        submission.outdated = _outdated(course, results, submission)
+    return results
+
+
+def _outdated(course: Course, results: ClassResults, submission: Submission) -> str:
+    folder = course.directories["submitted_directory"] / submission.student / results.assignment
+    for name, stored in submission.stored.items():
+        cells = {cell.grade_id: cell.points for cell in results.cells if cell.notebook == name}
+        if stored is not None and stored.submitted and stored.cells != cells:
+            return "the graded cells have changed since"
+        if stored is not None and stored.submitted and submission.handed_in and stored.submitted != digest_of(folder):
+            return "it was submitted again since"
+    return ""
+
+
+def require_gradebook(course: Course, assignment: str) -> None:
+    """nbgrader makes an empty gradebook where there is none; to ask for a report should not.
+
+    Raises:
+        FileNotFoundError: there is none; the message says what makes one.
+    """
+    url = make_url(course.db_url)
+    if url.drivername.startswith("sqlite") and url.database and not Path(url.database).is_file():
+        step = next_step(assignment, set(_handed_in(course, assignment)))
+        raise FileNotFoundError(f"the course has no gradebook yet: {step}")
+
+
+def next_step(assignment: str, handed_in: Collection[str]) -> str:
+    """The command by which there is something to show."""
+    if handed_in:
+        return f"run 'nbgrader autograde {assignment}'"
+    return (
+        f"nothing is in submitted/ either. Put the downloads into downloaded/{assignment}/archive/, then run "
+        f"'nbgrader zip_collect {assignment}' and 'nbgrader autograde {assignment}'"
+    )
+
+
+def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
+    """What an open gradebook has of an assignment: all scores, no results of single checks.
+
+    Raises:
+        LookupError: the assignment is not in it.
+    """
+    try:
+        assignment = gradebook.find_assignment(name)
+    except MissingEntry:
+        if name in (lab.replace("_", "-") for lab in all_labs()):
+            raise NotYet(f"{name} is not in the gradebook yet: run 'nbgrader autograde {name}'") from None
+        known = ", ".join(row.name for row in gradebook.assignments) or "none"
+        raise LookupError(f"no assignment {name!r} in the gradebook; there are: {known}") from None
+    cells = list(_cells(assignment))
+    keys = {(cell.notebook, cell.grade_id): cell.key for cell in cells}
+    submissions = {
+        row.student_id: Submission(row.student_id)
+        for row in gradebook.db.query(SubmittedAssignment.student_id).filter(
+            SubmittedAssignment.assignment_id == assignment.id
+        )
+    }
+    for row in _grades(gradebook, assignment):
+        key = keys.get((row.notebook, row.cell))
+        if key is not None:
+            by_hand = row.manual_score is not None or bool(row.extra_credit)
+            score = CellScore(row.score or 0.0, row.auto_score, by_hand, bool(row.needs_manual_grade))
+            submissions[row.student].scores[key] = score
+    penalties = gradebook.db.query(SubmittedAssignment.student_id, SubmittedNotebook.late_submission_penalty).join(
+        SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id
+    )
+    for student, penalty in penalties.filter(SubmittedAssignment.assignment_id == assignment.id):
+        submissions[student].penalty += penalty or 0.0
+    for submission in submissions.values():
+        scores = [submission.scores.get(cell.key) for cell in cells]
+        automatic = [s for s, cell in zip(scores, cells, strict=True) if cell.automatic]
+        # an assignment that only people grade is graded as soon as it is in the gradebook
+        submission.graded = None not in scores and all(s is not None and s.automatic is not None for s in automatic)
+    missing = [student.id for student in gradebook.students if student.id not in submissions]
+    return ClassResults(name, cells, list(submissions.values()), missing)
+
+
+def _cells(assignment: AssignmentRow) -> Iterator[Cell]:
+    """The assignment's graded cells in the order of the notebook, as far as the gradebook keeps it."""
+    several = len(assignment.notebooks) > 1
+    for notebook in assignment.notebooks:
+        place = {cell.name: i for i, cell in enumerate(notebook.source_cells)}
+        answers = {cell.name for cell in notebook.solution_cells}
+        graded = [*notebook.grade_cells, *notebook.task_cells]
+        for cell in sorted(graded, key=lambda cell: place.get(cell.name, len(place))):
+            key = f"{notebook.name}: {cell.name}" if several else cell.name
+            automatic = cell in notebook.grade_cells and cell.cell_type == "code" and cell.name not in answers
+            yield Cell(key, notebook.name, cell.name, float(cell.max_score), automatic)
+
+
+def _grades(gradebook: Gradebook, assignment: AssignmentRow) -> Iterator[Any]:
+    """All grades of an assignment, in one query: row by row, nbgrader's objects ask the database for every field."""
+    return (
+        gradebook.db.query(
+            SubmittedAssignment.student_id.label("student"),
+            Notebook.name.label("notebook"),
+            BaseCell.name.label("cell"),
+            Grade.score.label("score"),
+            Grade.auto_score,
+            Grade.manual_score,
+            Grade.extra_credit,
+            Grade.needs_manual_grade,
+        )
+        .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+        .join(Notebook, SubmittedNotebook.notebook_id == Notebook.id)
+        .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
+        .join(BaseCell, Grade.cell_id == BaseCell.id)
+        .filter(SubmittedAssignment.assignment_id == assignment.id)
+    )
+
+
+def _handed_in(course: Course, assignment: str) -> Iterator[str]:
+    """Students who have a folder for the assignment, whatever is in it."""
+    submitted = course.directories["submitted_directory"]
+    for folder in sorted(submitted.glob(f"*/{assignment}")):
+        if folder.is_dir():
+            yield folder.parent.name
+
+
+def status(submission: Submission) -> str:
+    """How far grading has come."""
+    if not submission.graded:
+        return "not graded"
+    return "to grade by hand" if submission.waiting else "graded"

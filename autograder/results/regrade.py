@@ -1,0 +1,101 @@
+"""Grades single submissions again, with nbgrader's own command, and says what changed: ``autograder regrade``."""
+
+from __future__ import annotations
+
+import glob
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from autograder.course import Course
+from autograder.results.class_results import Submission, collect
+from autograder.results.scores import closest, number, plain, table
+
+_LAST_LINES = 15  # of nbgrader's log, where it failed
+
+
+def regrade(course: Course, assignment: str, students: Sequence[str]) -> bool:
+    """Runs ``nbgrader autograde --force`` for each student and prints the scores before and after.
+
+    Whoever handed in the same code again is asked the same questions again: see :func:`autograder.nbgrader_plugins.exporter.seed_of`. Scores
+    by hand stay, and nbgrader marks them to be looked at again.
+
+    Returns:
+        Whether all were graded.
+
+    Raises:
+        LookupError: no such lab or submission, named before anything is graded.
+    """
+    submitted = course.directories["submitted_directory"]
+    handed_in = {folder.parent.name for folder in submitted.glob(f"*/{glob.escape(assignment)}") if folder.is_dir()}
+    if not handed_in:
+        known = {folder.name for folder in submitted.glob("*/*") if folder.is_dir()}
+        raise closest(assignment, known, "assignment with submissions")
+    for student in students:
+        if student not in handed_in:
+            raise closest(student, handed_in, f"submission for {assignment} by")
+    graded = [_regrade(course, assignment, student) for student in dict.fromkeys(students)]
+    return all(graded)
+
+
+def _regrade(course: Course, assignment: str, student: str) -> bool:
+    before, points = _scores(course, assignment, student)
+    print(f"{plain(student)}: being graded again ...", flush=True)
+    command = [
+        sys.executable,
+        "-m",
+        "nbgrader",
+        "autograde",
+        assignment,
+        f"--student={glob.escape(student)}",
+        "--force",
+    ]
+    done = subprocess.run(
+        command, cwd=course.root, env=os.environ, capture_output=True, check=False, encoding="utf-8", errors="replace"
+    )
+    if done.returncode != 0:
+        lines = done.stderr.splitlines()[-_LAST_LINES:]
+        print(f"{plain(student)}: nbgrader autograde failed:", *map(plain, lines), sep="\n  ", file=sys.stderr)
+        return False
+    after, points = _scores(course, assignment, student)
+    if after is None:
+        print(f"{plain(student)}: still not graded; 'nbgrader autograde {assignment}' says why", file=sys.stderr)
+        return False
+    rows = [
+        [key, _score(before, key), _score(after, key), _change(before, after, key), number(most)]
+        for key, most in points.items()
+    ]
+    totals = [number(before.total) if before else "", number(after.total)]
+    rows.append(["sum", *totals, _signed(after.total - before.total) if before else "", number(sum(points.values()))])
+    print(table(["cell", "before", "after", "change", "of"], rows))
+    kept = [key for key, score in after.scores.items() if score.by_hand]
+    if kept:
+        print(f"Scores by hand were kept, look whether they still hold: {', '.join(map(plain, kept))}")
+    print()
+    return True
+
+
+def _scores(course: Course, assignment: str, student: str) -> tuple[Submission | None, dict[str, float]]:
+    """The student's submission as the gradebook has it, ``None`` where it is not graded, and the points of the cells."""
+    try:
+        results = collect(course, assignment, [student])
+    except (FileNotFoundError, LookupError):  # nothing is graded yet
+        return None, {}
+    found = next((s for s in results.graded if s.student == student), None)
+    return found, {cell.key: cell.points for cell in results.cells}
+
+
+def _score(submission: Submission | None, key: str) -> str:
+    if submission is None:
+        return ""
+    score = submission.scores[key]
+    return "to grade" if score.to_grade else number(score.score)
+
+
+def _change(before: Submission | None, after: Submission, key: str) -> str:
+    return _signed(after.scores[key].score - before.scores[key].score) if before else ""
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.6g}" if abs(points) > 1e-9 else ""

@@ -1,0 +1,212 @@
+"""The class as a table, what needs a person on top: ``autograder scores``. And how text gets into a terminal."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+from autograder.collect.submission_folders import refusal
+from autograder.course import Course
+from autograder.notebooks.metadata import COLLECTION
+from autograder.results.class_results import Cell, ClassResults, Submission, collect, status
+from autograder.results.stored_checks import TAMPERED
+
+FAULT, NOTHING = "fault", "no submission"
+WAITS = "waits for a score"
+_ORDER = (FAULT, "not graded", "to grade by hand", "graded", NOTHING)  # what needs a person comes first
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes text that begins so for a formula
+_MAX_TEXT = 500  # characters of a text that may come from a submission
+
+
+def printable(text: object, most: int = 5000) -> str:
+    """Text of several lines with nothing in it that a terminal would obey or that turns what stands around it."""
+    lines = str(text)[: most + 1].split("\n")
+    shown = "\n".join(
+        "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines
+    )
+    return shown if len(shown) <= most else shown[:most] + " ..."
+
+
+def plain(text: object, most: int = _MAX_TEXT) -> str:
+    """Text on one line, nothing in it that a terminal would obey or that turns what stands around it."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)[: most + 1])
+    return line if len(line) <= most else line[:most] + " ..."
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """Columns of text, ``left`` ones aligned to the left, all others to the right."""
+    lines = [list(header), *([plain(field) for field in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(
+            field.ljust(width) if i in left else field.rjust(width)
+            for i, (field, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], terminator: str = "\n") -> str:
+    """The same as CSV; text that a spreadsheet would run as a formula is quoted by an apostrophe."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator=terminator)
+    writer.writerow(header)
+    writer.writerows([_field(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _field(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def closest(name: str, known: Iterable[str], what: str) -> LookupError:
+    """The error for a name that there is not: says which come near, and which there are."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"; close: {', '.join(map(plain, near))}" if near else ""
+    return LookupError(f"no {what} {plain(name)!r}{hint}; there are: {', '.join(map(plain, names)) or 'none'}")
+
+
+def find(results: ClassResults, student: str) -> Submission:
+    """A student's submission.
+
+    Raises:
+        LookupError: there is none; the message names those there are.
+    """
+    for submission in results.submissions:
+        if submission.student == student:
+            return submission
+    if student in results.missing:
+        raise LookupError(f"{plain(student)} has handed in nothing for {results.assignment}")
+    raise closest(student, (s.student for s in results.submissions), f"submission for {results.assignment} by")
+
+
+def state(results: ClassResults, submission: Submission) -> str:
+    """``graded``, ``to grade by hand``, ``not graded``, or ``fault`` where grading itself went wrong."""
+    return FAULT if submission.graded and faults(results, submission) else status(submission)
+
+
+def faults(results: ClassResults, submission: Submission) -> list[str]:
+    """What went wrong with the grading of a submission, in words; no fault of the student."""
+    reasons = {
+        "absent": "its autograded notebook is missing or damaged",
+        "differs": "results in its autograded notebook differ from the scores in the gradebook",
+    }
+    found = [reasons[known]] if (known := results.state(submission)) in reasons else []
+    for stored in submission.stored.values():
+        for cell, checks in (stored.checks if stored is not None else {}).items():
+            broken = [check.name for check in checks if check.outcome == "error"]
+            if broken:
+                found.append(f"{cell}: {', '.join(broken)} broke")
+    return found
+
+
+def needs(results: ClassResults, submission: Submission) -> list[str]:
+    """What a person has to do or to look at."""
+    again = f"run 'nbgrader autograde {results.assignment}'"
+    if not submission.handed_in:  # grading would not find it
+        again = (
+            f"put it into submitted/{submission.student}/{results.assignment}/ and {again}, or take the student out of the "
+            f"gradebook: 'nbgrader db student remove {submission.student} --force'"
+        )
+    if not submission.graded:
+        return [f"not graded yet: {again}"]
+    found = faults(results, submission)
+    if submission.outdated or results.state(submission) in ("absent", "differs"):
+        found.append(f"{submission.outdated or 'that ends with grading'}: {again}")
+    for cell in results.cells:
+        score = submission.scores[cell.key]
+        if score.to_grade:
+            found.append(f"{cell.key}: {WAITS}")
+        elif score.waiting:
+            found.append(f"{cell.key}: graded again after a person gave a score: look whether it still holds")
+    notes = [note for stored in filter(None, submission.stored.values()) for note in stored.notes]
+    collection = [note.removeprefix(COLLECTION).strip(" `") for note in notes if note.startswith(COLLECTION)]
+    if not submission.readable:
+        found.append("nothing of it could be run")
+    found += collection
+    for stored in filter(None, submission.stored.values()):
+        if any(check.symptom == TAMPERED for checks in stored.checks.values() for check in checks):
+            found.append("it changed what the checks measure with")
+        if stored.isolation == "none":
+            found.append("it ran without isolation: do not trust its score")
+    return found
+
+
+def number(points: float | None) -> str:
+    """Points without needless decimals; nothing where there are none."""
+    return "" if points is None else f"{points:.6g}"
+
+
+def short(cell: Cell) -> str:
+    """A cell's name as the head of a column."""
+    return cell.key.replace("check_", "", 1)
+
+
+def write_scores(course: Course, assignment: str) -> tuple[str, str]:
+    """The table of an assignment, for a terminal and as CSV.
+
+    Raises:
+        FileNotFoundError, LookupError, ValueError: as :func:`autograder.results.class_results.collect`.
+    """
+    results = collect(course, assignment)
+    submitted = course.directories["submitted_directory"]
+    refused = {
+        s.student: why
+        for s in results.submissions
+        if not s.graded and (why := refusal(submitted / s.student / assignment, s.student))
+    }
+    rows = sorted(
+        _rows(results, refused), key=lambda row: (_ORDER.index(row["state"]), -(row["total"] or 0.0), row["student"])
+    )
+    # that a cell waits for a score stands in its own column
+    remarks = ["; ".join(need for need in row["needs"] if not need.endswith(WAITS)) for row in rows]
+    late, remarked = any(row["late_penalty"] for row in rows), any(remarks)
+    header = ["student", "state", *(f"{short(cell)} ({cell.points:g})" for cell in results.cells)]
+    header += ["late"] * late + [f"sum ({results.points:g})"] + ["look at"] * remarked
+    shown = [
+        [
+            row["student"],
+            row["state"],
+            *("to grade" if score is None and row["total"] is not None else number(score) for score in row["scores"]),
+            *([number(-row["late_penalty"]) if row["late_penalty"] else ""] * late),
+            number(row["total"]),
+            *([remark] * remarked),
+        ]
+        for row, remark in zip(rows, remarks, strict=True)
+    ]
+    counts = ", ".join(
+        f"{sum(row['state'] == name for row in rows)} {name}"
+        for name in _ORDER
+        if any(r["state"] == name for r in rows)
+    )
+    text = f"{table(header, shown, left=(0, 1, *([len(header) - 1] * remarked)))}\n\n{len(rows)} students: {counts}"
+    fields = ["student", "state", *(cell.key for cell in results.cells), "late_penalty", "total", "max_total", "needs"]
+    values = [
+        [row["student"], row["state"], *map(number, row["scores"]), number(row["late_penalty"]), number(row["total"]),
+         number(results.points), "; ".join(row["needs"])]
+        for row in rows
+    ]  # fmt: skip
+    return text, csv_text(fields, values)
+
+
+def _rows(results: ClassResults, refused: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+    for submission in results.submissions:
+        scores = [submission.scores.get(cell.key) for cell in results.cells]
+        yield {
+            "student": submission.student,
+            "state": state(results, submission),
+            "scores": [None if s is None or not submission.graded or s.to_grade else s.score for s in scores],
+            "late_penalty": submission.penalty if submission.graded else None,
+            "total": submission.total if submission.graded else None,
+            "needs": [f"not graded: {refused[submission.student]}"]
+            if submission.student in refused
+            else needs(results, submission),
+        }
+    for student in results.missing:
+        nothing = {"scores": [None] * len(results.cells), "late_penalty": None, "total": None, "needs": []}
+        yield {"student": student, "state": NOTHING, **nothing}

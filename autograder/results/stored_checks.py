@@ -1,0 +1,162 @@
+"""Results of checks as the judge stored them in an autograded notebook (``autograder.grading.grader``, ``STORED``).
+
+Only grade cells whose score comes from checks are read: their outputs are the judge's, all others are a submission's. A
+notebook that was graded before results were stored has none, and one that a person edited may have anything: what is not
+exactly of the expected form is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from autograder.notebooks.metadata import STORED, STORED_VERSION, graded_cells, is_autograded, submitted_of
+
+OUTCOMES = ("passed", "failed", "skipped", "error")
+
+# how a check ends where the submission gave no answer (amllab.checks.submission.SubmissionError, autograder.grading.worker)
+LIMITS = {
+    "timeout": "no answer within the limit of time",
+    "memory": "more memory than the limit",
+    "budget": "the time for the whole submission was used up",
+    "died": "the process died during the call",
+}
+TAMPERED = "tampered"
+
+
+@dataclass(frozen=True)
+class StoredCheck:
+    """One check of one submission; see :class:`amllab.checks.results.CheckResult`.
+
+    Attributes:
+        broke: the exception of a check that broke.
+    """
+
+    name: str
+    title: str
+    points: float
+    earned: float
+    outcome: str
+    symptom: str
+    seconds: float
+    broke: str
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A recognised mistake."""
+
+    name: str
+
+
+@dataclass
+class Stored:
+    """What stands in an autograded notebook.
+
+    Attributes:
+        checks: grade id -> its checks.
+        mistakes: grade id -> what was recognised in its failures.
+        seconds: that grading took; ``None`` where it is not known.
+        isolation: how the submission was kept apart; empty where it is not known.
+        readable: whether anything of the submission could be run.
+        stopped: cells that a limit ended or kept from running.
+        notes: of the repair.
+        submitted: of what was submitted when it was graded (:func:`autograder.gradebook.regrading.digest_of`); empty where it is not known.
+        cells: graded cells, by checks or by a person -> their points.
+        seed: that the checks drew their inputs from, as a whole number in decimals; empty where it is not known.
+    """
+
+    checks: dict[str, list[StoredCheck]] = field(default_factory=dict)
+    mistakes: dict[str, list[Mistake]] = field(default_factory=dict)
+    seconds: float | None = None
+    isolation: str = ""
+    readable: bool = True
+    stopped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seed: str = ""
+    submitted: str = ""
+    cells: dict[str, float] = field(default_factory=dict)
+
+
+def read(path: Path) -> Stored | None:
+    """The stored results in a notebook, without any checks where it was graded by an older version.
+
+    Returns:
+        ``None`` where there is no such file, or it cannot be read.
+    """
+    try:
+        # only nbgrader's cells become objects: the outputs of experiments are nearly all of a file
+        notebook = json.loads(path.read_bytes())
+        marked = [nbformat.from_dict(cell) for cell in notebook["cells"] if cell["metadata"].get("nbgrader")]
+        found = Stored(submitted=submitted_of(notebook), cells=graded_cells(marked))
+        for cell in filter(is_autograded, marked):
+            # a grade id stands once in a notebook that nbgrader wrote; of several, the first is what it graded
+            _add(found, cell.metadata.nbgrader.grade_id, cell.outputs)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        return None
+    return found
+
+
+def _add(found: Stored, grade_id: str, outputs: list[Any]) -> None:
+    data = next((o.metadata[STORED] for o in outputs if STORED in (o.get("metadata") or {})), None)
+    if grade_id in found.checks or not isinstance(data, Mapping) or data.get("version") != STORED_VERSION:
+        return
+    checks = data.get("checks")
+    parsed = [_check(check) for check in checks] if isinstance(checks, list) else [None]
+    known = [check for check in parsed if check is not None]
+    if len(known) < len(parsed):
+        return
+    found.checks[grade_id] = known
+    mistakes = data.get("mistakes")
+    found.mistakes[grade_id] = [
+        Mistake(m["name"])
+        for m in (mistakes if isinstance(mistakes, list) else [])
+        if isinstance(m, Mapping) and isinstance(m.get("name"), str) and m["name"]
+    ]
+    submission = data.get("submission")
+    if isinstance(submission, Mapping):
+        found.seconds = _number(submission.get("seconds"))
+        found.isolation = _text(submission.get("isolation"))
+        found.readable = submission.get("readable") is not False
+        found.stopped, found.notes = _texts(submission.get("stopped")), _texts(submission.get("notes"))
+        found.seed = seed if (seed := _text(submission.get("seed"))).isdecimal() else ""
+
+
+def _check(raw: Any) -> StoredCheck | None:
+    if not isinstance(raw, Mapping) or raw.get("outcome") not in OUTCOMES:
+        return None
+    points, earned = _number(raw.get("points")), _number(raw.get("earned"))
+    name = _text(raw.get("name"))
+    if not name or points is None or earned is None:
+        return None
+    return StoredCheck(
+        name,
+        _text(raw.get("title")) or name,
+        points,
+        earned,
+        raw["outcome"],
+        _text(raw.get("symptom")),
+        _number(raw.get("seconds")) or 0.0,
+        _text(raw.get("broke")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    """A finite number that is not below zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        return None
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []

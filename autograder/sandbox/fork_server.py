@@ -1,0 +1,299 @@
+"""The fork server: one process for a run of grading, with everything imported, that forks a process tree for each worker.
+
+It never holds anything secret: no reference, no hidden check, no gradebook, an environment of a few names. A worker that is
+forked from it has PyTorch at hand at once, and enters its isolation (:mod:`autograder.sandbox`) before it runs a line of
+a submission. The judge talks to it over a socket (:class:`autograder.sandbox.launcher.Launcher`); when that closes, the server
+ends, and with it all trees. Further judges of the same run share the server: each connects to a socket in a folder of the
+first one's, and when it goes, the trees that it started end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from autograder.sandbox import (
+    SCRATCH,
+    ControlGroups,
+    Group,
+    IsolationError,
+    Limits,
+    cgroups,
+    libc,
+    supervise,
+    visible_paths,
+)
+
+# the last ones are what a kernel would import when it starts
+PRELOAD = (
+    *("torch", "torchvision", "timm", "matplotlib.pyplot", "IPython", "ipykernel.kernelapp", "nbclient", "amllab"),
+    *("ipykernel.debugger", "IPython.extensions.storemagic", "IPython.core.completerlib", "tornado.queues", "sqlite3"),
+)
+_MESSAGE_BYTES = 1 << 16
+_PATIENCE_SECONDS = 5.0
+
+
+class Server:
+    """Answers the judge's requests: start a worker, end one.
+
+    Args:
+        control: connection to the first judge.
+        listener: for further judges.
+        hidden: folders that no worker sees.
+        instruments: :func:`amllab.checks.integrity.packed`, for all workers.
+        at_a_time: how many submissions share the processors.
+        control_groups: where they are made.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        listener: socket.socket,
+        hidden: tuple[str, ...],
+        instruments: bytes,
+        at_a_time: int,
+        control_groups: ControlGroups,
+    ) -> None:
+        self.control, self.listener, self.instruments = control, listener, instruments
+        self.view = visible_paths(hidden)
+        # of each judge: supervisor -> its own scratch directory, where it is not isolated
+        self.trees: dict[socket.socket, dict[int, str | None]] = {control: {}}
+        self.cores = Cores(at_a_time)
+        self.control_groups = control_groups
+        self._started = 0
+
+    def serve(self) -> None:
+        """Until the first judge closes its connection."""
+        while self.control in self.trees:
+            for ready in select.select([self.listener, *self.trees], [], [])[0]:
+                if ready is self.listener:
+                    self.trees[self.listener.accept()[0]] = {}
+                elif not self._answer(ready):
+                    self._forget(ready)
+        for judge in list(self.trees):
+            self._forget(judge)
+
+    def _answer(self, judge: socket.socket) -> bool:
+        """Answers one request; False where the connection has ended."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(judge, _MESSAGE_BYTES, 1)
+            if not data:
+                return False
+            request = json.loads(data)
+            if request["do"] == "start":
+                answer = self._start(judge, request, descriptors[0])
+                os.close(descriptors[0])
+            else:
+                answer = self._end(judge, request["tree"])
+            judge.send(json.dumps({**answer, "number": request["number"]}).encode())
+        except ConnectionError:  # it died in the meantime
+            return False
+        return True
+
+    def _forget(self, judge: socket.socket) -> None:
+        for tree in list(self.trees[judge]):
+            self._end(judge, tree)
+        del self.trees[judge]
+        judge.close()
+
+    def _start(self, judge: socket.socket, request: dict[str, Any], connection: int) -> dict[str, Any]:
+        isolated = request["isolation"] == "namespaces"
+        scratch = None if isolated else tempfile.mkdtemp(prefix="amllab-worker-")
+        limits = Limits(**request["limits"])
+        try:
+            group = self._group(limits) if isolated else None
+        except OSError as error:
+            return {"failure": {"layer": "control group", "reason": str(error)}}
+        cores = self.cores.next() if request["own_cores"] else ()
+        reading, writing = os.pipe()
+        tree = os.fork()
+        if tree == 0:
+            code = 1
+            try:
+                os.close(reading)
+                code = self._in_tree(request, connection, writing, limits, scratch, group, cores)
+            finally:
+                os._exit(code)
+        os.close(writing)
+        if group is not None:
+            group.close()
+        with os.fdopen(reading, "rb") as report:
+            failure = report.read()
+        if failure:
+            os.waitpid(tree, 0)
+            return {"failure": json.loads(failure)}
+        self.trees[judge][tree] = scratch
+        self.cores.taken[tree] = cores
+        return {"tree": tree, "cores": len(cores) or self.cores.number}
+
+    def _group(self, limits: Limits) -> Group | None:
+        self._started += 1
+        return self.control_groups.new(self._started, limits.memory_bytes) if self.control_groups.memory else None
+
+    def _in_tree(
+        self,
+        request: dict[str, Any],
+        connection: int,
+        ready: int,
+        limits: Limits,
+        scratch: str | None,
+        group: Group | None,
+        cores: Collection[int],
+    ) -> int:
+        from amllab.checks.serve import serve
+
+        connection, ready, *files = _keep_only(connection, ready, *(group.files if group is not None else ()))
+        if group is not None:
+            group.files = files
+        home = scratch or SCRATCH
+
+        def worker() -> int:
+            _environment(home, request["environment"])
+            os.chdir(home)
+            return serve(socket.socket(fileno=connection), self.instruments, **request["serve"])
+
+        if scratch is None:
+            try:
+                self.view.check()
+            except IsolationError as error:
+                os.write(ready, json.dumps({"layer": "mounts", "reason": str(error)}).encode())
+                return 1
+            return supervise(self.view, limits, worker, ready, group, cores)
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if cores:
+            os.sched_setaffinity(0, cores)
+        if sys.platform == "linux":
+            libc.die_with_parent(signal.SIGKILL)
+        os.close(ready)
+        return worker()
+
+    def _end(self, judge: socket.socket, tree: int) -> dict[str, Any]:
+        """Ends a tree, waits until all of it is gone, and tells its exit status."""
+        scratch = self.trees[judge].pop(tree)
+        self.cores.taken.pop(tree, None)
+        if scratch is None:
+            ended, status = os.waitpid(tree, os.WNOHANG)
+            if not ended:
+                os.kill(tree, signal.SIGTERM)
+                status = _wait(tree)
+        else:
+            # its first process may have ended and left others in the group, whose number nobody else gets until it is waited for
+            with suppress(PermissionError):  # macOS, where that one was alone
+                os.killpg(tree, signal.SIGKILL)
+            status = os.waitpid(tree, 0)[1]
+            shutil.rmtree(scratch, ignore_errors=True)
+        return {"status": os.waitstatus_to_exitcode(status)}
+
+
+class Cores:
+    """Shares the processors out: as many as fall to each submission, those that fewest others have.
+
+    Args:
+        at_a_time: number of submissions.
+    """
+
+    def __init__(self, at_a_time: int) -> None:
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self.number = len(cores) or os.cpu_count() or 1
+        size = max(1, len(cores) // at_a_time)
+        # one submission at a time may use all of them
+        self.shares = (
+            [tuple(cores[i : i + size]) for i in range(0, len(cores) - size + 1, size)] if at_a_time > 1 else []
+        )
+        self.taken: dict[int, tuple[int, ...]] = {}
+
+    def next(self) -> tuple[int, ...]:
+        taken = list(self.taken.values())
+        return min(self.shares, key=taken.count, default=())
+
+
+def _wait(process: int) -> int:
+    """Waits for a child for some seconds, then kills it; returns its status."""
+    descriptor = os.pidfd_open(process) if hasattr(os, "pidfd_open") else None
+    if descriptor is not None:
+        ready = select.select([descriptor], [], [], _PATIENCE_SECONDS)[0]
+        os.close(descriptor)
+        if not ready:
+            os.kill(process, signal.SIGKILL)
+    return os.waitpid(process, 0)[1]
+
+
+def _keep_only(*descriptors: int) -> list[int]:
+    """Closes every descriptor but these, moves them to 3 and on, and connects the standard streams to nothing."""
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in descriptors]
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for place, descriptor in enumerate([nothing, nothing, nothing, *moved]):
+        os.dup2(descriptor, place)
+    os.closerange(3 + len(moved), 1 << 16)
+    return list(range(3, 3 + len(moved)))
+
+
+def _environment(home: str, names: dict[str, str]) -> None:
+    """The few names that a worker's process has in its environment."""
+    os.environ.clear()
+    os.environ.update(names)
+    os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR"), home))
+    tempfile.tempdir = None
+
+
+def main() -> int:
+    """``python -m autograder.sandbox.fork_server DESCRIPTOR``: started by :class:`autograder.sandbox.launcher.Launcher`."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        return _run(control)
+    except ConnectionError:  # the grader has ended in the meantime, and says why itself
+        return 1
+
+
+def _run(control: socket.socket) -> int:
+    begun = control.recv(_MESSAGE_BYTES)
+    if not begun:
+        raise ConnectionResetError
+    begin = json.loads(begun)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(begin["address"])
+    listener.listen()
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger has a warning for whoever wants to debug with it
+    import amllab
+    from amllab.checks import integrity
+    from amllab.checks.lab import all_labs
+    from amllab.numerics import keep_freed_memory
+
+    for name in (*PRELOAD, *(f"amllab.checks.{lab}.probes" for lab in all_labs())):
+        importlib.import_module(name)
+    for name in amllab.__all__:  # loads what it is made of
+        getattr(amllab, name)
+    if Path("/proc/self/task").is_dir() and (threads := len(os.listdir("/proc/self/task"))) > 1:
+        control.send(
+            json.dumps({"failure": {"layer": "fork", "reason": f"{threads} threads after the imports"}}).encode()
+        )
+        return 1
+    control_groups = cgroups.find() if begin["control_groups"] else ControlGroups(reason="not to be used")
+    control_groups.sweep()
+    instruments = integrity.packed(integrity.identities())
+    keep_freed_memory()
+    gc.collect()
+    gc.freeze()  # a collection in a forked process would otherwise copy all that it shares
+    server = Server(control, listener, tuple(begin["hidden"]), instruments, begin["at_a_time"], control_groups)
+    control.send(json.dumps({"ready": os.getpid()}).encode())
+    server.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

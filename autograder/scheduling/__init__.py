@@ -1,0 +1,1 @@
+"""Grading in parallel, on all cores or on the workers of a Dask scheduler."""

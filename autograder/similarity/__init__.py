@@ -1,0 +1,1 @@
+"""Submissions with similar code: ``autograder similar``."""

@@ -1,0 +1,240 @@
+"""Submissions whose code looks alike, as a list that is worth a look and never a verdict: ``autograder similar``.
+
+Winnowing over normalised code: S. Schleimer, D. Wilkerson and A. Aiken, *Winnowing: local algorithms for document
+fingerprinting* (2003), the method of MOSS, as the library copydetect has it. Names, comments, layout and the order of
+functions make no difference. What the release says, and what most of the class writes, is nobody's own and does not count.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from copydetect import CodeFingerprint, compare_files
+from copydetect.utils import get_token_coverage
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from nbformat import NotebookNode
+
+from amllab.checks.lab import Lab, find_lab
+from autograder.course import Course
+from autograder.notebooks.metadata import is_autograded
+from autograder.notebooks.normalize import EXPERIMENT, read_release, repair
+from autograder.results.scores import plain, table
+
+THRESHOLD = 0.5  # of what is a submission's own; correct solutions that know nothing of each other stay below
+LENGTH = 25  # characters of normalised code that must be the same in a row
+OWN = 150  # characters of normalised code: whoever has less of their own is not compared
+SHARED = 0.5  # what more than this share of the class writes is nobody's own,
+SHARED_FROM = 10  # where that is at least so many
+MAX_CODE = 60_000  # characters of a submission that are compared
+MAX_PAIRS = 100  # on the page
+_DEFINES = re.compile(r"^\s*(?:async\s+def|def|class)\s", re.M)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two submissions.
+
+    Attributes:
+        students: their ids.
+        shares: of each one's own code, the share that is in the other's too, in [0, 1].
+        same: characters of normalised code that are in both.
+        codes: what was compared, with the places that are the same marked.
+    """
+
+    students: tuple[str, str]
+    shares: tuple[float, float]
+    same: int
+    codes: tuple[Markup, Markup]
+
+    @property
+    def share(self) -> float:
+        return max(self.shares)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of a class.
+
+    Attributes:
+        pairs: those at or above the threshold, the most similar first.
+        compared: how many submissions.
+        left_out: student -> why there is nothing to compare.
+        highest_below: share of the most similar pair below the threshold.
+    """
+
+    pairs: list[Pair]
+    compared: int
+    left_out: dict[str, str]
+    highest_below: float
+
+
+def similar(
+    course: Course, assignment: str, output: Path | None = None, threshold: float = THRESHOLD
+) -> tuple[str, Path]:
+    """Compares what was handed in and writes the page.
+
+    Args:
+        course: whose submissions they are; they need not be graded.
+        assignment: such as ``"transfer-learning"``.
+        output: of the page; in the course's ``reports/`` by default.
+        threshold: share from which on a pair is listed, in [0, 1].
+
+    Returns:
+        A table for the terminal, and where the page is.
+
+    Raises:
+        LookupError: no such lab, or fewer than two submissions.
+        OSError, ValueError: the release cannot be read, or the threshold is no share.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"the threshold is a share between 0 and 1, not {threshold:g}")
+    lab = find_lab(assignment)
+    release = read_release(course.release(lab))
+    codes = submitted(course, lab, release)
+    if len(codes) < 2:
+        raise LookupError(f"fewer than two submissions for {assignment} in submitted/: there is nothing to compare")
+    found = compare(codes, release_code(release), threshold)
+    path = output or course.root / "reports" / f"{assignment}-similar.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(found, lab.title, threshold), encoding="utf-8")
+    return text(found, threshold), path
+
+
+def submitted(course: Course, lab: Lab, release: NotebookNode) -> dict[str, str]:
+    """Student -> the code that was handed in, whatever the file is."""
+    folders = sorted(course.directories["submitted_directory"].glob(f"*/{lab.assignment}"))
+    return {
+        folder.parent.name: own_code(repair(folder / f"{lab.notebook}.ipynb", release).notebook, release)
+        for folder in folders
+        if folder.is_dir()
+    }
+
+
+def own_code(notebook: NotebookNode, release: NotebookNode) -> str:
+    """The solution cells, and whatever else defines functions or classes that the release does not have."""
+    released = {cell.source for cell in release.cells}
+    chosen = []
+    for cell in notebook.cells:
+        nbgrader = cell.metadata.get("nbgrader") or {}
+        if cell.cell_type != "code" or is_autograded(cell) or cell.source in released:
+            continue
+        own = EXPERIMENT not in cell.metadata.get("tags", []) and _DEFINES.search(cell.source)
+        if nbgrader.get("solution") or own:
+            chosen.append(cell.source.strip())
+    return printable("\n\n\n".join(chosen))
+
+
+def release_code(release: NotebookNode) -> str:
+    """All code that everybody got."""
+    return printable("\n\n\n".join(cell.source for cell in release.cells if cell.cell_type == "code"))
+
+
+def printable(code: str) -> str:
+    """Code of the same length without characters that hide or turn what stands around them, cut off where it is too long."""
+    code = code.replace("\r\n", "\n")[:MAX_CODE].replace("\t", " ")
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in code)
+
+
+def compare(codes: Mapping[str, str], boilerplate: str, threshold: float = THRESHOLD) -> Comparison:
+    """Compares all pairs.
+
+    Args:
+        codes: student -> code.
+        boilerplate: code that is nobody's own.
+        threshold: share from which on a pair is listed.
+    """
+    prints = {student: _fingerprint(code) for student, code in codes.items()}
+    given = _fingerprint(boilerplate).hashes
+    counts = Counter(key for found in prints.values() for key in found.hashes)
+    often = max(SHARED * len(prints), SHARED_FROM)
+    shared = given | {key for key, count in counts.items() if count > often}
+    left_out = {}
+    for student, found in prints.items():
+        _leave_out(found, shared)
+        if found.token_coverage < OWN:
+            left_out[student] = "no code" if not codes[student].strip() else "hardly any code of its own"
+    names = sorted(prints.keys() - left_out.keys())
+    pairs, below = [], 0.0
+    for one, other in combinations(names, 2):
+        same, (share, other_share), slices = compare_files(prints[one], prints[other])
+        if max(share, other_share) < threshold or not same:
+            below = max(below, float(share), float(other_share))
+            continue
+        marked = [_marked(prints[name], places) for name, places in zip((one, other), slices, strict=True)]
+        shares = min(float(share), 1.0), min(float(other_share), 1.0)
+        pairs.append(Pair((one, other), shares, int(same), (marked[0], marked[1])))
+    pairs.sort(key=lambda pair: (-pair.share, -pair.same, pair.students))
+    return Comparison(pairs, len(names), left_out, below)
+
+
+def _fingerprint(code: str) -> CodeFingerprint:
+    # a window of one keeps all fingerprints: which of them a wider one chooses depends on Python's hashes, which differ
+    # from run to run, and functions are short
+    found = CodeFingerprint("code", LENGTH, 1, language="python", fp=io.StringIO(code))
+    if len(found.offsets):
+        # the library's offset behind a name of a class is not the sum of those before it
+        found.offsets[:, 1] = np.maximum.accumulate(found.offsets[:, 1])
+    return found
+
+
+def _leave_out(found: CodeFingerprint, keys: set[int]) -> None:
+    """Takes away what is nobody's own. The library's own way to do so assumes that no fingerprint comes twice."""
+    found.hashes = found.hashes - keys
+    found.hash_idx = {key: places for key, places in found.hash_idx.items() if key not in keys}
+    found.token_coverage = get_token_coverage(found.hash_idx, LENGTH, len(found.filtered_code))
+
+
+def _marked(found: CodeFingerprint, slices: Sequence[Sequence[int]]) -> Markup:
+    """The code, escaped, with the slices marked."""
+    code, parts, at = found.raw_code, [], 0
+    for start, end in sorted(zip(map(int, slices[0]), map(int, slices[1]), strict=True)):
+        start, end = max(start, at), max(end, at)
+        parts += [escape(code[at:start]), Markup("<mark>"), escape(code[start:end]), Markup("</mark>")]
+        at = end
+    return Markup("").join([*parts, escape(code[at:])])
+
+
+def text(found: Comparison, threshold: float) -> str:
+    """The table for a terminal."""
+    pairs = "1 pair" if len(found.pairs) == 1 else f"{len(found.pairs)} pairs"
+    lines = [f"{found.compared} submissions compared, {pairs} worth a look (from {threshold:.0%} on)"]
+    if found.pairs:
+        rows = [
+            [one, other, f"{pair.shares[0]:.0%}", f"{pair.shares[1]:.0%}", str(pair.same)]
+            for pair in found.pairs
+            for one, other in [pair.students]
+        ]
+        lines = [table(["one", "other", "of one's own", "of other's own", "same"], rows, left=(0, 1)), "", *lines]
+    lines.append(f"The most similar of all others: {found.highest_below:.0%}")
+    lines += [f"not compared: {plain(student)}, {why}" for student, why in found.left_out.items()]
+    return "\n".join(lines)
+
+
+def page(found: Comparison, title: str, threshold: float) -> str:
+    """One HTML page, on which nothing runs and nothing is loaded."""
+    environment = Environment(
+        loader=PackageLoader("autograder.similarity", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        found=found,
+        pairs=found.pairs[:MAX_PAIRS],
+        threshold=threshold,
+        percent=lambda share: f"{share:.0%}",
+        plain=plain,
+        shared=SHARED,
+        shared_from=SHARED_FROM,
+        length=LENGTH,
+    )
