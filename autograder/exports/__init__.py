@@ -8,39 +8,12 @@ The formats of Canvas and Moodle are plugins of nbgrader as well, so that its ow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.course import Course
+from autograder.exports.formats import FORMATS, Options
 
 __all__ = ["FORMATS", "Options", "export"]
-
-FORMATS = {
-    "csv": "reports/{}-grades.csv",
-    "canvas": "reports/{}-canvas.csv",
-    "moodle": "reports/{}-moodle.csv",
-    "canvas-feedback": "reports/{}-canvas-feedback.zip",
-    "moodle-feedback": "reports/{}-moodle-feedback.zip",
-    "gradescope-results": "reports/{}-gradescope",
-    "gradescope-autograder": "dist/{}-gradescope.zip",
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What only some formats heed.
-
-    Attributes:
-        roster: a CSV exported from Canvas or Moodle, to be filled in.
-        column: heading of the column of grades.
-        partial: export what is there of submissions that wait for a person.
-        isolation: of the autograder for Gradescope; see :mod:`autograder.exports.gradescope.package`.
-    """
-
-    roster: Path | None = None
-    column: str = ""
-    partial: bool = False
-    isolation: str = "where-possible"
 
 
 def export(
@@ -80,6 +53,6 @@ def export(
         from autograder.exports.feedback import write_feedback
 
         return path, write_feedback(course, assignment, form.removesuffix("-feedback"), path)
-    from autograder.exports.lms import write_grades
+    from autograder.exports.gradebook import write_grades
 
     return path, write_grades(course, assignment, form, path, options)

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nbgrader.api import Gradebook
-from nbgrader.plugins.export import CsvExportPlugin, ExportPlugin
+from nbgrader.plugins.export import ExportPlugin
 from traitlets import Bool, Unicode
 
 from amllab.checks.lab import find_lab
 from autograder.collect.record import Record
-from autograder.course import Course
-from autograder.exports import FORMATS, Options
+from autograder.exports.formats import FORMATS
 from autograder.exports.grades import Standing, standings
-from autograder.results.class_results import from_gradebook, require_gradebook
 
 
 def title_of(assignment: str) -> str:
@@ -61,24 +59,3 @@ class LearningPlatformPlugin(ExportPlugin):  # type: ignore[misc]
         if len(chosen) != 1:
             raise ValueError(f"name one assignment with --assignment; there are: {', '.join(chosen) or 'none'}")
         return chosen[0]
-
-
-def write_grades(course: Course, assignment: str, form: str, path: Path, options: Options) -> list[str]:
-    """Runs nbgrader's own exporter (``csv``), or that of a learning platform; returns its remarks.
-
-    nbgrader's own has a line for everybody in the gradebook, with 0 for whoever handed in nothing.
-    """
-    from autograder.exports.canvas import CanvasExportPlugin
-    from autograder.exports.moodle import MoodleExportPlugin
-
-    require_gradebook(course, assignment)
-    with course.gradebook() as gradebook:
-        if form == "csv":
-            from_gradebook(gradebook, assignment)  # nbgrader's exporter writes an empty table where there is none
-            CsvExportPlugin(to=str(path), assignment=[assignment]).export(gradebook)
-            return []
-        kind = {"canvas": CanvasExportPlugin, "moodle": MoodleExportPlugin}[form]
-        plugin = kind(to=str(path), assignment=[assignment], roster=str(options.roster or ""), column=options.column,
-                      partial=options.partial)  # fmt: skip
-        plugin.record = Record.read(course.root)
-        return plugin.run(gradebook)

@@ -1,0 +1,33 @@
+"""The formats of ``autograder export``, and their options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+FORMATS = {
+    "csv": "reports/{}-grades.csv",
+    "canvas": "reports/{}-canvas.csv",
+    "moodle": "reports/{}-moodle.csv",
+    "canvas-feedback": "reports/{}-canvas-feedback.zip",
+    "moodle-feedback": "reports/{}-moodle-feedback.zip",
+    "gradescope-results": "reports/{}-gradescope",
+    "gradescope-autograder": "dist/{}-gradescope.zip",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What only some formats heed.
+
+    Attributes:
+        roster: a CSV exported from Canvas or Moodle, to be filled in.
+        column: heading of the column of grades.
+        partial: export what is there of submissions that wait for a person.
+        isolation: of the autograder for Gradescope; see :mod:`autograder.exports.gradescope.package`.
+    """
+
+    roster: Path | None = None
+    column: str = ""
+    partial: bool = False
+    isolation: str = "where-possible"
