@@ -63,9 +63,9 @@ def configure(c: Any) -> None:
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
     c.Autograde.autograde_preprocessors = [
-        "autograder.nbgrader_plugins.exporter.GradeChecks",
+        "autograder.nbgrader_plugins.preprocessors.GradeChecks",
         "nbgrader.preprocessors.LimitOutput",
-        "autograder.nbgrader_plugins.exporter.SaveScores",
+        "autograder.nbgrader_plugins.preprocessors.SaveScores",
         "nbgrader.preprocessors.AssignLatePenalties",
         "nbgrader.preprocessors.CheckCellMetadata",
     ]

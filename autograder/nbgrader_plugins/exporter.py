@@ -14,7 +14,6 @@ A run may be killed at any moment: the next one goes on where it ended. What was
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import re
@@ -25,29 +24,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbconvert.exporters import NotebookExporter
-from nbformat import NotebookNode
 from nbgrader.api import Assignment, Gradebook, SubmittedAssignment
 from nbgrader.converters.base import NbGraderException
-from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
-from nbgrader.utils import determine_grade, is_grade, rmtree
+from nbgrader.utils import rmtree
 from sqlalchemy.exc import SQLAlchemyError
-from traitlets import Dict, Enum, Integer, Unicode
 
 from autograder.collect.submission_folders import closed, refusal
 from autograder.gradebook.assignment import assignment_in
 from autograder.gradebook.changed_cells import differing
 from autograder.gradebook.regrading import book_cells, book_scores, check_cells, digest_of, is_graded, mark, why_again
 from autograder.gradebook.timestamps import read_timestamp, settle
-from autograder.grading.cache import FOLDER, Graded
+from autograder.grading.cache import FOLDER
 from autograder.labs.settings import checked_lab
 from autograder.nbgrader_plugins.late_penalty import set_due_date
-from autograder.notebooks.metadata import scores_of
 from autograder.notebooks.normalize import Repaired, read_release, repair
-from autograder.sandbox.launcher import ISOLATIONS, Launcher
-from autograder.scheduling.local_pool import COURSE_FAULTS, Ahead, Judge, Setting, one_line, processes
+from autograder.sandbox.launcher import Launcher
+from autograder.scheduling.local_pool import Ahead, Judge, Setting, one_line, processes
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
     from autograder.scheduling.dask_pool import Elsewhere
+from autograder.nbgrader_plugins.run import Run
+
+if TYPE_CHECKING:
+    from autograder.nbgrader_plugins.preprocessors import GradeChecks
+
 
 _SPARE_SECONDS = 120.0  # beyond a submission's limit of time: for the judge's own work
 
@@ -266,56 +266,6 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         self.run.share_lock()
 
 
-class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
-    """Runs the checks in place of the notebook's own grade cells and writes reports and scores."""
-
-    seed = Integer(
-        None, allow_none=True, help="Seed of the checks' inputs; by default each submission has its own"
-    ).tag(config=True)
-    limits = Dict({}, help="Replaces limits of the lab's lab.toml, such as {'answer_seconds': 300}").tag(config=True)
-    isolation = Enum(
-        ISOLATIONS, ISOLATIONS[0], help="'none' runs submissions with all your rights: only for those that you trust"
-    ).tag(config=True)
-
-    jobs = Integer(
-        0, min=0, help="Submissions that are graded at a time; by default as many as there are cores and memory for"
-    ).tag(config=True)
-
-    scheduler = Unicode(
-        "",
-        help="Address of a Dask scheduler, such as 'tcp://10.0.0.1:8786', whose workers grade in place of this machine",
-    ).tag(config=True)
-
-    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
-        exporter, student = self.parent, resources["nbgrader"]["student"]
-        try:
-            graded = self._graded(student, nb, exporter.repaired[student])
-        except COURSE_FAULTS as fault:
-            exporter.stop(student, str(fault))
-        graded.write(nb)
-        exporter.given[student] = graded.scores
-        exporter.run.graded.add(student)
-        exporter.run.attention[student] = graded.attention
-        self.log.info(
-            "%s: %g of %g automatic points in %.1f s", student, graded.earned, graded.possible, graded.seconds
-        )
-        return nb, resources
-
-    def _graded(self, student: str, nb: NotebookNode, repaired: Repaired) -> Graded:
-        """The grading of a submission: made ahead, kept from before, or made now."""
-        exporter, judge = self.parent, self.parent.judge(self)
-        key, again = judge.key(student, nb, repaired), exporter.parent.force
-        if not again and (before := judge.kept.get(key)) is not None:
-            return before
-        ahead = exporter.ahead(self)
-        made = ahead.take(student) if ahead is not None else None
-        if made == key and (new := judge.kept.get(key)) is not None:
-            return new
-        if made is not None:
-            self.log.debug("%s: nbgrader brings another notebook than was graded ahead", student)
-        return judge.graded(student, nb, repaired)
-
-
 class Listed(dict[str, list[str]]):
     """nbgrader's list of submissions, where some could not be put on it: after the last one the run ends with status 1.
 
@@ -331,107 +281,6 @@ class Listed(dict[str, list[str]]):
         if key == self._END:
             raise NbGraderException("some submissions were left out")
         return super().__getitem__(key)
-
-
-class SaveScores(SaveAutoGrades):  # type: ignore[misc]
-    """Puts scores into the gradebook, where each check cell has the one that the grader gave in this run, and no other.
-
-    nbgrader itself gives full points for a check cell that has no result.
-    """
-
-    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
-        student, name = resources["nbgrader"]["student"], resources["nbgrader"]["notebook"]
-        checks, given = self.parent.checks[name], self.parent.given.get(student, {})
-        found = [cell for cell in nb.cells if is_grade(cell) and cell.metadata.nbgrader.grade_id in checks]
-        scores = {cell.metadata.nbgrader.grade_id: determine_grade(cell, self.log)[0] for cell in found}
-        wrong = {cell for cell in checks if scores.get(cell) != given.get(cell) or cell not in given}
-        if wrong or len(found) != len(checks) or scores_of(nb) != given:
-            raise RuntimeError(
-                f"{student} is not graded: {', '.join(sorted(wrong)) or 'cells'} without the score that the grader gave"
-            )
-        return super().preprocess(nb, resources)
-
-
-class Run:
-    """One run of ``nbgrader autograde``: what it holds, and what became of whom.
-
-    Attributes:
-        root: the course's folder.
-        launcher: starts the workers.
-        judge: grades in this process.
-        ahead: grades ahead, in other processes or on other machines.
-        alone: whether this process grades all by itself.
-        notebooks: that the assignment consists of.
-        students: folder that was handed in -> whose it is.
-        folders: student -> where the graded notebooks are put.
-        graded: whose checks were run in this one.
-        attention: student -> what a person should look at.
-        left_out: student -> why nbgrader must not touch what was handed in.
-        stopped: whether a fault of the course ended it.
-    """
-
-    def __init__(self, log: Any, root: Path) -> None:
-        self.log, self.root = log, root
-        self.launcher: Launcher | None = None
-        self.judge: Judge | None = None
-        self.ahead: Ahead | Elsewhere | None = None
-        self.alone = False
-        self.notebooks: list[str] = []
-        self.students: dict[str, str] = {}
-        self.folders: dict[str, Path] = {}
-        self.graded: set[str] = set()
-        self.attention: dict[str, list[str]] = {}
-        self.left_out: dict[str, str] = {}
-        self.stopped = False
-        self._lock: int | None = None
-
-    def lock(self) -> bool:
-        """Whether no other run is at work in this course; the kernel takes the lock back however a run ends."""
-        self._lock = os.open(self.root, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True  # a file system without locks cannot say, and unfinished work must not stay so for ever
-        return True
-
-    def share_lock(self) -> None:
-        """Lets other runs begin, which then know of this one."""
-        if self._lock is not None:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_SH)
-            except OSError:
-                self.log.debug("This file system has no locks")
-
-    def end(self) -> None:
-        """Closes what it holds and says what became of whom; called when the exporter goes, at the latest at exit."""
-        try:
-            if self.ahead is not None:
-                self.ahead.close()
-            if self.judge is not None:
-                self.judge.close()
-            if self.launcher is not None:
-                self.launcher.close()
-        finally:
-            if self._lock is not None:
-                os.close(self._lock)
-            self._summarise()
-
-    def _summarise(self) -> None:
-        if not self.folders and not self.left_out:
-            return
-        finished = {student for student, folder in self.folders.items() if is_graded(folder, self.notebooks)}
-        done, missing = self.graded & finished, sorted(set(self.folders) - finished)
-        counts = f"{len(done)} graded, {len(finished - done)} graded before, {len(missing)} not graded"
-        self.log.info("%d submissions: %s", len(self.folders), counts)
-        for student in sorted(done):
-            for line in self.attention.get(student, []):
-                self.log.warning("Look at %s: %s", student, line)
-        for student, danger in sorted(self.left_out.items()):
-            self.log.error("Look at %s: not graded, %s", one_line(student), danger)
-        for student in [] if self.stopped else missing:
-            self.log.error("Look at %s: not graded, the reason stands above", student)
 
 
 def _time(folder: Path) -> datetime | None:

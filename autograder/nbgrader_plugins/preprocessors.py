@@ -1,0 +1,85 @@
+"""Runs the checks, and puts the scores of the grader into the gradebook: steps of ``nbgrader autograde``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbformat import NotebookNode
+from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
+from nbgrader.utils import determine_grade, is_grade
+from traitlets import Dict, Enum, Integer, Unicode
+
+from autograder.grading.cache import Graded
+from autograder.notebooks.metadata import scores_of
+from autograder.notebooks.normalize import Repaired
+from autograder.sandbox.launcher import ISOLATIONS
+from autograder.scheduling.local_pool import COURSE_FAULTS
+
+
+class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
+    """Runs the checks in place of the notebook's own grade cells and writes reports and scores."""
+
+    seed = Integer(
+        None, allow_none=True, help="Seed of the checks' inputs; by default each submission has its own"
+    ).tag(config=True)
+    limits = Dict({}, help="Replaces limits of the lab's lab.toml, such as {'answer_seconds': 300}").tag(config=True)
+    isolation = Enum(
+        ISOLATIONS, ISOLATIONS[0], help="'none' runs submissions with all your rights: only for those that you trust"
+    ).tag(config=True)
+
+    jobs = Integer(
+        0, min=0, help="Submissions that are graded at a time; by default as many as there are cores and memory for"
+    ).tag(config=True)
+
+    scheduler = Unicode(
+        "",
+        help="Address of a Dask scheduler, such as 'tcp://10.0.0.1:8786', whose workers grade in place of this machine",
+    ).tag(config=True)
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        exporter, student = self.parent, resources["nbgrader"]["student"]
+        try:
+            graded = self._graded(student, nb, exporter.repaired[student])
+        except COURSE_FAULTS as fault:
+            exporter.stop(student, str(fault))
+        graded.write(nb)
+        exporter.given[student] = graded.scores
+        exporter.run.graded.add(student)
+        exporter.run.attention[student] = graded.attention
+        self.log.info(
+            "%s: %g of %g automatic points in %.1f s", student, graded.earned, graded.possible, graded.seconds
+        )
+        return nb, resources
+
+    def _graded(self, student: str, nb: NotebookNode, repaired: Repaired) -> Graded:
+        """The grading of a submission: made ahead, kept from before, or made now."""
+        exporter, judge = self.parent, self.parent.judge(self)
+        key, again = judge.key(student, nb, repaired), exporter.parent.force
+        if not again and (before := judge.kept.get(key)) is not None:
+            return before
+        ahead = exporter.ahead(self)
+        made = ahead.take(student) if ahead is not None else None
+        if made == key and (new := judge.kept.get(key)) is not None:
+            return new
+        if made is not None:
+            self.log.debug("%s: nbgrader brings another notebook than was graded ahead", student)
+        return judge.graded(student, nb, repaired)
+
+
+class SaveScores(SaveAutoGrades):  # type: ignore[misc]
+    """Puts scores into the gradebook, where each check cell has the one that the grader gave in this run, and no other.
+
+    nbgrader itself gives full points for a check cell that has no result.
+    """
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        student, name = resources["nbgrader"]["student"], resources["nbgrader"]["notebook"]
+        checks, given = self.parent.checks[name], self.parent.given.get(student, {})
+        found = [cell for cell in nb.cells if is_grade(cell) and cell.metadata.nbgrader.grade_id in checks]
+        scores = {cell.metadata.nbgrader.grade_id: determine_grade(cell, self.log)[0] for cell in found}
+        wrong = {cell for cell in checks if scores.get(cell) != given.get(cell) or cell not in given}
+        if wrong or len(found) != len(checks) or scores_of(nb) != given:
+            raise RuntimeError(
+                f"{student} is not graded: {', '.join(sorted(wrong)) or 'cells'} without the score that the grader gave"
+            )
+        return super().preprocess(nb, resources)
