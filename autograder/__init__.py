@@ -52,8 +52,8 @@ def configure(c: Any) -> None:
         if command not in c.ExchangeFactory:  # a course may have another exchange
             c.ExchangeFactory[command] = f"autograder.nbgrader_plugins.exchange.{plugin}"
     # what these commands replace is not lost where they fail
-    c.GenerateAssignment.exporter_class = "autograder.gradebook.changed_cells.ReleaseExporter"
-    c.GenerateSolution.exporter_class = "autograder.gradebook.changed_cells.KeepingExporter"
+    c.GenerateAssignment.exporter_class = "autograder.nbgrader_plugins.release_exporters.ReleaseExporter"
+    c.GenerateSolution.exporter_class = "autograder.nbgrader_plugins.release_exporters.KeepingExporter"
     c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugins.late_penalty.LatePenalty"
     c.Autograde.exporter_class = "autograder.nbgrader_plugins.exporter.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = [

@@ -15,7 +15,7 @@ from autograder.course import Course
 from autograder.sandbox.launcher import ISOLATIONS, Launcher
 
 if TYPE_CHECKING:
-    from autograder.grading.grader import Grading
+    from autograder.grading.result import Grading
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -199,7 +199,8 @@ def _audit(args: argparse.Namespace) -> int:
 def _grade(args: argparse.Namespace) -> int:
     # PyTorch is loaded here, not for every call of the command
     require_files(args.notebooks)
-    from autograder.grading.grader import Reference, grade
+    from autograder.grading.grader import grade
+    from autograder.grading.reference import Reference
     from autograder.labs.settings import checked_lab
     from autograder.notebooks.normalize import read_release, repair
 
@@ -245,7 +246,7 @@ def _lab_named_like(notebook: Path) -> str:
 
 def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
     from amllab.checks.results import score, to_text
-    from autograder.grading.grader import NOT_ISOLATED
+    from autograder.grading.report_cells import NOT_ISOLATED
     from autograder.results.scores import plain, printable
 
     for note in grading.notes:
@@ -263,7 +264,8 @@ def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
 
 def _calibrate(args: argparse.Namespace) -> int:
     from amllab.checks.lab import find_lab
-    from autograder.authoring.calibration import Calibration, page, picture_name, plot, sentences, table
+    from autograder.authoring.calibration import Calibration
+    from autograder.authoring.calibration_page import page, picture_name, plot, sentences, table
 
     lab, root = find_lab(args.lab), Course.find().root
     calibration = Calibration(lab, data=args.data, seeds=args.seeds, fresh=args.fresh)

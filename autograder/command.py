@@ -74,7 +74,7 @@ def _explained(error: Exception) -> str | None:
     """An error of the user's files, course or machine in words; ``None`` for others, which are ours."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from autograder.scheduling.local_pool import COURSE_FAULTS
+    from autograder.faults import COURSE_FAULTS
 
     if isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]

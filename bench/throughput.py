@@ -82,7 +82,7 @@ from amllab.checks.lab import find_lab
 from amllab.checks.results import score
 from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission
-from autograder.grading.grader import HIDDEN_CHECKS
+from autograder.labs.locations import HIDDEN_CHECKS
 
 _lab = find_lab({assignment!r})
 if "_reference" not in globals():
@@ -201,7 +201,8 @@ def computing(number: int) -> float:
     from amllab.checks.lab import find_lab
     from amllab.checks.run import run_checks
     from amllab.checks.submission import InProcessSubmission
-    from autograder.grading.grader import HIDDEN_CHECKS, not_run
+    from autograder.labs.locations import HIDDEN_CHECKS
+    from autograder.notebooks.metadata import not_run
 
     torch.set_num_threads(1)
     lab = find_lab(ASSIGNMENT)

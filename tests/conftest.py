@@ -20,7 +20,7 @@ from nbgrader.api import Gradebook
 
 from amllab.checks.lab import Lab, find_lab
 from autograder.authoring.build import notebook_of
-from autograder.grading.grader import Reference
+from autograder.grading.reference import Reference
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"

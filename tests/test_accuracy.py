@@ -26,7 +26,7 @@ from amllab.checks.submission import InProcessSubmission, SubmissionError
 from amllab.checks.transfer_learning import accuracy
 from amllab.drawn import CLASSES, draw
 from amllab.numerics import same_numbers
-from autograder.grading.grader import HIDDEN_CHECKS
+from autograder.labs.locations import HIDDEN_CHECKS
 
 SETUP = """
 import copy, timm, torch

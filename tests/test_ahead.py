@@ -27,7 +27,8 @@ from autograder.grading.cache import FOLDER, Graded, Kept, key_of, written
 from autograder.notebooks.metadata import is_autograded, scores_of
 from autograder.sandbox import IsolationError
 from autograder.scheduling import local_pool
-from autograder.scheduling.local_pool import Ahead, processes
+from autograder.scheduling.capacity import processes
+from autograder.scheduling.local_pool import Ahead
 
 # Processes
 

@@ -16,7 +16,7 @@ from amllab.checks.results import CheckResult
 from autograder import cli
 from autograder.authoring.audit import Finding, kills, marks, noticed, passes, table
 from autograder.course import Course
-from autograder.grading.grader import Grading
+from autograder.grading.result import Grading
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.study import Study, checks_digest, code, read_study
 from autograder.labs.wrong_solutions import Wrong

@@ -21,7 +21,7 @@ from amllab.checks.seeds import derive
 from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
 from amllab.checks.transfer_learning import probes
 from amllab.checks.wire import pack
-from autograder.grading.grader import HIDDEN_CHECKS
+from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.metadata import is_autograded
 
 CHECKS = '''

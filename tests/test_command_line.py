@@ -22,7 +22,7 @@ from variants import BUILD, FREEZE
 
 from amllab.checks.lab import find_lab
 from autograder.cli import main
-from autograder.grading.grader import Reference, ReferenceFailed
+from autograder.grading.reference import Reference, ReferenceFailed
 from autograder.notebooks.normalize import read_release
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"

@@ -21,13 +21,14 @@ from variants import Variant, notebook_of
 
 pytest.importorskip("distributed", reason="grading on several machines needs the extra 'cluster'")
 
+from autograder.faults import ClusterFailed
 from autograder.grading.cache import FOLDER
+from autograder.grading.session import Judge, Setting
 from autograder.notebooks.normalize import read_release, repair
 from autograder.sandbox import IsolationError
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling import dask_pool
 from autograder.scheduling.dask_pool import Elsewhere
-from autograder.scheduling.local_pool import ClusterFailed, Judge, Setting
 
 
 @pytest.fixture

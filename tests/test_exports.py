@@ -26,7 +26,7 @@ from autograder.cli import main
 from autograder.exports.gradescope.results import is_public, public_checks
 from autograder.exports.gradescope.run import chosen
 from autograder.exports.gradescope.run import main as grade_for_gradescope
-from autograder.grading.grader import ReferenceFailed
+from autograder.grading.reference import ReferenceFailed
 from autograder.sandbox.diagnostics import examine
 
 CANVAS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]

@@ -30,7 +30,7 @@ from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission
 from amllab.checks.transfer_learning import freezing
 from amllab.checks.transfer_learning.models import layer_names
-from autograder.grading.grader import HIDDEN_CHECKS
+from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.sanitize import clean_html
 
 LAB = find_lab("transfer_learning")

@@ -79,7 +79,8 @@ import nbformat
 import autograder.scheduling.local_pool
 from amllab.checks.results import CheckResult
 from autograder.notebooks.metadata import is_autograded
-from autograder.grading.grader import Grading, ReferenceFailed
+from autograder.grading.reference import ReferenceFailed
+from autograder.grading.result import Grading
 from moments import moment
 
 def drawn_scores(notebook, lab, reference, *, seed, **others):

@@ -25,8 +25,8 @@ from amllab.checks.submission import InProcessSubmission, Submission, Submission
 from amllab.checks.transfer_learning import accuracy
 from amllab.checks.wire import WireError, pack, unpack
 from amllab.drawn import draw
-from autograder.grading.grader import HIDDEN_CHECKS
 from autograder.grading.worker import Worker
+from autograder.labs.locations import HIDDEN_CHECKS
 
 SEED = (1 << 62) + 12345
 F, B, T, A = "check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy"

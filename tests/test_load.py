@@ -19,6 +19,7 @@ from conftest import ROOT
 
 from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
+from autograder.grading.session import Judge
 from autograder.grading.worker import Worker, WorkerFailed
 from autograder.notebooks.normalize import Repaired
 from autograder.sandbox import contention
@@ -27,7 +28,6 @@ from autograder.sandbox.exclusive_turns import Turns
 from autograder.sandbox.fork_server import Cores
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling import local_pool
-from autograder.scheduling.local_pool import Judge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 BUSY = "while True: pass"

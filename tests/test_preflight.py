@@ -28,9 +28,9 @@ from amllab.preflight.fresh import FreshSubmission
 from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_runs, unanswered
 from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
-from autograder.grading.grader import not_run
 from autograder.grading.worker import Worker
 from autograder.notebooks import normalize
+from autograder.notebooks.metadata import not_run
 from autograder.sandbox import launcher
 
 SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK

@@ -18,8 +18,10 @@ from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult, score
 from amllab.checks.run import run_checks
 from amllab.checks.submission import SubmissionError
-from autograder.grading.grader import HIDDEN_CHECKS, Reference, not_run
+from autograder.grading.reference import Reference
 from autograder.grading.worker import Worker
+from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.notebooks.metadata import not_run
 from autograder.sandbox.launcher import Tree
 
 CHECKS = ("check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy")

@@ -13,9 +13,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output, new_raw_cell
 from variants import Variant, notebook_of
 
-from autograder.grading.grader import not_run
+from autograder.grading.session import seed_of
+from autograder.notebooks.metadata import not_run
 from autograder.notebooks.normalize import repair
-from autograder.scheduling.local_pool import seed_of
 
 EXPERIMENT = {"tags": ["experiment"]}
 BITS = range(63)

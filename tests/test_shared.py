@@ -17,7 +17,7 @@ from amllab import layers_of
 from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab
 from amllab.checks.submission import InProcessSubmission, SubmissionError
-from autograder.grading.grader import Reference, ReferenceFailed
+from autograder.grading.reference import Reference, ReferenceFailed
 from autograder.grading.reference_server import Serving, SharedReference
 from autograder.grading.worker import WorkerFailed
 from autograder.sandbox import IsolationError

@@ -10,7 +10,8 @@ from nbformat import NotebookNode
 from variants import FREEZE, Variant, notebook_of
 
 from amllab.checks.lab import Lab
-from autograder.grading.grader import Reference, grade
+from autograder.grading.grader import grade
+from autograder.grading.reference import Reference
 
 HANGS = "import time; time.sleep(600)"
 SECONDS = 8

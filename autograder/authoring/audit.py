@@ -16,7 +16,9 @@ from amllab.checks.lab import Lab
 from amllab.checks.results import score
 from autograder.authoring.build import generate_assignment, notebook_of, same_text, solved
 from autograder.course import CONFIG, Course
-from autograder.grading.grader import Grading, Reference, ReferenceFailed, grade
+from autograder.grading.grader import grade
+from autograder.grading.reference import Reference, ReferenceFailed
+from autograder.grading.result import Grading
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.settings import BadSettings, checked_lab, point_problems, unknown_checks
 from autograder.labs.study import NAME as STUDY

@@ -13,8 +13,9 @@ import pytest
 from amllab.checks.lab import Lab, all_labs, find_lab
 from amllab.checks.plugin import ChecksPlugin
 from autograder.course import Course
-from autograder.grading.grader import Reference, not_run
+from autograder.grading.reference import Reference
 from autograder.grading.worker import Worker
+from autograder.notebooks.metadata import not_run
 from autograder.notebooks.normalize import read_release, repair
 from autograder.sandbox.launcher import Launcher
 

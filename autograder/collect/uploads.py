@@ -11,7 +11,7 @@ from typing import BinaryIO
 import nbformat
 
 from autograder.collect.archives import MAX_DEPTH, MAX_UNPACKED, Budget, Entry, Exhausted, Unreadable, entries, kind_of
-from autograder.notebooks.normalize import MAX_BYTES
+from autograder.notebooks.reading import MAX_BYTES
 
 _HEAD = 512  # bytes
 _MAX_SCRIPT = 1_000_000  # bytes

@@ -17,7 +17,7 @@ from amllab.checks.failure import Failure
 from amllab.checks.frames import FrameError, receive_frame, send_frame
 from amllab.checks.lab import Lab
 from amllab.checks.submission import SubmissionError
-from autograder.grading.grader import Reference, ReferenceFailed
+from autograder.grading.reference import Reference, ReferenceFailed
 from autograder.grading.worker import WorkerFailed
 from autograder.sandbox import IsolationError
 

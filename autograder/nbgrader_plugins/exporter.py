@@ -35,11 +35,14 @@ from autograder.gradebook.changed_cells import differing
 from autograder.gradebook.regrading import book_cells, book_scores, check_cells, digest_of, is_graded, mark, why_again
 from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
+from autograder.grading.session import Judge, Setting
 from autograder.labs.settings import checked_lab
+from autograder.logs import one_line
 from autograder.nbgrader_plugins.late_penalty import set_due_date
 from autograder.notebooks.normalize import Repaired, read_release, repair
 from autograder.sandbox.launcher import Launcher
-from autograder.scheduling.local_pool import Ahead, Judge, Setting, one_line, processes
+from autograder.scheduling.capacity import processes
+from autograder.scheduling.local_pool import Ahead
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
     from autograder.scheduling.dask_pool import Elsewhere

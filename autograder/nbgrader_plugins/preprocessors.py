@@ -9,11 +9,11 @@ from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
 from nbgrader.utils import determine_grade, is_grade
 from traitlets import Dict, Enum, Integer, Unicode
 
+from autograder.faults import COURSE_FAULTS
 from autograder.grading.cache import Graded
 from autograder.notebooks.metadata import scores_of
 from autograder.notebooks.normalize import Repaired
 from autograder.sandbox.launcher import ISOLATIONS
-from autograder.scheduling.local_pool import COURSE_FAULTS
 
 
 class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]

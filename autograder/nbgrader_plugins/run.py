@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autograder.gradebook.regrading import is_graded
+from autograder.grading.session import Judge
+from autograder.logs import one_line
 from autograder.sandbox.launcher import Launcher
-from autograder.scheduling.local_pool import Ahead, Judge, one_line
+from autograder.scheduling.local_pool import Ahead
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
     from autograder.scheduling.dask_pool import Elsewhere

@@ -9,6 +9,8 @@ from nbformat import NotebookNode
 
 STORED = "amllab"  # key in the metadata of a report: the same results for machines
 STORED_VERSION = 1
+EXPERIMENT = "experiment"  # tag of a cell that grading does not run
+NOTE = "grading-note"  # tag of the cell that grading puts in front
 COLLECTION_NOTE = (
     "collected.txt"  # a file of the submission's folder: what a person should know of how it was collected
 )
@@ -56,3 +58,14 @@ def submitted_of(notebook: Mapping[str, Any]) -> str:
     stored = notebook["metadata"].get(STORED)
     digest = stored.get(SUBMITTED) if isinstance(stored, Mapping) else None
     return digest if isinstance(digest, str) else ""
+
+
+def not_run(notebook: NotebookNode) -> list[int]:
+    """Indices of the cells that grading does not run: experiments, and the cells that the judge fills in."""
+    return [
+        i for i, cell in enumerate(notebook.cells) if is_autograded(cell) or EXPERIMENT in cell.metadata.get("tags", [])
+    ]
+
+
+def is_experiment(cell: NotebookNode) -> bool:
+    return EXPERIMENT in cell.metadata.get("tags", [])

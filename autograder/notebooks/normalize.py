@@ -7,31 +7,30 @@ release with a note on top, so that it scores zero and everybody sees why.
 
 from __future__ import annotations
 
-import codecs
 import copy
 import itertools
 import json
-import os
 import re
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
-from autograder.notebooks.metadata import COLLECTION, COLLECTION_NOTE, is_autograded
+from autograder.notebooks.metadata import COLLECTION, COLLECTION_NOTE, EXPERIMENT, NOTE, is_autograded
+from autograder.notebooks.reading import (
+    SubmittedCell,
+    Unreadable,
+    find_notebook,
+    is_own_file,
+    named,
+    new_cell,
+    quoted,
+    read_cells,
+)
 from autograder.notebooks.rendering import limited
-from autograder.notebooks.sanitize import clean_outputs, joined, picture, without_pictures
+from autograder.notebooks.sanitize import clean_outputs, without_pictures
 
-EXPERIMENT = "experiment"
-NOTE = "grading-note"
-
-MAX_BYTES = 50_000_000  # of the file
-MAX_CELLS = 2000
-# of all code together, some twenty times what the lab's own notebook has: room for any work, not for a network's weights
-MAX_SOURCE_BYTES = 200_000
 MAX_PROSE = 1_000_000  # characters of all markdown cells together
 MAX_PICTURE_BYTES = 10_000_000  # of all pictures in them
 MAX_OUTPUT_BYTES = 10_000_000  # of all cells together, experiments first
@@ -54,24 +53,6 @@ class Repaired:
     notebook: NotebookNode
     notes: list[str] = field(default_factory=list)
     readable: bool = True
-
-
-class Unreadable(ValueError):  # noqa: N818
-    """The file is no notebook; the message says what it is instead."""
-
-
-@dataclass
-class _Cell:
-    """What is taken from a cell of the submission."""
-
-    kind: str
-    source: str
-    outputs: list[Any]
-    attachments: dict[str, dict[str, str]]
-    grade_id: str | None
-    cell_id: str | None
-    experiment: bool
-    note: bool
 
 
 def read_release(path: Path) -> NotebookNode:
@@ -97,13 +78,13 @@ def repair(path: Path, release: NotebookNode) -> Repaired:
     notes: list[str] = []
     readable = True
     try:
-        cells = _read(_find(path, notes), notes)
+        cells = read_cells(find_notebook(path, notes), notes)
     except Unreadable as error:
         readable = False
-        notes = [f"{error} Nothing could be graded: all automatic points are 0. Please hand in {_name(path)} again."]
-        cells = [_cell(cell) for cell in release.cells]
+        notes = [f"{error} Nothing could be graded: all automatic points are 0. Please hand in {named(path)} again."]
+        cells = [new_cell(cell) for cell in release.cells]
     notebook = _in_shape(cells, release, notes)
-    notes += [f"{COLLECTION} {_quoted(line)}" for line in collection_notes(path.parent)]
+    notes += [f"{COLLECTION} {quoted(line)}" for line in collection_notes(path.parent)]
     if notes:
         notebook.cells.insert(0, _note_cell(notes))
     for i, cell in enumerate(notebook.cells):
@@ -115,200 +96,13 @@ def repair(path: Path, release: NotebookNode) -> Repaired:
 def collection_notes(folder: Path) -> list[str]:
     """What ``nbgrader zip_collect`` noted on a submission, line by line."""
     path = folder / COLLECTION_NOTE
-    if not _is_own_file(path):
+    if not is_own_file(path):
         return []
     with path.open("rb") as file:
         return [line for line in file.read(10_000).decode(errors="replace").splitlines() if line.strip()][:10]
 
 
-def _quoted(text: object) -> str:
-    """Text from a submission within a note: as code, where neither markdown nor HTML means anything."""
-    plain = "".join(c if c.isprintable() and c not in "`$\\" else "?" for c in str(text)[:200])
-    return f"`{plain}`"
-
-
-def _name(path: Path) -> str:
-    return re.sub(r"[^\w.() -]", "?", path.name)
-
-
-def _find(path: Path, notes: list[str]) -> Path:
-    folder = path.parent
-    if folder.is_symlink():
-        raise Unreadable("The submission is a link to another folder.")
-    try:
-        names = sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        names = []
-    except OSError as error:
-        raise Unreadable(f"The submission's folder cannot be opened ({error.strerror}).") from None
-    others = [n for n in names if ".ipynb" in n.lower() and n[0] != "." and n != path.name and _is_own_file(folder / n)]
-    if path.name in names and _is_own_file(path):
-        if others:  # such as the copy that a student went on with
-            listed = ", ".join(map(_quoted, others[:10]))
-            notes.append(f"The submission also has {listed}; only {_name(path)} is graded.")
-        return path
-    if len(others) == 1:
-        notes.append(f"The notebook is named {_quoted(others[0])}; it was graded as {_name(path)}.")
-        return folder / others[0]
-    if path.name in names:
-        raise Unreadable(f"{_name(path)} is not a file: it is a folder, a link to somewhere else, or a device.")
-    names = [name for name in names if name != COLLECTION_NOTE]
-    listed = ", ".join(map(_quoted, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    found = f"the folder holds: {listed}" if names else "the folder is empty"
-    raise Unreadable(f"The submission has no notebook {_name(path)}; {found}.")
-
-
-def _is_own_file(path: Path) -> bool:
-    """Whether it is an ordinary file of the submission's folder; a link may lead to one, but not out of the folder."""
-    try:
-        real = path.resolve(strict=True)
-        return stat.S_ISREG(real.lstat().st_mode) and real.is_relative_to(path.parent.resolve())
-    except (OSError, RuntimeError):
-        return False
-
-
-def _read(path: Path, notes: list[str]) -> list[_Cell]:
-    raw = _parsed(_content(path), _name(path), notes)
-    if not isinstance(raw, dict) or not {"nbformat", "cells", "worksheets"} & raw.keys():
-        raise Unreadable(f"{_name(path)} is no notebook: it is JSON, but not of a notebook.")
-    listed = _listed_cells(raw)
-    if listed is None:
-        raise Unreadable(f"{_name(path)} is no notebook, or a damaged one: it has no list of cells.")
-    if len(listed) > MAX_CELLS:
-        raise Unreadable(f"{_name(path)} has {len(listed)} cells; at most {MAX_CELLS} can be graded.")
-    cells = [_cell(cell) for cell in listed if isinstance(cell, dict)]
-    if listed and not cells:
-        raise Unreadable(f"{_name(path)} is no notebook, or a damaged one: nothing in it is a cell.")
-    if len(cells) < len(listed):
-        notes.append(f"The file is damaged: {len(listed) - len(cells)} entries that are no cells were left out.")
-    version = raw.get("nbformat")
-    if type(version) is not int or version not in (2, 3, 4):
-        notes.append(f"The file gives its format as {_quoted(version)}, which does not exist; it was read as usual.")
-    size = sum(len(cell.source.encode()) for cell in cells if cell.kind == "code")
-    if size > MAX_SOURCE_BYTES:
-        raise Unreadable(
-            f"{_name(path)} has {size / 1000:,.0f} kB of code; at most {MAX_SOURCE_BYTES / 1000:.0f} kB can be graded. "
-            "Data and results do not belong into code cells."
-        )
-    return cells
-
-
-def _content(path: Path) -> bytes:
-    """The bytes of a file, which is never waited for."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        with os.fdopen(os.open(path.resolve(), flags), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                limit = f"{MAX_BYTES / 1e6:.0f} MB"
-                raise Unreadable(f"{_name(path)} has {size / 1e6:.0f} MB; at most {limit} can be read.")
-            return file.read(MAX_BYTES)
-    except OSError as error:
-        raise Unreadable(f"{_name(path)} cannot be opened ({error.strerror}).") from None
-
-
-def _parsed(content: bytes, name: str, notes: list[str]) -> Any:
-    """The JSON in a file, in any of the encodings that editors write."""
-    if not content.strip(b"\0 \t\r\n"):
-        raise Unreadable(f"{name} is no notebook: it is empty.")
-    try:
-        return _json(content.decode(json.detect_encoding(content)))
-    except UnicodeDecodeError:
-        pass
-    except RecursionError:
-        raise Unreadable(f"{name} is no notebook: it is nested too deeply.") from None
-    except ValueError as error:
-        raise Unreadable(f"{name} is no notebook: it is not valid JSON ({_quoted(error)}).") from None
-    try:
-        raw = _json(content.removeprefix(codecs.BOM_UTF8).decode("latin-1"))
-    except (ValueError, RecursionError):
-        raise Unreadable(f"{name} is no notebook: it is not text.") from None
-    notes.append("The file is not in UTF-8; it was read as Latin-1, which may have changed some letters.")
-    return raw
-
-
-def _json(text: str) -> Any:
-    return json.loads(text.strip("\0 \t\r\n\ufeff"), strict=False, parse_int=_whole, parse_constant=lambda _: None)
-
-
-def _whole(digits: str) -> int | None:
-    # Python refuses to turn very long numbers into text again
-    return int(digits) if len(digits) < 1000 else None
-
-
-def _listed_cells(raw: dict[str, Any]) -> list[Any] | None:
-    """The cells of a notebook in format 4, or of all worksheets in formats 2 and 3; the version number may be wrong."""
-    cells, sheets = raw.get("cells"), raw.get("worksheets")
-    if isinstance(cells, list):
-        return cells
-    if not isinstance(sheets, list):
-        return None
-    lists = [sheet["cells"] for sheet in sheets if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)]
-    return [cell for cells in lists for cell in cells] if lists else None
-
-
-def _cell(raw: dict[str, Any]) -> _Cell:
-    """What counts of a raw cell; a field of the wrong type counts as if it were not there."""
-    metadata = _dict(raw.get("metadata"))
-    tags = metadata.get("tags")
-    tags = tags if isinstance(tags, list) else []
-    grade_id = _dict(metadata.get("nbgrader")).get("grade_id")
-    kind = "code" if raw.get("cell_type") == "code" else "markdown"
-    source = _text(raw.get("source", raw.get("input")))
-    if raw.get("cell_type") == "heading":
-        level = raw.get("level")
-        source = "#" * (level if level in range(1, 7) else 1) + " " + source
-    outputs = raw.get("outputs")
-    return _Cell(
-        kind=kind,
-        source=source,
-        outputs=[_new_output(output) for output in outputs] if isinstance(outputs, list) else [],
-        attachments=_attachments(raw.get("attachments")),
-        grade_id=grade_id if isinstance(grade_id, str) else None,
-        cell_id=raw["id"] if isinstance(raw.get("id"), str) else None,
-        experiment=EXPERIMENT in tags,
-        note=NOTE in tags and kind == "markdown",
-    )
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    try:
-        return joined(value)
-    except ValueError:
-        return ""
-
-
-def _new_output(output: Any) -> Any:
-    """An output of format 3 as one of format 4; others as they are."""
-    if not isinstance(output, dict):
-        return output
-    kind = output.get("output_type")
-    if kind == "stream" and "stream" in output:
-        return {**output, "name": output["stream"]}
-    if kind == "pyerr":
-        return {**output, "output_type": "error"}
-    if kind not in ("pyout", "display_data") or "data" in output:
-        return output
-    names = {"text": "text/plain", "html": "text/html", "png": "image/png", "jpeg": "image/jpeg"}
-    return {"output_type": "display_data", "data": {names[key]: output[key] for key in names if key in output}}
-
-
-def _attachments(raw: Any) -> dict[str, dict[str, str]]:
-    kept: dict[str, dict[str, str]] = {}
-    for name, bundle in _dict(raw).items():
-        for mime, data in _dict(bundle).items():
-            try:
-                kept.setdefault(joined(name), {})[mime] = picture(mime, data)
-            except ValueError:
-                continue
-    return {name: bundle for name, bundle in kept.items() if bundle}
-
-
-def _in_shape(submitted: list[_Cell], release: NotebookNode, notes: list[str]) -> NotebookNode:
+def _in_shape(submitted: list[SubmittedCell], release: NotebookNode, notes: list[str]) -> NotebookNode:
     wanted = {_grade_id(cell): cell for cell in release.cells if _grade_id(cell)}
     cells = [cell for cell in submitted if not (cell.note and cell.grade_id not in wanted)]
     _recognise(cells, release, notes)
@@ -322,7 +116,7 @@ def _in_shape(submitted: list[_Cell], release: NotebookNode, notes: list[str]) -
     return NotebookNode(cells=shaped, metadata=metadata, nbformat=4, nbformat_minor=5)
 
 
-def _recognise(cells: list[_Cell], release: NotebookNode, notes: list[str]) -> None:
+def _recognise(cells: list[SubmittedCell], release: NotebookNode, notes: list[str]) -> None:
     """Gives graded cells that lost their metadata their grade ids back, where it is clear which they are."""
     wanted = {_grade_id(cell): cell for cell in release.cells if _grade_id(cell)}
     for cell in cells:
@@ -344,36 +138,36 @@ def _recognise(cells: list[_Cell], release: NotebookNode, notes: list[str]) -> N
         notes.append(f"The marks of graded cells were lost; they were recognised by their content: {', '.join(found)}.")
 
 
-def _with_id(cells: list[_Cell], released: NotebookNode, release: NotebookNode) -> list[_Cell]:
+def _with_id(cells: list[SubmittedCell], released: NotebookNode, release: NotebookNode) -> list[SubmittedCell]:
     """Cells of the released notebook have their grade ids as cell ids."""
     return [cell for cell in cells if cell.cell_id == _grade_id(released)]
 
 
-def _with_function(cells: list[_Cell], released: NotebookNode, release: NotebookNode) -> list[_Cell]:
+def _with_function(cells: list[SubmittedCell], released: NotebookNode, release: NotebookNode) -> list[SubmittedCell]:
     if _is_locked(released) or released.cell_type != "code":
         return []
     names = set(_FUNCTION.findall(released.source))
     return [cell for cell in cells if cell.kind == "code" and names & set(_FUNCTION.findall(cell.source))]
 
 
-def _with_text(cells: list[_Cell], released: NotebookNode, release: NotebookNode) -> list[_Cell]:
+def _with_text(cells: list[SubmittedCell], released: NotebookNode, release: NotebookNode) -> list[SubmittedCell]:
     return [cell for cell in cells if cell.source.strip() == released.source.strip()]
 
 
-def _with_questions(cells: list[_Cell], released: NotebookNode, release: NotebookNode) -> list[_Cell]:
+def _with_questions(cells: list[SubmittedCell], released: NotebookNode, release: NotebookNode) -> list[SubmittedCell]:
     """The answer in which most of the released text's own lines stand."""
     if released.cell_type != "markdown":
         return []
     lines = [line.strip() for line in released.source.splitlines() if line.strip()]
     questions = {line for line in lines if lines.count(line) == 1}
 
-    def share(cell: _Cell) -> float:
+    def share(cell: SubmittedCell) -> float:
         return len(questions & {line.strip() for line in cell.source.splitlines()}) / max(len(questions), 1)
 
     return [cell for cell in cells if cell.kind == "markdown" and share(cell) > 0.5]
 
 
-def _behind_heading(cells: list[_Cell], released: NotebookNode, release: NotebookNode) -> list[_Cell]:
+def _behind_heading(cells: list[SubmittedCell], released: NotebookNode, release: NotebookNode) -> list[SubmittedCell]:
     """The text behind the one under whose heading the released cell stands."""
     before = release.cells[: release.cells.index(released)]
     headings = _HEADING.findall(before[-1].source) if before and before[-1].cell_type == "markdown" else []
@@ -387,7 +181,7 @@ def _behind_heading(cells: list[_Cell], released: NotebookNode, release: Noteboo
     return []
 
 
-def _mark_experiments(cells: list[_Cell], release: NotebookNode) -> None:
+def _mark_experiments(cells: list[SubmittedCell], release: NotebookNode) -> None:
     """Which cells are experiments is the release's to say for its cells, and the student's for new ones."""
     own = [cell for cell in release.cells if cell.cell_type == "code" and not _grade_id(cell)]
     by_source = {cell.source.strip(): cell for cell in own}
@@ -403,7 +197,9 @@ def _mark_experiments(cells: list[_Cell], release: NotebookNode) -> None:
             cell.experiment = was and (cell.experiment or untouched or tags_lost)
 
 
-def _one_of_each(cells: list[_Cell], wanted: dict[str | None, NotebookNode], notes: list[str]) -> list[_Cell]:
+def _one_of_each(
+    cells: list[SubmittedCell], wanted: dict[str | None, NotebookNode], notes: list[str]
+) -> list[SubmittedCell]:
     """Of several cells with one grade id, keeps the last check cell, the first of others that are locked, and the last changed solution.
 
     So the functions are checked where the student looked at them last; what locked cells define is there from the first on.
@@ -432,7 +228,7 @@ def _one_of_each(cells: list[_Cell], wanted: dict[str | None, NotebookNode], not
     return [cell for cell in cells if id(cell) not in gone]
 
 
-def _limit_prose(cells: list[_Cell], notes: list[str]) -> None:
+def _limit_prose(cells: list[SubmittedCell], notes: list[str]) -> None:
     """Cuts text, and leaves pictures out, where all markdown cells together have too much of them."""
     words_left, pictures_left, cut = MAX_PROSE, MAX_PICTURE_BYTES, 0
     for cell in cells:
@@ -451,7 +247,7 @@ def _limit_prose(cells: list[_Cell], notes: list[str]) -> None:
         notes.append(f"There was more text, or more and larger pictures, than can be kept: {cut} cells were cut.")
 
 
-def _own(cell: _Cell) -> NotebookNode:
+def _own(cell: SubmittedCell) -> NotebookNode:
     """A cell of the student's own, with nothing but its content and whether it is an experiment."""
     if cell.kind == "code":
         tags = {"tags": [EXPERIMENT]} if cell.experiment else {}
@@ -469,7 +265,7 @@ def _own(cell: _Cell) -> NotebookNode:
     return own
 
 
-def _as_released(cell: _Cell, released: NotebookNode) -> NotebookNode:
+def _as_released(cell: SubmittedCell, released: NotebookNode) -> NotebookNode:
     """The cell with the release's metadata; locked cells with its text too."""
     result = copy.deepcopy(released)
     if not _is_locked(released):

@@ -7,15 +7,9 @@ counts where that cannot be had; :mod:`~autograder.sandbox.diagnostics` says wha
 """
 
 from autograder.sandbox.cgroups import ControlGroups, Group
-from autograder.sandbox.process_tree import (
-    OUT_OF_MEMORY,
-    SCRATCH,
-    IsolationError,
-    Limits,
-    View,
-    supervise,
-    visible_paths,
-)
+from autograder.sandbox.file_system import SCRATCH, View, visible_paths
+from autograder.sandbox.limits import IsolationError, Limits
+from autograder.sandbox.process_tree import OUT_OF_MEMORY, supervise
 
 __all__ = [
     "OUT_OF_MEMORY",

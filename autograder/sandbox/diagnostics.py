@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from autograder.sandbox import allowed_syscalls, cgroups, landlock, libc, seccomp
+from autograder.sandbox.file_system import View
+from autograder.sandbox.limits import Limits
 from autograder.sandbox.memory_watch import PERIOD
-from autograder.sandbox.process_tree import Limits, View, _new_namespaces, supervise
+from autograder.sandbox.process_tree import _new_namespaces, supervise
 
 _LIMITS = Limits(1 << 30, 64, 64, 1 << 20, 1 << 24, 60)
 _NAMESPACES = {

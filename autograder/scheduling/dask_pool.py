@@ -28,10 +28,12 @@ from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 from nbformat import NotebookNode
 
+from autograder.faults import COURSE_FAULTS, ClusterFailed
 from autograder.grading.cache import Graded
+from autograder.grading.session import Judge, Setting
 from autograder.notebooks.normalize import Repaired, read_release, repair
 from autograder.sandbox.launcher import Launcher
-from autograder.scheduling.local_pool import COURSE_FAULTS, ClusterFailed, Judge, Progress, Setting
+from autograder.scheduling.progress import Progress
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ import amllab
 from amllab.checks.lab import all_labs, find_lab
 from amllab.checks.run import ChecksBroken, run_checks
 from amllab.numerics import keep_freed_memory
-from autograder.grading.grader import HIDDEN_CHECKS, Unreadable
+from autograder.grading.grader import Unreadable
+from autograder.labs.locations import HIDDEN_CHECKS
 
 # nbgrader, since a process first imports what the program imports that started it (Python before 3.14 cannot preload that)
 for name in (

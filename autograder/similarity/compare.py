@@ -24,8 +24,8 @@ from nbformat import NotebookNode
 
 from amllab.checks.lab import Lab, find_lab
 from autograder.course import Course
-from autograder.notebooks.metadata import is_autograded
-from autograder.notebooks.normalize import EXPERIMENT, read_release, repair
+from autograder.notebooks.metadata import EXPERIMENT, is_autograded
+from autograder.notebooks.normalize import read_release, repair
 from autograder.results.scores import plain, table
 
 THRESHOLD = 0.5  # of what is a submission's own; correct solutions that know nothing of each other stay below

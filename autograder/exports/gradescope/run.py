@@ -13,7 +13,10 @@ from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult, to_text
 from autograder.exports.gradescope.package import ISOLATIONS
 from autograder.exports.gradescope.results import is_public, public_checks, results, test
-from autograder.grading.grader import NOT_ISOLATED, Grading, Reference, grade
+from autograder.grading.grader import grade
+from autograder.grading.reference import Reference
+from autograder.grading.report_cells import NOT_ISOLATED
+from autograder.grading.result import Grading
 from autograder.notebooks.metadata import is_autograded
 from autograder.notebooks.normalize import read_release, repair
 from autograder.sandbox.diagnostics import examine

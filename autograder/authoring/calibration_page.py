@@ -1,0 +1,101 @@
+"""The page about a lab's thresholds, and its plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amllab.checks.lab import Lab
+from autograder.authoring.calibration import WRONG_VERDICTS
+
+
+def table(evidence: dict[str, Any]) -> str:
+    """The verdicts as a Markdown table."""
+    rows = [
+        "| functions | | runs | mean ± sd, % | min–max, % | wrong verdicts | probability | at most (95 %) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for v in sorted(evidence["verdicts"], key=lambda v: (not v["right"], -v["mean"])):
+        side = "right" if v["right"] else "wrong"
+        side += "" if evidence["samples"][v["style"]]["fitted"] else ", not fitted"
+        rows.append(
+            f"| {v['style']} | {side} | {v['n']} | {100 * v['mean']:.1f} ± {100 * v['sd']:.1f} "
+            f"| {100 * v['low']:.1f}–{100 * v['high']:.1f} | {v['wrong']} | {v['probability']:.1g} | {v['at_most']:.1g} |"
+        )
+    return "\n".join(rows)
+
+
+def sentences(evidence: dict[str, Any]) -> str:
+    """What came out, in words."""
+    t, lines = evidence["thresholds"], []
+    lines.append(f"points from {100 * t['start']:.1f} % on, full points from {100 * t['full']:.1f} %")
+    for side, what in (("right", "right without full points"), ("wrong", "wrong with full points")):
+        c = evidence[side]
+        lines.append(
+            f"{what}: {c['wrong_verdicts']} of {c['runs']} fresh runs (at most {c['counted_at_most']:.2g} by counting alone); "
+            f"at most {c['worst_at_most']:.1g} in the style that is nearest, {c['worst_style']}"
+        )
+    a = evidence["attempts"]
+    lines.append(f"trainings of a right submission: {a['mean']:.2f} on average, {a['most']} at most")
+    return "\n".join(lines)
+
+
+def page(lab: Lab, calibrations: dict[str, Any]) -> str:
+    """The evidence of a lab's thresholds file, for people: a Markdown page."""
+    parts = [
+        f"# {lab.title}: thresholds of the accuracy check\n\n"
+        f"Written by `autograder calibrate {lab.assignment}` from what it measured; all of it is in "
+        f"`amllab/checks/{lab.name}/thresholds.json`. A right submission is to lose points in at most "
+        f"{WRONG_VERDICTS:g} of all cases, and a wrong one to get full points in at most {WRONG_VERDICTS:g}.\n"
+    ]
+    for kind, evidence in sorted(calibrations.items()):
+        (_, fitted), (_, last) = evidence["seeds"]["fitted"], evidence["seeds"]["fresh"]
+        budget = ", ".join(f"{name} {value}" for name, value in evidence["budget"].items())
+        packages = ", ".join(f"{name} {number}" for name, number in evidence["packages"].items())
+        parts.append(
+            f"\n## Images: {kind}\n\n{_list(sentences(evidence))}\n\nFitted on seeds 0 to {fitted - 1}, judged on seeds {fitted} "
+            f"to {last - 1}; far-off functions on every second one. Not fitted: what the check rejects whatever its accuracy. *Probability*: of a wrong verdict, for normal accuracies "
+            f"of this mean and spread; *at most*: its upper bound with 95 % confidence.\n\n{table(evidence)}\n\n"
+            f"![accuracy by style]({picture_name(lab, kind)})\n\nBudget: {budget}.\n{packages}; {evidence['machine']}.\n"
+        )
+    return "".join(parts)
+
+
+def picture_name(lab: Lab, kind: str) -> str:
+    """File name of the plot of a kind of data."""
+    return f"calibration-{lab.assignment}-{kind}.png"
+
+
+def _list(lines: str) -> str:
+    return "\n".join(f"- {line}" for line in lines.split("\n"))
+
+
+def plot(evidence: dict[str, Any], path: Path, title: str) -> None:
+    """Draws every run's accuracy by style, with the thresholds."""
+    from matplotlib.figure import Figure
+
+    order = sorted(evidence["verdicts"], key=lambda v: (v["right"], v["mean"]))
+    figure = Figure(figsize=(9, 0.32 * len(order) + 1.3), layout="constrained")
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)
+    for y, verdict in enumerate(order):
+        values = [100 * max(shares) for shares in evidence["samples"][verdict["style"]]["shares"]]
+        colour, marker = ("#0072b2", "o") if verdict["right"] else ("#d55e00", "x")
+        axes.scatter(values, y + rng.uniform(-0.25, 0.25, len(values)), s=9, c=colour, marker=marker, linewidths=0.7)
+    start, full = (100 * evidence["thresholds"][name] for name in ("start", "full"))
+    axes.axvspan(start, full, color="#999999", alpha=0.25, lw=0)
+    axes.axvline(full, color="#333333", lw=1.2)
+    axes.axvline(start, color="#333333", lw=0.8, ls="--")
+    axes.text(full, len(order) - 0.4, f" full points from {full:g} %", fontsize=8, va="bottom")
+    axes.text(start, len(order) - 0.4, f"none up to {start:g} % ", fontsize=8, va="bottom", ha="right")
+    names = [v["style"] for v in order]
+    axes.set_yticks(range(len(order)), names, fontsize=8)
+    for label, verdict in zip(axes.get_yticklabels(), order, strict=True):
+        label.set_color("#0072b2" if verdict["right"] else "#d55e00")
+    axes.set_ylim(-0.7, len(order) + 0.5)
+    axes.set_xlabel("accuracy on new test images, %; best of the attempts (o right, x wrong)")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})

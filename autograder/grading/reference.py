@@ -1,0 +1,84 @@
+"""The reference solution, which answers the questions of the checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from amllab.checks.lab import Lab
+from amllab.checks.submission import Submission, SubmissionError
+from autograder.grading.worker import Worker, WorkerFailed
+from autograder.notebooks.metadata import not_run
+from autograder.sandbox import IsolationError
+from autograder.sandbox.launcher import Launcher
+
+
+class ReferenceFailed(RuntimeError):  # noqa: N818
+    """The reference gave no answer: a fault of the course, never of a submission."""
+
+
+class Reference(Submission):
+    """The instructor's solution: a submission like any other, started when first asked and kept for the whole class.
+
+    Args:
+        lab: whose reference it is.
+        path: the solved notebook.
+        launcher: starts its worker.
+
+    Attributes:
+        failed: what it last failed with: a check that could not ask it is broken, and says nothing of the submission.
+    """
+
+    def __init__(self, lab: Lab, path: Path, launcher: Launcher | None = None) -> None:
+        super().__init__(lab.name)
+        self._lab, self._path, self._launcher = lab, path, launcher
+        self._workers: list[Worker] = []  # at most one for each check cell
+        self.failed: Exception | None = None
+
+    def exchange(self, question: bytes) -> bytes:
+        return self._reached().exchange(question)
+
+    def ask(self, probe: str, /, **arguments: Any) -> Any:
+        """As for any submission.
+
+        Raises:
+            ReferenceFailed: the solution is missing, or gave no answer.
+            WorkerFailed, IsolationError: no process could be started for it.
+        """
+        try:
+            return super().ask(probe, **arguments)
+        except SubmissionError as error:
+            self.failed = ReferenceFailed(f"the reference failed on {probe}: {error}")
+            raise self.failed from error
+        except (ReferenceFailed, WorkerFailed, IsolationError) as error:
+            self.failed = error
+            raise
+
+    def _reached(self) -> Worker:
+        """A process that has come as far as the check cell: where a question was about a later one, that is not the same any more."""
+        if any(w.seconds_left < self._lab.limits["total_seconds"] / 2 for w in self._workers):
+            self.close()  # a class takes longer than the time that one submission has
+        fitting = [worker for worker in self._workers if worker.can_reach(self.cell)]
+        if not fitting:
+            fitting = [self._started()]
+            self._workers += fitting
+        worker = max(fitting, key=lambda worker: worker.reached)
+        worker.reach(self.cell)
+        return worker
+
+    def _started(self) -> Worker:
+        if not self._path.is_file():
+            raise ReferenceFailed(
+                f"the solution {self._path.parent.name}/{self._path.name} does not exist: run "
+                f"'autograder build {self._path.parent.name}'"
+            )
+        notebook = nbformat.read(self._path, as_version=4)
+        worker = Worker(self._lab, notebook, not_run(notebook), self._launcher)
+        worker.own_cores = False  # all submissions wait for it
+        return worker.__enter__()
+
+    def close(self) -> None:
+        while self._workers:
+            self._workers.pop().close()

@@ -1,0 +1,74 @@
+"""Scores and reports in the check cells of a graded notebook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from amllab.checks.results import CheckResult, score, to_html, to_text
+from autograder.grading.result import Grading
+from autograder.notebooks.metadata import STORED, STORED_VERSION
+
+NOT_ISOLATED = " This submission ran without isolation: its score and its outputs are not to be trusted."
+
+
+MAX_STORED_TEXT = 500  # characters of the exception of a check that broke
+
+
+def write_report(cell: NotebookNode, grading: Grading, note: str, *, with_submission: bool) -> None:
+    """The report as a display, then the score as the cell's one result: nbgrader reads the latter as partial credit.
+
+    Args:
+        cell: whose outputs become these two.
+        grading: of the whole submission.
+        note: at the end of the report.
+        with_submission: also stores what is known of the submission as a whole; for one of its cells.
+    """
+    results = [r for r in grading.results if r.cell == cell.metadata.nbgrader.grade_id]
+    earned, possible = score(results)
+    most = float(cell.metadata.nbgrader.points)
+    if possible != most:
+        raise ValueError(
+            f"{cell.metadata.nbgrader.grade_id}: the checks are worth {possible:g}, the cell {most:g} points"
+        )
+    grade_id = cell.metadata.nbgrader.grade_id
+    remarks, mistake = grading.remarks(grade_id), grading.mistakes.get(grade_id)
+    report = {
+        "text/plain": f"{to_text(results, remarks)}\n{note}",
+        "text/html": to_html(results, note=note, remarks=remarks),
+    }
+    stored: dict[str, Any] = {"version": STORED_VERSION, "checks": [_stored_check(r) for r in results]}
+    stored["mistakes"] = [{"name": mistake.name}] if mistake else []
+    if with_submission:
+        stored["submission"] = _stored_submission(grading)
+    points = nbformat.v4.new_output("execute_result", data={"text/plain": f"{earned:g}"}, execution_count=1)
+    cell.outputs = [nbformat.v4.new_output("display_data", data=report, metadata={STORED: stored}), points]
+    cell.execution_count = 1
+
+
+def _stored_check(result: CheckResult) -> dict[str, Any]:
+    """A result without its sentences, which stand in the report beside it."""
+    broke = result.failure.seen[:MAX_STORED_TEXT] if result.outcome == "error" and result.failure else ""
+    return {
+        "name": result.name,
+        "title": result.title,
+        "points": result.points,
+        "earned": result.earned,
+        "outcome": result.outcome,
+        "symptom": result.failure.symptom if result.failure else "",
+        "seconds": round(result.seconds, 3),
+        "broke": broke,
+    }
+
+
+def _stored_submission(grading: Grading) -> dict[str, Any]:
+    return {
+        "seed": str(grading.seed),  # too long for the numbers of programs in JavaScript, which may save this notebook
+        "seconds": round(grading.seconds, 2),
+        "isolation": grading.isolation,
+        "readable": grading.readable,
+        "stopped": grading.stopped,
+        "notes": grading.notes,
+    }

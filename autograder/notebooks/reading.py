@@ -1,0 +1,229 @@
+"""Reads a submitted file, whatever it is: a notebook's cells, or what is left of them."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autograder.notebooks.metadata import COLLECTION_NOTE, EXPERIMENT, NOTE
+from autograder.notebooks.sanitize import joined, picture
+
+MAX_BYTES = 50_000_000  # of the file
+
+
+MAX_CELLS = 2000
+
+
+# of all code together, some twenty times what the lab's own notebook has: room for any work, not for a network's weights
+MAX_SOURCE_BYTES = 200_000
+
+
+class Unreadable(ValueError):  # noqa: N818
+    """The file is no notebook; the message says what it is instead."""
+
+
+@dataclass
+class SubmittedCell:
+    """What is taken from a cell of the submission."""
+
+    kind: str
+    source: str
+    outputs: list[Any]
+    attachments: dict[str, dict[str, str]]
+    grade_id: str | None
+    cell_id: str | None
+    experiment: bool
+    note: bool
+
+
+def quoted(text: object) -> str:
+    """Text from a submission within a note: as code, where neither markdown nor HTML means anything."""
+    plain = "".join(c if c.isprintable() and c not in "`$\\" else "?" for c in str(text)[:200])
+    return f"`{plain}`"
+
+
+def named(path: Path) -> str:
+    return re.sub(r"[^\w.() -]", "?", path.name)
+
+
+def find_notebook(path: Path, notes: list[str]) -> Path:
+    folder = path.parent
+    if folder.is_symlink():
+        raise Unreadable("The submission is a link to another folder.")
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError as error:
+        raise Unreadable(f"The submission's folder cannot be opened ({error.strerror}).") from None
+    others = [n for n in names if ".ipynb" in n.lower() and n[0] != "." and n != path.name and is_own_file(folder / n)]
+    if path.name in names and is_own_file(path):
+        if others:  # such as the copy that a student went on with
+            listed = ", ".join(map(quoted, others[:10]))
+            notes.append(f"The submission also has {listed}; only {named(path)} is graded.")
+        return path
+    if len(others) == 1:
+        notes.append(f"The notebook is named {quoted(others[0])}; it was graded as {named(path)}.")
+        return folder / others[0]
+    if path.name in names:
+        raise Unreadable(f"{named(path)} is not a file: it is a folder, a link to somewhere else, or a device.")
+    names = [name for name in names if name != COLLECTION_NOTE]
+    listed = ", ".join(map(quoted, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    found = f"the folder holds: {listed}" if names else "the folder is empty"
+    raise Unreadable(f"The submission has no notebook {named(path)}; {found}.")
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether it is an ordinary file of the submission's folder; a link may lead to one, but not out of the folder."""
+    try:
+        real = path.resolve(strict=True)
+        return stat.S_ISREG(real.lstat().st_mode) and real.is_relative_to(path.parent.resolve())
+    except (OSError, RuntimeError):
+        return False
+
+
+def read_cells(path: Path, notes: list[str]) -> list[SubmittedCell]:
+    raw = _parsed(_content(path), named(path), notes)
+    if not isinstance(raw, dict) or not {"nbformat", "cells", "worksheets"} & raw.keys():
+        raise Unreadable(f"{named(path)} is no notebook: it is JSON, but not of a notebook.")
+    listed = _listed_cells(raw)
+    if listed is None:
+        raise Unreadable(f"{named(path)} is no notebook, or a damaged one: it has no list of cells.")
+    if len(listed) > MAX_CELLS:
+        raise Unreadable(f"{named(path)} has {len(listed)} cells; at most {MAX_CELLS} can be graded.")
+    cells = [new_cell(cell) for cell in listed if isinstance(cell, dict)]
+    if listed and not cells:
+        raise Unreadable(f"{named(path)} is no notebook, or a damaged one: nothing in it is a cell.")
+    if len(cells) < len(listed):
+        notes.append(f"The file is damaged: {len(listed) - len(cells)} entries that are no cells were left out.")
+    version = raw.get("nbformat")
+    if type(version) is not int or version not in (2, 3, 4):
+        notes.append(f"The file gives its format as {quoted(version)}, which does not exist; it was read as usual.")
+    size = sum(len(cell.source.encode()) for cell in cells if cell.kind == "code")
+    if size > MAX_SOURCE_BYTES:
+        raise Unreadable(
+            f"{named(path)} has {size / 1000:,.0f} kB of code; at most {MAX_SOURCE_BYTES / 1000:.0f} kB can be graded. "
+            "Data and results do not belong into code cells."
+        )
+    return cells
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, which is never waited for."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with os.fdopen(os.open(path.resolve(), flags), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                limit = f"{MAX_BYTES / 1e6:.0f} MB"
+                raise Unreadable(f"{named(path)} has {size / 1e6:.0f} MB; at most {limit} can be read.")
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise Unreadable(f"{named(path)} cannot be opened ({error.strerror}).") from None
+
+
+def _parsed(content: bytes, name: str, notes: list[str]) -> Any:
+    """The JSON in a file, in any of the encodings that editors write."""
+    if not content.strip(b"\0 \t\r\n"):
+        raise Unreadable(f"{name} is no notebook: it is empty.")
+    try:
+        return _json(content.decode(json.detect_encoding(content)))
+    except UnicodeDecodeError:
+        pass
+    except RecursionError:
+        raise Unreadable(f"{name} is no notebook: it is nested too deeply.") from None
+    except ValueError as error:
+        raise Unreadable(f"{name} is no notebook: it is not valid JSON ({quoted(error)}).") from None
+    try:
+        raw = _json(content.removeprefix(codecs.BOM_UTF8).decode("latin-1"))
+    except (ValueError, RecursionError):
+        raise Unreadable(f"{name} is no notebook: it is not text.") from None
+    notes.append("The file is not in UTF-8; it was read as Latin-1, which may have changed some letters.")
+    return raw
+
+
+def _json(text: str) -> Any:
+    return json.loads(text.strip("\0 \t\r\n\ufeff"), strict=False, parse_int=_whole, parse_constant=lambda _: None)
+
+
+def _whole(digits: str) -> int | None:
+    # Python refuses to turn very long numbers into text again
+    return int(digits) if len(digits) < 1000 else None
+
+
+def _listed_cells(raw: dict[str, Any]) -> list[Any] | None:
+    """The cells of a notebook in format 4, or of all worksheets in formats 2 and 3; the version number may be wrong."""
+    cells, sheets = raw.get("cells"), raw.get("worksheets")
+    if isinstance(cells, list):
+        return cells
+    if not isinstance(sheets, list):
+        return None
+    lists = [sheet["cells"] for sheet in sheets if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)]
+    return [cell for cells in lists for cell in cells] if lists else None
+
+
+def new_cell(raw: dict[str, Any]) -> SubmittedCell:
+    """What counts of a raw cell; a field of the wrong type counts as if it were not there."""
+    metadata = _dict(raw.get("metadata"))
+    tags = metadata.get("tags")
+    tags = tags if isinstance(tags, list) else []
+    grade_id = _dict(metadata.get("nbgrader")).get("grade_id")
+    kind = "code" if raw.get("cell_type") == "code" else "markdown"
+    source = _text(raw.get("source", raw.get("input")))
+    if raw.get("cell_type") == "heading":
+        level = raw.get("level")
+        source = "#" * (level if level in range(1, 7) else 1) + " " + source
+    outputs = raw.get("outputs")
+    return SubmittedCell(
+        kind=kind,
+        source=source,
+        outputs=[_new_output(output) for output in outputs] if isinstance(outputs, list) else [],
+        attachments=_attachments(raw.get("attachments")),
+        grade_id=grade_id if isinstance(grade_id, str) else None,
+        cell_id=raw["id"] if isinstance(raw.get("id"), str) else None,
+        experiment=EXPERIMENT in tags,
+        note=NOTE in tags and kind == "markdown",
+    )
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    try:
+        return joined(value)
+    except ValueError:
+        return ""
+
+
+def _new_output(output: Any) -> Any:
+    """An output of format 3 as one of format 4; others as they are."""
+    if not isinstance(output, dict):
+        return output
+    kind = output.get("output_type")
+    if kind == "stream" and "stream" in output:
+        return {**output, "name": output["stream"]}
+    if kind == "pyerr":
+        return {**output, "output_type": "error"}
+    if kind not in ("pyout", "display_data") or "data" in output:
+        return output
+    names = {"text": "text/plain", "html": "text/html", "png": "image/png", "jpeg": "image/jpeg"}
+    return {"output_type": "display_data", "data": {names[key]: output[key] for key in names if key in output}}
+
+
+def _attachments(raw: Any) -> dict[str, dict[str, str]]:
+    kept: dict[str, dict[str, str]] = {}
+    for name, bundle in _dict(raw).items():
+        for mime, data in _dict(bundle).items():
+            try:
+                kept.setdefault(joined(name), {})[mime] = picture(mime, data)
+            except ValueError:
+                continue
+    return {name: bundle for name, bundle in kept.items() if bundle}

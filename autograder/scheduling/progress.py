@@ -1,0 +1,28 @@
+"""How far a run has come, in a terminal."""
+
+from __future__ import annotations
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar for people who look on, with the time left; a log in a file has its lines.
+
+    Args:
+        total: number of submissions.
+
+    Attributes:
+        failed: how many of them could not be graded.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._bar = tqdm(total=total, unit="submission", desc="graded", disable=None, smoothing=0.1)
+        self.failed = 0
+
+    def show(self, left: int) -> None:
+        self._bar.set_postfix_str(f"{self.failed} failed" if self.failed else "", refresh=False)
+        self._bar.n = self._bar.total - left
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
