@@ -74,14 +74,15 @@ def _explained(error: Exception) -> str | None:
     """An error of the user's files, course or machine in words; ``None`` for others, which are ours."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from autograder.faults import COURSE_FAULTS
+    from amllab.checks.run import ChecksBroken
+from autograder.errors import CourseError
 
     if isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         return f"{', '.join(names) or 'output'}: {error.strerror}"
     if isinstance(error, SQLAlchemyError):
         return f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}"
-    if isinstance(error, (OSError, LookupError, ValueError, *COURSE_FAULTS)):
+    if isinstance(error, (OSError, LookupError, ValueError, CourseError, ChecksBroken)):
         return str(error)
     return None
 

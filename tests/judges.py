@@ -16,8 +16,8 @@ from typing import Any
 
 from amllab.checks.failure import Failure
 from amllab.checks.submission import SubmissionError
+from autograder.errors import IsolationError
 from autograder.grading.cache import Graded
-from autograder.sandbox import IsolationError
 
 
 def begin(setting: Path, address: str, reference: str | None) -> None:

@@ -23,9 +23,9 @@ from nbformat import NotebookNode
 from variants import WRONG, Variant, notebook_of
 
 from amllab.checks.lab import Lab
+from autograder.errors import IsolationError
 from autograder.grading.cache import FOLDER, Graded, Kept, key_of, written
 from autograder.notebooks.metadata import is_autograded, scores_of
-from autograder.sandbox import IsolationError
 from autograder.scheduling import local_pool
 from autograder.scheduling.capacity import processes
 from autograder.scheduling.local_pool import Ahead

@@ -15,9 +15,10 @@ from conftest import ASSIGNMENT, ROOT
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.transfer_learning import accuracy
 from autograder.authoring import calibration
-from autograder.authoring.calibration import Calibration, Overlap, counted_at_most, fit, judge, tail_at_most
+from autograder.authoring.calibration import Calibration, counted_at_most, fit, judge, tail_at_most
 from autograder.checks.transfer_learning import calibration as transfer_learning
 from autograder.cli import main
+from autograder.errors import ThresholdError
 
 SPREAD = 0.01
 
@@ -60,7 +61,7 @@ def test_thresholds_lie_between_wrong_and_right() -> None:
 
 
 def test_styles_that_overlap_are_named() -> None:
-    with pytest.raises(Overlap, match=r"'nearly'.*'slow'.*1,000"):
+    with pytest.raises(ThresholdError, match=r"'nearly'.*'slow'.*1,000"):
         fit({"fast": normal(0.7, 0.02), "slow": normal(0.4, 0.03)}, {"nearly": normal(0.3, 0.03)}, SPREAD)
 
 

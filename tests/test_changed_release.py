@@ -15,7 +15,8 @@ from nbgrader.api import Gradebook
 
 from autograder.authoring.build import notebook_of
 from autograder.course import Course
-from autograder.gradebook.changed_cells import CellsChanged, difference, differing, take_over
+from autograder.errors import ChangedCellsError
+from autograder.gradebook.changed_cells import difference, differing, take_over
 
 NAME = NOTEBOOK.removesuffix(".ipynb")
 ADDED = """
@@ -236,7 +237,7 @@ def test_points_alone_are_nbgraders_own_affair(course: Path) -> None:
 
 
 def test_another_notebook_is_refused(course: Path) -> None:
-    with book(course) as gradebook, pytest.raises(CellsChanged, match=f"are of {NOTEBOOK}, not of other.ipynb"):
+    with book(course) as gradebook, pytest.raises(ChangedCellsError, match=f"are of {NOTEBOOK}, not of other.ipynb"):
         difference(gradebook, ASSIGNMENT, "other", master(course))
 
 

@@ -22,7 +22,8 @@ from variants import BUILD, FREEZE
 
 from amllab.checks.lab import find_lab
 from autograder.cli import main
-from autograder.grading.reference import Reference, ReferenceFailed
+from autograder.errors import ReferenceFailedError
+from autograder.grading.reference import Reference
 from autograder.notebooks.normalize import read_release
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
@@ -316,7 +317,7 @@ def test_the_command_that_a_message_names_ends_the_trouble(
     before = nbformat.read(file, as_version=4)
     file.chmod(0o644)
     file.unlink()  # the folder stays: nbgrader's own command would skip the assignment
-    with pytest.raises((FileNotFoundError, ReferenceFailed), match=f"autograder build {ASSIGNMENT}"):
+    with pytest.raises((FileNotFoundError, ReferenceFailedError), match=f"autograder build {ASSIGNMENT}"):
         reads(folder, file)
     monkeypatch.chdir(graded.course)
     assert main(["build", ASSIGNMENT]) == 0

@@ -21,11 +21,10 @@ from variants import Variant, notebook_of
 
 pytest.importorskip("distributed", reason="grading on several machines needs the extra 'cluster'")
 
-from autograder.faults import ClusterFailed
+from autograder.errors import ClusterError, IsolationError
 from autograder.grading.cache import FOLDER
 from autograder.grading.session import Judge, Setting
 from autograder.notebooks.normalize import read_release, repair
-from autograder.sandbox import IsolationError
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling import dask_pool
 from autograder.scheduling.dask_pool import Elsewhere
@@ -158,7 +157,7 @@ def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: An
     running = Elsewhere(cluster.address, judge, paths, again=False)
     with pytest.raises(IsolationError, match="no namespaces here"):
         running.take("fault")
-    with pytest.raises(ClusterFailed, match=r"grades with another version .*torch 0\.1.*install the same everywhere"):
+    with pytest.raises(ClusterError, match=r"grades with another version .*torch 0\.1.*install the same everywhere"):
         running.take("other")
     running.close()
 
@@ -166,7 +165,7 @@ def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: An
 def test_without_a_scheduler_nothing_is_graded(submissions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_pool, "_WAIT_SECONDS", 1.0)
     judge, paths = submissions("a")
-    with pytest.raises(ClusterFailed, match=r"the scheduler at tcp://127\.0\.0\.1:9 does not answer"):
+    with pytest.raises(ClusterError, match=r"the scheduler at tcp://127\.0\.0\.1:9 does not answer"):
         Elsewhere("tcp://127.0.0.1:9", judge, paths, again=False)
 
 

@@ -23,10 +23,10 @@ from variants import TRAIN
 
 from amllab.checks.lab import find_lab
 from autograder.cli import main
+from autograder.errors import ReferenceFailedError
 from autograder.exports.gradescope.results import is_public, public_checks
 from autograder.exports.gradescope.run import chosen
 from autograder.exports.gradescope.run import main as grade_for_gradescope
-from autograder.grading.reference import ReferenceFailed
 from autograder.sandbox.diagnostics import examine
 
 CANVAS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
@@ -397,7 +397,7 @@ def test_a_fault_of_the_course_leaves_no_results(unpacked: Path, tmp_path: Path,
     nbformat.write(trained, tmp_path / NOTEBOOK)
     places = {"course": "course", "submission": ".", "results": "results"}
     options = [f"--{name}={tmp_path / place}" for name, place in places.items()]
-    with pytest.raises(ReferenceFailed, match=r"solution\.ipynb does not exist"):
+    with pytest.raises(ReferenceFailedError, match=r"solution\.ipynb does not exist"):
         grade_for_gradescope([f"--lab={ASSIGNMENT}", "--isolation=where-possible", *options])
     assert not (tmp_path / "results").exists()
 

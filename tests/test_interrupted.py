@@ -79,13 +79,13 @@ import nbformat
 import autograder.scheduling.local_pool
 from amllab.checks.results import CheckResult
 from autograder.notebooks.metadata import is_autograded
-from autograder.grading.reference import ReferenceFailed
+from autograder.errors import ReferenceFailedError
 from autograder.grading.result import Grading
 from moments import moment
 
 def drawn_scores(notebook, lab, reference, *, seed, **others):
     moment("grade")
-    with contextlib.suppress(ReferenceFailed):  # a check that meets it is broken, and the others go on
+    with contextlib.suppress(ReferenceFailedError):  # a check that meets it is broken, and the others go on
         if os.environ.get("ASKS"):
             reference.ask("freeze")
     if os.environ.get("FAILS") and any(os.environ["FAILS"] in cell.source for cell in notebook.cells):

@@ -21,8 +21,9 @@ import pytest
 from conftest import ROOT
 
 from amllab.checks.lab import Lab
+from autograder.errors import IsolationError
 from autograder.grading.worker import Worker
-from autograder.sandbox import IsolationError, Limits, View, allowed_syscalls, libc, seccomp, supervise
+from autograder.sandbox import Limits, View, allowed_syscalls, libc, seccomp, supervise
 from autograder.sandbox.launcher import Launcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces exist on Linux alone")

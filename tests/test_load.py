@@ -19,8 +19,9 @@ from conftest import ROOT
 
 from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
+from autograder.errors import WorkerError
 from autograder.grading.session import Judge
-from autograder.grading.worker import Worker, WorkerFailed
+from autograder.grading.worker import Worker
 from autograder.notebooks.normalize import Repaired
 from autograder.sandbox import contention
 from autograder.sandbox.contention import Load, Use
@@ -163,7 +164,7 @@ def test_what_was_kept_from_the_processors_is_graded_again_alone(
         rounds.append(not is_free(tmp_path / "room"))
         first = len(rounds) == 1
         if first and cause == "it did not start":
-            raise WorkerFailed("a worker did not start:\ntimed out")
+            raise WorkerError("a worker did not start:\ntimed out")
         result = CheckResult("a", "a", "cell", 5.0, "failed" if first else "passed")
         return SimpleNamespace(
             results=[result], seconds=1.0, stopped=[], crowded="the machine was busy" if first else ""

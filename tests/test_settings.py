@@ -14,9 +14,10 @@ from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission
 from autograder import cli
 from autograder.authoring.build import notebook_of
+from autograder.errors import SettingsError
 from autograder.labs import settings
 from autograder.labs.catalog import checks_of
-from autograder.labs.settings import BadSettings, check_points, checked_lab, point_problems, problems_of
+from autograder.labs.settings import check_points, checked_lab, point_problems, problems_of
 
 DUE = "due = 2026-12-18T23:59:00+01:00"
 GOOD = (find_lab("transfer-learning").folder / "lab.toml").read_text()
@@ -71,7 +72,7 @@ def test_packages_that_are_not_installed_are_named_with_the_command(monkeypatch:
     lab = find_lab("transfer-learning")
     other = replace(lab, settings={**lab.settings, "packages": ["numpy>=1", "torch<1", "nothing-of-this-name"]})
     monkeypatch.setattr(settings, "find_lab", lambda name: other)
-    with pytest.raises(BadSettings) as info:
+    with pytest.raises(SettingsError) as info:
         checked_lab(lab.name)
     old, missing = str(info.value).splitlines()
     assert "packages: torch<1: version " in old
@@ -127,7 +128,7 @@ def test_points_of_checks_and_cells_that_differ_are_named() -> None:
     assert nowhere.startswith(
         "check_nothing: checks worth 20 points in amllab/checks/transfer_learning/test_accuracy.py"
     )
-    with pytest.raises(BadSettings, match=r"transfer-learning/transfer_learning.py: check_freeze_layers: .* 21, "):
+    with pytest.raises(SettingsError, match=r"transfer-learning/transfer_learning.py: check_freeze_layers: .* 21, "):
         check_points(find_lab("transfer-learning"), MASTER, notebook, dearer)
 
 
@@ -150,7 +151,7 @@ def test_points_for_no_check_are_named_with_the_one_that_was_meant(lab: Lab, tmp
     text = (lab.folder / "lab.toml").read_text() + "[points]\ntest_thaws = 4\ntest_thawz = 4\n"
     (tmp_path / "lab.toml").write_text(text)
     other = replace(weighted(lab, test_thaws=4, test_thawz=4), folder=tmp_path)
-    with pytest.raises(BadSettings) as error:
+    with pytest.raises(SettingsError) as error:
         check_points(other, MASTER, notebook_of(MASTER), checks_of(lab))
     line = text[: text.index("test_thawz")].count("\n") + 1
     assert f"lab.toml, line {line}: points.test_thawz: there is no such check; did you mean test_thaws?" in str(

@@ -17,10 +17,9 @@ from amllab import layers_of
 from amllab.checks.failure import Failure
 from amllab.checks.lab import Lab
 from amllab.checks.submission import InProcessSubmission, SubmissionError
-from autograder.grading.reference import Reference, ReferenceFailed
+from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
+from autograder.grading.reference import Reference
 from autograder.grading.reference_server import Serving, SharedReference
-from autograder.grading.worker import WorkerFailed
-from autograder.sandbox import IsolationError
 
 QUESTION = {"backbone": "net6", "calls": [1]}
 
@@ -84,7 +83,7 @@ def test_judges_get_their_own_answers_one_question_at_a_time(lab: Lab, stand: St
     assert stand.most == 1
 
 
-@pytest.mark.parametrize("kind", [ReferenceFailed, WorkerFailed, IsolationError])
+@pytest.mark.parametrize("kind", [ReferenceFailedError, WorkerError, IsolationError])
 def test_faults_of_the_course_stay_what_they_are(
     lab: Lab, stand: Stand, serving: Serving, kind: type[Exception]
 ) -> None:
@@ -99,9 +98,11 @@ def test_faults_of_the_course_stay_what_they_are(
 def test_a_solution_without_an_answer_is_a_fault_of_the_course(lab: Lab, stand: Stand, serving: Serving) -> None:
     stand.fails = SubmissionError("timeout", Failure("the call returns", "no answer within 8 seconds", "it hangs"))
     judge = shared(lab, serving)
-    with pytest.raises(ReferenceFailed, match="the reference failed on freeze: timeout: no answer within 8 seconds"):
+    with pytest.raises(
+        ReferenceFailedError, match="the reference failed on freeze: timeout: no answer within 8 seconds"
+    ):
         judge.ask("freeze", **QUESTION)
-    assert isinstance(judge.failed, ReferenceFailed)
+    assert isinstance(judge.failed, ReferenceFailedError)
 
 
 def test_when_it_ends_judges_are_told_and_nothing_is_left(lab: Lab, stand: Stand) -> None:
@@ -112,7 +113,7 @@ def test_when_it_ends_judges_are_told_and_nothing_is_left(lab: Lab, stand: Stand
     assert stand.closed
     assert not Path(serving.address).exists()
     assert threading.active_count() <= before
-    with pytest.raises(ReferenceFailed, match="nothing answers"):
+    with pytest.raises(ReferenceFailedError, match="nothing answers"):
         shared(lab, serving).ask("freeze", **QUESTION)
 
 

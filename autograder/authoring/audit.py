@@ -16,11 +16,12 @@ from amllab.checks.lab import Lab
 from amllab.checks.results import score
 from autograder.authoring.build import generate_assignment, notebook_of, same_text, solved
 from autograder.course import CONFIG, Course
+from autograder.errors import ReferenceFailedError, SettingsError
 from autograder.grading.grader import grade
-from autograder.grading.reference import Reference, ReferenceFailed
+from autograder.grading.reference import Reference
 from autograder.grading.result import Grading
 from autograder.labs.catalog import Check, checks_of
-from autograder.labs.settings import BadSettings, checked_lab, point_problems, unknown_checks
+from autograder.labs.settings import checked_lab, point_problems, unknown_checks
 from autograder.labs.study import NAME as STUDY
 from autograder.labs.study import Study, read_study
 from autograder.labs.wrong_solutions import Wrong, not_passed, wrong_of
@@ -69,7 +70,7 @@ def audit(
     """
     try:
         lab = checked_lab(assignment)
-    except BadSettings as error:
+    except SettingsError as error:
         yield Finding("settings", "FAIL", "; ".join(str(error).splitlines()))
         return
     yield Finding("settings", "ok", f"{lab.name}/lab.toml")
@@ -149,12 +150,13 @@ def _course_of_one(course: Course, lab: Lab, notebook: NotebookNode, folder: Pat
 
 def _leaks(course: Course, lab: Lab) -> Finding:
     """Nothing secret is in what students get: the bundle refuses to be built where there is."""
-    from autograder.authoring.bundle import Leaking, bundle
+    from autograder.authoring.bundle import bundle
+    from autograder.errors import LeakError
 
     what = "nothing secret is in the students' bundle"
     try:
         archive = bundle(course, lab.assignment)
-    except Leaking as error:
+    except LeakError as error:
         return Finding(what, "FAIL", " ".join(str(error).split()))
     return Finding(what, "ok", _name(course, archive))
 
@@ -171,7 +173,7 @@ def _graded(
     try:
         # the first starts the processes; the second has inputs of its own, as each student's has, and shows the time
         first, second = (graded(_read(course.solution(lab)), seed) for seed in (SEED, SEED + 1))
-    except ReferenceFailed as error:
+    except ReferenceFailedError as error:
         yield Finding("the reference gets full marks", "FAIL", str(error))
         return
     most = sum(check.points for check in checks)

@@ -50,8 +50,8 @@ def build(
 
     Raises:
         FileNotFoundError: there is no master, or no such folder of images.
-        CellsChanged: submissions in the gradebook have other graded cells; nothing is written.
-        BadSettings: of the lab, or its checks are worth more or less than their cells; nothing is written.
+        ChangedCellsError: submissions in the gradebook have other graded cells; nothing is written.
+        SettingsError: of the lab, or its checks are worth more or less than their cells; nothing is written.
         subprocess.CalledProcessError: an nbgrader command failed; it has said why.
     """
     lab = checked_lab(assignment)

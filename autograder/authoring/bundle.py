@@ -23,6 +23,7 @@ import amllab
 from amllab.checks.lab import find_lab
 from autograder.authoring.leak_check import find_leaks
 from autograder.course import Course
+from autograder.errors import LeakError
 
 PACKAGE = Path(amllab.__file__).parent
 START = Path(__file__).parent / "templates" / "START.md"
@@ -30,10 +31,6 @@ START = Path(__file__).parent / "templates" / "START.md"
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 _EARLIEST_SECONDS = "315532800"
 _BUILD = "import sys, setuptools.build_meta as backend; print(backend.build_wheel(sys.argv[1]))"
-
-
-class Leaking(ValueError):  # noqa: N818
-    """Something secret is in the bundle; the message lists it."""
 
 
 def bundle(course: Course, assignment: str) -> Path:
@@ -48,7 +45,7 @@ def bundle(course: Course, assignment: str) -> Path:
 
     Raises:
         FileNotFoundError: the release is not built, or the library is installed and no checkout.
-        Leaking: a solution, a hidden check, a marking scheme or the grading package would be in it.
+        LeakError: a solution, a hidden check, a marking scheme or the grading package would be in it.
         subprocess.CalledProcessError: setuptools could not build the wheel; it has said why.
     """
     lab = find_lab(assignment)
@@ -74,7 +71,7 @@ def bundle(course: Course, assignment: str) -> Path:
         leaks = find_leaks(draft, lab, course)
         if leaks:
             target.unlink(missing_ok=True)
-            raise Leaking("no bundle was written, it would give away:\n  " + "\n  ".join(map(str, leaks)))
+            raise LeakError("no bundle was written, it would give away:\n  " + "\n  ".join(map(str, leaks)))
         shutil.copyfile(draft, target)
     return target
 

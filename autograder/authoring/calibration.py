@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from amllab.checks.lab import Lab
 from amllab.checks.seeds import derive
+from autograder.errors import ThresholdError
 
 WRONG_VERDICTS = 1e-3  # of a right submission, and of a wrong one
 CONFIDENCE = 0.95
@@ -65,10 +66,6 @@ class Verdicts:
     at_most: float
 
 
-class Overlap(ValueError):  # noqa: N818
-    """No threshold tells right from wrong at the rate that was asked for."""
-
-
 def tail_at_most(n: int, distance: float, confidence: float = CONFIDENCE) -> float:
     """Upper bound of the normal tail beyond ``distance`` estimated standard deviations from the mean of ``n`` values.
 
@@ -101,7 +98,7 @@ def fit(right: dict[str, list[float]], wrong: dict[str, list[float]], spread: fl
         which 999 in a thousand of each wrong style stay.
 
     Raises:
-        Overlap: the two are not that far apart; the message names the styles.
+        ThresholdError: the two are not that far apart; the message names the styles.
     """
     wrongs = {name: _normal(values, spread) for name, values in wrong.items()}
     rights = {name: _normal(values, spread) for name, values in right.items()}
@@ -115,7 +112,7 @@ def fit(right: dict[str, list[float]], wrong: dict[str, list[float]], spread: fl
     full = max(candidates, key=lambda value: min(side[0] for side in nearest(value)))
     (below, low), (above, high) = nearest(full)
     if min(below, above) < stats.norm.isf(WRONG_VERDICTS):
-        raise Overlap(
+        raise ThresholdError(
             f"no threshold tells '{high}' (mean {wrongs[high][0]:.3f}) from '{low}' (mean {rights[low][0]:.3f}) as surely as once "
             f"in {1 / WRONG_VERDICTS:,.0f}: the best, {full}, lies {min(below, above):.1f} standard deviations from them. "
             "Give more epochs, images or attempts"
@@ -232,7 +229,7 @@ class Calibration:
         right, wrong = ({s.name: values(s, fitted) for s in chosen if s.right is side} for side in (True, False))
         thresholds = fit(right, wrong, spread)
         if thresholds["full"] > ceiling:
-            raise Overlap(f"full points from {thresholds['full']}: attempts stop at {ceiling}, raise CEILINGS")
+            raise ThresholdError(f"full points from {thresholds['full']}: attempts stop at {ceiling}, raise CEILINGS")
         names = {s.name for s in chosen}
         verdicts = [judge(s.name, s.right, values(s, fresh), thresholds["full"], spread) for s in styles]
         # attempts, not seconds: they do not depend on what else the machine did

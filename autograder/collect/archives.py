@@ -21,6 +21,7 @@ from functools import partial
 from typing import BinaryIO
 
 from autograder.collect.names import is_clutter
+from autograder.errors import ArchiveError, ArchiveTooLargeError
 
 MAX_UPLOAD = 500_000_000  # bytes of a file as it was uploaded
 MAX_UNPACKED = 200_000_000  # bytes that are unpacked from it, archives in it included
@@ -49,14 +50,6 @@ _SUFFIXES = {
 UNREADABLE_KINDS = ("7z", "rar")
 
 
-class Unreadable(ValueError):  # noqa: N818
-    """It cannot be read; the message says why, and what to ask the student for."""
-
-
-class Exhausted(Unreadable):
-    """The bounds of the whole upload are reached."""
-
-
 @dataclass(frozen=True)
 class Entry:
     """A file in an archive: its path there, and how to open it."""
@@ -75,24 +68,24 @@ class Budget:
         """Takes one entry.
 
         Raises:
-            Unreadable: that was one too many.
+            ArchiveError: that was one too many.
         """
         self.entries -= 1
         if self.entries < 0:
-            raise Exhausted(f"it holds more than {MAX_ENTRIES:,} files")
+            raise ArchiveTooLargeError(f"it holds more than {MAX_ENTRIES:,} files")
 
     def read(self, stream: BinaryIO, most: int = MAX_UNPACKED) -> bytes:
         """All of a stream.
 
         Raises:
-            Unreadable: it has more than ``most`` bytes, or than may still be unpacked, or is damaged.
+            ArchiveError: it has more than ``most`` bytes, or than may still be unpacked, or is damaged.
         """
         limit = min(most, self.bytes)
         content = self.read_some(stream, limit + 1)
         if len(content) > limit:
             if limit < most:
-                raise Exhausted(f"it unpacks to more than {MAX_UNPACKED / 1e6:.0f} MB")
-            raise Unreadable(f"it has more than {limit / 1e6:.0f} MB")
+                raise ArchiveTooLargeError(f"it unpacks to more than {MAX_UNPACKED / 1e6:.0f} MB")
+            raise ArchiveError(f"it has more than {limit / 1e6:.0f} MB")
         return content
 
     def read_some(self, stream: BinaryIO, most: int) -> bytes:
@@ -100,7 +93,7 @@ class Budget:
         try:
             content = stream.read(most)
         except DAMAGE as error:
-            raise Unreadable(_why(error)) from None
+            raise ArchiveError(_why(error)) from None
         self.bytes -= len(content)
         return content
 
@@ -127,10 +120,10 @@ def entries(kind: str, stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
         budget: of the upload.
 
     Raises:
-        Unreadable: it is damaged, too large, or locked with a password.
+        ArchiveError: it is damaged, too large, or locked with a password.
     """
     if kind in UNREADABLE_KINDS:
-        raise Unreadable(f"it is a {kind} archive, which is not read: ask for a .zip or the .ipynb")
+        raise ArchiveError(f"it is a {kind} archive, which is not read: ask for a .zip or the .ipynb")
     try:
         if kind == "zip":
             yield from _of_zip(stream, budget)
@@ -142,10 +135,10 @@ def entries(kind: str, stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
                 yield from _of_tar(io.BytesIO(content), budget)
             else:
                 yield Entry("", lambda: io.BytesIO(content))
-    except Unreadable:
+    except ArchiveError:
         raise
     except DAMAGE as error:
-        raise Unreadable(_why(error)) from None
+        raise ArchiveError(_why(error)) from None
 
 
 def name_in_zip(info: zipfile.ZipInfo) -> str:
@@ -161,16 +154,16 @@ def open_in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
     """Opens a file in a zip.
 
     Raises:
-        Unreadable: it is locked with a password, packed in a way that is not read, or damaged.
+        ArchiveError: it is locked with a password, packed in a way that is not read, or damaged.
     """
     if info.flag_bits & 0x1:
-        raise Unreadable("it is locked with a password: ask for it without one")
+        raise ArchiveError("it is locked with a password: ask for it without one")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
-        raise Unreadable("it is packed in a way that is not read: ask for a plain .zip or the .ipynb")
+        raise ArchiveError("it is packed in a way that is not read: ask for a plain .zip or the .ipynb")
     try:
         return archive.open(info)  # type: ignore[return-value]
     except DAMAGE as error:
-        raise Unreadable(_why(error)) from None
+        raise ArchiveError(_why(error)) from None
 
 
 def open_in_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> BinaryIO:
@@ -190,17 +183,17 @@ def open_zip(stream: BinaryIO) -> zipfile.ZipFile:
     """A zip, after a look at how long its table of contents is: Python reads all of it at once.
 
     Raises:
-        Unreadable: it is none, is cut off, or has too many entries.
+        ArchiveError: it is none, is cut off, or has too many entries.
     """
     try:
         if _directory_bytes(stream) > _MAX_DIRECTORY:
-            raise Unreadable("it holds too many files")
+            raise ArchiveError("it holds too many files")
         stream.seek(0)
         return zipfile.ZipFile(stream)
-    except Unreadable:
+    except ArchiveError:
         raise
     except DAMAGE as error:
-        raise Unreadable(_why(error)) from None
+        raise ArchiveError(_why(error)) from None
 
 
 def _of_zip(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from autograder.collect.archives import MAX_UNPACKED, Unreadable
+from autograder.collect.archives import MAX_UNPACKED
 from autograder.collect.downloads import Upload
 from autograder.collect.names import notebook_of
 from autograder.collect.uploads import RANK_SCRIPT, Content, read_upload, short
+from autograder.errors import ArchiveError
 
 _MOST = 100  # uploads of a student that are read, the last ones
 
@@ -109,7 +110,7 @@ def _read(attempt: list[Upload], released: Collection[str], chosen: Chosen) -> l
         try:
             with upload.open() as stream:
                 read = read_upload(upload.name, stream)
-        except (Unreadable, OSError) as error:
+        except (ArchiveError, OSError) as error:
             reasons.append(f"{short(upload.name)}: {error}")
             continue
         reasons += read.reasons

@@ -16,7 +16,6 @@ from autograder.collect.archives import (
     DAMAGE,
     MAX_UPLOAD,
     UNREADABLE_KINDS,
-    Unreadable,
     is_plain_file,
     kind_of,
     name_in_zip,
@@ -26,6 +25,7 @@ from autograder.collect.archives import (
 )
 from autograder.collect.names import Owner, is_clutter, recognise
 from autograder.collect.uploads import short
+from autograder.errors import ArchiveError
 
 _MAX_FOLDERS = 20  # of folders in folders
 _MAX_FILES = 200_000  # of a download
@@ -65,14 +65,14 @@ class Upload:
         """The content, seekable.
 
         Raises:
-            Unreadable: it is too large, damaged, or locked with a password.
+            ArchiveError: it is too large, damaged, or locked with a password.
         """
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file, self._open() as packed:
             left = MAX_UPLOAD
             while chunk := _chunk(packed):
                 left -= len(chunk)
                 if left < 0:
-                    raise Unreadable(f"it has more than {MAX_UPLOAD / 1e6:.0f} MB: ask for the notebook alone")
+                    raise ArchiveError(f"it has more than {MAX_UPLOAD / 1e6:.0f} MB: ask for the notebook alone")
                 file.write(chunk)
             file.seek(0)
             yield file  # type: ignore[misc]
@@ -109,7 +109,7 @@ def find(archive: Path, released: Collection[str]) -> Downloads:
             continue
         try:
             inside = _inside(path, released)
-        except Unreadable as error:
+        except ArchiveError as error:
             found.failures.append(f"{short('/'.join(parts))}: {error}; if it is a download, download it again")
             continue
         found.uploads += inside or [Upload(parts, "", path.stat().st_mtime, None, partial(_open, path))]
@@ -147,14 +147,14 @@ def _inside(path: Path, released: Collection[str]) -> list[Upload]:
         with path.open("rb") as file:
             kind = kind_of(file.read(512), path.name)
     except OSError as error:
-        raise Unreadable(f"it cannot be opened ({error.strerror})") from None
+        raise ArchiveError(f"it cannot be opened ({error.strerror})") from None
     found = []
     for name, opener in _listed(path, kind):
         parts = tuple(part for part in name.split("/") if part not in ("", ".", ".."))
         if parts and not is_clutter(parts):
             found.append(Upload(parts, path.name, path.stat().st_mtime, recognise(parts, released), opener))
         if len(found) > _MAX_FILES:
-            raise Unreadable(f"it holds more than {_MAX_FILES:,} files")
+            raise ArchiveError(f"it holds more than {_MAX_FILES:,} files")
     return found
 
 
@@ -164,7 +164,7 @@ def _listed(path: Path, kind: str) -> Iterator[tuple[str, Callable[[], BinaryIO]
         for info in filter(is_plain_file, archive.infolist()):
             yield name_in_zip(info), partial(open_in_zip, archive, info)
     elif kind in UNREADABLE_KINDS:
-        raise Unreadable(f"it is a {kind} archive, which is not read: unpack it here")
+        raise ArchiveError(f"it is a {kind} archive, which is not read: unpack it here")
     elif kind:
         try:
             packed = tarfile.open(path)  # noqa: SIM115
@@ -172,7 +172,7 @@ def _listed(path: Path, kind: str) -> Iterator[tuple[str, Callable[[], BinaryIO]
                 if member.isreg():
                     yield member.name, partial(open_in_tar, packed, member)
         except DAMAGE:
-            raise Unreadable("it is damaged, cut off, or no archive") from None
+            raise ArchiveError("it is damaged, cut off, or no archive") from None
 
 
 def _open(path: Path) -> BinaryIO:
@@ -183,4 +183,4 @@ def _chunk(packed: BinaryIO) -> bytes:
     try:
         return packed.read(1 << 20)
     except DAMAGE:
-        raise Unreadable("it is damaged or cut off: ask for it again") from None
+        raise ArchiveError("it is damaged or cut off: ask for it again") from None

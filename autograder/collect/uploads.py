@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 import nbformat
 
-from autograder.collect.archives import MAX_DEPTH, MAX_UNPACKED, Budget, Entry, Exhausted, Unreadable, entries, kind_of
+from autograder.collect.archives import MAX_DEPTH, MAX_UNPACKED, Budget, Entry, entries, kind_of
+from autograder.errors import ArchiveError, ArchiveTooLargeError
 from autograder.notebooks.reading import MAX_BYTES
 
 _HEAD = 512  # bytes
@@ -71,7 +72,7 @@ def read_upload(name: str, stream: BinaryIO) -> Read:
     found, budget = Read([], []), Budget()
     try:
         _look(name, stream, budget, 0, found)
-    except Unreadable as error:
+    except ArchiveError as error:
         found.reasons.append(f"{short(name)}: {error}")
     except RecursionError:
         found.reasons.append(f"{short(name)}: it is nested too deeply")
@@ -96,7 +97,7 @@ def _look(path: str, stream: BinaryIO, budget: Budget, depth: int, found: Read) 
         found.contents.append(_content(path, stream))
         return
     if depth >= MAX_DEPTH:
-        raise Unreadable(f"it is in archives in archives, more than {MAX_DEPTH} deep")
+        raise ArchiveError(f"it is in archives in archives, more than {MAX_DEPTH} deep")
     before = len(found.contents), len(found.reasons)
     inside = [(p, entry) for entry in entries(kind, stream, budget) if (p := _priority(entry.path)) is not None]
     inside.sort(key=lambda item: item[0])
@@ -114,12 +115,12 @@ def _look(path: str, stream: BinaryIO, budget: Budget, depth: int, found: Read) 
             with entry.open() as opened:
                 content = budget.read(opened, MAX_UNPACKED if priority == _ARCHIVE else MAX_BYTES)
             _look(inner, io.BytesIO(content), budget, depth + 1, found)
-        except Exhausted:
+        except ArchiveTooLargeError:
             raise
-        except Unreadable as error:
+        except ArchiveError as error:
             found.reasons.append(f"{short(inner)}: {error}")
     if (len(found.contents), len(found.reasons)) == before:
-        raise Unreadable("no notebook is in it")
+        raise ArchiveError("no notebook is in it")
 
 
 def _begins_as_json(entry: Entry) -> bool:
@@ -141,7 +142,7 @@ def _priority(path: str) -> int | None:
 def _content(path: str, stream: BinaryIO) -> Content:
     data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise Unreadable(f"it has more than {MAX_BYTES / 1e6:.0f} MB")
+        raise ArchiveError(f"it has more than {MAX_BYTES / 1e6:.0f} MB")
     lower = path.lower()
     if _is_notebook(data):
         return Content(path, data)
@@ -151,7 +152,7 @@ def _content(path: str, stream: BinaryIO) -> Content:
         return Content(path, data, RANK_NAME)  # grading says what is wrong with it
     suffix = re.search(r"\.\w+$", lower)
     what = _WHAT.get(suffix[0], "no notebook") if suffix else "no notebook"
-    raise Unreadable(f"it is {what}{', not the notebook' if what != 'no notebook' else ''}: ask for the .ipynb")
+    raise ArchiveError(f"it is {what}{', not the notebook' if what != 'no notebook' else ''}: ask for the .ipynb")
 
 
 def _is_notebook(data: bytes) -> bool:
@@ -179,12 +180,12 @@ def _from_script(data: bytes) -> bytes:
         else:
             tree = ast.parse(text)
             if not any(isinstance(node, ast.FunctionDef) for node in tree.body):
-                raise Unreadable("it is a script without functions: ask for the .ipynb")
+                raise ArchiveError("it is a script without functions: ask for the .ipynb")
             cells = [("code", part.strip("\n")) for part in _SCRIPT_CELL.split(text) if part.strip()]
-    except Unreadable:
+    except ArchiveError:
         raise
     except Exception:  # whatever jupytext and its YAML reader make of a file that anybody may have written
-        raise Unreadable("it is a script that cannot be read as a notebook: ask for the .ipynb") from None
+        raise ArchiveError("it is a script that cannot be read as a notebook: ask for the .ipynb") from None
     new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
     # ids are random by default, and the same upload must make the same notebook
     made = [new[kind](source, id=f"cell-{i}") for i, (kind, source) in enumerate(cells) if kind in new]

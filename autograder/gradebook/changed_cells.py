@@ -34,13 +34,10 @@ from sqlalchemy.orm import Session
 
 from amllab.checks.lab import Lab
 from autograder.course import Course
+from autograder.errors import ChangedCellsError
 
 _TABLES = {"grade": GradeCell, "solution": SolutionCell, "task": TaskCell}  # of the gradebook, by what a cell is for
 OPTION = "--change-cells"  # of 'autograder build'
-
-
-class CellsChanged(ValueError):  # noqa: N818
-    """The master has other graded cells than the submissions in the gradebook; the message says what and for whom."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ def difference(gradebook: Gradebook, assignment: str, name: str, notebook: Noteb
         notebook: the master; with its solutions, or as it is released.
 
     Raises:
-        CellsChanged: submissions are of a notebook with another name.
+        ChangedCellsError: submissions are of a notebook with another name.
     """
     try:
         found = gradebook.find_assignment(assignment)
@@ -161,7 +158,7 @@ def difference(gradebook: Gradebook, assignment: str, name: str, notebook: Noteb
         return Difference()
     others = [other.name for other in found.notebooks if other.name != name]
     if others and found.submissions:
-        raise CellsChanged(
+        raise ChangedCellsError(
             f"the {len(found.submissions)} submissions of {assignment} in the gradebook are of {others[0]}.ipynb, not of "
             f"{name}.ipynb: give the notebook this name again, and keep one notebook in a lab"
         )
@@ -281,7 +278,7 @@ def settle(course: Course, lab: Lab, notebook: NotebookNode, *, change_cells: bo
         What was changed, and what is to be done then, for people.
 
     Raises:
-        CellsChanged: it may not.
+        ChangedCellsError: it may not.
     """
     url = make_url(course.db_url)
     file = Path(url.database) if url.drivername.startswith("sqlite") and url.database else None
@@ -292,7 +289,7 @@ def settle(course: Course, lab: Lab, notebook: NotebookNode, *, change_cells: bo
         if not change or not change.submissions:
             return []
         if not change_cells:
-            raise CellsChanged(refusal(lab.assignment, change))
+            raise ChangedCellsError(refusal(lab.assignment, change))
         kept = None
         if file is not None:
             kept = file.with_name(f"{file.name}.{datetime.now(UTC):%Y-%m-%d-%H%M%S}")

@@ -30,7 +30,7 @@ from autograder.sandbox.launcher import Launcher
 log = logging.getLogger(__name__)
 
 
-class Unreadable(Submission):
+class UnreadableSubmission(Submission):
     """A submission of which nothing can be run: every question is answered by saying so."""
 
     def exchange(self, question: bytes) -> bytes:
@@ -60,7 +60,7 @@ def grade(
         launcher: starts the worker.
 
     Raises:
-        IsolationError, WorkerFailed, ReferenceFailed, ChecksBroken: faults of the machine or the course.
+        IsolationError, WorkerError, ReferenceFailedError, ChecksBroken: faults of the machine or the course.
     """
     began = time.perf_counter()
     seed = secrets.randbits(63) if seed is None else seed
@@ -70,7 +70,7 @@ def grade(
         for cell in notebook.cells:
             if cell.cell_type == "code" and not is_experiment(cell):
                 cell.outputs = []  # as submitted; see autograder.grading.submitted_outputs for what becomes of them
-        submission: Submission = Unreadable(lab.name)
+        submission: Submission = UnreadableSubmission(lab.name)
         if readable:
             submission = stack.enter_context(Worker(lab, notebook, not_run(notebook), launcher))
         results = run_checks(lab, paths, submission, reference=lambda: reference, seed=seed)

@@ -9,14 +9,10 @@ import nbformat
 
 from amllab.checks.lab import Lab
 from amllab.checks.submission import Submission, SubmissionError
-from autograder.grading.worker import Worker, WorkerFailed
+from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
+from autograder.grading.worker import Worker
 from autograder.notebooks.metadata import not_run
-from autograder.sandbox import IsolationError
 from autograder.sandbox.launcher import Launcher
-
-
-class ReferenceFailed(RuntimeError):  # noqa: N818
-    """The reference gave no answer: a fault of the course, never of a submission."""
 
 
 class Reference(Submission):
@@ -44,15 +40,15 @@ class Reference(Submission):
         """As for any submission.
 
         Raises:
-            ReferenceFailed: the solution is missing, or gave no answer.
-            WorkerFailed, IsolationError: no process could be started for it.
+            ReferenceFailedError: the solution is missing, or gave no answer.
+            WorkerError, IsolationError: no process could be started for it.
         """
         try:
             return super().ask(probe, **arguments)
         except SubmissionError as error:
-            self.failed = ReferenceFailed(f"the reference failed on {probe}: {error}")
+            self.failed = ReferenceFailedError(f"the reference failed on {probe}: {error}")
             raise self.failed from error
-        except (ReferenceFailed, WorkerFailed, IsolationError) as error:
+        except (ReferenceFailedError, WorkerError, IsolationError) as error:
             self.failed = error
             raise
 
@@ -70,7 +66,7 @@ class Reference(Submission):
 
     def _started(self) -> Worker:
         if not self._path.is_file():
-            raise ReferenceFailed(
+            raise ReferenceFailedError(
                 f"the solution {self._path.parent.name}/{self._path.name} does not exist: run "
                 f"'autograder build {self._path.parent.name}'"
             )

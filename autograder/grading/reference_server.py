@@ -17,11 +17,10 @@ from amllab.checks.failure import Failure
 from amllab.checks.frames import FrameError, receive_frame, send_frame
 from amllab.checks.lab import Lab
 from amllab.checks.submission import SubmissionError
-from autograder.grading.reference import Reference, ReferenceFailed
-from autograder.grading.worker import WorkerFailed
-from autograder.sandbox import IsolationError
+from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
+from autograder.grading.reference import Reference
 
-_FAULTS = (ReferenceFailed, WorkerFailed, IsolationError)
+_FAULTS = (ReferenceFailedError, WorkerError, IsolationError)
 _BYTES = 1 << 30  # of a message, between processes that trust each other
 
 
@@ -108,9 +107,9 @@ class SharedReference(Reference):
             send_frame(self._socket, json.dumps(self.cell).encode() + b"\n" + question)
             reply = receive_frame(self._socket, _BYTES)
         except OSError as error:
-            raise ReferenceFailed(f"nothing answers for the reference any more ({error})") from error
+            raise ReferenceFailedError(f"nothing answers for the reference any more ({error})") from error
         if reply is None:
-            raise ReferenceFailed("nothing answers for the reference any more")
+            raise ReferenceFailedError("nothing answers for the reference any more")
         head, _, body = reply.partition(b"\n")
         said = json.loads(head)
         if "fault" in said:

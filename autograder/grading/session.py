@@ -15,12 +15,12 @@ from nbformat import NotebookNode
 
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import score
+from autograder.errors import WorkerError
 from autograder.grading.cache import Graded, Kept, key_of, written
 from autograder.grading.grader import grade
 from autograder.grading.reference import Reference
 from autograder.grading.reference_server import SharedReference
 from autograder.grading.result import Grading
-from autograder.grading.worker import WorkerFailed
 from autograder.logs import one_line
 from autograder.notebooks.metadata import is_autograded, not_run, scores_of
 from autograder.notebooks.normalize import Repaired
@@ -96,7 +96,7 @@ class Judge:
         """Grades a repaired notebook, and keeps what came of it.
 
         Raises:
-            COURSE_FAULTS: nothing is wrong with the submission.
+            (CourseError, ChecksBroken): nothing is wrong with the submission.
         """
         attempt, grading, again = self._grade_fairly(student, notebook, repaired)
         earned, possible = score(grading.results)
@@ -128,7 +128,7 @@ class Judge:
             with self.launcher.turns.beside():
                 attempt, grading = self._grade(student, notebook, repaired)
                 crowded = grading.crowded
-        except WorkerFailed as error:  # it did not start in time, for which there is no other cause that passes
+        except WorkerError as error:  # it did not start in time, for which there is no other cause that passes
             crowded = one_line(str(error))
         if not crowded:
             return attempt, grading, []

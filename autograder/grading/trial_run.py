@@ -10,8 +10,8 @@ import nbformat
 
 from amllab.checks.lab import all_labs, find_lab
 from autograder.course import Course
-from autograder.grading.worker import Worker, WorkerFailed
-from autograder.sandbox import IsolationError
+from autograder.errors import IsolationError, WorkerError
+from autograder.grading.worker import Worker
 from autograder.sandbox.diagnostics import Finding
 from autograder.sandbox.launcher import Launcher
 
@@ -37,7 +37,7 @@ def trial() -> Finding:
     try:
         with Worker(find_lab(all_labs()[0]), nbformat.v4.new_notebook(cells=[cell]), launcher=launcher):
             pass
-    except (IsolationError, WorkerFailed) as error:
+    except (IsolationError, WorkerError) as error:
         return _failed(str(error))
     finally:
         launcher.close()

@@ -23,8 +23,8 @@ from amllab.checks.frames import FrameError, receive_frame, send_frame
 from amllab.checks.interleaved import Interleaved
 from amllab.checks.lab import Lab
 from amllab.checks.submission import SubmissionError, problem
+from autograder.errors import IsolationError, WorkerError
 from autograder.notebooks.metadata import is_autograded
-from autograder.sandbox import IsolationError
 from autograder.sandbox.contention import Load, Use
 from autograder.sandbox.launcher import Launcher, Tree
 
@@ -44,10 +44,6 @@ _FATAL = {
     "budget": "not run: the time for the whole submission, {total:g} seconds, is used up",
     "failures": "not run: too many cells before it ended the Python process or hung",
 }
-
-
-class WorkerFailed(RuntimeError):  # noqa: N818
-    """A worker did not start: a fault of the grading or its machine, never of a submission, of which nothing has run yet."""
 
 
 @lru_cache
@@ -93,7 +89,7 @@ class Worker(Interleaved):
         self.limits = lab.limits
         self.notebook = notebook
         self.launcher = launcher or default_launcher()
-        self.failed: WorkerFailed | IsolationError | None = None
+        self.failed: WorkerError | IsolationError | None = None
         self.crowded = ""
         self._tree: Tree | None = None
         self._load: Load | None = None
@@ -233,7 +229,7 @@ class Worker(Interleaved):
         """A process tree that waits for requests.
 
         Raises:
-            IsolationError, WorkerFailed: nothing of the submission has run yet, so it is not its fault.
+            IsolationError, WorkerError: nothing of the submission has run yet, so it is not its fault.
         """
         names = ("memory_bytes", "processes", "open_files", "file_bytes", "scratch_bytes")
         limits = {name: self.limits[name] for name in names} | {"cpu_seconds": 2 * self.limits["total_seconds"]}
@@ -249,7 +245,7 @@ class Worker(Interleaved):
             hello = str(error).encode()
         if not hello.startswith(b'{"state": "ready"}'):
             self.launcher.end(tree)
-            self.failed = WorkerFailed(f"a worker did not start:\n{hello.decode(errors='replace')}")
+            self.failed = WorkerError(f"a worker did not start:\n{hello.decode(errors='replace')}")
             raise self.failed
         return tree
 

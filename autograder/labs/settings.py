@@ -22,6 +22,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from amllab.checks.lab import CHECKS, Lab, all_labs, find_lab
+from autograder.errors import SettingsError
 from autograder.labs.catalog import Check
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -107,25 +108,21 @@ class Settings(_Table):
     own: dict[str, Any] = {}
 
 
-class BadSettings(ValueError):  # noqa: N818
-    """Something is wrong with a lab's settings; the message says where, and what is expected."""
-
-
 def checked_lab(name: str) -> Lab:
     """The lab of this name, or of this assignment, with settings that were looked through, and its packages at hand.
 
     Raises:
         LookupError: no such lab; the message lists those there are.
-        BadSettings: each line of the message names file, line and field.
+        SettingsError: each line of the message names file, line and field.
     """
     file = CHECKS / name.replace("-", "_") / "lab.toml"
     if not file.is_file():
         raise LookupError(f"no lab {name!r}; there are: {', '.join(all_labs()) or 'none'}")
     if problems := problems_of(file.read_text(encoding="utf-8"), f"{file.parent.name}/{file.name}"):
-        raise BadSettings("\n".join(problems))
+        raise SettingsError("\n".join(problems))
     lab = find_lab(name)
     if problems := package_problems(lab):
-        raise BadSettings("\n".join(problems))
+        raise SettingsError("\n".join(problems))
     return lab
 
 
@@ -291,9 +288,9 @@ def check_points(lab: Lab, master: Path, notebook: NotebookNode, checks: Sequenc
         checks: of the lab, public and hidden.
 
     Raises:
-        BadSettings: the message names cell, sums and files, or line and check.
+        SettingsError: the message names cell, sums and files, or line and check.
     """
     if problems := unknown_checks(lab, checks):
-        raise BadSettings("\n".join(problems))
+        raise SettingsError("\n".join(problems))
     if problems := point_problems(notebook, checks):
-        raise BadSettings("\n".join(f"{master.parent.name}/{master.name}: {problem}" for problem in problems))
+        raise SettingsError("\n".join(f"{master.parent.name}/{master.name}: {problem}" for problem in problems))

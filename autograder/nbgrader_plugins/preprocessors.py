@@ -9,7 +9,8 @@ from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
 from nbgrader.utils import determine_grade, is_grade
 from traitlets import Dict, Enum, Integer, Unicode
 
-from autograder.faults import COURSE_FAULTS
+from amllab.checks.run import ChecksBroken
+from autograder.errors import CourseError
 from autograder.grading.cache import Graded
 from autograder.notebooks.metadata import scores_of
 from autograder.notebooks.normalize import Repaired
@@ -40,7 +41,7 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         exporter, student = self.parent, resources["nbgrader"]["student"]
         try:
             graded = self._graded(student, nb, exporter.repaired[student])
-        except COURSE_FAULTS as fault:
+        except (CourseError, ChecksBroken) as fault:
             exporter.stop(student, str(fault))
         graded.write(nb)
         exporter.given[student] = graded.scores

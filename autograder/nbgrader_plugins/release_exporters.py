@@ -15,7 +15,8 @@ from nbgrader.api import (
 )
 from nbgrader.converters.base import NbGraderException
 
-from autograder.gradebook.changed_cells import CellsChanged, difference, refusal
+from autograder.errors import ChangedCellsError
+from autograder.gradebook.changed_cells import difference, refusal
 
 
 class KeepingExporter(NotebookExporter):  # type: ignore[misc]
@@ -55,8 +56,8 @@ class ReleaseExporter(KeepingExporter):
                     notebook = nbformat.read(path, as_version=4)
                     change = difference(gradebook, assignment, path.stem, notebook)
                     if change and change.submissions:
-                        raise CellsChanged(refusal(assignment, change))
-        except CellsChanged as changed:
+                        raise ChangedCellsError(refusal(assignment, change))
+        except ChangedCellsError as changed:
             converter.log.error(str(changed))
             raise NbGraderException(str(changed)) from None
         super().__init__(**kwargs)

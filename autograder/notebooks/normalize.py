@@ -17,17 +17,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from autograder.errors import NotebookError
 from autograder.notebooks.metadata import COLLECTION, COLLECTION_NOTE, EXPERIMENT, NOTE, is_autograded
-from autograder.notebooks.reading import (
-    SubmittedCell,
-    Unreadable,
-    find_notebook,
-    is_own_file,
-    named,
-    new_cell,
-    quoted,
-    read_cells,
-)
+from autograder.notebooks.reading import SubmittedCell, find_notebook, is_own_file, named, new_cell, quoted, read_cells
 from autograder.notebooks.rendering import limited
 from autograder.notebooks.sanitize import clean_outputs, without_pictures
 
@@ -79,7 +71,7 @@ def repair(path: Path, release: NotebookNode) -> Repaired:
     readable = True
     try:
         cells = read_cells(find_notebook(path, notes), notes)
-    except Unreadable as error:
+    except NotebookError as error:
         readable = False
         notes = [f"{error} Nothing could be graded: all automatic points are 0. Please hand in {named(path)} again."]
         cells = [new_cell(cell) for cell in release.cells]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autograder.errors import NotebookError
 from autograder.notebooks.metadata import COLLECTION_NOTE, EXPERIMENT, NOTE
 from autograder.notebooks.sanitize import joined, picture
 
@@ -22,10 +23,6 @@ MAX_CELLS = 2000
 
 # of all code together, some twenty times what the lab's own notebook has: room for any work, not for a network's weights
 MAX_SOURCE_BYTES = 200_000
-
-
-class Unreadable(ValueError):  # noqa: N818
-    """The file is no notebook; the message says what it is instead."""
 
 
 @dataclass
@@ -55,13 +52,13 @@ def named(path: Path) -> str:
 def find_notebook(path: Path, notes: list[str]) -> Path:
     folder = path.parent
     if folder.is_symlink():
-        raise Unreadable("The submission is a link to another folder.")
+        raise NotebookError("The submission is a link to another folder.")
     try:
         names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         names = []
     except OSError as error:
-        raise Unreadable(f"The submission's folder cannot be opened ({error.strerror}).") from None
+        raise NotebookError(f"The submission's folder cannot be opened ({error.strerror}).") from None
     others = [n for n in names if ".ipynb" in n.lower() and n[0] != "." and n != path.name and is_own_file(folder / n)]
     if path.name in names and is_own_file(path):
         if others:  # such as the copy that a student went on with
@@ -72,11 +69,11 @@ def find_notebook(path: Path, notes: list[str]) -> Path:
         notes.append(f"The notebook is named {quoted(others[0])}; it was graded as {named(path)}.")
         return folder / others[0]
     if path.name in names:
-        raise Unreadable(f"{named(path)} is not a file: it is a folder, a link to somewhere else, or a device.")
+        raise NotebookError(f"{named(path)} is not a file: it is a folder, a link to somewhere else, or a device.")
     names = [name for name in names if name != COLLECTION_NOTE]
     listed = ", ".join(map(quoted, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     found = f"the folder holds: {listed}" if names else "the folder is empty"
-    raise Unreadable(f"The submission has no notebook {named(path)}; {found}.")
+    raise NotebookError(f"The submission has no notebook {named(path)}; {found}.")
 
 
 def is_own_file(path: Path) -> bool:
@@ -91,15 +88,15 @@ def is_own_file(path: Path) -> bool:
 def read_cells(path: Path, notes: list[str]) -> list[SubmittedCell]:
     raw = _parsed(_content(path), named(path), notes)
     if not isinstance(raw, dict) or not {"nbformat", "cells", "worksheets"} & raw.keys():
-        raise Unreadable(f"{named(path)} is no notebook: it is JSON, but not of a notebook.")
+        raise NotebookError(f"{named(path)} is no notebook: it is JSON, but not of a notebook.")
     listed = _listed_cells(raw)
     if listed is None:
-        raise Unreadable(f"{named(path)} is no notebook, or a damaged one: it has no list of cells.")
+        raise NotebookError(f"{named(path)} is no notebook, or a damaged one: it has no list of cells.")
     if len(listed) > MAX_CELLS:
-        raise Unreadable(f"{named(path)} has {len(listed)} cells; at most {MAX_CELLS} can be graded.")
+        raise NotebookError(f"{named(path)} has {len(listed)} cells; at most {MAX_CELLS} can be graded.")
     cells = [new_cell(cell) for cell in listed if isinstance(cell, dict)]
     if listed and not cells:
-        raise Unreadable(f"{named(path)} is no notebook, or a damaged one: nothing in it is a cell.")
+        raise NotebookError(f"{named(path)} is no notebook, or a damaged one: nothing in it is a cell.")
     if len(cells) < len(listed):
         notes.append(f"The file is damaged: {len(listed) - len(cells)} entries that are no cells were left out.")
     version = raw.get("nbformat")
@@ -107,7 +104,7 @@ def read_cells(path: Path, notes: list[str]) -> list[SubmittedCell]:
         notes.append(f"The file gives its format as {quoted(version)}, which does not exist; it was read as usual.")
     size = sum(len(cell.source.encode()) for cell in cells if cell.kind == "code")
     if size > MAX_SOURCE_BYTES:
-        raise Unreadable(
+        raise NotebookError(
             f"{named(path)} has {size / 1000:,.0f} kB of code; at most {MAX_SOURCE_BYTES / 1000:.0f} kB can be graded. "
             "Data and results do not belong into code cells."
         )
@@ -122,28 +119,28 @@ def _content(path: Path) -> bytes:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
                 limit = f"{MAX_BYTES / 1e6:.0f} MB"
-                raise Unreadable(f"{named(path)} has {size / 1e6:.0f} MB; at most {limit} can be read.")
+                raise NotebookError(f"{named(path)} has {size / 1e6:.0f} MB; at most {limit} can be read.")
             return file.read(MAX_BYTES)
     except OSError as error:
-        raise Unreadable(f"{named(path)} cannot be opened ({error.strerror}).") from None
+        raise NotebookError(f"{named(path)} cannot be opened ({error.strerror}).") from None
 
 
 def _parsed(content: bytes, name: str, notes: list[str]) -> Any:
     """The JSON in a file, in any of the encodings that editors write."""
     if not content.strip(b"\0 \t\r\n"):
-        raise Unreadable(f"{name} is no notebook: it is empty.")
+        raise NotebookError(f"{name} is no notebook: it is empty.")
     try:
         return _json(content.decode(json.detect_encoding(content)))
     except UnicodeDecodeError:
         pass
     except RecursionError:
-        raise Unreadable(f"{name} is no notebook: it is nested too deeply.") from None
+        raise NotebookError(f"{name} is no notebook: it is nested too deeply.") from None
     except ValueError as error:
-        raise Unreadable(f"{name} is no notebook: it is not valid JSON ({quoted(error)}).") from None
+        raise NotebookError(f"{name} is no notebook: it is not valid JSON ({quoted(error)}).") from None
     try:
         raw = _json(content.removeprefix(codecs.BOM_UTF8).decode("latin-1"))
     except (ValueError, RecursionError):
-        raise Unreadable(f"{name} is no notebook: it is not text.") from None
+        raise NotebookError(f"{name} is no notebook: it is not text.") from None
     notes.append("The file is not in UTF-8; it was read as Latin-1, which may have changed some letters.")
     return raw
 

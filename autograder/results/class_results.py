@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from amllab.checks.lab import all_labs
 from autograder.course import Course
+from autograder.errors import NotGradedError
 from autograder.gradebook.regrading import digest_of
 from autograder.results.stored_checks import Stored, read
 
@@ -162,10 +163,6 @@ class ClassResults:
         return [cell for cell in self.cells if cell.automatic]
 
 
-class NotYet(LookupError):  # noqa: N818
-    """Nothing of the assignment is graded yet; the message says what to run."""
-
-
 def collect(course: Course, assignment: str, students: Collection[str] | None = None) -> ClassResults:
     """Reads the gradebook and the autograded notebooks.
 
@@ -184,8 +181,8 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
     try:
         with course.gradebook() as gradebook:
             results = from_gradebook(gradebook, assignment)
-    except NotYet:
-        raise NotYet(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}") from None
+    except NotGradedError:
+        raise NotGradedError(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}") from None
     except SQLAlchemyError as error:
         raise ValueError(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}") from None
     known = {submission.student for submission in results.submissions}
@@ -193,7 +190,7 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
     results.submissions.sort(key=lambda submission: submission.student)
     results.missing = [student for student in results.missing if student not in handed_in]
     if not results.graded:
-        raise NotYet(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}")
+        raise NotGradedError(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}")
     for submission in results.submissions:
         submission.handed_in = submission.student in handed_in
     notebooks = list(dict.fromkeys(cell.notebook for cell in results.cells))
@@ -251,7 +248,7 @@ def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
         assignment = gradebook.find_assignment(name)
     except MissingEntry:
         if name in (lab.replace("_", "-") for lab in all_labs()):
-            raise NotYet(f"{name} is not in the gradebook yet: run 'nbgrader autograde {name}'") from None
+            raise NotGradedError(f"{name} is not in the gradebook yet: run 'nbgrader autograde {name}'") from None
         known = ", ".join(row.name for row in gradebook.assignments) or "none"
         raise LookupError(f"no assignment {name!r} in the gradebook; there are: {known}") from None
     cells = list(_cells(assignment))

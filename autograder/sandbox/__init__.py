@@ -6,9 +6,10 @@
 counts where that cannot be had; :mod:`~autograder.sandbox.diagnostics` says what a machine offers of all this. Linux only, no privileges needed.
 """
 
+from autograder.errors import IsolationError
 from autograder.sandbox.cgroups import ControlGroups, Group
 from autograder.sandbox.file_system import SCRATCH, View, visible_paths
-from autograder.sandbox.limits import IsolationError, Limits
+from autograder.sandbox.limits import Limits
 from autograder.sandbox.process_tree import OUT_OF_MEMORY, supervise
 
 __all__ = [

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from autograder.errors import IsolationError
 from autograder.sandbox import interpreter_paths, libc
-from autograder.sandbox.limits import IsolationError, Limits
+from autograder.sandbox.limits import Limits
 
 SCRATCH = "/tmp"
 

@@ -26,17 +26,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from autograder.sandbox import (
-    SCRATCH,
-    ControlGroups,
-    Group,
-    IsolationError,
-    Limits,
-    cgroups,
-    libc,
-    supervise,
-    visible_paths,
-)
+from autograder.errors import IsolationError
+from autograder.sandbox import SCRATCH, ControlGroups, Group, Limits, cgroups, libc, supervise, visible_paths
 
 # the last ones are what a kernel would import when it starts
 PRELOAD = (

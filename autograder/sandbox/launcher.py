@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autograder.sandbox import OUT_OF_MEMORY, IsolationError
+from autograder.errors import IsolationError
+from autograder.sandbox import OUT_OF_MEMORY
 from autograder.sandbox.exclusive_turns import Turns
 
 log = logging.getLogger(__name__)

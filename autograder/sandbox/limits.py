@@ -9,10 +9,6 @@ ADDRESS_BYTES = (
 )  # that a process may reserve beyond its memory: page tables take a 512th of what it reads of it
 
 
-class IsolationError(RuntimeError):
-    """This machine did not isolate a process; the message says at which layer, and why."""
-
-
 @dataclass(frozen=True)
 class Limits:
     """What one submission's process tree may use.

@@ -28,7 +28,8 @@ from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 from nbformat import NotebookNode
 
-from autograder.faults import COURSE_FAULTS, ClusterFailed
+from amllab.checks.run import ChecksBroken
+from autograder.errors import ClusterError, CourseError
 from autograder.grading.cache import Graded
 from autograder.grading.session import Judge, Setting
 from autograder.notebooks.normalize import Repaired, read_release, repair
@@ -67,7 +68,7 @@ class Elsewhere:
         again: also grades those of which a grading is kept.
 
     Raises:
-        ClusterFailed: there is no scheduler at the address, or it has no workers.
+        ClusterError: there is no scheduler at the address, or it has no workers.
     """
 
     def __init__(self, scheduler: str, judge: Judge, submissions: dict[str, Path], *, again: bool) -> None:
@@ -89,7 +90,7 @@ class Elsewhere:
         """Waits until a submission is graded; returns the key of its grading, or ``None`` if it was not among those given.
 
         Raises:
-            COURSE_FAULTS: as a worker met them.
+            (CourseError, ChecksBroken): as a worker met them.
             RuntimeError: several workers were lost over it.
         """
         if student not in self._submissions:
@@ -108,7 +109,7 @@ class Elsewhere:
                     raise RuntimeError(f"{student} is not graded: its workers were lost, several times") from error
                 log.warning("%s: once more, its worker was lost", student)
                 self._share_course()  # it may be what was lost, and would be lost for good
-            except COURSE_FAULTS:
+            except (CourseError, ChecksBroken):
                 raise
             except Exception as error:
                 future = self._running.get(student)
@@ -134,7 +135,7 @@ class Elsewhere:
             except (*_LOST, TimeoutError) as error:
                 if time.monotonic() > ends:
                     what = "has no workers" if self._client is not None else "does not answer"
-                    raise ClusterFailed(f"the scheduler at {self._scheduler} {what} ({error})") from error
+                    raise ClusterError(f"the scheduler at {self._scheduler} {what} ({error})") from error
                 time.sleep(_LOOK_SECONDS)
         self._share_course()
 
@@ -178,7 +179,7 @@ class Elsewhere:
 
     def _keep(self, student: str, found: dict[str, Any]) -> None:
         if found["key"] != self._keys[student]:
-            raise ClusterFailed(
+            raise ClusterError(
                 f"the worker on {found['host']} grades with another version of the packages, or of torch, timm or Python "
                 f"({found['versions']}): install the same everywhere"
             )

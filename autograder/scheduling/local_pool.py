@@ -116,7 +116,7 @@ class Ahead:
         """Waits until a submission is graded; returns the key of its grading, or ``None`` if it was not among those given.
 
         Raises:
-            COURSE_FAULTS: as the process met them.
+            (CourseError, ChecksBroken): as the process met them.
             RuntimeError: two processes ended over it.
         """
         for last in (False, True):

@@ -12,7 +12,7 @@ import amllab
 from amllab.checks.lab import all_labs, find_lab
 from amllab.checks.run import ChecksBroken, run_checks
 from amllab.numerics import keep_freed_memory
-from autograder.grading.grader import Unreadable
+from autograder.grading.grader import UnreadableSubmission
 from autograder.labs.locations import HIDDEN_CHECKS
 
 # nbgrader, since a process first imports what the program imports that started it (Python before 3.14 cannot preload that)
@@ -35,7 +35,7 @@ for name in all_labs():
     # settings or checks that are broken: whoever grades with them is told so, and other labs are graded nevertheless
     with suppress(ValueError, ChecksBroken):
         lab = find_lab(name)
-        run_checks(lab, [lab.folder, HIDDEN_CHECKS / name], Unreadable(name))
+        run_checks(lab, [lab.folder, HIDDEN_CHECKS / name], UnreadableSubmission(name))
 keep_freed_memory()
 gc.collect()
 gc.freeze()

@@ -53,7 +53,7 @@ def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isol
     """What ``autograder grade`` makes of the notebook in a folder.
 
     Raises:
-        IsolationError, WorkerFailed, ReferenceFailed, ChecksBroken: faults of the machine or the course.
+        IsolationError, WorkerError, ReferenceFailedError, ChecksBroken: faults of the machine or the course.
     """
     repaired = repair(submission / f"{lab.notebook}.ipynb", release)
     launcher = Launcher(isolation, course)
