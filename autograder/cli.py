@@ -247,10 +247,10 @@ def _lab_named_like(notebook: Path) -> str:
 def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
     from amllab.checks.results import score, to_text
     from autograder.grading.report_cells import NOT_ISOLATED
-    from autograder.results.scores import plain, printable
+    from autograder.text import printable, safe_line
 
     for note in grading.notes:
-        print(f"note: {plain(note)}")
+        print(f"note: {safe_line(note)}")
     if not isolated:
         print(f"note:{NOT_ISOLATED}")
     if grading.crowded:
@@ -259,7 +259,9 @@ def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
         report = to_text([r for r in grading.results if r.cell == cell], grading.remarks(cell))
         print(f"\n{cell}\n{printable(report, 50_000)}")
     earned, possible = score(grading.results)
-    print(f"\n{plain(notebook.name)}: {earned:g} of {possible:g} automatic points (seed {grading.seed})", flush=True)
+    print(
+        f"\n{safe_line(notebook.name)}: {earned:g} of {possible:g} automatic points (seed {grading.seed})", flush=True
+    )
 
 
 def _calibrate(args: argparse.Namespace) -> int:

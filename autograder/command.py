@@ -88,7 +88,7 @@ from autograder.errors import CourseError
 
 
 def _say(message: str) -> None:
-    from autograder.results.scores import printable
+    from autograder.text import printable
 
     if sys.stderr is not None:
         print(f"autograder: {printable(message)}", file=sys.stderr, flush=True)

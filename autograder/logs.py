@@ -24,9 +24,3 @@ class SafeRecord(logging.LogRecord):
 def make_safe() -> None:
     """From now on, for all loggers of this process."""
     logging.setLogRecordFactory(SafeRecord)
-
-
-def one_line(text: str, most: int = 300) -> str:
-    """Text that may come from a submission, fit for a log: on one line, nothing that a terminal would obey."""
-    line = "".join(character if character.isprintable() else " " for character in text)
-    return line if len(line) <= most else line[:most] + " ..."

@@ -16,7 +16,7 @@ from test_report import ESSAY, FOUR, HOSTILE, LAB, Graded, build
 from variants import FREEZE
 
 from autograder.cli import main
-from autograder.results.scores import plain
+from autograder.text import safe_line
 
 CONTROL = "\x1b[2J\x9b31m\u202e"
 
@@ -169,7 +169,7 @@ def test_nothing_of_a_submission_reaches_the_terminal_as_it_is(
     assert max(map(len, printed.splitlines())) < 1200
     assert main(["explain", LAB, f"b{CONTROL}"]) == 2
     refusal = capsys.readouterr().err.strip()
-    assert plain(refusal) == refusal
+    assert safe_line(refusal) == refusal
 
 
 def test_who_is_unknown_is_told_who_there_is(

@@ -15,7 +15,7 @@ from pathlib import Path
 from autograder.exports.grades import Standing
 from autograder.exports.lms import LearningPlatformPlugin, title_of
 from autograder.exports.roster import Person, Sheet, fill, letters
-from autograder.results.scores import csv_text, number, plain
+from autograder.text import csv_text, number, safe_line
 
 COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 POINTS = "    Points Possible"
@@ -35,7 +35,7 @@ class CanvasExportPlugin(LearningPlatformPlugin):
 def made(found: Sequence[Standing], points: float, column: str) -> tuple[str, list[str]]:
     """A file from the gradebook alone. ``ID`` is only what nbgrader keeps as ``lms_user_id``."""
     rows: list[Sequence[str]] = [[_name(s), s.lms_user_id, "", s.student, "", number(s.total)] for s in found]
-    remarks = [f"{plain(s.student)}: no grade, {s.why}" for s in found if s.total is None]
+    remarks = [f"{safe_line(s.student)}: no grade, {s.why}" for s in found if s.total is None]
     if not _ASSIGNMENT.match(column):
         remarks.append(
             f"Canvas will make a new assignment {column!r}: to fill an existing one, give its heading in an export of "
@@ -60,7 +60,7 @@ def filled(
             possible = row[index].strip()
             if _float(possible) != points:
                 remarks.append(
-                    f"Canvas has {plain(possible)} points for {plain(sheet.header[index])}, the gradebook {number(points)}: "
+                    f"Canvas has {safe_line(possible)} points for {safe_line(sheet.header[index])}, the gradebook {number(points)}: "
                     "scores are not converted"
                 )
 
@@ -83,7 +83,7 @@ def _column(sheet: Sheet, assignment: str, column: str) -> int:
         wanted = {letters(assignment), letters(title_of(assignment))}
         chosen = [name for name in headings if letters(_ASSIGNMENT.sub(r"\g<name>", name)) in wanted]
     if len(chosen) != 1:
-        there = ", ".join(repr(plain(name)) for name in headings) or "none"
+        there = ", ".join(repr(safe_line(name)) for name in headings) or "none"
         raise ValueError(
             f"{'several columns' if chosen else 'no column'} of the roster for {column or assignment}: "
             f"name one with --column; assignments in it: {there}"

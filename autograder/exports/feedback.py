@@ -20,7 +20,7 @@ from autograder.collect.names import recognise
 from autograder.collect.record import Record
 from autograder.course import Course
 from autograder.results.class_results import from_gradebook, require_gradebook
-from autograder.results.scores import number, plain
+from autograder.text import number, safe_line
 
 _MOODLE = re.compile(r"(?P<front>.+?_assignsubmission_[a-z]+)(?P<file>_.+)?", re.S)
 
@@ -45,7 +45,7 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
         if not pages:
             raise FileNotFoundError(f"no feedback of {assignment} yet: run 'nbgrader generate_feedback {assignment}'")
         remarks = [
-            f"{plain(student)}: no feedback page, run 'nbgrader generate_feedback {assignment}'"
+            f"{safe_line(student)}: no feedback page, run 'nbgrader generate_feedback {assignment}'"
             for student in sorted(graded - pages.keys())
         ]
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
@@ -53,7 +53,7 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
                 notebook = course.directories["autograded_directory"] / student / assignment / f"{page.stem}.ipynb"
                 if notebook.is_file() and notebook.stat().st_mtime > page.stat().st_mtime:
                     remarks.append(
-                        f"{plain(student)}: the page is older than the grading, run 'nbgrader generate_feedback {assignment} --force'"
+                        f"{safe_line(student)}: the page is older than the grading, run 'nbgrader generate_feedback {assignment} --force'"
                     )
                 names = record.names(assignment, student, platform)
                 taken = [name for name in names if _is_taken(name, platform)]
@@ -63,7 +63,7 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
                     else:
                         archive.write(page, name if platform == "canvas" else _in_moodle(name, page.name))
                 if not taken:
-                    remarks.append(f"{plain(student)}: not in the zip, {_why(names, assignment, platform)}")
+                    remarks.append(f"{safe_line(student)}: not in the zip, {_why(names, assignment, platform)}")
     return remarks
 
 

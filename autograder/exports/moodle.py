@@ -17,7 +17,7 @@ from pathlib import Path
 from autograder.exports.grades import Standing
 from autograder.exports.lms import LearningPlatformPlugin
 from autograder.exports.roster import Person, Sheet, fill
-from autograder.results.scores import csv_text, number, plain
+from autograder.text import csv_text, number, safe_line
 
 IDENTIFIER, GRADE, MODIFIED = "Identifier", "Grade", "Last modified (grade)"
 COLUMNS = (IDENTIFIER, "Full name", "Email address", "Status", GRADE, "Maximum Grade", "Grade can be changed",
@@ -51,8 +51,8 @@ def made(found: Sequence[Standing], points: float) -> tuple[str, list[str]]:
         ]
         for s in found
     ]
-    remarks = [f"{plain(s.student)}: no grade, {s.why}" for s in found if s.total is None]
-    if nowhere := [plain(s.student) for s in found if not s.email]:
+    remarks = [f"{safe_line(s.student)}: no grade, {s.why}" for s in found if s.total is None]
+    if nowhere := [safe_line(s.student) for s in found if not s.email]:
         remarks.append(
             f"without an e-mail address in the gradebook, so that Moodle will not know them: {', '.join(nowhere)}"
         )
@@ -72,12 +72,12 @@ def filled(path: Path, found: Sequence[Standing], points: float, column: str = G
         value for row in sheet.rows if (value := sheet.get(row, "Maximum Grade") or sheet.get(row, "Maximum grade"))
     }
     remarks = [
-        f"Moodle has a maximum grade of {plain(value)}, the gradebook {number(points)}: scores are not converted"
+        f"Moodle has a maximum grade of {safe_line(value)}, the gradebook {number(points)}: scores are not converted"
         for value in sorted(most)
         if _float(value) not in (None, points)
     ]
     remarks += [
-        f"row {i} ({plain(sheet.get(row, 'Full name'))}): Moodle says that the grade cannot be changed"
+        f"row {i} ({safe_line(sheet.get(row, 'Full name'))}): Moodle says that the grade cannot be changed"
         for i, row in enumerate(sheet.rows, 2)
         if sheet.get(row, "Grade can be changed").casefold() == "no"
     ]

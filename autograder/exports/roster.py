@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autograder.collect.names import letters
 from autograder.exports.grades import Standing
-from autograder.results.scores import number, plain
+from autograder.text import number, safe_line
 
 BOM = "\ufeff"  # Canvas and Moodle begin their files with it, for spreadsheets
 _DELIMITERS = ",;\t"
@@ -63,7 +63,7 @@ class Sheet:
             ((mark, lines or [[]]) for mark, lines in read.items()), key=lambda item: len(item[1][0])
         )
         if lacks := [name for name in required if name not in header]:
-            there = ", ".join(map(plain, header)) or "none"
+            there = ", ".join(map(safe_line, header)) or "none"
             raise ValueError(f"{path.name} lacks the columns {', '.join(lacks)}; it has: {there}")
         if uneven := [i for i, row in enumerate(rows, 2) if len(row) > len(header)]:
             raise ValueError(f"{path.name}: row {uneven[0]} has more fields than the first")
@@ -109,9 +109,9 @@ def fill(
     taken = Counter(i for i in matches.values() if i is not None)
     remarks = []
     for standing in standings:
-        i, name = matches[standing.student], plain(standing.student)
+        i, name = matches[standing.student], safe_line(standing.student)
         if i is not None and taken[i] > 1:
-            remarks.append(f"{name}: not filled in, row {i + 2} ({plain(rows[i].name)}) fits several students")
+            remarks.append(f"{name}: not filled in, row {i + 2} ({safe_line(rows[i].name)}) fits several students")
         elif standing.total is None:
             remarks.append(f"{name}: no grade, {standing.why}" + (" (and not in the roster)" if i is None else ""))
         elif i is None:
@@ -119,7 +119,9 @@ def fill(
         else:
             sheet.rows[i][column] = number(standing.total)
     remarks += [
-        f"row {i + 2} ({plain(who.name)}): nobody in the gradebook fits" for i, who in rows.items() if i not in taken
+        f"row {i + 2} ({safe_line(who.name)}): nobody in the gradebook fits"
+        for i, who in rows.items()
+        if i not in taken
     ]
     return remarks
 

@@ -21,10 +21,10 @@ from autograder.grading.grader import grade
 from autograder.grading.reference import Reference
 from autograder.grading.reference_server import SharedReference
 from autograder.grading.result import Grading
-from autograder.logs import one_line
 from autograder.notebooks.metadata import is_autograded, not_run, scores_of
 from autograder.notebooks.normalize import Repaired
 from autograder.sandbox.launcher import Launcher
+from autograder.text import safe_line
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Judge:
                 attempt, grading = self._grade(student, notebook, repaired)
                 crowded = grading.crowded
         except WorkerError as error:  # it did not start in time, for which there is no other cause that passes
-            crowded = one_line(str(error))
+            crowded = safe_line(str(error))
         if not crowded:
             return attempt, grading, []
         log.warning("%s: a limit of time was reached while %s; graded again, alone", student, crowded)
@@ -138,7 +138,7 @@ class Judge:
         line = f"graded again, alone, since a limit of time was reached while {crowded}"
         if grading.crowded:
             line += "; the second time too: other programs keep this machine busy, grade again when they have ended"
-        return attempt, grading, [one_line(line, 600)]
+        return attempt, grading, [safe_line(line, 600)]
 
     def _grade(self, student: str, notebook: NotebookNode, repaired: Repaired) -> tuple[NotebookNode, Grading]:
         """The graded notebook. A reference that failed is started again, once: a busy machine can do that to it too."""
@@ -161,7 +161,7 @@ class Judge:
             self.close()
             if last:
                 raise reference.failed
-            log.warning("%s: once more, with a new process", one_line(str(reference.failed)))
+            log.warning("%s: once more, with a new process", safe_line(str(reference.failed)))
         return attempt, grading
 
     def new_reference(self) -> Reference:
@@ -179,13 +179,13 @@ class Judge:
 def _attention(grading: Grading, repaired: Repaired) -> list[str]:
     """What a person should know of a graded submission: unreadable, stopped, or a check that broke on it."""
     if not repaired.readable:
-        return [one_line(" ".join(repaired.notes))]
+        return [safe_line(" ".join(repaired.notes))]
     broken = [
         f"the check {result.name} broke, which is no fault of the submission: {result.failure and result.failure.seen}"
         for result in grading.results
         if result.outcome == "error"
     ]
-    return [one_line(line) for line in [*grading.stopped, *broken]]
+    return [safe_line(line) for line in [*grading.stopped, *broken]]
 
 
 def seed_of(secret: str, student: str, notebook: NotebookNode) -> int:

@@ -37,12 +37,12 @@ from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
 from autograder.grading.session import Judge, Setting
 from autograder.labs.settings import checked_lab
-from autograder.logs import one_line
 from autograder.nbgrader_plugins.late_penalty import set_due_date
 from autograder.notebooks.normalize import Repaired, read_release, repair
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling.capacity import processes
 from autograder.scheduling.local_pool import Ahead
+from autograder.text import safe_line
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
     from autograder.scheduling.dask_pool import Elsewhere
@@ -182,7 +182,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
             return super().from_filename(filename, resources=resources, **kwargs)
         repaired = self.repaired[student] = repair(path, self.release)
         for note in repaired.notes:
-            self.log.warning("%s: %s", student, one_line(note))
+            self.log.warning("%s: %s", student, safe_line(note))
         mark(repaired.notebook, self.digests[student])
         return self.from_notebook_node(repaired.notebook, resources=resources, **kwargs)
 

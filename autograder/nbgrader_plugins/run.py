@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from autograder.gradebook.regrading import is_graded
 from autograder.grading.session import Judge
-from autograder.logs import one_line
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling.local_pool import Ahead
+from autograder.text import safe_line
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
     from autograder.scheduling.dask_pool import Elsewhere
@@ -94,6 +94,6 @@ class Run:
             for line in self.attention.get(student, []):
                 self.log.warning("Look at %s: %s", student, line)
         for student, danger in sorted(self.left_out.items()):
-            self.log.error("Look at %s: not graded, %s", one_line(student), danger)
+            self.log.error("Look at %s: not graded, %s", safe_line(student), danger)
         for student in [] if self.stopped else missing:
             self.log.error("Look at %s: not graded, the reason stands above", student)

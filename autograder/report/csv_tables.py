@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
-from io import StringIO
 
 from autograder.report.analysis import Analysis
 from autograder.results.class_results import ClassResults, Submission, status
-
-# a spreadsheet takes text that begins like this for a formula
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+from autograder.text import csv_text
 
 
 def checks_table(analysis: Analysis) -> str:
@@ -73,16 +69,4 @@ def in_order(results: ClassResults, anonymous: bool) -> list[Submission]:
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_field(value) for value in header])
-    writer.writerows([_field(value) for value in row] for row in rows)
-    return text.getvalue()
-
-
-def _field(value: object) -> object:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    return csv_text(header, ([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows))

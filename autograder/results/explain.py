@@ -11,7 +11,8 @@ from nbgrader.api import MissingEntry
 
 from autograder.course import Course
 from autograder.results.class_results import ClassResults, Submission, collect
-from autograder.results.scores import find, needs, number, plain, short, state, table
+from autograder.results.scores import find, needs, short, state
+from autograder.text import number, safe_line, table
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -117,15 +118,15 @@ def _head(results: ClassResults, submission: Submission, times: Times) -> str:
         facts.append(("grading took", f"{submission.seconds:.1f} s"))
     several = len(submission.stored) > 1
     for name, stored in submission.stored.items():
-        of = f" of {plain(name)}" if several else ""
+        of = f" of {safe_line(name)}" if several else ""
         if stored is not None and stored.isolation:
-            facts.append((f"isolation{of}", plain(stored.isolation)))
+            facts.append((f"isolation{of}", safe_line(stored.isolation)))
         if stored is not None and stored.seed:
             facts.append((f"seed{of}", f"{stored.seed}  (autograder grade --seed repeats the inputs)"))
     width = max(len(label) for label, _ in facts)
     return "\n".join(
         [
-            f"{plain(submission.student)}: {plain(results.assignment)}",
+            f"{safe_line(submission.student)}: {safe_line(results.assignment)}",
             *(f"  {label:<{width}}  {text}" for label, text in facts),
         ]
     )
@@ -154,7 +155,7 @@ def _cells(results: ClassResults, submission: Submission, given: dict[str, Given
 def _of_the_grading(submission: Submission) -> Iterator[str]:
     """Sections on what the judge stored."""
     for name, stored in submission.stored.items():
-        of = f" ({plain(name)})" if len(submission.stored) > 1 else ""
+        of = f" ({safe_line(name)})" if len(submission.stored) > 1 else ""
         if stored is None:
             continue
         lost = [
@@ -175,4 +176,4 @@ def _of_the_grading(submission: Submission) -> Iterator[str]:
 
 
 def _listed(title: str, entries: Sequence[str]) -> str:
-    return "\n".join([title, *(f"  - {plain(entry)}" for entry in entries)]) if entries else ""
+    return "\n".join([title, *(f"  - {safe_line(entry)}" for entry in entries)]) if entries else ""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from autograder.course import Course
 from autograder.results.class_results import Submission, collect
-from autograder.results.scores import closest, number, plain, table
+from autograder.text import closest, number, safe_line, table
 
 _LAST_LINES = 15  # of nbgrader's log, where it failed
 
@@ -41,7 +41,7 @@ def regrade(course: Course, assignment: str, students: Sequence[str]) -> bool:
 
 def _regrade(course: Course, assignment: str, student: str) -> bool:
     before, points = _scores(course, assignment, student)
-    print(f"{plain(student)}: being graded again ...", flush=True)
+    print(f"{safe_line(student)}: being graded again ...", flush=True)
     command = [
         sys.executable,
         "-m",
@@ -56,11 +56,11 @@ def _regrade(course: Course, assignment: str, student: str) -> bool:
     )
     if done.returncode != 0:
         lines = done.stderr.splitlines()[-_LAST_LINES:]
-        print(f"{plain(student)}: nbgrader autograde failed:", *map(plain, lines), sep="\n  ", file=sys.stderr)
+        print(f"{safe_line(student)}: nbgrader autograde failed:", *map(safe_line, lines), sep="\n  ", file=sys.stderr)
         return False
     after, points = _scores(course, assignment, student)
     if after is None:
-        print(f"{plain(student)}: still not graded; 'nbgrader autograde {assignment}' says why", file=sys.stderr)
+        print(f"{safe_line(student)}: still not graded; 'nbgrader autograde {assignment}' says why", file=sys.stderr)
         return False
     rows = [
         [key, _score(before, key), _score(after, key), _change(before, after, key), number(most)]
@@ -71,7 +71,7 @@ def _regrade(course: Course, assignment: str, student: str) -> bool:
     print(table(["cell", "before", "after", "change", "of"], rows))
     kept = [key for key, score in after.scores.items() if score.by_hand]
     if kept:
-        print(f"Scores by hand were kept, look whether they still hold: {', '.join(map(plain, kept))}")
+        print(f"Scores by hand were kept, look whether they still hold: {', '.join(map(safe_line, kept))}")
     print()
     return True
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from io import StringIO
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from autograder.collect.submission_folders import refusal
@@ -13,62 +10,11 @@ from autograder.course import Course
 from autograder.notebooks.metadata import COLLECTION
 from autograder.results.class_results import Cell, ClassResults, Submission, collect, status
 from autograder.results.stored_checks import TAMPERED
+from autograder.text import closest, csv_text, number, safe_line, table
 
 FAULT, NOTHING = "fault", "no submission"
 WAITS = "waits for a score"
 _ORDER = (FAULT, "not graded", "to grade by hand", "graded", NOTHING)  # what needs a person comes first
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes text that begins so for a formula
-_MAX_TEXT = 500  # characters of a text that may come from a submission
-
-
-def printable(text: object, most: int = 5000) -> str:
-    """Text of several lines with nothing in it that a terminal would obey or that turns what stands around it."""
-    lines = str(text)[: most + 1].split("\n")
-    shown = "\n".join(
-        "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines
-    )
-    return shown if len(shown) <= most else shown[:most] + " ..."
-
-
-def plain(text: object, most: int = _MAX_TEXT) -> str:
-    """Text on one line, nothing in it that a terminal would obey or that turns what stands around it."""
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)[: most + 1])
-    return line if len(line) <= most else line[:most] + " ..."
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """Columns of text, ``left`` ones aligned to the left, all others to the right."""
-    lines = [list(header), *([plain(field) for field in row] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(
-            field.ljust(width) if i in left else field.rjust(width)
-            for i, (field, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], terminator: str = "\n") -> str:
-    """The same as CSV; text that a spreadsheet would run as a formula is quoted by an apostrophe."""
-    text = StringIO()
-    writer = csv.writer(text, lineterminator=terminator)
-    writer.writerow(header)
-    writer.writerows([_field(value) for value in row] for row in rows)
-    return text.getvalue()
-
-
-def _field(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-def closest(name: str, known: Iterable[str], what: str) -> LookupError:
-    """The error for a name that there is not: says which come near, and which there are."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3)
-    hint = f"; close: {', '.join(map(plain, near))}" if near else ""
-    return LookupError(f"no {what} {plain(name)!r}{hint}; there are: {', '.join(map(plain, names)) or 'none'}")
 
 
 def find(results: ClassResults, student: str) -> Submission:
@@ -81,7 +27,7 @@ def find(results: ClassResults, student: str) -> Submission:
         if submission.student == student:
             return submission
     if student in results.missing:
-        raise LookupError(f"{plain(student)} has handed in nothing for {results.assignment}")
+        raise LookupError(f"{safe_line(student)} has handed in nothing for {results.assignment}")
     raise closest(student, (s.student for s in results.submissions), f"submission for {results.assignment} by")
 
 
@@ -135,11 +81,6 @@ def needs(results: ClassResults, submission: Submission) -> list[str]:
         if stored.isolation == "none":
             found.append("it ran without isolation: do not trust its score")
     return found
-
-
-def number(points: float | None) -> str:
-    """Points without needless decimals; nothing where there are none."""
-    return "" if points is None else f"{points:.6g}"
 
 
 def short(cell: Cell) -> str:

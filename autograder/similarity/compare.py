@@ -26,7 +26,7 @@ from amllab.checks.lab import Lab, find_lab
 from autograder.course import Course
 from autograder.notebooks.metadata import EXPERIMENT, is_autograded
 from autograder.notebooks.normalize import read_release, repair
-from autograder.results.scores import plain, table
+from autograder.text import safe_line, table
 
 THRESHOLD = 0.5  # of what is a submission's own; correct solutions that know nothing of each other stay below
 LENGTH = 25  # characters of normalised code that must be the same in a row
@@ -214,7 +214,7 @@ def text(found: Comparison, threshold: float) -> str:
         ]
         lines = [table(["one", "other", "of one's own", "of other's own", "same"], rows, left=(0, 1)), "", *lines]
     lines.append(f"The most similar of all others: {found.highest_below:.0%}")
-    lines += [f"not compared: {plain(student)}, {why}" for student, why in found.left_out.items()]
+    lines += [f"not compared: {safe_line(student)}, {why}" for student, why in found.left_out.items()]
     return "\n".join(lines)
 
 
@@ -233,7 +233,7 @@ def page(found: Comparison, title: str, threshold: float) -> str:
         pairs=found.pairs[:MAX_PAIRS],
         threshold=threshold,
         percent=lambda share: f"{share:.0%}",
-        plain=plain,
+        plain=safe_line,
         shared=SHARED,
         shared_from=SHARED_FROM,
         length=LENGTH,

@@ -18,7 +18,7 @@ from typing import Any
 from amllab.checks.lab import Lab, find_lab
 from autograder.course import Course
 from autograder.results.class_results import collect
-from autograder.results.scores import plain
+from autograder.text import safe_line
 
 VISIBLE, HIDDEN = "visible", "after_published"
 
@@ -74,12 +74,12 @@ def write_results(course: Course, assignment: str, folder: Path) -> list[str]:
     """
     found, public = collect(course, assignment), public_checks(find_lab(assignment))
     folder.mkdir(parents=True, exist_ok=True)
-    remarks = [f"{plain(student)}: no submission" for student in found.missing]
+    remarks = [f"{safe_line(student)}: no submission" for student in found.missing]
     for submission in found.submissions:
         reason = found.state(submission) if submission.graded else "not graded"
         if reason or Path(submission.student).name != submission.student:
             remarks.append(
-                f"{plain(submission.student)}: left out, {_REASONS.get(reason, reason) or 'its id has a slash'}"
+                f"{safe_line(submission.student)}: left out, {_REASONS.get(reason, reason) or 'its id has a slash'}"
             )
             continue
         tests, notes = [], []
@@ -96,10 +96,10 @@ def write_results(course: Course, assignment: str, folder: Path) -> list[str]:
                 output = "" if check.outcome == "passed" else f"{cell}: {check.outcome} {check.symptom}".rstrip()
                 tests.append(
                     test(check.title, f"{part}.{i}", check.points, check.earned, passed=check.outcome == "passed",
-                         output=plain(output), public=is_public(check.name, public))
+                         output=safe_line(output), public=is_public(check.name, public))
                 )  # fmt: skip
         notes = [
-            plain(note) for stored in submission.stored.values() if stored for note in stored.notes + stored.stopped
+            safe_line(note) for stored in submission.stored.values() if stored for note in stored.notes + stored.stopped
         ]
         text = json.dumps(results(tests, notes, submission.seconds), indent=2)
         (folder / f"{submission.student}.json").write_text(text, encoding="utf-8")
