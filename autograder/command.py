@@ -73,9 +73,8 @@ def _unreadable(path: Path) -> str:
 def _explained(error: Exception) -> str | None:
     """An error of the user's files, course or machine in words; ``None`` for others, which are ours."""
     from sqlalchemy.exc import SQLAlchemyError
-
     from amllab.checks.run import ChecksBroken
-from autograder.errors import CourseError
+    from autograder.errors import CourseError
 
     if isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
