@@ -15,7 +15,7 @@ from autograder.course import Course
 from autograder.sandbox.launcher import ISOLATIONS, Launcher
 
 if TYPE_CHECKING:
-    from autograder.grading.result import Grading
+    from autograder.grading.result import GradingResult
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -201,10 +201,10 @@ def _grade(args: argparse.Namespace) -> int:
     require_files(args.notebooks)
     from autograder.grading.grader import grade
     from autograder.grading.reference import Reference
-    from autograder.labs.settings import checked_lab
+    from autograder.labs.settings import load_lab
     from autograder.notebooks.normalize import read_release, repair
 
-    course, lab = Course.find(), checked_lab(args.lab or _lab_named_like(args.notebooks[0]))
+    course, lab = Course.find(), load_lab(args.lab or _lab_named_like(args.notebooks[0]))
     release = read_release(course.release(lab))
     launcher = Launcher(args.isolation, course.root)
     reference = Reference(lab, course.solution(lab), launcher)
@@ -244,7 +244,7 @@ def _lab_named_like(notebook: Path) -> str:
     return alike[0]
 
 
-def _print_grading(notebook: Path, grading: Grading, *, isolated: bool) -> None:
+def _print_grading(notebook: Path, grading: GradingResult, *, isolated: bool) -> None:
     from amllab.checks.results import score, to_text
     from autograder.grading.report_cells import NOT_ISOLATED
     from autograder.text import printable, safe_line

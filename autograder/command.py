@@ -73,6 +73,7 @@ def _unreadable(path: Path) -> str:
 def _explained(error: Exception) -> str | None:
     """An error of the user's files, course or machine in words; ``None`` for others, which are ours."""
     from sqlalchemy.exc import SQLAlchemyError
+
     from amllab.checks.run import ChecksBroken
     from autograder.errors import CourseError
 

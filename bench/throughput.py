@@ -202,7 +202,7 @@ def computing(number: int) -> float:
     from amllab.checks.run import run_checks
     from amllab.checks.submission import InProcessSubmission
     from autograder.labs.locations import HIDDEN_CHECKS
-    from autograder.notebooks.metadata import not_run
+    from autograder.notebooks.metadata import skipped_cells
 
     torch.set_num_threads(1)
     lab = find_lab(ASSIGNMENT)
@@ -210,7 +210,7 @@ def computing(number: int) -> float:
 
     def functions(notebook: nbformat.NotebookNode) -> InProcessSubmission:
         names: dict[str, object] = {}
-        left_out = not_run(notebook)
+        left_out = skipped_cells(notebook)
         for i, cell in enumerate(notebook.cells):
             if cell.cell_type == "code" and i not in left_out and "check(" not in cell.source:
                 with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):

@@ -24,11 +24,11 @@ from variants import WRONG, Variant, notebook_of
 
 from amllab.checks.lab import Lab
 from autograder.errors import IsolationError
-from autograder.grading.cache import FOLDER, Graded, Kept, key_of, written
+from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of, written
 from autograder.notebooks.metadata import is_autograded, scores_of
 from autograder.scheduling import local_pool
-from autograder.scheduling.capacity import processes
-from autograder.scheduling.local_pool import Ahead
+from autograder.scheduling.capacity import choose_jobs
+from autograder.scheduling.local_pool import LocalPool
 
 # Processes
 
@@ -38,12 +38,12 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Starts processes with stand-ins for their work."""
     monkeypatch.setattr(local_pool, "_begin", judges.begin)
     monkeypatch.setattr(local_pool, "_grade_ahead", judges.grade)
-    running: list[Ahead] = []
+    running: list[LocalPool] = []
 
-    def start(*students: str, seconds: float = 60, again: bool = False) -> Ahead:
+    def start(*students: str, seconds: float = 60, again: bool = False) -> LocalPool:
         submissions = dict.fromkeys(students, tmp_path)
         launcher: Any = SimpleNamespace(address="nowhere")
-        running.append(Ahead(tmp_path, launcher, submissions, jobs=2, again=again, seconds=seconds))  # type: ignore[arg-type]
+        running.append(LocalPool(tmp_path, launcher, submissions, jobs=2, again=again, seconds=seconds))  # type: ignore[arg-type]
         return running[-1]
 
     yield start
@@ -115,17 +115,17 @@ def test_no_more_processes_than_fit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
         (0.5 * each, 0, 40, 1),
     ):
         monkeypatch.setattr(local_pool, "_available", lambda at_hand=at_hand: int(at_hand))
-        assert processes(wanted, lab, range(submissions))[0] == number
-    assert "GB of memory" in processes(0, lab, range(9))[1]
+        assert choose_jobs(wanted, lab, range(submissions))[0] == number
+    assert "GB of memory" in choose_jobs(0, lab, range(9))[1]
 
 
 # What is kept
 
-GRADED = Graded({"3": {"outputs": [], "execution_count": None}}, 1.0, 2.0, 3.0, ["look"])
+GRADED = CachedGrading({"3": {"outputs": [], "execution_count": None}}, 1.0, 2.0, 3.0, ["look"])
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
-    kept = Kept(tmp_path / FOLDER)
+    kept = GradingCache(tmp_path / FOLDER)
     assert kept.get("a") is None
     kept.put("a", GRADED)
     assert kept.get("a") == GRADED
@@ -135,7 +135,7 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
 
 
 def test_half_a_file_counts_for_nothing(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = GradingCache(tmp_path)
     kept.put("a", GRADED)
     whole = (tmp_path / "a.json").read_bytes()
     for content in (whole[:-20], b"", json.dumps({"format": 0, "graded": {}}).encode()):
@@ -153,7 +153,7 @@ def test_outputs_go_back_where_they_were(release: NotebookNode) -> None:
     for cell in notebook.cells:
         if is_autograded(cell):
             cell.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": "1"}, execution_count=1)]
-    Graded(written(notebook, [left]), 0, 0, 0, [], scores=scores_of(notebook)).write(other)  # type: ignore[arg-type]
+    CachedGrading(written(notebook, [left]), 0, 0, 0, [], scores=scores_of(notebook)).write(other)  # type: ignore[arg-type]
     assert other.cells[left].outputs == release.cells[left].outputs
     notebook.cells[left].update(outputs=other.cells[left].outputs, execution_count=other.cells[left].execution_count)
     assert other == notebook

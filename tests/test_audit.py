@@ -16,7 +16,7 @@ from amllab.checks.results import CheckResult
 from autograder import cli
 from autograder.authoring.audit import Finding, kills, marks, noticed, passes, table
 from autograder.course import Course
-from autograder.grading.result import Grading
+from autograder.grading.result import GradingResult
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.study import Study, checks_digest, code, read_study
 from autograder.labs.wrong_solutions import Wrong
@@ -65,11 +65,11 @@ def test_a_lab_that_does_not_exist_is_no_failure_but_an_error(capsys: pytest.Cap
 def test_marks_that_are_too_few_and_checks_that_broke() -> None:
     passed = CheckResult("test_a", "A.", "check_a", 4, "passed")
     broke = CheckResult("test_b", "B.", "check_a", 6, "error", Failure("it runs", "ZeroDivisionError", ""))
-    assert marks("full", Grading([passed], 1, 1.0), 4) == Finding("full", "ok", "4 of 4 points")
-    finding = marks("full", Grading([passed, broke], 1, 1.0), 10)
+    assert marks("full", GradingResult([passed], 1, 1.0), 4) == Finding("full", "ok", "4 of 4 points")
+    finding = marks("full", GradingResult([passed, broke], 1, 1.0), 10)
     assert finding == Finding("full", "FAIL", "4 of 10 points, not 10; broken checks: test_b")
-    assert marks("none", Grading([passed], 1, 1.0), 0).state == "FAIL"
-    assert marks("none", Grading([broke], 1, 1.0), 0).state == "FAIL"
+    assert marks("none", GradingResult([passed], 1, 1.0), 0).state == "FAIL"
+    assert marks("none", GradingResult([broke], 1, 1.0), 0).state == "FAIL"
 
 
 def test_wrong_functions_must_fail_exactly_what_is_said() -> None:

@@ -26,7 +26,7 @@ from variants import Variant, notebook_of
 
 from amllab.checks.lab import Lab
 from autograder.gradebook.regrading import digest_of
-from autograder.grading.cache import FOLDER, Graded, Kept, key_of
+from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of
 from autograder.notebooks.metadata import score_of
 
 ONLY_FREEZE = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
@@ -242,7 +242,7 @@ def test_a_grading_goes_into_its_own_notebook_alone(release: NotebookNode) -> No
     result = [new_output("execute_result", data={"text/plain": "7"}, execution_count=1)]
     cells = {i: {"outputs": result, "execution_count": 1} for i in places}
     given = {cell.metadata.nbgrader.grade_id: 7.0 for cell in places.values()}
-    graded = Graded(cells, 28, 90, 1.0, [], scores=given)
+    graded = CachedGrading(cells, 28, 90, 1.0, [], scores=given)
     graded.write(notebook)
     for wrong in (
         replace(graded, cells={}),
@@ -269,7 +269,7 @@ def test_a_score_is_a_number_of_the_cell(release: NotebookNode, points: str | No
 
 
 def test_the_cache_gives_back_what_was_put_into_it_and_nothing_else(tmp_path: Path) -> None:
-    kept, graded = Kept(tmp_path), Graded({}, 1.0, 2.0, 3.0, [], scores={"check": 1.0})
+    kept, graded = GradingCache(tmp_path), CachedGrading({}, 1.0, 2.0, 3.0, [], scores={"check": 1.0})
     kept.put("a", graded)
     assert kept.get("a") == graded
     whole = (tmp_path / "a.json").read_text()

@@ -30,7 +30,7 @@ ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
 
 
 @dataclass
-class Graded:
+class CachedGrading:
     """A class without a gradebook before, and what ``nbgrader autograde`` said."""
 
     course: Path
@@ -47,7 +47,7 @@ def notebook_with(release: NotebookNode, **sources: str) -> NotebookNode:
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Graded:
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> CachedGrading:
     # letters, quotes, signs that shells, patterns of text, addresses and logs have a use for
     course = new_course(tmp_path_factory.mktemp("course") / "Kurs \"ä é\" (1) 100% #1 & 'q' +; ^\\d| <b>~ -f")
     (course / "gradebook.db").unlink()  # no part of a repository
@@ -60,10 +60,10 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> G
     submit(course, "cay", notebook_with(release, freeze_layers=FREEZE, build_transfer_model=f"import torch\n{made}"))
     submit(course, "eve", b"{", ODD_FILE)
     done = nbgrader(course, "autograde", ASSIGNMENT, OMP_NUM_THREADS="1")
-    return Graded(course, done.returncode, done.stderr)
+    return CachedGrading(course, done.returncode, done.stderr)
 
 
-def test_a_fresh_clone_is_graded(graded: Graded) -> None:
+def test_a_fresh_clone_is_graded(graded: CachedGrading) -> None:
     """The gradebook is no part of a repository: it is filled from the release that is there."""
     assert "Traceback" not in graded.log
     assert re.search(r"\b3 graded, 0 graded before", graded.log), graded.log  # and one who has to rename a file
@@ -76,11 +76,11 @@ def test_a_fresh_clone_is_graded(graded: Graded) -> None:
     }
 
 
-def test_a_default_device_that_is_not_there_costs_nothing(graded: Graded) -> None:
+def test_a_default_device_that_is_not_there_costs_nothing(graded: CachedGrading) -> None:
     assert scores(graded.course, "bob")["check_freeze_layers"] == 20
 
 
-def test_a_device_that_is_not_there_is_named(graded: Graded) -> None:
+def test_a_device_that_is_not_there_is_named(graded: CachedGrading) -> None:
     """In the exercise that asks for it, and not as missing weights."""
     found = scores(graded.course, "cay")
     assert found["check_freeze_layers"] == 20
@@ -90,7 +90,7 @@ def test_a_device_that_is_not_there_is_named(graded: Graded) -> None:
     assert "pretrained weights of" not in told
 
 
-def test_names_do_not_act_in_the_log(graded: Graded) -> None:
+def test_names_do_not_act_in_the_log(graded: CachedGrading) -> None:
     for sign in ("\x1b", "\x07", "\u202e"):
         assert sign not in re.sub(r"\x1b\[\d*m\[", "[", graded.log)
     assert "owned" in graded.log
@@ -133,7 +133,11 @@ def test_names_do_not_act_in_the_log(graded: Graded) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said(
-    graded: Graded, arguments: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    graded: CachedGrading,
+    arguments: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(graded.course)
     assert main(arguments.split(" ")) == 2
@@ -238,12 +242,12 @@ def test_a_configuration_that_cannot_be_read(
     assert "nbgrader_config.py cannot be read: SyntaxError" in capsys.readouterr().err
 
 
-def started(graded: Graded, *arguments: str, **options: object) -> subprocess.Popen[str]:
+def started(graded: CachedGrading, *arguments: str, **options: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "autograder.cli", *arguments]
     return subprocess.Popen(command, cwd=graded.course, text=True, encoding="utf-8", stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def test_nobody_reads_on(graded: Graded) -> None:
+def test_nobody_reads_on(graded: CachedGrading) -> None:
     """As in ``autograder explain ... | head -1``."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -253,7 +257,7 @@ def test_nobody_reads_on(graded: Graded) -> None:
     assert process.returncode == 141
 
 
-def test_a_full_disk(graded: Graded) -> None:
+def test_a_full_disk(graded: CachedGrading) -> None:
     with open("/dev/full", "w") as full:
         process = started(graded, "scores", ASSIGNMENT, stdout=full)
         said = process.communicate(timeout=120)[1]
@@ -262,7 +266,9 @@ def test_a_full_disk(graded: Graded) -> None:
 
 
 @pytest.mark.parametrize("moment", ["the fork server starts", "a cell runs"])
-def test_an_interrupt_from_the_keyboard(graded: Graded, release: NotebookNode, tmp_path: Path, moment: str) -> None:
+def test_an_interrupt_from_the_keyboard(
+    graded: CachedGrading, release: NotebookNode, tmp_path: Path, moment: str
+) -> None:
     # where the tests run in the background of a shell, they ignore the signal, and so would the command
     signal.signal(signal.SIGINT, signal.default_int_handler)
     notebook = copy.deepcopy(release)
@@ -293,7 +299,7 @@ def test_an_interrupt_from_the_keyboard(graded: Graded, release: NotebookNode, t
     ],
     ids=["no home", "a home that is not there", "the locale C", "ASCII"],
 )
-def test_any_environment(graded: Graded, variables: dict[str, str | None]) -> None:
+def test_any_environment(graded: CachedGrading, variables: dict[str, str | None]) -> None:
     environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
     process = started(graded, "explain", ASSIGNMENT, "ada", stdout=subprocess.PIPE, env=environment)
     told, said = process.communicate(timeout=120)
@@ -311,7 +317,7 @@ def reads(folder: str, file: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["assignments", "solutions"])
 def test_the_command_that_a_message_names_ends_the_trouble(
-    folder: str, graded: Graded, monkeypatch: pytest.MonkeyPatch
+    folder: str, graded: CachedGrading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = graded.course / folder / ASSIGNMENT / NOTEBOOK
     before = nbformat.read(file, as_version=4)

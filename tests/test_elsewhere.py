@@ -23,11 +23,11 @@ pytest.importorskip("distributed", reason="grading on several machines needs the
 
 from autograder.errors import ClusterError, IsolationError
 from autograder.grading.cache import FOLDER
-from autograder.grading.session import Judge, Setting
+from autograder.grading.session import GradingConfig, GradingSession
 from autograder.notebooks.normalize import read_release, repair
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling import dask_pool
-from autograder.scheduling.dask_pool import Elsewhere
+from autograder.scheduling.dask_pool import DaskPool
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]
 def submissions(tmp_path: Path, release: NotebookNode) -> Any:
     """Puts notebooks of students into a folder; with the judge of a course, and what it was told of them."""
 
-    def submit_all(*students: str) -> tuple[Judge, dict[str, Path]]:
+    def submit_all(*students: str) -> tuple[GradingSession, dict[str, Path]]:
         seen = tmp_path / "seen"
         seen.mkdir(exist_ok=True)
-        setting = Setting(
+        setting = GradingConfig(
             ASSIGNMENT, {}, ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK,
             tmp_path, tmp_path / FOLDER, str(seen), None, "namespaces",
         )  # fmt: skip
-        judge = Judge(setting, Launcher(), read_release(setting.release))
+        judge = GradingSession(setting, Launcher(), read_release(setting.release))
         paths = {}
         for student in students:
             paths[student] = tmp_path / "submitted" / student / NOTEBOOK
@@ -71,7 +71,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_pool, "_grade", judges.grade_elsewhere)
 
 
-def gradings(judge: Judge, student: str) -> int:
+def gradings(judge: GradingSession, student: str) -> int:
     return len(list(Path(judge.setting.secret).glob(f"{student}-*")))
 
 
@@ -79,7 +79,7 @@ def gradings(judge: Judge, student: str) -> int:
 def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster, submissions: Any) -> None:
     students = ["a", "full", "slow b", "slow c", "d"]
     judge, paths = submissions(*students)
-    running = Elsewhere(cluster.address, judge, paths, again=False)
+    running = DaskPool(cluster.address, judge, paths, again=False)
     assert running.take("nobody") is None
     key = running.take("a")
     assert key is not None
@@ -104,11 +104,11 @@ def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster
 
     # what is kept is not graded again, unless that is asked for
     before = gradings(judge, "d")
-    running = Elsewhere(cluster.address, judge, {"d": paths["d"]}, again=False)
+    running = DaskPool(cluster.address, judge, {"d": paths["d"]}, again=False)
     assert running.take("d") == key
     assert gradings(judge, "d") == before
     running.close()
-    running = Elsewhere(cluster.address, judge, {"d": paths["d"]}, again=True)
+    running = DaskPool(cluster.address, judge, {"d": paths["d"]}, again=True)
     assert running.take("d") == key
     assert gradings(judge, "d") == before + 1
     running.close()
@@ -118,7 +118,7 @@ def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster
 @pytest.mark.parametrize("cluster", [SILENT], indirect=True)
 def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any) -> None:
     judge, paths = submissions("slow a", "kills", "b")
-    running = Elsewhere(cluster.address, judge, paths, again=False)
+    running = DaskPool(cluster.address, judge, paths, again=False)
     while not gradings(judge, "slow a"):
         running._fill(first="slow a")
         time.sleep(0.02)
@@ -143,7 +143,7 @@ def test_a_worker_that_is_lost_with_the_course(
 ) -> None:
     monkeypatch.setattr(dask_pool, "_same", judges.same)
     judge, paths = submissions("a", "b")
-    running = Elsewhere(cluster.address, judge, paths, again=False)
+    running = DaskPool(cluster.address, judge, paths, again=False)
     cluster.start_worker()
     assert None not in (running.take("a"), running.take("b"))
     assert gradings(judge, "a") == gradings(judge, "b") == 1
@@ -154,7 +154,7 @@ def test_a_worker_that_is_lost_with_the_course(
 @pytest.mark.usefixtures("stand_in")
 def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: Any) -> None:
     judge, paths = submissions("fault", "other")
-    running = Elsewhere(cluster.address, judge, paths, again=False)
+    running = DaskPool(cluster.address, judge, paths, again=False)
     with pytest.raises(IsolationError, match="no namespaces here"):
         running.take("fault")
     with pytest.raises(ClusterError, match=r"grades with another version .*torch 0\.1.*install the same everywhere"):
@@ -166,7 +166,7 @@ def test_without_a_scheduler_nothing_is_graded(submissions: Any, monkeypatch: py
     monkeypatch.setattr(dask_pool, "_WAIT_SECONDS", 1.0)
     judge, paths = submissions("a")
     with pytest.raises(ClusterError, match=r"the scheduler at tcp://127\.0\.0\.1:9 does not answer"):
-        Elsewhere("tcp://127.0.0.1:9", judge, paths, again=False)
+        DaskPool("tcp://127.0.0.1:9", judge, paths, again=False)
 
 
 # The real command

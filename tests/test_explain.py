@@ -12,7 +12,7 @@ import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
 from nbformat import NotebookNode
 from nbgrader.api import Comment, Gradebook
-from test_report import ESSAY, FOUR, HOSTILE, LAB, Graded, build
+from test_report import ESSAY, FOUR, HOSTILE, LAB, CachedGrading, build
 from variants import FREEZE
 
 from autograder.cli import main
@@ -80,7 +80,7 @@ def test_all_about_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     }
     outcomes = {"test_slope": "failed:wrong_value", "test_intercept": "skipped", "test_range": "error"}
     more = {"mistakes": [{"name": "divides by n + 1", "confidence": 0.9}]}
-    course = build(tmp_path, [Graded("ada", outcomes, essay=4.0, penalty=1.5, submission=known, more=more)])
+    course = build(tmp_path, [CachedGrading("ada", outcomes, essay=4.0, penalty=1.5, submission=known, more=more)])
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         entry = gradebook.find_submission(LAB, "ada")
         entry.timestamp, entry.assignment.duedate = datetime(2026, 5, 2, 12), datetime(2026, 5, 2, 9)
@@ -136,7 +136,7 @@ def test_what_cannot_be_trusted_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     edited = {"check_fit": 1.0} if damage == "edited" else {}
-    course = build(tmp_path, [Graded("ada", essay=1.0, scores=edited, stored=damage != "old")])
+    course = build(tmp_path, [CachedGrading("ada", essay=1.0, scores=edited, stored=damage != "old")])
     notebook = course / "autograded" / "ada" / LAB / "lab.ipynb"
     if damage == "lost":
         notebook.unlink()
@@ -160,7 +160,7 @@ def test_nothing_of_a_submission_reaches_the_terminal_as_it_is(
     known = {"notes": [evil * 300], "stopped": [evil], "isolation": evil}
     student = f"ada{CONTROL}"
     outcomes = {"test_slope": f"failed:{evil}", "test_range": "error"}
-    course = build(tmp_path, [Graded(student, outcomes, submission=known, more={"mistakes": [{"name": evil}]})])
+    course = build(tmp_path, [CachedGrading(student, outcomes, submission=known, more={"mistakes": [{"name": evil}]})])
     printed = run(course, monkeypatch, capsys, "explain", LAB, student) + run(
         course, monkeypatch, capsys, "scores", LAB
     )

@@ -18,7 +18,7 @@ import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
-from test_report import FOUR, LAB, Graded, build
+from test_report import FOUR, LAB, CachedGrading, build
 from variants import TRAIN
 
 from amllab.checks.lab import find_lab
@@ -167,7 +167,7 @@ def test_names_of_downloads_find_their_rows(
 ) -> None:
     """Students whose ids come from the names of Canvas's files, see autograder.collect; two have the same name."""
     ids = ["lovelaceada", "smithjohn-21", "smithjohn-22", "nobody"]
-    course = build(tmp_path, [Graded(student, essay=float(i)) for i, student in enumerate(ids)])
+    course = build(tmp_path, [CachedGrading(student, essay=float(i)) for i, student in enumerate(ids)])
     roster = "Student,ID,SIS User ID,SIS Login ID,Section,X (1)\n" + "".join(
         f'"{name}",{number},,{number},,\n'
         for name, number in (("Lovelace, Ada", 7), ("Smith, John", 22), ("Smith, John", 21), ("Smith, John", 23))
@@ -185,7 +185,7 @@ def test_names_of_downloads_find_their_rows(
 def test_a_row_that_fits_two_students_is_not_filled_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    course = build(tmp_path, [Graded("ada", essay=1.0), Graded("lovelaceada", essay=2.0)])
+    course = build(tmp_path, [CachedGrading("ada", essay=1.0), CachedGrading("lovelaceada", essay=2.0)])
     (course / "canvas.csv").write_text('Student,ID,SIS Login ID,X (1)\n"Lovelace, Ada",7,ada,3\n')
     options = ("--format", "canvas", "--roster", "canvas.csv", "--column", "X (1)")
     path, remarks = export(course, monkeypatch, capsys, *options)
@@ -240,7 +240,7 @@ def test_nbgraders_command_takes_them(four: Path) -> None:
 def test_text_that_a_spreadsheet_would_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    course = build(tmp_path, [Graded("=cmd|' '!A1", essay=1.0)])
+    course = build(tmp_path, [CachedGrading("=cmd|' '!A1", essay=1.0)])
     for form in ("canvas", "moodle"):
         path, _ = export(course, monkeypatch, capsys, "--format", form)
         assert not [field for row in rows_of(path) for field in row if field.startswith("=")]
@@ -267,7 +267,7 @@ def test_errors(
     arguments: list[str],
     says: str,
 ) -> None:
-    course = build(tmp_path, [Graded("ada")])
+    course = build(tmp_path, [CachedGrading("ada")])
     (course / "binary").write_bytes(b"PK\x03\x04\xff\xfe")
     (course / "moodle.csv").write_text("Identifier,Grade\n")
     (course / "uneven.csv").write_text("Identifier,Grade,Last modified (grade)\n1,2,3,4\n")
@@ -283,8 +283,8 @@ def test_results_for_gradescope(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of a class that is graded already; the lab of these tests has no checks in the library, so that all are hidden."""
-    course = build(tmp_path, [Graded("ada", {"test_slope": 1.5}, submission={"notes": ["mended\x1b[2J"]}),
-                              Graded("old", stored=False)])  # fmt: skip
+    course = build(tmp_path, [CachedGrading("ada", {"test_slope": 1.5}, submission={"notes": ["mended\x1b[2J"]}),
+                              CachedGrading("old", stored=False)])  # fmt: skip
     monkeypatch.setattr("autograder.exports.gradescope.results.find_lab", lambda name: find_lab(ASSIGNMENT))
     path, remarks = export(course, monkeypatch, capsys, "--format", "gradescope-results")
     assert [file.name for file in path.iterdir()] == ["ada.json"]

@@ -13,7 +13,7 @@ from nbgrader.api import Gradebook
 
 from autograder.collect.names import letters, recognise
 from autograder.collect.record import FILE, Known, Person, Record, give_ids, key_of
-from autograder.exports.grades import Standing
+from autograder.exports.grades import StudentGrade
 from autograder.exports.roster import Person as Row
 from autograder.exports.roster import Sheet, fill
 
@@ -156,8 +156,8 @@ def test_damaged_records(tmp_path: Path, text: str) -> None:
 def test_exports_find_rows_by_the_numbers() -> None:
     sheet = Sheet(["ID", "Name", "Grade"], [["1006", "John Smith", ""], ["1007", "John Smith", ""]], ",", False, "\n")
     found = [
-        Standing("smithjohn", "", "", "", "", 5.0, numbers=["1006"]),
-        Standing("smithjohn-1007", "", "", "", "", 7.0, numbers=["1007"]),
+        StudentGrade("smithjohn", "", "", "", "", 5.0, numbers=["1006"]),
+        StudentGrade("smithjohn-1007", "", "", "", "", 7.0, numbers=["1007"]),
     ]
     assert fill(sheet, 2, found, lambda row: Row([row[0]], row[1])) == []
     assert json.dumps(sheet.rows) == json.dumps([["1006", "John Smith", "5"], ["1007", "John Smith", "7"]])

@@ -23,7 +23,7 @@ from conftest import ROOT
 from amllab.checks.lab import Lab
 from autograder.errors import IsolationError
 from autograder.grading.worker import Worker
-from autograder.sandbox import Limits, View, allowed_syscalls, libc, seccomp, supervise
+from autograder.sandbox import FileSystemView, Limits, allowed_syscalls, libc, run_isolated, seccomp
 from autograder.sandbox.launcher import Launcher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces exist on Linux alone")
@@ -334,7 +334,7 @@ def test_no_privileges_are_needed() -> None:
             os.write(told, json.dumps(facts | {"root": os.path.exists(ROOT)}).encode())
             return 7
 
-        os._exit(supervise(View((), ()), limits, look, writing))
+        os._exit(run_isolated(FileSystemView((), ()), limits, look, writing))
     os.close(writing)
     os.close(told)
     with os.fdopen(ready, "rb") as failure, os.fdopen(inside, "rb") as seen:

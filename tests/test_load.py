@@ -20,9 +20,9 @@ from conftest import ROOT
 from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
 from autograder.errors import WorkerError
-from autograder.grading.session import Judge
+from autograder.grading.session import GradingSession
 from autograder.grading.worker import Worker
-from autograder.notebooks.normalize import Repaired
+from autograder.notebooks.normalize import NormalizedSubmission
 from autograder.sandbox import contention
 from autograder.sandbox.contention import Load, Use
 from autograder.sandbox.exclusive_turns import Turns
@@ -171,7 +171,7 @@ def test_what_was_kept_from_the_processors_is_graded_again_alone(
         )
 
     monkeypatch.setattr(local_pool, "grade", grade)
-    judge = Judge.__new__(Judge)
+    judge = GradingSession.__new__(GradingSession)
     judge.__dict__ |= {
         "setting": SimpleNamespace(seed=1),
         "launcher": SimpleNamespace(turns=turns),
@@ -180,7 +180,7 @@ def test_what_was_kept_from_the_processors_is_graded_again_alone(
         "kept": SimpleNamespace(put=lambda key, found: None),
         "key": lambda *arguments: "key",
     }
-    graded = judge.graded("ada", nbformat.v4.new_notebook(), Repaired(nbformat.v4.new_notebook(), [], True))
+    graded = judge.graded("ada", nbformat.v4.new_notebook(), NormalizedSubmission(nbformat.v4.new_notebook(), [], True))
     assert rounds == [False, True]
     assert graded.earned == 5
     (line,) = graded.attention

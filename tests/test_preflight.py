@@ -30,7 +30,7 @@ from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
 from autograder.grading.worker import Worker
 from autograder.notebooks import normalize
-from autograder.notebooks.metadata import not_run
+from autograder.notebooks.metadata import skipped_cells
 from autograder.sandbox import launcher
 
 SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
@@ -109,7 +109,7 @@ def test_it_runs_the_cells_that_grading_runs(
         looked = saved(notebook)
         ours = [cell.source for cell in looked.to_run()]
         repaired = normalize.repair(tmp_path / NOTEBOOK, release).notebook
-        left_out = not_run(repaired)
+        left_out = skipped_cells(repaired)
         theirs = [c.source for i, c in enumerate(repaired.cells) if c.cell_type == "code" and i not in left_out]
         assert ours == [source for source in theirs if source.strip()]
         worker = Worker(looked.lab, repaired, left_out)

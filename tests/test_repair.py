@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nbconvert.filters import markdown2html_mistune
 from nbformat import NotebookNode
 
-from autograder.notebooks.normalize import Repaired, repair
+from autograder.notebooks.normalize import NormalizedSubmission, repair
 from autograder.notebooks.reading import MAX_SOURCE_BYTES
 
 NAME = "transfer_learning.ipynb"
@@ -35,7 +35,7 @@ def by_id(notebook: NotebookNode, grade_id: str) -> NotebookNode:
     return cell
 
 
-def repaired(tmp_path: Path, release: NotebookNode, notebook: NotebookNode) -> Repaired:
+def repaired(tmp_path: Path, release: NotebookNode, notebook: NotebookNode) -> NormalizedSubmission:
     (tmp_path / NAME).write_text(json.dumps(notebook))
     return repair(tmp_path / NAME, release)
 
@@ -259,7 +259,7 @@ def raw_of(release: NotebookNode) -> dict[str, Any]:
     return raw
 
 
-def is_mine(got: Repaired) -> bool:
+def is_mine(got: NormalizedSubmission) -> bool:
     return got.readable and by_id(got.notebook, "freeze_layers").source == "mine = 'ä'"
 
 

@@ -38,7 +38,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\u202e\"'&"
 
 
 @dataclass
-class Graded:
+class CachedGrading:
     """A submission of a synthetic class.
 
     Attributes:
@@ -62,7 +62,9 @@ class Graded:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-def checks_of(graded: Graded, cell: str, cells: Mapping[str, Mapping[str, float]] = CELLS) -> list[dict[str, Any]]:
+def checks_of(
+    graded: CachedGrading, cell: str, cells: Mapping[str, Mapping[str, float]] = CELLS
+) -> list[dict[str, Any]]:
     checks = []
     for name, points in cells[cell].items():
         outcome = graded.outcomes.get(name, "passed")
@@ -82,7 +84,7 @@ def checks_of(graded: Graded, cell: str, cells: Mapping[str, Mapping[str, float]
     return checks
 
 
-def notebook_of(graded: Graded, cells: Mapping[str, Mapping[str, float]] = CELLS) -> NotebookNode:
+def notebook_of(graded: CachedGrading, cells: Mapping[str, Mapping[str, float]] = CELLS) -> NotebookNode:
     """As ``nbgrader autograde`` leaves it."""
     notebook = nbformat.v4.new_notebook()
     for number, cell in enumerate(cells):
@@ -113,7 +115,7 @@ def empty_gradebook() -> Path:
     return file
 
 
-def build(folder: Path, submissions: Sequence[Graded], cells: Mapping[str, Mapping[str, float]] = CELLS) -> Path:
+def build(folder: Path, submissions: Sequence[CachedGrading], cells: Mapping[str, Mapping[str, float]] = CELLS) -> Path:
     """A course with a gradebook and autograded notebooks of these submissions."""
     (folder / "nbgrader_config.py").write_text(
         f"from autograder import configure\nc = get_config()\nc.CourseDirectory.root = {str(folder)!r}\nconfigure(c)\n"
@@ -141,7 +143,7 @@ def build(folder: Path, submissions: Sequence[Graded], cells: Mapping[str, Mappi
 
 
 def gradebook_entry(
-    graded: Graded, assignment: Any, notebook: Any, graded_cells: Mapping[str, Any], cells: Any
+    graded: CachedGrading, assignment: Any, notebook: Any, graded_cells: Mapping[str, Any], cells: Any
 ) -> SubmittedAssignment:
     entry = SubmittedNotebook(notebook=notebook, late_submission_penalty=graded.penalty)
     for cell in cells:
@@ -202,10 +204,10 @@ class Page(HTMLParser):
 
 
 FOUR = [
-    Graded("ada", {}, essay=5.0),  # 10 + 5
-    Graded("ben", {"test_nan": "failed"}, essay=3.0, penalty=2.0),  # 9 + 3 - 2
-    Graded("cyd", {"test_slope": "failed", "test_intercept": "skipped", "test_nan": "failed"}),  # 3, waits
-    Graded("dan", {"test_slope": 1.5, "test_intercept": "passed", "test_range": "error"}),  # 1.5 + 2 + 1, waits
+    CachedGrading("ada", {}, essay=5.0),  # 10 + 5
+    CachedGrading("ben", {"test_nan": "failed"}, essay=3.0, penalty=2.0),  # 9 + 3 - 2
+    CachedGrading("cyd", {"test_slope": "failed", "test_intercept": "skipped", "test_nan": "failed"}),  # 3, waits
+    CachedGrading("dan", {"test_slope": 1.5, "test_intercept": "passed", "test_range": "error"}),  # 1.5 + 2 + 1, waits
 ]
 
 
@@ -266,7 +268,7 @@ def twelve(tmp_path: Path) -> Path:
     return build(
         tmp_path,
         [
-            Graded(
+            CachedGrading(
                 f"s{i:02d}",
                 {
                     "test_intercept": "failed",
@@ -300,18 +302,18 @@ def test_everything_that_went_wrong_is_listed(tmp_path: Path, monkeypatch: pytes
     course = build(
         tmp_path,
         [
-            Graded("broken", {"test_slope": "error"}),
-            Graded("slow", {"test_slope": "failed:timeout", "test_range": "failed:timeout", "test_nan": "failed:memory"}),
-            Graded("stopped", submission={"stopped": ["cell 3: stopped after 60 seconds"]}),
-            Graded("bare", submission={"isolation": "none"}),
-            Graded("mended", submission={"notes": ["There were several cells."]}),
-            Graded("empty", dict.fromkeys(["test_slope", "test_intercept", "test_range", "test_nan"], "failed"),
+            CachedGrading("broken", {"test_slope": "error"}),
+            CachedGrading("slow", {"test_slope": "failed:timeout", "test_range": "failed:timeout", "test_nan": "failed:memory"}),
+            CachedGrading("stopped", submission={"stopped": ["cell 3: stopped after 60 seconds"]}),
+            CachedGrading("bare", submission={"isolation": "none"}),
+            CachedGrading("mended", submission={"notes": ["There were several cells."]}),
+            CachedGrading("empty", dict.fromkeys(["test_slope", "test_intercept", "test_range", "test_nan"], "failed"),
                    submission=unreadable),
-            Graded("old", stored=False),
-            Graded("edited", scores={"check_fit": 1.0}),
-            Graded("bent", {"test_slope": "failed:tampered"}),
-            Graded("lost"),
-            Graded("cut"),
+            CachedGrading("old", stored=False),
+            CachedGrading("edited", scores={"check_fit": 1.0}),
+            CachedGrading("bent", {"test_slope": "failed:tampered"}),
+            CachedGrading("lost"),
+            CachedGrading("cut"),
         ],
     )  # fmt: skip
     (course / "autograded" / "lost" / LAB / "lab.ipynb").unlink()
@@ -345,10 +347,10 @@ def test_mistakes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     course = build(
         tmp_path,
         [
-            Graded("a", more=made("divides by n + 1")),
-            Graded("b", more=made("divides by n + 1")),
-            Graded("c", more=made("forgets the intercept")),
-            Graded("d", more={"mistakes": "?"}),
+            CachedGrading("a", more=made("divides by n + 1")),
+            CachedGrading("b", more=made("divides by n + 1")),
+            CachedGrading("c", more=made("forgets the intercept")),
+            CachedGrading("d", more={"mistakes": "?"}),
         ],
     )
     page = Page(report(course, monkeypatch))
@@ -365,10 +367,10 @@ def test_nothing_acts_and_nothing_is_loaded(tmp_path: Path, monkeypatch: pytest.
     course = build(
         tmp_path,
         [
-            Graded(HOSTILE.replace("/", ""), {"test_slope": "error"}, submission=notes, more=mistakes),
-            Graded("=cmd|' '!A1", {"test_range": "failed"}),
-            Graded("../../outside"),
-            Graded("plain"),
+            CachedGrading(HOSTILE.replace("/", ""), {"test_slope": "error"}, submission=notes, more=mistakes),
+            CachedGrading("=cmd|' '!A1", {"test_range": "failed"}),
+            CachedGrading("../../outside"),
+            CachedGrading("plain"),
         ],
     )
     html = report(course, monkeypatch)
@@ -399,7 +401,8 @@ def test_anonymous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "notebook of zoe.ipynb"
     students = ["zoe_1", "yan_2", "xia_3"]
     submissions = [
-        Graded(s, {"test_nan": "failed"} if i else {}, submission={"notes": [secret]}) for i, s in enumerate(students)
+        CachedGrading(s, {"test_nan": "failed"} if i else {}, submission={"notes": [secret]})
+        for i, s in enumerate(students)
     ]
     course = build(tmp_path, submissions)
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
@@ -413,7 +416,7 @@ def test_anonymous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    course = build(tmp_path, [Graded("only", {"test_slope": "failed"}, essay=2.0)])
+    course = build(tmp_path, [CachedGrading("only", {"test_slope": "failed"}, essay=2.0)])
     page = Page(report(course, monkeypatch))
     assert page.row("1", "8")[:3] == ["1", "8", "–"]
     assert {row["discrimination"] for row in table(course, "checks")} == {""}
@@ -421,11 +424,15 @@ def test_one_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_nobody_has_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = dict.fromkeys(["test_slope", "test_intercept", "test_range", "test_nan"], "failed")
-    report(build(tmp_path, [Graded(f"s{i}", failed, submission={"seconds": 0.0}) for i in range(12)]), monkeypatch)
+    report(
+        build(tmp_path, [CachedGrading(f"s{i}", failed, submission={"seconds": 0.0}) for i in range(12)]), monkeypatch
+    )
 
 
 def test_graded_by_an_older_version_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = Page(report(build(tmp_path, [Graded("a", stored=False), Graded("b", stored=False)]), monkeypatch))
+    page = Page(
+        report(build(tmp_path, [CachedGrading("a", stored=False), CachedGrading("b", stored=False)]), monkeypatch)
+    )
     assert "No results of checks are stored" in page.text
     assert page.row("2", "10")
     assert table(tmp_path, "checks") == []
@@ -434,7 +441,7 @@ def test_graded_by_an_older_version_only(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_large_class_takes_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     submissions = [
-        Graded(f"s{i:03d}", {"test_slope": "passed" if random.random() < 0.6 else "failed"}, submission={"seconds": float(random.gamma(9, 1))})
+        CachedGrading(f"s{i:03d}", {"test_slope": "passed" if random.random() < 0.6 else "failed"}, submission={"seconds": float(random.gamma(9, 1))})
         for i in range(500)
     ]  # fmt: skip
     course = build(tmp_path, submissions)
@@ -499,15 +506,15 @@ def test_output_folder(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 )
 def test_what_is_not_of_the_form_is_not_there(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "lab.ipynb"
-    path.write_text(json.dumps(notebook_of(Graded("a", more=change))))
+    path.write_text(json.dumps(notebook_of(CachedGrading("a", more=change))))
     stored = read(path)
     assert stored is not None
     assert list(stored.checks) == ["check_predict"]
 
 
 def test_only_grade_cells_are_believed(tmp_path: Path) -> None:
-    notebook = notebook_of(Graded("a", {"test_slope": "failed"}))
-    forged = notebook_of(Graded("a"))
+    notebook = notebook_of(CachedGrading("a", {"test_slope": "failed"}))
+    forged = notebook_of(CachedGrading("a"))
     notebook.metadata[STORED] = forged.cells[0].outputs[0].metadata[STORED]
     own = nbformat.v4.new_code_cell("mine", outputs=forged.cells[0].outputs)
     own.metadata.nbgrader = {"grade": True, "solution": True, "grade_id": "check_fit"}

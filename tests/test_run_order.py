@@ -21,7 +21,7 @@ from amllab.checks.submission import SubmissionError
 from autograder.grading.reference import Reference
 from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
-from autograder.notebooks.metadata import not_run
+from autograder.notebooks.metadata import skipped_cells
 from autograder.sandbox.launcher import Tree
 
 CHECKS = ("check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy")
@@ -79,7 +79,7 @@ def checked(
         for cell in cells
         for file in sorted(folder.glob(f"test_{cell.removeprefix('check_')}*.py"))
     ]
-    with Worker(lab, nb, not_run(nb)) as worker:
+    with Worker(lab, nb, skipped_cells(nb)) as worker:
         results = run_checks(lab, files, worker, reference=lambda: reference, seed=5)
         worker.run_rest()
     return {cell: score(results, cell)[0] for cell in cells}, results, worker

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output, new_raw_ce
 from variants import Variant, notebook_of
 
 from autograder.grading.session import seed_of
-from autograder.notebooks.metadata import not_run
+from autograder.notebooks.metadata import skipped_cells
 from autograder.notebooks.normalize import repair
 
 EXPERIMENT = {"tags": ["experiment"]}
@@ -142,7 +142,7 @@ def test_a_seed_is_not_brought_back(tmp_path: Path, release: NotebookNode) -> No
     again = code([i for i in BITS if known >> i & 1])
     run: dict[str, int] = {}
     for i, cell in enumerate(again.cells[:65]):
-        if i not in not_run(again):
+        if i not in skipped_cells(again):
             exec(cell.source, run)
     assert run["SEED"] == known != seed(tmp_path, again, release)
 

@@ -17,7 +17,7 @@ from autograder.authoring.build import notebook_of
 from autograder.errors import SettingsError
 from autograder.labs import settings
 from autograder.labs.catalog import checks_of
-from autograder.labs.settings import check_points, checked_lab, point_problems, problems_of
+from autograder.labs.settings import check_points, load_lab, point_problems, problems_of
 
 DUE = "due = 2026-12-18T23:59:00+01:00"
 GOOD = (find_lab("transfer-learning").folder / "lab.toml").read_text()
@@ -33,7 +33,7 @@ def changed(old: str, new: str) -> tuple[str, int]:
 def test_the_labs_of_this_course_have_good_settings() -> None:
     assert all_labs()
     for name in all_labs():
-        assert checked_lab(name) == find_lab(name)
+        assert load_lab(name) == find_lab(name)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_packages_that_are_not_installed_are_named_with_the_command(monkeypatch:
     other = replace(lab, settings={**lab.settings, "packages": ["numpy>=1", "torch<1", "nothing-of-this-name"]})
     monkeypatch.setattr(settings, "find_lab", lambda name: other)
     with pytest.raises(SettingsError) as info:
-        checked_lab(lab.name)
+        load_lab(lab.name)
     old, missing = str(info.value).splitlines()
     assert "packages: torch<1: version " in old
     assert missing.startswith("transfer_learning/lab.toml: packages: nothing-of-this-name: it is not installed; run '")

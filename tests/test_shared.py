@@ -19,7 +19,7 @@ from amllab.checks.lab import Lab
 from amllab.checks.submission import InProcessSubmission, SubmissionError
 from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
 from autograder.grading.reference import Reference
-from autograder.grading.reference_server import Serving, SharedReference
+from autograder.grading.reference_server import ReferenceClient, ReferenceServer
 
 QUESTION = {"backbone": "net6", "calls": [1]}
 
@@ -54,17 +54,17 @@ def stand(lab: Lab) -> Stand:
 
 
 @pytest.fixture
-def serving(stand: Stand) -> Iterator[Serving]:
-    serving = Serving(stand)
+def serving(stand: Stand) -> Iterator[ReferenceServer]:
+    serving = ReferenceServer(stand)
     yield serving
     serving.close()
 
 
-def shared(lab: Lab, serving: Serving) -> SharedReference:
-    return SharedReference(lab, Path("solution.ipynb"), serving.address)
+def shared(lab: Lab, serving: ReferenceServer) -> ReferenceClient:
+    return ReferenceClient(lab, Path("solution.ipynb"), serving.address)
 
 
-def test_it_answers_as_the_reference_would(lab: Lab, stand: Stand, serving: Serving) -> None:
+def test_it_answers_as_the_reference_would(lab: Lab, stand: Stand, serving: ReferenceServer) -> None:
     judge = shared(lab, serving)
     assert judge.ask("freeze", **QUESTION) == stand.inner.ask("freeze", **QUESTION)
     assert judge.failed is None
@@ -72,7 +72,7 @@ def test_it_answers_as_the_reference_would(lab: Lab, stand: Stand, serving: Serv
     assert judge.ask("freeze", backbone="net6", calls=[2])[0]["returned"] == "model"  # it connects again
 
 
-def test_judges_get_their_own_answers_one_question_at_a_time(lab: Lab, stand: Stand, serving: Serving) -> None:
+def test_judges_get_their_own_answers_one_question_at_a_time(lab: Lab, stand: Stand, serving: ReferenceServer) -> None:
     def ask(number: int) -> list[bool]:
         judge = shared(lab, serving)
         questions = [f"echo {number} {i}".encode() for i in range(20)]
@@ -85,7 +85,7 @@ def test_judges_get_their_own_answers_one_question_at_a_time(lab: Lab, stand: St
 
 @pytest.mark.parametrize("kind", [ReferenceFailedError, WorkerError, IsolationError])
 def test_faults_of_the_course_stay_what_they_are(
-    lab: Lab, stand: Stand, serving: Serving, kind: type[Exception]
+    lab: Lab, stand: Stand, serving: ReferenceServer, kind: type[Exception]
 ) -> None:
     judge, stand.fails = shared(lab, serving), kind("the solution does not exist")
     with pytest.raises(kind, match="the solution does not exist"):
@@ -95,7 +95,9 @@ def test_faults_of_the_course_stay_what_they_are(
     assert judge.ask("freeze", **QUESTION)[0]["returned"] == "model"  # the others, and later questions, are not touched
 
 
-def test_a_solution_without_an_answer_is_a_fault_of_the_course(lab: Lab, stand: Stand, serving: Serving) -> None:
+def test_a_solution_without_an_answer_is_a_fault_of_the_course(
+    lab: Lab, stand: Stand, serving: ReferenceServer
+) -> None:
     stand.fails = SubmissionError("timeout", Failure("the call returns", "no answer within 8 seconds", "it hangs"))
     judge = shared(lab, serving)
     with pytest.raises(
@@ -106,7 +108,7 @@ def test_a_solution_without_an_answer_is_a_fault_of_the_course(lab: Lab, stand: 
 
 
 def test_when_it_ends_judges_are_told_and_nothing_is_left(lab: Lab, stand: Stand) -> None:
-    serving, before = Serving(stand), threading.active_count()
+    serving, before = ReferenceServer(stand), threading.active_count()
     judge = shared(lab, serving)
     judge.ask("freeze", **QUESTION)
     serving.close()

@@ -19,9 +19,9 @@ from autograder.course import CONFIG, Course
 from autograder.errors import ReferenceFailedError, SettingsError
 from autograder.grading.grader import grade
 from autograder.grading.reference import Reference
-from autograder.grading.result import Grading
+from autograder.grading.result import GradingResult
 from autograder.labs.catalog import Check, checks_of
-from autograder.labs.settings import checked_lab, point_problems, unknown_checks
+from autograder.labs.settings import load_lab, point_problems, unknown_checks
 from autograder.labs.study import NAME as STUDY
 from autograder.labs.study import Study, read_study
 from autograder.labs.wrong_solutions import Wrong, not_passed, wrong_of
@@ -69,7 +69,7 @@ def audit(
         IsolationError: this machine cannot isolate submissions.
     """
     try:
-        lab = checked_lab(assignment)
+        lab = load_lab(assignment)
     except SettingsError as error:
         yield Finding("settings", "FAIL", "; ".join(str(error).splitlines()))
         return
@@ -166,7 +166,7 @@ def _graded(
 ) -> Iterator[Finding]:
     """What grading says of the reference, of the release and of wrong functions."""
 
-    def graded(notebook: NotebookNode | None, seed: int = SEED) -> Grading:
+    def graded(notebook: NotebookNode | None, seed: int = SEED) -> GradingResult:
         assert notebook is not None, "the built files were looked at before"
         return grade(notebook, lab, reference, seed=seed, launcher=launcher)
 
@@ -191,7 +191,7 @@ def _graded(
     yield Finding(f"time to grade a class of {class_size}", "ok", seen)
 
 
-def marks(what: str, grading: Grading, wanted: float) -> Finding:
+def marks(what: str, grading: GradingResult, wanted: float) -> Finding:
     """A grading gave as many points as it should, and no check broke."""
     earned, possible = score(grading.results)
     broken = [result.name for result in grading.results if result.outcome == "error"]

@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from autograder.course import Course
 from autograder.gradebook.changed_cells import settle
 from autograder.labs.catalog import checks_of
-from autograder.labs.settings import check_points, checked_lab
+from autograder.labs.settings import check_points, load_lab
 
 
 def notebook_of(master: Path) -> NotebookNode:
@@ -54,7 +54,7 @@ def build(
         SettingsError: of the lab, or its checks are worth more or less than their cells; nothing is written.
         subprocess.CalledProcessError: an nbgrader command failed; it has said why.
     """
-    lab = checked_lab(assignment)
+    lab = load_lab(assignment)
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     if not master.is_file():
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")

@@ -15,7 +15,7 @@ from amllab.checks.plugin import ChecksPlugin
 from autograder.course import Course
 from autograder.grading.reference import Reference
 from autograder.grading.worker import Worker
-from autograder.notebooks.metadata import not_run
+from autograder.notebooks.metadata import skipped_cells
 from autograder.notebooks.normalize import read_release, repair
 from autograder.sandbox.launcher import Launcher
 
@@ -53,7 +53,7 @@ def _plugin(config: pytest.Config, lab: Lab, seed: int) -> ChecksPlugin:
     repaired = repair(config.getoption("--submission"), read_release(course.release(lab)))
     launcher = Launcher(course=course.root)
     config.add_cleanup(launcher.close)
-    worker = Worker(lab, repaired.notebook, not_run(repaired.notebook), launcher).__enter__()
+    worker = Worker(lab, repaired.notebook, skipped_cells(repaired.notebook), launcher).__enter__()
     reference = Reference(lab, course.solution(lab), launcher)
     config.add_cleanup(reference.close)
     config.add_cleanup(worker.close)

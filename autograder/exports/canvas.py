@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from autograder.exports.grades import Standing
+from autograder.exports.grades import StudentGrade
 from autograder.exports.lms import LearningPlatformPlugin, title_of
 from autograder.exports.roster import Person, Sheet, fill, letters
 from autograder.text import csv_text, number, safe_line
@@ -26,13 +26,13 @@ _TEST_STUDENT = "studenttest"  # "Student, Test" is Canvas's preview of a course
 class CanvasExportPlugin(LearningPlatformPlugin):
     """``nbgrader export --exporter=autograder.exports.canvas.CanvasExportPlugin``."""
 
-    def write(self, found: Sequence[Standing], points: float, assignment: str) -> tuple[str, list[str]]:
+    def write(self, found: Sequence[StudentGrade], points: float, assignment: str) -> tuple[str, list[str]]:
         if self.roster:
             return filled(Path(self.roster), found, points, assignment, self.column)
         return made(found, points, self.column or title_of(assignment))
 
 
-def made(found: Sequence[Standing], points: float, column: str) -> tuple[str, list[str]]:
+def made(found: Sequence[StudentGrade], points: float, column: str) -> tuple[str, list[str]]:
     """A file from the gradebook alone. ``ID`` is only what nbgrader keeps as ``lms_user_id``."""
     rows: list[Sequence[str]] = [[_name(s), s.lms_user_id, "", s.student, "", number(s.total)] for s in found]
     remarks = [f"{safe_line(s.student)}: no grade, {s.why}" for s in found if s.total is None]
@@ -45,7 +45,7 @@ def made(found: Sequence[Standing], points: float, column: str) -> tuple[str, li
 
 
 def filled(
-    path: Path, found: Sequence[Standing], points: float, assignment: str, column: str = ""
+    path: Path, found: Sequence[StudentGrade], points: float, assignment: str, column: str = ""
 ) -> tuple[str, list[str]]:
     """An export of Canvas's gradebook with the assignment's column filled in.
 
@@ -91,7 +91,7 @@ def _column(sheet: Sheet, assignment: str, column: str) -> int:
     return sheet.header.index(chosen[0])
 
 
-def _name(standing: Standing) -> str:
+def _name(standing: StudentGrade) -> str:
     """As Canvas sorts: last name first."""
     return ", ".join(filter(None, [standing.last_name, standing.first_name])) or standing.student
 

@@ -12,7 +12,7 @@ from autograder.results.class_results import from_gradebook
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudentGrade:
     """A student's grade.
 
     Attributes:
@@ -33,9 +33,9 @@ class Standing:
     numbers: Sequence[str] = ()
 
 
-def standings(
+def student_grades(
     gradebook: Gradebook, assignment: str, partial: bool = False, record: Record | None = None
-) -> tuple[list[Standing], float]:
+) -> tuple[list[StudentGrade], float]:
     """All students of the gradebook by id, and the points of the assignment.
 
     Args:
@@ -61,7 +61,7 @@ def standings(
             why = f"waits for a score by hand ({', '.join(waiting)})" if waiting and not partial else ""
         total = submission.total if submission is not None and not why else None
         found.append(
-            Standing(
+            StudentGrade(
                 student.id,
                 student.first_name or "",
                 student.last_name or "",

@@ -12,7 +12,7 @@ from traitlets import Bool, Unicode
 from amllab.checks.lab import find_lab
 from autograder.collect.record import Record
 from autograder.exports.formats import FORMATS
-from autograder.exports.grades import Standing, standings
+from autograder.exports.grades import StudentGrade, student_grades
 
 
 def title_of(assignment: str) -> str:
@@ -41,7 +41,7 @@ class LearningPlatformPlugin(ExportPlugin):  # type: ignore[misc]
     def run(self, gradebook: Gradebook) -> list[str]:
         """Writes the file; returns whose grade is missing, who was not found, what does not fit."""
         assignment = self._chosen(gradebook)
-        found, points = standings(gradebook, assignment, self.partial, self.record)
+        found, points = student_grades(gradebook, assignment, self.partial, self.record)
         if self.student:
             found = [standing for standing in found if standing.student in map(str, self.student)]
         text, remarks = self.write(found, points, assignment)
@@ -50,7 +50,7 @@ class LearningPlatformPlugin(ExportPlugin):  # type: ignore[misc]
         path.write_text(text, encoding="utf-8", newline="")
         return remarks
 
-    def write(self, found: Sequence[Standing], points: float, assignment: str) -> tuple[str, list[str]]:
+    def write(self, found: Sequence[StudentGrade], points: float, assignment: str) -> tuple[str, list[str]]:
         """The file, and remarks."""
         raise NotImplementedError
 

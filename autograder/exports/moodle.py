@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from autograder.exports.grades import Standing
+from autograder.exports.grades import StudentGrade
 from autograder.exports.lms import LearningPlatformPlugin
 from autograder.exports.roster import Person, Sheet, fill
 from autograder.text import csv_text, number, safe_line
@@ -28,13 +28,13 @@ _NUMBER = re.compile(r"\d+$")
 class MoodleExportPlugin(LearningPlatformPlugin):
     """``nbgrader export --exporter=autograder.exports.moodle.MoodleExportPlugin``."""
 
-    def write(self, found: Sequence[Standing], points: float, assignment: str) -> tuple[str, list[str]]:
+    def write(self, found: Sequence[StudentGrade], points: float, assignment: str) -> tuple[str, list[str]]:
         if self.roster:
             return filled(Path(self.roster), found, points, self.column or GRADE)
         return made(found, points)
 
 
-def made(found: Sequence[Standing], points: float) -> tuple[str, list[str]]:
+def made(found: Sequence[StudentGrade], points: float) -> tuple[str, list[str]]:
     """A file from the gradebook alone. ``Identifier`` is only what nbgrader keeps as ``lms_user_id``."""
     rows = [
         [
@@ -60,7 +60,7 @@ def made(found: Sequence[Standing], points: float) -> tuple[str, list[str]]:
     return csv_text(COLUMNS, rows), remarks
 
 
-def filled(path: Path, found: Sequence[Standing], points: float, column: str = GRADE) -> tuple[str, list[str]]:
+def filled(path: Path, found: Sequence[StudentGrade], points: float, column: str = GRADE) -> tuple[str, list[str]]:
     """A grading worksheet with its column of grades filled in.
 
     Raises:

@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from autograder.collect.names import letters
-from autograder.exports.grades import Standing
+from autograder.exports.grades import StudentGrade
 from autograder.text import number, safe_line
 
 BOM = "\ufeff"  # Canvas and Moodle begin their files with it, for spreadsheets
@@ -90,7 +90,7 @@ class Person:
 
 
 def fill(
-    sheet: Sheet, column: int, found: Iterable[Standing], person: Callable[[Sequence[str]], Person | None]
+    sheet: Sheet, column: int, found: Iterable[StudentGrade], person: Callable[[Sequence[str]], Person | None]
 ) -> list[str]:
     """Puts grades into a column of those rows that belong to a student; all else stays as it is.
 
@@ -103,12 +103,12 @@ def fill(
     Returns:
         Remarks on everybody who gets no grade.
     """
-    standings = list(found)
+    student_grades = list(found)
     rows = {i: who for i, row in enumerate(sheet.rows) if (who := person(row)) is not None}
-    matches = _match(standings, rows)
+    matches = _match(student_grades, rows)
     taken = Counter(i for i in matches.values() if i is not None)
     remarks = []
-    for standing in standings:
+    for standing in student_grades:
         i, name = matches[standing.student], safe_line(standing.student)
         if i is not None and taken[i] > 1:
             remarks.append(f"{name}: not filled in, row {i + 2} ({safe_line(rows[i].name)}) fits several students")
@@ -126,13 +126,13 @@ def fill(
     return remarks
 
 
-def _match(standings: Sequence[Standing], rows: dict[int, Person]) -> dict[str, int | None]:
+def _match(student_grades: Sequence[StudentGrade], rows: dict[int, Person]) -> dict[str, int | None]:
     """Student -> row: by ids and addresses, then by names, and only where there is no choice."""
     by_key = _index({i: [key.casefold() for key in who.keys if key] for i, who in rows.items()})
     by_name = _index({i: [letters(who.name)] for i, who in rows.items() if letters(who.name)})
-    names = _index({s.student: _names(s) for s in standings})
+    names = _index({s.student: _names(s) for s in student_grades})
     found: dict[str, int | None] = {}
-    for standing in standings:
+    for standing in student_grades:
         keys = [
             standing.student,
             standing.email,
@@ -155,7 +155,7 @@ def _index(keys: dict[object, list[str]] | dict[int, list[str]] | dict[str, list
     return index
 
 
-def _names(standing: Standing) -> list[str]:
+def _names(standing: StudentGrade) -> list[str]:
     """How the student's name may be written: as in the id, which comes from a file's name, or as in the gradebook."""
     first, last = standing.first_name, standing.last_name
     written = {letters(_OWN_NUMBER.sub("", standing.student))}

@@ -33,7 +33,7 @@ _CODE = ("*.py", "*.toml", "*.json", "*.safetensors", "*.j2")
 
 
 @dataclass(frozen=True)
-class Graded:
+class CachedGrading:
     """What grading made of a submission.
 
     Attributes:
@@ -70,7 +70,7 @@ class Graded:
 
 
 def written(notebook: NotebookNode, untouched: Iterable[int] = ()) -> dict[str, dict[str, Any]]:
-    """Outputs of all code cells but the untouched ones, as :class:`Graded` has them."""
+    """Outputs of all code cells but the untouched ones, as :class:`CachedGrading` has them."""
     left = set(untouched)
     return {
         str(i): {"outputs": list(cell.outputs), "execution_count": cell.execution_count}
@@ -79,7 +79,7 @@ def written(notebook: NotebookNode, untouched: Iterable[int] = ()) -> dict[str, 
     }
 
 
-class Kept:
+class GradingCache:
     """Gradings in a folder, one file each.
 
     Args:
@@ -89,17 +89,17 @@ class Kept:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def get(self, key: str) -> Graded | None:
+    def get(self, key: str) -> CachedGrading | None:
         """What is kept under a key; ``None`` where nothing is, or not what was put there: cut off, edited, or of another key."""
         try:
             stored = json.loads((self.folder / f"{key}.json").read_bytes())
             if stored["format"] != FORMAT or stored["digest"] != _digest(key, stored["graded"]):
                 return None
-            return Graded(**stored["graded"])
+            return CachedGrading(**stored["graded"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
-    def put(self, key: str, graded: Graded) -> None:
+    def put(self, key: str, graded: CachedGrading) -> None:
         """Keeps a grading; whoever reads at the same time sees all of it or nothing."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         content = asdict(graded)

@@ -19,10 +19,10 @@ from amllab.checks.run import run_checks
 from amllab.checks.submission import Submission, SubmissionError
 from autograder.grading.mistakes import recognise
 from autograder.grading.report_cells import NOT_ISOLATED, write_report
-from autograder.grading.result import Grading
+from autograder.grading.result import GradingResult
 from autograder.grading.worker import Worker, default_launcher
 from autograder.labs.locations import HIDDEN_CHECKS
-from autograder.notebooks.metadata import is_autograded, is_experiment, not_run
+from autograder.notebooks.metadata import is_autograded, is_experiment, skipped_cells
 from autograder.notebooks.rendering import limited
 from autograder.notebooks.sanitize import clean_outputs, machine_paths, scrub
 from autograder.sandbox.launcher import Launcher
@@ -47,7 +47,7 @@ def grade(
     notes: list[str] | None = None,
     readable: bool = True,
     launcher: Launcher | None = None,
-) -> Grading:
+) -> GradingResult:
     """Runs a repaired notebook in a worker, checks it, and writes outputs, reports and scores into it.
 
     Args:
@@ -72,7 +72,7 @@ def grade(
                 cell.outputs = []  # as submitted; see autograder.grading.submitted_outputs for what becomes of them
         submission: Submission = UnreadableSubmission(lab.name)
         if readable:
-            submission = stack.enter_context(Worker(lab, notebook, not_run(notebook), launcher))
+            submission = stack.enter_context(Worker(lab, notebook, skipped_cells(notebook), launcher))
         results = run_checks(lab, paths, submission, reference=lambda: reference, seed=seed)
         if isinstance(submission, Worker) and submission.failed is None:
             submission.run_rest()
@@ -93,7 +93,9 @@ def grade(
                 cell.outputs = clean_outputs(cell.outputs, lab.limits["output_bytes"], hide)
     seconds = time.perf_counter() - began
     mistakes = recognise(lab.name, results)
-    grading = Grading(results, seed, seconds, notes or [], launcher.isolation, readable, stopped, mistakes, crowded)
+    grading = GradingResult(
+        results, seed, seconds, notes or [], launcher.isolation, readable, stopped, mistakes, crowded
+    )
     graded = [cell for cell in notebook.cells if is_autograded(cell)]
     for cell in graded:
         write_report(cell, grading, note, with_submission=cell is graded[0])

@@ -11,7 +11,7 @@ from amllab.checks.lab import Lab
 from amllab.checks.submission import Submission, SubmissionError
 from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
 from autograder.grading.worker import Worker
-from autograder.notebooks.metadata import not_run
+from autograder.notebooks.metadata import skipped_cells
 from autograder.sandbox.launcher import Launcher
 
 
@@ -71,7 +71,7 @@ class Reference(Submission):
                 f"'autograder build {self._path.parent.name}'"
             )
         notebook = nbformat.read(self._path, as_version=4)
-        worker = Worker(self._lab, notebook, not_run(notebook), self._launcher)
+        worker = Worker(self._lab, notebook, skipped_cells(notebook), self._launcher)
         worker.own_cores = False  # all submissions wait for it
         return worker.__enter__()
 

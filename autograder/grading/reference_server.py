@@ -24,7 +24,7 @@ _FAULTS = (ReferenceFailedError, WorkerError, IsolationError)
 _BYTES = 1 << 30  # of a message, between processes that trust each other
 
 
-class Serving:
+class ReferenceServer:
     """Answers for a reference until it is closed, one question at a time.
 
     Args:
@@ -41,7 +41,7 @@ class Serving:
 
     @property
     def address(self) -> str:
-        """Where :class:`SharedReference` reaches it."""
+        """Where :class:`ReferenceClient` reaches it."""
         return str(Path(self._folder.name) / "reference")
 
     def _answer(self, asked: bytes) -> bytes:
@@ -86,7 +86,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     answer: Any
 
 
-class SharedReference(Reference):
+class ReferenceClient(Reference):
     """A reference that answers elsewhere on this machine.
 
     Args:

@@ -8,7 +8,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from amllab.checks.results import CheckResult, score, to_html, to_text
-from autograder.grading.result import Grading
+from autograder.grading.result import GradingResult
 from autograder.notebooks.metadata import STORED, STORED_VERSION
 
 NOT_ISOLATED = " This submission ran without isolation: its score and its outputs are not to be trusted."
@@ -17,7 +17,7 @@ NOT_ISOLATED = " This submission ran without isolation: its score and its output
 MAX_STORED_TEXT = 500  # characters of the exception of a check that broke
 
 
-def write_report(cell: NotebookNode, grading: Grading, note: str, *, with_submission: bool) -> None:
+def write_report(cell: NotebookNode, grading: GradingResult, note: str, *, with_submission: bool) -> None:
     """The report as a display, then the score as the cell's one result: nbgrader reads the latter as partial credit.
 
     Args:
@@ -63,7 +63,7 @@ def _stored_check(result: CheckResult) -> dict[str, Any]:
     }
 
 
-def _stored_submission(grading: Grading) -> dict[str, Any]:
+def _stored_submission(grading: GradingResult) -> dict[str, Any]:
     return {
         "seed": str(grading.seed),  # too long for the numbers of programs in JavaScript, which may save this notebook
         "seconds": round(grading.seconds, 2),

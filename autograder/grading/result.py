@@ -9,7 +9,7 @@ from autograder.grading.mistakes import Mistake
 
 
 @dataclass
-class Grading:
+class GradingResult:
     """What came of one submission.
 
     Attributes:

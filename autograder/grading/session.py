@@ -16,13 +16,13 @@ from nbformat import NotebookNode
 from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import score
 from autograder.errors import WorkerError
-from autograder.grading.cache import Graded, Kept, key_of, written
+from autograder.grading.cache import CachedGrading, GradingCache, key_of, written
 from autograder.grading.grader import grade
 from autograder.grading.reference import Reference
-from autograder.grading.reference_server import SharedReference
-from autograder.grading.result import Grading
-from autograder.notebooks.metadata import is_autograded, not_run, scores_of
-from autograder.notebooks.normalize import Repaired
+from autograder.grading.reference_server import ReferenceClient
+from autograder.grading.result import GradingResult
+from autograder.notebooks.metadata import is_autograded, scores_of, skipped_cells
+from autograder.notebooks.normalize import NormalizedSubmission
 from autograder.sandbox.launcher import Launcher
 from autograder.text import safe_line
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Setting:
+class GradingConfig:
     """What grading a submission needs to know of the course.
 
     Attributes:
@@ -55,31 +55,31 @@ class Setting:
     isolation: str
 
 
-class Judge:
+class GradingSession:
     """Grades submissions of one assignment.
 
     Args:
         setting: of the course.
         launcher: starts the workers; closed by whoever made it.
         release: as read from ``setting.release``.
-        reference: where a reference answers that other judges ask too (:class:`autograder.grading.reference_server.Serving`); by default this one
+        reference: where a reference answers that other judges ask too (:class:`autograder.grading.reference_server.ReferenceServer`); by default this one
             starts its own.
     """
 
     def __init__(
-        self, setting: Setting, launcher: Launcher, release: NotebookNode, reference: str | None = None
+        self, setting: GradingConfig, launcher: Launcher, release: NotebookNode, reference: str | None = None
     ) -> None:
         self.setting, self.launcher, self.release = setting, launcher, release
         self._address = reference
         lab = find_lab(setting.assignment)
         self.lab: Lab = dataclasses.replace(lab, limits={**lab.limits, **setting.limits})
-        self.kept = Kept(setting.kept)
+        self.kept = GradingCache(setting.kept)
         self._reference: Reference | None = None
 
     def seed(self, student: str, notebook: NotebookNode) -> int:
         return seed_of(self.setting.secret, student, notebook) if self.setting.seed is None else self.setting.seed
 
-    def key(self, student: str, notebook: NotebookNode, repaired: Repaired) -> str:
+    def key(self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission) -> str:
         """Under which the grading of this notebook is kept."""
         solution = self.setting.solution
         return key_of(
@@ -92,7 +92,7 @@ class Judge:
             solution=hashlib.sha256(solution.read_bytes()).hexdigest() if solution.is_file() else "",
         )
 
-    def graded(self, student: str, notebook: NotebookNode, repaired: Repaired) -> Graded:
+    def graded(self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission) -> CachedGrading:
         """Grades a repaired notebook, and keeps what came of it.
 
         Raises:
@@ -102,9 +102,9 @@ class Judge:
         earned, possible = score(grading.results)
         sound = all(result.outcome != "error" for result in grading.results)
         # outputs of experiments stay as they were handed in
-        untouched = [i for i in not_run(attempt) if not is_autograded(attempt.cells[i])]
+        untouched = [i for i in skipped_cells(attempt) if not is_autograded(attempt.cells[i])]
         scores = {cell: score for cell, score in scores_of(attempt).items() if score is not None}
-        found = Graded(
+        found = CachedGrading(
             written(attempt, untouched),
             earned,
             possible,
@@ -118,8 +118,8 @@ class Judge:
         return found
 
     def _grade_fairly(
-        self, student: str, notebook: NotebookNode, repaired: Repaired
-    ) -> tuple[NotebookNode, Grading, list[str]]:
+        self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission
+    ) -> tuple[NotebookNode, GradingResult, list[str]]:
         """The graded notebook, and a line where a busy machine made it necessary to grade again, alone, before points are taken."""
         if not repaired.readable:  # nothing of it runs
             return *self._grade(student, notebook, repaired), []
@@ -140,7 +140,9 @@ class Judge:
             line += "; the second time too: other programs keep this machine busy, grade again when they have ended"
         return attempt, grading, [safe_line(line, 600)]
 
-    def _grade(self, student: str, notebook: NotebookNode, repaired: Repaired) -> tuple[NotebookNode, Grading]:
+    def _grade(
+        self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission
+    ) -> tuple[NotebookNode, GradingResult]:
         """The graded notebook. A reference that failed is started again, once: a busy machine can do that to it too."""
         seed = self.seed(student, notebook)
         for last in (False, True):
@@ -166,7 +168,7 @@ class Judge:
 
     def new_reference(self) -> Reference:
         if self._address is not None:
-            return SharedReference(self.lab, self.setting.solution, self._address)
+            return ReferenceClient(self.lab, self.setting.solution, self._address)
         return Reference(self.lab, self.setting.solution, self.launcher)
 
     def close(self) -> None:
@@ -176,7 +178,7 @@ class Judge:
             self._reference = None
 
 
-def _attention(grading: Grading, repaired: Repaired) -> list[str]:
+def _attention(grading: GradingResult, repaired: NormalizedSubmission) -> list[str]:
     """What a person should know of a graded submission: unreadable, stopped, or a check that broke on it."""
     if not repaired.readable:
         return [safe_line(" ".join(repaired.notes))]
@@ -206,7 +208,7 @@ def what_is_run(notebook: NotebookNode) -> list[tuple[str, str]]:
 
     Where a check stands counts as the code around it does: how many cells are run before it can tell the code something.
     """
-    skipped = set(not_run(notebook))
+    skipped = set(skipped_cells(notebook))
     steps = []
     for i, cell in enumerate(notebook.cells):
         if is_autograded(cell):

@@ -1,7 +1,7 @@
 """A lab's settings, looked through before anything is built or graded: ``lab.toml``, and the points of its checks.
 
 The library reads ``lab.toml`` as it is (:mod:`amllab.checks.lab`), as students have no use for more. Whoever builds, grades or
-audits a lab calls :func:`checked_lab` instead: a mistake in the file is then named with its line, and not found at three in the
+audits a lab calls :func:`load_lab` instead: a mistake in the file is then named with its line, and not found at three in the
 morning by the first submission that reaches a limit.
 """
 
@@ -108,7 +108,7 @@ class Settings(_Table):
     own: dict[str, Any] = {}
 
 
-def checked_lab(name: str) -> Lab:
+def load_lab(name: str) -> Lab:
     """The lab of this name, or of this assignment, with settings that were looked through, and its packages at hand.
 
     Raises:

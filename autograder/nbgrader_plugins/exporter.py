@@ -35,17 +35,17 @@ from autograder.gradebook.changed_cells import differing
 from autograder.gradebook.regrading import book_cells, book_scores, check_cells, digest_of, is_graded, mark, why_again
 from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
-from autograder.grading.session import Judge, Setting
-from autograder.labs.settings import checked_lab
+from autograder.grading.session import GradingConfig, GradingSession
+from autograder.labs.settings import load_lab
 from autograder.nbgrader_plugins.late_penalty import set_due_date
-from autograder.notebooks.normalize import Repaired, read_release, repair
+from autograder.notebooks.normalize import NormalizedSubmission, read_release, repair
 from autograder.sandbox.launcher import Launcher
-from autograder.scheduling.capacity import processes
-from autograder.scheduling.local_pool import Ahead
+from autograder.scheduling.capacity import choose_jobs
+from autograder.scheduling.local_pool import LocalPool
 from autograder.text import safe_line
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
-    from autograder.scheduling.dask_pool import Elsewhere
+    from autograder.scheduling.dask_pool import DaskPool
 from autograder.nbgrader_plugins.run import Run
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         coursedir = self.parent.coursedir
         self.run = Run(self.log, Path(coursedir.root))
         weakref.finalize(self, self.run.end)
-        self.repaired: dict[str, Repaired] = {}
+        self.repaired: dict[str, NormalizedSubmission] = {}
         self.given: dict[str, dict[str, float]] = {}  # student -> check cell -> points that the grader gave in this run
         self.digests: dict[str, str] = {}  # student -> of what was submitted, when the run began
         assignment = coursedir.assignment_id
         try:
-            self.lab = checked_lab(assignment)
+            self.lab = load_lab(assignment)
             self.release = read_release(
                 self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
             )
@@ -115,11 +115,11 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         relative = coursedir.format_path(getattr(coursedir, directory), ".", assignment)
         return Path(coursedir.root, relative)
 
-    def judge(self, settings: GradeChecks) -> Judge:
+    def judge(self, settings: GradeChecks) -> GradingSession:
         """What grades submissions in this process; made once for the run."""
         if self.run.judge is None:
             assignment, name = self.lab.assignment, f"{self.lab.notebook}.ipynb"
-            setting = Setting(
+            setting = GradingConfig(
                 assignment,
                 dict(settings.limits),
                 release=self.course_path("release_directory", assignment) / name,
@@ -131,26 +131,26 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 isolation=settings.isolation,
             )
             self.run.launcher = Launcher(settings.isolation, self.run.root)
-            self.run.judge = Judge(setting, self.run.launcher, self.release)
+            self.run.judge = GradingSession(setting, self.run.launcher, self.release)
         return self.run.judge
 
-    def ahead(self, settings: GradeChecks) -> Ahead | Elsewhere | None:
+    def ahead(self, settings: GradeChecks) -> LocalPool | DaskPool | None:
         """What grades the class, started once for the run; nothing where one submission is graded at a time."""
         run = self.run
         if run.ahead is None and not run.alone:
             waiting = self._waiting()
             judge = self.judge(settings)
             if settings.scheduler:
-                from autograder.scheduling.dask_pool import Elsewhere
+                from autograder.scheduling.dask_pool import DaskPool
 
-                run.ahead = Elsewhere(settings.scheduler, judge, waiting, again=self.parent.force)
+                run.ahead = DaskPool(settings.scheduler, judge, waiting, again=self.parent.force)
                 self.log.info("%d submissions are graded by the workers of %s", len(waiting), settings.scheduler)
                 return run.ahead
-            number, reason = processes(settings.jobs, judge.lab, list(waiting))
+            number, reason = choose_jobs(settings.jobs, judge.lab, list(waiting))
             run.alone = number < 2
             if not run.alone:
                 self.log.info("%d submissions are graded, %d at a time, %s", len(waiting), number, reason)
-                run.ahead = Ahead(
+                run.ahead = LocalPool(
                     judge.setting,
                     judge.launcher,
                     waiting,

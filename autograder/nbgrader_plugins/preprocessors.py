@@ -11,9 +11,9 @@ from traitlets import Dict, Enum, Integer, Unicode
 
 from amllab.checks.run import ChecksBroken
 from autograder.errors import CourseError
-from autograder.grading.cache import Graded
+from autograder.grading.cache import CachedGrading
 from autograder.notebooks.metadata import scores_of
-from autograder.notebooks.normalize import Repaired
+from autograder.notebooks.normalize import NormalizedSubmission
 from autograder.sandbox.launcher import ISOLATIONS
 
 
@@ -52,7 +52,7 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         )
         return nb, resources
 
-    def _graded(self, student: str, nb: NotebookNode, repaired: Repaired) -> Graded:
+    def _graded(self, student: str, nb: NotebookNode, repaired: NormalizedSubmission) -> CachedGrading:
         """The grading of a submission: made ahead, kept from before, or made now."""
         exporter, judge = self.parent, self.parent.judge(self)
         key, again = judge.key(student, nb, repaired), exporter.parent.force

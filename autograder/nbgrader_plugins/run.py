@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autograder.gradebook.regrading import is_graded
-from autograder.grading.session import Judge
+from autograder.grading.session import GradingSession
 from autograder.sandbox.launcher import Launcher
-from autograder.scheduling.local_pool import Ahead
+from autograder.scheduling.local_pool import LocalPool
 from autograder.text import safe_line
 
 if TYPE_CHECKING:  # needs the packages of the extra "cluster"
-    from autograder.scheduling.dask_pool import Elsewhere
+    from autograder.scheduling.dask_pool import DaskPool
 
 
 class Run:
@@ -38,8 +38,8 @@ class Run:
     def __init__(self, log: Any, root: Path) -> None:
         self.log, self.root = log, root
         self.launcher: Launcher | None = None
-        self.judge: Judge | None = None
-        self.ahead: Ahead | Elsewhere | None = None
+        self.judge: GradingSession | None = None
+        self.ahead: LocalPool | DaskPool | None = None
         self.alone = False
         self.notebooks: list[str] = []
         self.students: dict[str, str] = {}

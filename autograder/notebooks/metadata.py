@@ -60,7 +60,7 @@ def submitted_of(notebook: Mapping[str, Any]) -> str:
     return digest if isinstance(digest, str) else ""
 
 
-def not_run(notebook: NotebookNode) -> list[int]:
+def skipped_cells(notebook: NotebookNode) -> list[int]:
     """Indices of the cells that grading does not run: experiments, and the cells that the judge fills in."""
     return [
         i for i, cell in enumerate(notebook.cells) if is_autograded(cell) or EXPERIMENT in cell.metadata.get("tags", [])

@@ -32,7 +32,7 @@ _FUNCTION = re.compile(r"^(?:async )?def +(\w+)", re.M)
 
 
 @dataclass
-class Repaired:
+class NormalizedSubmission:
     """A notebook in the release's shape.
 
     Attributes:
@@ -60,7 +60,7 @@ def read_release(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
-def repair(path: Path, release: NotebookNode) -> Repaired:
+def repair(path: Path, release: NotebookNode) -> NormalizedSubmission:
     """Reads a submission and brings it into shape; see the module.
 
     Args:
@@ -82,7 +82,7 @@ def repair(path: Path, release: NotebookNode) -> Repaired:
     for i, cell in enumerate(notebook.cells):
         cell.id = f"cell-{i}"
     nbformat.validate(notebook)
-    return Repaired(notebook, notes, readable)
+    return NormalizedSubmission(notebook, notes, readable)
 
 
 def collection_notes(folder: Path) -> list[str]:

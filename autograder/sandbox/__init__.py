@@ -8,9 +8,9 @@ counts where that cannot be had; :mod:`~autograder.sandbox.diagnostics` says wha
 
 from autograder.errors import IsolationError
 from autograder.sandbox.cgroups import ControlGroups, Group
-from autograder.sandbox.file_system import SCRATCH, View, visible_paths
+from autograder.sandbox.file_system import SCRATCH, FileSystemView, visible_paths
 from autograder.sandbox.limits import Limits
-from autograder.sandbox.process_tree import OUT_OF_MEMORY, supervise
+from autograder.sandbox.process_tree import OUT_OF_MEMORY, run_isolated
 
 __all__ = [
     "OUT_OF_MEMORY",

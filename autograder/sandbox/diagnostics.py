@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from autograder.sandbox import allowed_syscalls, cgroups, landlock, libc, seccomp
-from autograder.sandbox.file_system import View
+from autograder.sandbox.file_system import FileSystemView
 from autograder.sandbox.limits import Limits
 from autograder.sandbox.memory_watch import PERIOD
-from autograder.sandbox.process_tree import _new_namespaces, supervise
+from autograder.sandbox.process_tree import _new_namespaces, run_isolated
 
 _LIMITS = Limits(1 << 30, 64, 64, 1 << 20, 1 << 24, 60)
 _NAMESPACES = {
@@ -177,8 +177,8 @@ def _whole() -> Finding:
             os.write(told, json.dumps(seen).encode())
             return 0
 
-        view = View((sys.prefix, sys.base_prefix), (str(Path(__file__).parent.parent),))
-        os._exit(supervise(view, _LIMITS, look, writing, group))
+        view = FileSystemView((sys.prefix, sys.base_prefix), (str(Path(__file__).parent.parent),))
+        os._exit(run_isolated(view, _LIMITS, look, writing, group))
     os.close(writing)
     os.close(told)
     if group is not None:

@@ -28,7 +28,7 @@ _TERMINALS = 16
 
 
 @dataclass(frozen=True)
-class View:
+class FileSystemView:
     """What of the file system a submission sees, read-only. Of two entries, the one with the longer path decides.
 
     Attributes:
@@ -49,7 +49,7 @@ class View:
             )
 
 
-def new_root(view: View, limits: Limits, user: int, *, counted: bool) -> None:
+def new_root(view: FileSystemView, limits: Limits, user: int, *, counted: bool) -> None:
     """A root of nothing but what ``view`` names, a scratch directory, ``/proc`` and a few devices."""
     libc.mount("none", "/", flags=libc.MS_REC | libc.MS_PRIVATE)
     # two steps, so that everything of the old root can be bound, what lies in /tmp too
@@ -76,7 +76,7 @@ def new_root(view: View, limits: Limits, user: int, *, counted: bool) -> None:
     libc.mount("", "/", flags=libc.MS_REMOUNT | libc.MS_BIND | libc.MS_RDONLY | libc.MS_NOSUID | libc.MS_NODEV)
 
 
-def _show(view: View) -> None:
+def _show(view: FileSystemView) -> None:
     """Binds what is readable and covers what is hidden, shorter paths first so that longer ones lie on top."""
     entries = [(path, True) for path in (*_SYSTEM, *_SETTINGS, *view.readable)] + [(p, False) for p in view.hidden]
     for path, readable in sorted(set(entries), key=lambda entry: (len(Path(entry[0]).parts), entry[0])):
@@ -139,7 +139,7 @@ def _make_dev(user: int, limits: Limits, *, counted: bool) -> None:
     libc.mount("tmpfs", "/new/dev/shm", "tmpfs", flags, f"mode=700,uid={user},gid={user},size={size},nr_inodes=1000")
 
 
-def visible_paths(hidden: Iterable[str] = ()) -> View:
+def visible_paths(hidden: Iterable[str] = ()) -> FileSystemView:
     """What a submission needs to see of this machine: the interpreter and its packages, without the grading package.
 
     Args:
@@ -170,7 +170,7 @@ def visible_paths(hidden: Iterable[str] = ()) -> View:
         path for path in own if path not in covered and not interpreter_paths.is_below(path, os.path.realpath(grading))
     }
     interpreter_paths.follow(os.path.abspath(sys.executable), links)
-    return View(tuple(sorted(readable)), tuple(sorted(covered)), tuple(sorted(links.items())))
+    return FileSystemView(tuple(sorted(readable)), tuple(sorted(covered)), tuple(sorted(links.items())))
 
 
 def _library_folders() -> list[str]:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.errors import IsolationError
-from autograder.sandbox import SCRATCH, ControlGroups, Group, Limits, cgroups, libc, supervise, visible_paths
+from autograder.sandbox import SCRATCH, ControlGroups, Group, Limits, cgroups, libc, run_isolated, visible_paths
 
 # the last ones are what a kernel would import when it starts
 PRELOAD = (
@@ -163,7 +163,7 @@ class Server:
             except IsolationError as error:
                 os.write(ready, json.dumps({"layer": "mounts", "reason": str(error)}).encode())
                 return 1
-            return supervise(self.view, limits, worker, ready, group, cores)
+            return run_isolated(self.view, limits, worker, ready, group, cores)
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if cores:

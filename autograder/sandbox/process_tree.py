@@ -1,6 +1,6 @@
 """A process tree of its own for a submission: what it sees, what it may use, and that all of it ends.
 
-:func:`supervise` is called in a freshly forked process. It moves into new namespaces and starts the tree's first process,
+:func:`run_isolated` is called in a freshly forked process. It moves into new namespaces and starts the tree's first process,
 which builds the new root, gives up every privilege, locks itself in, and starts the worker::
 
     fork server ── supervisor ── init (pid 1 inside) ── worker ── kernel of the notebook
@@ -26,7 +26,7 @@ from types import FrameType
 
 from autograder.sandbox import landlock, libc, seccomp
 from autograder.sandbox.cgroups import Group
-from autograder.sandbox.file_system import SCRATCH, View, new_root
+from autograder.sandbox.file_system import SCRATCH, FileSystemView, new_root
 from autograder.sandbox.limits import ADDRESS_BYTES, Limits
 from autograder.sandbox.memory_watch import PERIOD, Origin, Sampler
 
@@ -36,8 +36,8 @@ _USER = 1000  # a plain user's number inside
 _FIRST_OUTER_USER = 2_000_000_000
 
 
-def supervise(
-    view: View,
+def run_isolated(
+    view: FileSystemView,
     limits: Limits,
     worker: Callable[[], int],
     ready: int,
@@ -127,7 +127,7 @@ def _new_namespaces(*, as_root: bool) -> None:
 
 
 def _init(
-    view: View,
+    view: FileSystemView,
     limits: Limits,
     worker: Callable[[], int],
     ready: int,

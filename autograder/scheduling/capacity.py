@@ -13,7 +13,7 @@ from amllab.checks.lab import Lab
 _SPARE = 0.9  # share of the memory at hand that is planned with
 
 
-def processes(wanted: int, lab: Lab, submissions: Sequence[object]) -> tuple[int, str]:
+def choose_jobs(wanted: int, lab: Lab, submissions: Sequence[object]) -> tuple[int, str]:
     """How many submissions are graded at a time, and why no more.
 
     Args:

@@ -30,9 +30,9 @@ from nbformat import NotebookNode
 
 from amllab.checks.run import ChecksBroken
 from autograder.errors import ClusterError, CourseError
-from autograder.grading.cache import Graded
-from autograder.grading.session import Judge, Setting
-from autograder.notebooks.normalize import Repaired, read_release, repair
+from autograder.grading.cache import CachedGrading
+from autograder.grading.session import GradingConfig, GradingSession
+from autograder.notebooks.normalize import NormalizedSubmission, read_release, repair
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling.progress import Progress
 
@@ -48,7 +48,7 @@ _LOST = (CancelledError, CommClosedError, OSError)
 class Course:
     """What a worker needs to know: the setting, and the files that its paths name."""
 
-    setting: Setting
+    setting: GradingConfig
     release: bytes
     solution: bytes
 
@@ -58,7 +58,7 @@ class Course:
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-class Elsewhere:
+class DaskPool:
     """Submissions graded by the workers of a scheduler, in the order in which they are given.
 
     Args:
@@ -71,7 +71,7 @@ class Elsewhere:
         ClusterError: there is no scheduler at the address, or it has no workers.
     """
 
-    def __init__(self, scheduler: str, judge: Judge, submissions: dict[str, Path], *, again: bool) -> None:
+    def __init__(self, scheduler: str, judge: GradingSession, submissions: dict[str, Path], *, again: bool) -> None:
         self._scheduler, self._judge, self._again = scheduler, judge, again
         self._submissions = submissions
         setting = judge.setting
@@ -183,7 +183,7 @@ class Elsewhere:
                 f"the worker on {found['host']} grades with another version of the packages, or of torch, timm or Python "
                 f"({found['versions']}): install the same everywhere"
             )
-        graded = Graded(**json.loads(found["graded"]))
+        graded = CachedGrading(**json.loads(found["graded"]))
         if graded.sound:
             self._judge.kept.put(found["key"], graded)
         self._open.remove(student)
@@ -212,7 +212,7 @@ class Elsewhere:
 # On the workers
 
 _alone = threading.Lock()  # pytest runs once at a time in a process
-_judges: dict[str, tuple[Judge, tempfile.TemporaryDirectory[str]]] = {}
+_judges: dict[str, tuple[GradingSession, tempfile.TemporaryDirectory[str]]] = {}
 
 
 def _same(course: Course) -> Course:
@@ -230,7 +230,7 @@ def _grade(course: Course, student: str, text: str, notes: list[str], readable: 
             _judges[course.digest] = _judge(course)
         judge, _ = _judges[course.digest]
         notebook: NotebookNode = nbformat.reads(text, as_version=4)
-        repaired = Repaired(notebook, notes, readable)
+        repaired = NormalizedSubmission(notebook, notes, readable)
         key = judge.key(student, notebook, repaired)
         graded = judge.graded(student, notebook, repaired)
         return {
@@ -241,7 +241,7 @@ def _grade(course: Course, student: str, text: str, notes: list[str], readable: 
         }
 
 
-def _judge(course: Course) -> tuple[Judge, tempfile.TemporaryDirectory[str]]:
+def _judge(course: Course) -> tuple[GradingSession, tempfile.TemporaryDirectory[str]]:
     """A judge with the files of the course in a folder of its own, which goes with the process."""
     place = tempfile.TemporaryDirectory(prefix="amllab-course-")
     folder = Path(place.name)
@@ -249,4 +249,4 @@ def _judge(course: Course) -> tuple[Judge, tempfile.TemporaryDirectory[str]]:
     release.write_bytes(course.release)
     solution.write_bytes(course.solution)
     setting = replace(course.setting, release=release, solution=solution, root=folder, kept=folder / "graded")
-    return Judge(setting, Launcher(setting.isolation, folder), read_release(release)), place
+    return GradingSession(setting, Launcher(setting.isolation, folder), read_release(release)), place

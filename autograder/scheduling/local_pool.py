@@ -21,8 +21,8 @@ from typing import Any
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from autograder.grading.reference import Reference
-from autograder.grading.reference_server import Serving
-from autograder.grading.session import Judge, Setting
+from autograder.grading.reference_server import ReferenceServer
+from autograder.grading.session import GradingConfig, GradingSession
 from autograder.notebooks.normalize import read_release, repair
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling.progress import Progress
@@ -36,13 +36,13 @@ _LOOK_SECONDS = 0.5
 
 # In the processes that grade ahead
 
-_judge: Judge | None = None
+_judge: GradingSession | None = None
 
 
-def _begin(setting: Setting, address: str, reference: str | None) -> None:
+def _begin(setting: GradingConfig, address: str, reference: str | None) -> None:
     global _judge
     launcher = Launcher(setting.isolation, setting.root, address=address)
-    _judge = Judge(setting, launcher, read_release(setting.release), reference)
+    _judge = GradingSession(setting, launcher, read_release(setting.release), reference)
 
 
 def _grade_ahead(student: str, path: Path, again: bool) -> str:
@@ -71,7 +71,7 @@ def _with_readable_errors(grade_ahead: Callable[..., str], *arguments: Any) -> s
 # In the process of nbgrader
 
 
-class Ahead:
+class LocalPool:
     """Processes that grade submissions in the order in which they are given.
 
     Args:
@@ -86,7 +86,7 @@ class Ahead:
 
     def __init__(
         self,
-        setting: Setting,
+        setting: GradingConfig,
         launcher: Launcher,
         submissions: dict[str, Path],
         *,
@@ -100,7 +100,7 @@ class Ahead:
         launcher.at_a_time = jobs
         forkserver.ensure_running()  # it imports while the launcher's server does so too
         address = launcher.address
-        self._serving = Serving(reference()) if reference is not None else None
+        self._serving = ReferenceServer(reference()) if reference is not None else None
         arguments = (setting, address, self._serving and self._serving.address)
         self._pool = ProcessPool(jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=arguments, context=context)
         self._schedule: Callable[[str], ProcessFuture] = lambda student: self._pool.schedule(

@@ -16,7 +16,7 @@ from autograder.exports.gradescope.results import is_public, public_checks, resu
 from autograder.grading.grader import grade
 from autograder.grading.reference import Reference
 from autograder.grading.report_cells import NOT_ISOLATED
-from autograder.grading.result import Grading
+from autograder.grading.result import GradingResult
 from autograder.notebooks.metadata import is_autograded
 from autograder.notebooks.normalize import read_release, repair
 from autograder.sandbox.diagnostics import examine
@@ -49,7 +49,7 @@ def chosen(setting: str) -> str:
     return "namespaces" if examine()[-1].works else "none"
 
 
-def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isolation: str) -> Grading:
+def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isolation: str) -> GradingResult:
     """What ``autograder grade`` makes of the notebook in a folder.
 
     Raises:
@@ -70,7 +70,7 @@ def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isol
         launcher.close()
 
 
-def as_results(lab: Lab, release: NotebookNode, found: Grading) -> dict[str, object]:
+def as_results(lab: Lab, release: NotebookNode, found: GradingResult) -> dict[str, object]:
     """As Gradescope reads it, in the order of the notebook."""
     public = public_checks(lab)
     cells = [cell.metadata.nbgrader.grade_id for cell in release.cells if is_autograded(cell)]
