@@ -54,44 +54,44 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_every_submission_is_graded_once_on_several_processes(started: Any, tmp_path: Path) -> None:
     students = [f"s{i}" for i in range(12)]
     running = started(*students)
-    assert [running.take(student) for student in students] == [f"key of {student}, once" for student in students]
-    assert running.take("s0") is None
-    assert running.take("nobody") is None
+    assert [running.result(student) for student in students] == [f"key of {student}, once" for student in students]
+    assert running.result("s0") is None
+    assert running.result("nobody") is None
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{student}-0" for student in students)
     assert len({path.read_text() for path in tmp_path.iterdir()}) == 2
 
 
 def test_a_process_that_ends_costs_a_second_attempt(started: Any, tmp_path: Path) -> None:
     running = started("stumbles", "a", "b", again=True)
-    assert running.take("stumbles") == "key of stumbles, again"
-    assert [running.take(student) for student in "ab"] == ["key of a, again", "key of b, again"]
+    assert running.result("stumbles") == "key of stumbles, again"
+    assert [running.result(student) for student in "ab"] == ["key of a, again", "key of b, again"]
     assert len(list(tmp_path.glob("stumbles-*"))) == 2
 
 
 def test_processes_that_end_or_hang_cost_only_their_own(started: Any) -> None:
     running = started("a", "dies", "b", "hangs", "c", seconds=2)
-    assert running.take("a") == "key of a, once"
+    assert running.result("a") == "key of a, once"
     with pytest.raises(
         RuntimeError, match=r"dies is not graded: the process that graded it ended \(status -?9\), twice"
     ):
-        running.take("dies")
-    assert running.take("b") == "key of b, once"
+        running.result("dies")
+    assert running.result("b") == "key of b, once"
     with pytest.raises(RuntimeError, match="hangs is not graded: the process that graded it took too long, twice"):
-        running.take("hangs")
-    assert running.take("c") == "key of c, once"
+        running.result("hangs")
+    assert running.result("c") == "key of c, once"
 
 
 def test_a_fault_of_the_course_comes_as_it_is(started: Any) -> None:
     running = started("a", "fault")
     with pytest.raises(IsolationError, match="no namespaces here"):
-        running.take("fault")
+        running.result("fault")
 
 
 def test_an_error_that_cannot_be_read_elsewhere_costs_only_its_own(started: Any) -> None:
     running = started("a", "odd", "b", "c")
     with pytest.raises(RuntimeError, match="SubmissionError: budget: no time left"):
-        running.take("odd")
-    assert [running.take(student) for student in "abc"] == [f"key of {student}, once" for student in "abc"]
+        running.result("odd")
+    assert [running.result(student) for student in "abc"] == [f"key of {student}, once" for student in "abc"]
 
 
 def test_closing_ends_them_in_the_middle(started: Any, tmp_path: Path) -> None:

@@ -53,15 +53,15 @@ def submissions(tmp_path: Path, release: NotebookNode) -> Any:
             ASSIGNMENT, {}, ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK,
             tmp_path, tmp_path / FOLDER, str(seen), None, "namespaces",
         )  # fmt: skip
-        judge = GradingSession(setting, Launcher(), read_release(setting.release))
+        session = GradingSession(setting, Launcher(), read_release(setting.release))
         paths = {}
         for student in students:
             paths[student] = tmp_path / "submitted" / student / NOTEBOOK
             paths[student].parent.mkdir(parents=True)
             nbformat.write(release, paths[student])
-            repaired = repair(paths[student], judge.release)
-            (seen / f"key of {student}").write_text(judge.key(student, repaired.notebook, repaired))
-        return judge, paths
+            repaired = repair(paths[student], session.release)
+            (seen / f"key of {student}").write_text(session.key(student, repaired.notebook, repaired))
+        return session, paths
 
     return submit_all
 
@@ -71,69 +71,69 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_pool, "_grade", judges.grade_elsewhere)
 
 
-def gradings(judge: GradingSession, student: str) -> int:
-    return len(list(Path(judge.setting.secret).glob(f"{student}-*")))
+def gradings(session: GradingSession, student: str) -> int:
+    return len(list(Path(session.setting.secret).glob(f"{student}-*")))
 
 
 @pytest.mark.usefixtures("stand_in")
 def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster, submissions: Any) -> None:
     students = ["a", "full", "slow b", "slow c", "d"]
-    judge, paths = submissions(*students)
-    running = DaskPool(cluster.address, judge, paths, again=False)
-    assert running.take("nobody") is None
-    key = running.take("a")
+    session, paths = submissions(*students)
+    running = DaskPool(cluster.address, session, paths, again=False)
+    assert running.result("nobody") is None
+    key = running.result("a")
     assert key is not None
-    graded = judge.kept.get(key)
+    graded = session.cache.get(key)
     assert graded is not None
     assert graded.attention == [f"graded by {cluster.workers[0].pid}"]
     with pytest.raises(RuntimeError, match="full is not graded, a worker failed: no space left on device"):
-        running.take("full")
+        running.result("full")
 
     # the scheduler is restarted while b is graded; its workers come back by themselves, or new ones do
-    while not gradings(judge, "slow b"):
+    while not gradings(session, "slow b"):
         time.sleep(0.02)
     cluster.scheduler.kill()
     cluster.scheduler.wait()
     cluster.start_scheduler()
     cluster.start_worker()
     for student in ("slow b", "slow c", "d"):
-        key = running.take(student)
+        key = running.result(student)
         assert key is not None
-        assert judge.kept.get(key) is not None
+        assert session.cache.get(key) is not None
     running.close()
 
     # what is kept is not graded again, unless that is asked for
-    before = gradings(judge, "d")
-    running = DaskPool(cluster.address, judge, {"d": paths["d"]}, again=False)
-    assert running.take("d") == key
-    assert gradings(judge, "d") == before
+    before = gradings(session, "d")
+    running = DaskPool(cluster.address, session, {"d": paths["d"]}, again=False)
+    assert running.result("d") == key
+    assert gradings(session, "d") == before
     running.close()
-    running = DaskPool(cluster.address, judge, {"d": paths["d"]}, again=True)
-    assert running.take("d") == key
-    assert gradings(judge, "d") == before + 1
+    running = DaskPool(cluster.address, session, {"d": paths["d"]}, again=True)
+    assert running.result("d") == key
+    assert gradings(session, "d") == before + 1
     running.close()
 
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("cluster", [SILENT], indirect=True)
 def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any) -> None:
-    judge, paths = submissions("slow a", "kills", "b")
-    running = DaskPool(cluster.address, judge, paths, again=False)
-    while not gradings(judge, "slow a"):
+    session, paths = submissions("slow a", "kills", "b")
+    running = DaskPool(cluster.address, session, paths, again=False)
+    while not gradings(session, "slow a"):
         running._fill(first="slow a")
         time.sleep(0.02)
     cluster.workers[0].send_signal(signal.SIGSTOP)  # with a's task in hand
     for _ in range(3):
         cluster.start_worker()
-    key = running.take("slow a")
+    key = running.result("slow a")
     assert key is not None
-    graded = judge.kept.get(key)
+    graded = session.cache.get(key)
     assert graded is not None
     assert graded.attention != [f"graded by {cluster.workers[0].pid}"]
     with pytest.raises(RuntimeError, match="kills is not graded: its workers were lost, several times"):
-        running.take("kills")
-    assert 1 <= gradings(judge, "kills") <= 2  # it may have been lost with a worker that fell silent first
-    assert running.take("b") is not None
+        running.result("kills")
+    assert 1 <= gradings(session, "kills") <= 2  # it may have been lost with a worker that fell silent first
+    assert running.result("b") is not None
     running.close()
 
 
@@ -142,31 +142,31 @@ def test_a_worker_that_is_lost_with_the_course(
     cluster: Cluster, submissions: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask_pool, "_same", judges.same)
-    judge, paths = submissions("a", "b")
-    running = DaskPool(cluster.address, judge, paths, again=False)
+    session, paths = submissions("a", "b")
+    running = DaskPool(cluster.address, session, paths, again=False)
     cluster.start_worker()
-    assert None not in (running.take("a"), running.take("b"))
-    assert gradings(judge, "a") == gradings(judge, "b") == 1
+    assert None not in (running.result("a"), running.result("b"))
+    assert gradings(session, "a") == gradings(session, "b") == 1
     assert cluster.workers[0].wait(10) == -signal.SIGKILL
     running.close()
 
 
 @pytest.mark.usefixtures("stand_in")
 def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: Any) -> None:
-    judge, paths = submissions("fault", "other")
-    running = DaskPool(cluster.address, judge, paths, again=False)
+    session, paths = submissions("fault", "other")
+    running = DaskPool(cluster.address, session, paths, again=False)
     with pytest.raises(IsolationError, match="no namespaces here"):
-        running.take("fault")
+        running.result("fault")
     with pytest.raises(ClusterError, match=r"grades with another version .*torch 0\.1.*install the same everywhere"):
-        running.take("other")
+        running.result("other")
     running.close()
 
 
 def test_without_a_scheduler_nothing_is_graded(submissions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_pool, "_WAIT_SECONDS", 1.0)
-    judge, paths = submissions("a")
+    session, paths = submissions("a")
     with pytest.raises(ClusterError, match=r"the scheduler at tcp://127\.0\.0\.1:9 does not answer"):
-        DaskPool("tcp://127.0.0.1:9", judge, paths, again=False)
+        DaskPool("tcp://127.0.0.1:9", session, paths, again=False)
 
 
 # The real command

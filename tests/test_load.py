@@ -171,8 +171,8 @@ def test_what_was_kept_from_the_processors_is_graded_again_alone(
         )
 
     monkeypatch.setattr(local_pool, "grade", grade)
-    judge = GradingSession.__new__(GradingSession)
-    judge.__dict__ |= {
+    session = GradingSession.__new__(GradingSession)
+    session.__dict__ |= {
         "setting": SimpleNamespace(seed=1),
         "launcher": SimpleNamespace(turns=turns),
         "_reference": SimpleNamespace(failed=None),
@@ -180,7 +180,9 @@ def test_what_was_kept_from_the_processors_is_graded_again_alone(
         "kept": SimpleNamespace(put=lambda key, found: None),
         "key": lambda *arguments: "key",
     }
-    graded = judge.graded("ada", nbformat.v4.new_notebook(), NormalizedSubmission(nbformat.v4.new_notebook(), [], True))
+    graded = session.graded(
+        "ada", nbformat.v4.new_notebook(), NormalizedSubmission(nbformat.v4.new_notebook(), [], True)
+    )
     assert rounds == [False, True]
     assert graded.earned == 5
     (line,) = graded.attention

@@ -49,7 +49,7 @@ class GradingConfig:
     release: Path
     solution: Path
     root: Path
-    kept: Path
+    cache: Path
     secret: str
     seed: int | None
     isolation: str
@@ -73,7 +73,7 @@ class GradingSession:
         self._address = reference
         lab = find_lab(setting.assignment)
         self.lab: Lab = dataclasses.replace(lab, limits={**lab.limits, **setting.limits})
-        self.kept = GradingCache(setting.kept)
+        self.cache = GradingCache(setting.cache)
         self._reference: Reference | None = None
 
     def seed(self, student: str, notebook: NotebookNode) -> int:
@@ -114,7 +114,7 @@ class GradingSession:
             scores,
         )
         if sound:
-            self.kept.put(self.key(student, notebook, repaired), found)
+            self.cache.put(self.key(student, notebook, repaired), found)
         return found
 
     def _grade_fairly(

@@ -115,9 +115,9 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         relative = coursedir.format_path(getattr(coursedir, directory), ".", assignment)
         return Path(coursedir.root, relative)
 
-    def judge(self, settings: GradeChecks) -> GradingSession:
+    def session(self, settings: GradeChecks) -> GradingSession:
         """What grades submissions in this process; made once for the run."""
-        if self.run.judge is None:
+        if self.run.session is None:
             assignment, name = self.lab.assignment, f"{self.lab.notebook}.ipynb"
             setting = GradingConfig(
                 assignment,
@@ -131,36 +131,36 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 isolation=settings.isolation,
             )
             self.run.launcher = Launcher(settings.isolation, self.run.root)
-            self.run.judge = GradingSession(setting, self.run.launcher, self.release)
-        return self.run.judge
+            self.run.session = GradingSession(setting, self.run.launcher, self.release)
+        return self.run.session
 
-    def ahead(self, settings: GradeChecks) -> LocalPool | DaskPool | None:
+    def pool(self, settings: GradeChecks) -> LocalPool | DaskPool | None:
         """What grades the class, started once for the run; nothing where one submission is graded at a time."""
         run = self.run
-        if run.ahead is None and not run.alone:
+        if run.pool is None and not run.alone:
             waiting = self._waiting()
-            judge = self.judge(settings)
+            session = self.session(settings)
             if settings.scheduler:
                 from autograder.scheduling.dask_pool import DaskPool
 
-                run.ahead = DaskPool(settings.scheduler, judge, waiting, again=self.parent.force)
+                run.pool = DaskPool(settings.scheduler, session, waiting, again=self.parent.force)
                 self.log.info("%d submissions are graded by the workers of %s", len(waiting), settings.scheduler)
-                return run.ahead
-            number, reason = choose_jobs(settings.jobs, judge.lab, list(waiting))
+                return run.pool
+            number, reason = choose_jobs(settings.jobs, session.lab, list(waiting))
             run.alone = number < 2
             if not run.alone:
                 self.log.info("%d submissions are graded, %d at a time, %s", len(waiting), number, reason)
-                run.ahead = LocalPool(
-                    judge.setting,
-                    judge.launcher,
+                run.pool = LocalPool(
+                    session.setting,
+                    session.launcher,
                     waiting,
                     jobs=number,
                     again=self.parent.force,
                     # where the machine was busy, a second time alone, and waiting for the others before it
-                    seconds=3 * (judge.lab.limits["total_seconds"] + _SPARE_SECONDS),
-                    reference=judge.new_reference,
+                    seconds=3 * (session.lab.limits["total_seconds"] + _SPARE_SECONDS),
+                    reference=session.new_reference,
                 )
-        return run.ahead
+        return run.pool
 
     def _waiting(self) -> dict[str, Path]:
         """Student -> notebook, of the submissions that nbgrader will come to, in its order (``should_process``)."""

@@ -54,17 +54,17 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
 
     def _graded(self, student: str, nb: NotebookNode, repaired: NormalizedSubmission) -> CachedGrading:
         """The grading of a submission: made ahead, kept from before, or made now."""
-        exporter, judge = self.parent, self.parent.judge(self)
-        key, again = judge.key(student, nb, repaired), exporter.parent.force
-        if not again and (before := judge.kept.get(key)) is not None:
+        exporter, session = self.parent, self.parent.session(self)
+        key, again = session.key(student, nb, repaired), exporter.parent.force
+        if not again and (before := session.cache.get(key)) is not None:
             return before
-        ahead = exporter.ahead(self)
-        made = ahead.take(student) if ahead is not None else None
-        if made == key and (new := judge.kept.get(key)) is not None:
+        pool = exporter.pool(self)
+        made = pool.result(student) if pool is not None else None
+        if made == key and (new := session.cache.get(key)) is not None:
             return new
         if made is not None:
             self.log.debug("%s: nbgrader brings another notebook than was graded ahead", student)
-        return judge.graded(student, nb, repaired)
+        return session.graded(student, nb, repaired)
 
 
 class SaveScores(SaveAutoGrades):  # type: ignore[misc]

@@ -38,8 +38,8 @@ class Run:
     def __init__(self, log: Any, root: Path) -> None:
         self.log, self.root = log, root
         self.launcher: Launcher | None = None
-        self.judge: GradingSession | None = None
-        self.ahead: LocalPool | DaskPool | None = None
+        self.session: GradingSession | None = None
+        self.pool: LocalPool | DaskPool | None = None
         self.alone = False
         self.notebooks: list[str] = []
         self.students: dict[str, str] = {}
@@ -72,10 +72,10 @@ class Run:
     def end(self) -> None:
         """Closes what it holds and says what became of whom; called when the exporter goes, at the latest at exit."""
         try:
-            if self.ahead is not None:
-                self.ahead.close()
-            if self.judge is not None:
-                self.judge.close()
+            if self.pool is not None:
+                self.pool.close()
+            if self.session is not None:
+                self.session.close()
             if self.launcher is not None:
                 self.launcher.close()
         finally:

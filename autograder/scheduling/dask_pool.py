@@ -71,12 +71,12 @@ class DaskPool:
         ClusterError: there is no scheduler at the address, or it has no workers.
     """
 
-    def __init__(self, scheduler: str, judge: GradingSession, submissions: dict[str, Path], *, again: bool) -> None:
-        self._scheduler, self._judge, self._again = scheduler, judge, again
+    def __init__(self, scheduler: str, session: GradingSession, submissions: dict[str, Path], *, again: bool) -> None:
+        self._scheduler, self._session, self._again = scheduler, session, again
         self._submissions = submissions
-        setting = judge.setting
+        setting = session.setting
         self._course = Course(
-            replace(setting, root=Path(), kept=Path()), setting.release.read_bytes(), setting.solution.read_bytes()
+            replace(setting, root=Path(), cache=Path()), setting.release.read_bytes(), setting.solution.read_bytes()
         )
         self._keys: dict[str, str] = {}
         self._open = list(submissions)  # neither finished nor failed
@@ -86,7 +86,7 @@ class DaskPool:
         self._progress = Progress(len(submissions))
         self._connect()
 
-    def take(self, student: str) -> str | None:
+    def result(self, student: str) -> str | None:
         """Waits until a submission is graded; returns the key of its grading, or ``None`` if it was not among those given.
 
         Raises:
@@ -151,9 +151,9 @@ class DaskPool:
         for student in dict.fromkeys([first, *self._open]):
             if student in self._running or (room < 1 and student != first):
                 continue
-            repaired = repair(self._submissions[student], self._judge.release)
-            key = self._judge.key(student, repaired.notebook, repaired)
-            if not self._again and self._judge.kept.get(key) is not None:
+            repaired = repair(self._submissions[student], self._session.release)
+            key = self._session.key(student, repaired.notebook, repaired)
+            if not self._again and self._session.cache.get(key) is not None:
                 self._open.remove(student)
                 self._keys[student] = key
                 continue
@@ -185,7 +185,7 @@ class DaskPool:
             )
         graded = CachedGrading(**json.loads(found["graded"]))
         if graded.sound:
-            self._judge.kept.put(found["key"], graded)
+            self._session.cache.put(found["key"], graded)
         self._open.remove(student)
         del self._running[student]
 
@@ -212,7 +212,7 @@ class DaskPool:
 # On the workers
 
 _alone = threading.Lock()  # pytest runs once at a time in a process
-_judges: dict[str, tuple[GradingSession, tempfile.TemporaryDirectory[str]]] = {}
+_sessions: dict[str, tuple[GradingSession, tempfile.TemporaryDirectory[str]]] = {}
 
 
 def _same(course: Course) -> Course:
@@ -226,13 +226,13 @@ def _grade(course: Course, student: str, text: str, notes: list[str], readable: 
     from importlib.metadata import version
 
     with _alone:
-        if course.digest not in _judges:
-            _judges[course.digest] = _judge(course)
-        judge, _ = _judges[course.digest]
+        if course.digest not in _sessions:
+            _sessions[course.digest] = _session(course)
+        session, _ = _sessions[course.digest]
         notebook: NotebookNode = nbformat.reads(text, as_version=4)
         repaired = NormalizedSubmission(notebook, notes, readable)
-        key = judge.key(student, notebook, repaired)
-        graded = judge.graded(student, notebook, repaired)
+        key = session.key(student, notebook, repaired)
+        graded = session.graded(student, notebook, repaired)
         return {
             "key": key,
             "graded": json.dumps(asdict(graded)),
@@ -241,12 +241,12 @@ def _grade(course: Course, student: str, text: str, notes: list[str], readable: 
         }
 
 
-def _judge(course: Course) -> tuple[GradingSession, tempfile.TemporaryDirectory[str]]:
+def _session(course: Course) -> tuple[GradingSession, tempfile.TemporaryDirectory[str]]:
     """A judge with the files of the course in a folder of its own, which goes with the process."""
     place = tempfile.TemporaryDirectory(prefix="amllab-course-")
     folder = Path(place.name)
     release, solution = folder / course.setting.release.name, folder / f"solution-{course.setting.solution.name}"
     release.write_bytes(course.release)
     solution.write_bytes(course.solution)
-    setting = replace(course.setting, release=release, solution=solution, root=folder, kept=folder / "graded")
+    setting = replace(course.setting, release=release, solution=solution, root=folder, cache=folder / "graded")
     return GradingSession(setting, Launcher(setting.isolation, folder), read_release(release)), place

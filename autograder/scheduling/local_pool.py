@@ -36,30 +36,30 @@ _LOOK_SECONDS = 0.5
 
 # In the processes that grade ahead
 
-_judge: GradingSession | None = None
+_session: GradingSession | None = None
 
 
 def _begin(setting: GradingConfig, address: str, reference: str | None) -> None:
-    global _judge
+    global _session
     launcher = Launcher(setting.isolation, setting.root, address=address)
-    _judge = GradingSession(setting, launcher, read_release(setting.release), reference)
+    _session = GradingSession(setting, launcher, read_release(setting.release), reference)
 
 
-def _grade_ahead(student: str, path: Path, again: bool) -> str:
+def _grade_in_process(student: str, path: Path, again: bool) -> str:
     """Grades what was handed in, unless that was done before; returns the key that it is kept under."""
-    assert _judge is not None
-    repaired = repair(path, _judge.release)
-    key = _judge.key(student, repaired.notebook, repaired)
-    if again or _judge.kept.get(key) is None:
-        _judge.graded(student, repaired.notebook, repaired)
+    assert _session is not None
+    repaired = repair(path, _session.release)
+    key = _session.key(student, repaired.notebook, repaired)
+    if again or _session.cache.get(key) is None:
+        _session.graded(student, repaired.notebook, repaired)
         gc.collect()  # pytest leaves cycles that hold the answers: without it every submission takes up more memory
     return key
 
 
-def _with_readable_errors(grade_ahead: Callable[..., str], *arguments: Any) -> str:
+def _with_readable_errors(grade_in_process: Callable[..., str], *arguments: Any) -> str:
     """Grades a submission; an error that another process could not read would end the grading of all others."""
     try:
-        return grade_ahead(*arguments)
+        return grade_in_process(*arguments)
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))
@@ -106,13 +106,13 @@ class LocalPool:
         self._schedule: Callable[[str], ProcessFuture] = lambda student: self._pool.schedule(
             # a second time alone, and waiting for the others before it
             _with_readable_errors,
-            args=[_grade_ahead, student, submissions[student], again],
+            args=[_grade_in_process, student, submissions[student], again],
             timeout=3 * seconds,
         )
         self._waiting = {student: self._schedule(student) for student in submissions}
         self._progress = Progress(len(submissions))
 
-    def take(self, student: str) -> str | None:
+    def result(self, student: str) -> str | None:
         """Waits until a submission is graded; returns the key of its grading, or ``None`` if it was not among those given.
 
         Raises:
