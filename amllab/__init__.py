@@ -1,16 +1,17 @@
-"""The course library of the Advanced Machine Learning labs: what notebooks lean on.
+"""Course library of the Advanced Machine Learning labs, imported by their notebooks.
 
 >>> from amllab import load_backbone, layers_of
 >>> len(layers_of(load_backbone("net12")))
 12
 
-Each name is loaded when it is first used: commands that need no network, such as the table of a class, start without PyTorch.
+Names are imported on first use, so that commands that need no model, such as ``autograder scores``, start without
+loading PyTorch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# a function with the name of its module: what was imported first would stand under it
+# imported eagerly: a later import of the submodule of the same name would replace the function
 from amllab.preflight import preflight
 
 if TYPE_CHECKING:

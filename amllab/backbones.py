@@ -1,7 +1,7 @@
-"""The course's own backbones, registered with timm: ``net12`` (12 layers) and ``net6`` (6 layers).
+"""The course's backbones, registered with timm: ``net12`` (12 layers) and ``net6`` (6 layers).
 
-Both are small residual convolutional networks for 32x32 images, pretrained on CIFAR-10 by
-``python -m amllab.pretrain``. The family follows two sources: the residual block of He et al., *Deep Residual
+Both are small convolutional networks for 32x32 images, pretrained on CIFAR-10 by ``python -m amllab.pretrain``;
+``net12`` has residual branches. The family follows two sources: the residual block of He et al., *Deep Residual
 Learning for Image Recognition* (CVPR 2016), and the layout "convolution, pooling, two convolutions with a skip" of
 the fast CIFAR-10 networks of Page, *How to Train Your ResNet* (2018).
 
@@ -28,7 +28,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class ConvNormAct(nn.Module):
-    """3x3 convolution, optional 2x2 max pooling, batch normalisation, GELU."""
+    """3x3 convolution, optional 2x2 max pooling, batch normalisation and optional GELU."""
 
     def __init__(self, in_channels: int, out_channels: int, *, pool: bool = False, act: bool = True) -> None:
         super().__init__()
@@ -38,11 +38,12 @@ class ConvNormAct(nn.Module):
         self.act = nn.GELU() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h, w)``; half of h and w with pooling."""
         return self.act(self.norm(self.pool(self.conv(x))))
 
 
 class Stage(nn.Module):
-    """Halves the resolution with one convolution; a residual branch of two follows where ``residual`` is set."""
+    """A convolution that halves the resolution, followed by a residual branch of two if ``residual`` is set."""
 
     def __init__(self, in_channels: int, out_channels: int, *, residual: bool) -> None:
         super().__init__()
@@ -54,22 +55,23 @@ class Stage(nn.Module):
             self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / 2, w / 2)``."""
         x = self.conv1(x)
         return self.act(x + self.conv3(self.conv2(x))) if self.residual else x
 
 
 class CifarNet(nn.Module):
-    """Residual convolutional network for small images.
+    """Convolutional network for small images, with or without residual branches.
+
+    The network maps images ``(batch, in_chans, height, width)`` to logits ``(batch, num_classes)``.
 
     Args:
-        widths: channels of the stem and of each stage.
+        widths: numbers of channels of the stem and of each stage.
         residual: whether each stage has a residual branch (three convolutions) or not (one).
-        num_classes: outputs of the classifier; 0 for none.
-        in_chans: channels of the input images.
-        global_pool: timm's name of the pooling before the classifier.
-        drop_rate: dropout before the classifier.
-
-    Takes images ``(batch, in_chans, height, width)``, gives logits ``(batch, num_classes)``.
+        num_classes: number of outputs of the classifier; 0 for no classifier.
+        in_chans: number of channels of the input images.
+        global_pool: timm's name for the pooling before the classifier.
+        drop_rate: dropout probability before the classifier.
     """
 
     def __init__(
@@ -93,25 +95,32 @@ class CifarNet(nn.Module):
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """timm's description of the layers, from input to output; what matches nothing (the head) comes last."""
+        """Describe the layers to timm, from input to output; parameters without a match (the head) come last."""
         stage = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.conv(\d+)"
         return {"stem": r"^stem", "blocks": [(stage, None), (r"^final_conv", (1000,))]}
 
     def get_classifier(self) -> nn.Module:
+        """Return the last linear layer."""
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier by a new one with ``num_classes`` outputs."""
         self.num_classes = num_classes
         self.head.reset(num_classes, pool_type=global_pool)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images ``(batch, in_chans, h, w)`` to feature maps ``(batch, num_features, h / 2**stages, ...)``."""
+        """Map images to feature maps.
+
+        Shapes are ``(batch, in_chans, h, w)`` and ``(batch, num_features, h / 2**stages, w / 2**stages)``.
+        """
         return self.final_conv(self.stages(self.stem(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Map feature maps to logits; to pooled features if ``pre_logits`` is set."""
         return self.head(x, pre_logits=pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(batch, in_chans, h, w)`` to logits ``(batch, num_classes)``."""
         return self.forward_head(self.forward_features(x))
 
 
@@ -141,11 +150,17 @@ def _create(name: str, pretrained: bool, **kwargs: Any) -> CifarNet:
 
 @register_model
 def net12(pretrained: bool = False, **kwargs: Any) -> CifarNet:
-    """12 layers, 2.5 M parameters: stem, three residual stages of three convolutions, one convolution, head."""
+    """Create a network of 12 layers and 2.5 M parameters.
+
+    The layers are the stem, three residual stages of three convolutions each, one convolution and the head.
+    """
     return _create("net12", pretrained, **{"widths": (24, 48, 128, 256), "residual": True, **kwargs})
 
 
 @register_model
 def net6(pretrained: bool = False, **kwargs: Any) -> CifarNet:
-    """6 layers, 0.4 M parameters: stem, three stages of one convolution, one convolution, head."""
+    """Create a network of 6 layers and 0.4 M parameters.
+
+    The layers are the stem, three stages of one convolution each, one convolution and the head.
+    """
     return _create("net6", pretrained, **{"widths": (24, 48, 96, 160), "residual": False, **kwargs})

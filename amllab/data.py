@@ -1,12 +1,12 @@
-"""The images of lab 1: reptiles of CIFAR-100, a folder of class images, or images that the library draws itself.
+"""The images of lab 1: reptiles of CIFAR-100, a folder of class images, or synthetic images.
 
-Which of them is in use is decided in one place (:func:`reptile_arrays` describes it) and always printed. The test part
-is read by :func:`reptile_arrays` and :func:`test_loader`, which ``amllab`` does not export.
+:func:`reptile_arrays` describes how one of these sources is chosen; the loaders print which one is in use. The test
+part is available from :func:`reptile_arrays` and :func:`test_loader`, which ``amllab`` does not export.
 
 CIFAR-100: A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images* (2009).
 """
 
-# ruff: noqa: PT028  (test_loader is no test)
+# ruff: noqa: PT028  (test_loader is not a test)
 from __future__ import annotations
 
 import os
@@ -33,27 +33,34 @@ Part = Literal["train", "test"]
 Batch = tuple[Tensor, Tensor]
 
 REPTILES = ("crocodile", "dinosaur", "lizard", "snake", "turtle")
-CIFAR100_ROOT = Path("data")  # where torchvision keeps its download, below the folder that Python was started in
+CIFAR100_ROOT = Path("data")  # torchvision's download folder, below the working directory
 CONNECTION_SECONDS = 3.0
 VARIABLE = "AMLLAB_DATA"
-VALIDATION = 0.2  # share of the training images that goes to validation
-HELD_OUT = 0.2  # share that becomes the test part of a folder without one
-HELD_OUT_SEED = 0  # fixed, so that no seed of a loader can bring test images into training
-LARGEST_SIDE = 224  # of a folder's images, where no image_size asks for more: photographs would fill the memory
-RECOLOURED_TOGETHER = 4  # images of a shuffled batch
-DRAWN = {"train": (2500, 100), "test": (500, 200)}  # number of images and seed, as many as CIFAR-100 has reptiles
+VALIDATION = 0.2  # share of the training images that is used for validation
+HELD_OUT = 0.2  # share of a folder's images that is used for testing if the folder has no test part
+HELD_OUT_SEED = 0  # fixed, so that no loader seed can move test images into training
+LARGEST_SIDE = 224  # pixels, of a folder's images unless image_size is given: large photographs would fill the memory
+RECOLOURED_TOGETHER = 4  # neighbours in a shuffled batch
+DRAWN = {"train": (2500, 100), "test": (500, 200)}  # number of images and seed; CIFAR-100 has as many reptiles
 
 
 class DataUnavailable(RuntimeError):  # noqa: N818
-    """The data set that was asked for is neither on this machine nor to be had from the network."""
+    """Raised when the requested data set is neither on this machine nor available for download."""
 
 
 class ImageBatches(Dataset[Batch]):
-    """Labelled images whose augmentation is drawn from a seed; gives whole batches at once.
+    """A data set of labelled images with seeded augmentation, which returns whole batches at once.
+
+    Args:
+        data: the images and labels.
+        finish: transform from a uint8 batch to the input of a model.
+        augment: transform of a uint8 batch, applied before ``finish``; ``None`` for no augmentation.
+        seed: seed of the augmentation.
 
     Attributes:
+        data: the images and labels.
         classes: names of the classes.
-        source: where the images come from, in words.
+        source: description of where the images come from.
     """
 
     def __init__(
@@ -75,12 +82,16 @@ class ImageBatches(Dataset[Batch]):
         return images[0], labels[0]
 
     def __getitems__(self, index: Sequence[int]) -> Batch:
-        """Images ``(len(index), 3, h, w)`` float32, normalised, and labels int64: what a DataLoader asks for."""
+        """Return a batch, as a ``DataLoader`` requests it.
+
+        Returns:
+            Normalised images, float32 ``(len(index), 3, h, w)``, and labels, int64 ``(len(index),)``.
+        """
         chosen = torch.as_tensor(index)
         images = self.data.images[chosen]
         if self._augment is not None:
             seed = int(torch.randint(2**31, (), generator=self._seeds))
-            with torch.random.fork_rng(devices=[]):  # transforms draw from the global generator, which stays as it was
+            with torch.random.fork_rng(devices=[]):  # transforms use the global generator; this restores it
                 torch.manual_seed(seed)
                 images = self._augment(images)
         return self._finish(images), self.data.labels[chosen]
@@ -96,27 +107,31 @@ def reptile_loaders(
     std: Sequence[float] = CIFAR10_STD,
     share: float = 1.0,
 ) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
-    """Loaders of the training part (augmented) and of the validation part (plain); prints which data is in use.
+    """Return the training and the validation loader of lab 1, and print which images are in use.
 
-    A fifth of the training images of every class is the validation part. The same seed gives the same split, the same
-    batches and the same augmentation.
+    Training images are augmented, validation images are not. A fifth of the training images of each class is used for
+    validation. The same seed gives the same split, the same batches and the same augmentation. The training loader
+    drops a last batch of a single image.
 
     Args:
-        batch_size: images in a batch.
-        seed: of split, order and augmentation.
-        source: see :func:`reptile_arrays`.
-        image_size: side length in pixels that the model expects; by default that of the images.
-        mean: of the red, green and blue channel, in [0, 1], as the backbone was trained with.
-        std: their standard deviations.
-        share: of the images of each class that take part, above 0; the same ones for the same seed.
+        batch_size: number of images in a batch.
+        seed: seed of the split, the order and the augmentation.
+        source: ``"cifar100"``, ``"drawn"`` (synthetic images), a folder of class images, or ``"auto"``; see
+            :func:`amllab.data.reptile_arrays`.
+        image_size: side length in pixels that the model expects; by default, the images keep their size.
+        mean: means of the red, green and blue channels that the backbone was trained with, for values in [0, 1].
+        std: standard deviations of the same channels.
+        share: share of each class's images to use, in (0, 1]; the same seed selects the same images.
 
     Returns:
-        Two loaders of batches: images float32 ``(batch, 3, h, w)``, normalised, and labels int64 ``(batch,)``. Their
-        ``.dataset.classes`` holds the names of the classes, ``.dataset.source`` says where the images come from.
+        The training loader and the validation loader. Their batches are pairs of normalised images, float32
+        ``(batch, 3, h, w)``, and labels, int64 ``(batch,)``. ``.dataset.classes`` lists the names of the classes, and
+        ``.dataset.source`` describes where the images come from.
 
     Raises:
-        DataUnavailable, FileNotFoundError, ValueError: see :func:`reptile_arrays`.
-        ValueError: ``share`` is not in (0, 1].
+        DataUnavailable: CIFAR-100 was requested by name and is not available.
+        FileNotFoundError: the folder does not exist, or one of its classes has no images.
+        ValueError: ``share`` is not in (0, 1], or the folder is unusable (see :func:`amllab.data.reptile_arrays`).
 
     >>> train_loader, val_loader = reptile_loaders(source="drawn")
     Data: drawn reptiles
@@ -132,7 +147,7 @@ def reptile_loaders(
     train, val = (data.subset(index) for index in stratified_split(data.labels, VALIDATION, seed))
     side = data.images.shape[-1]
     finish = _finish(side, image_size, mean, std)
-    # Batch normalisation cannot learn from a batch of one image.
+    # Batch normalisation cannot train on a batch of one image.
     drop_last = len(train) > batch_size and len(train) % batch_size == 1
     train_loader = _loader(
         ImageBatches(train, finish, _augmentation(side), seed), batch_size, shuffle_seed=seed, drop_last=drop_last
@@ -148,37 +163,44 @@ def test_loader(
     mean: Sequence[float] = CIFAR10_MEAN,
     std: Sequence[float] = CIFAR10_STD,
 ) -> DataLoader[Batch]:
-    """Loader of the test part, plain and in fixed order; arguments and errors as of :func:`reptile_loaders`."""
+    """Return a loader of the test part, without augmentation and in fixed order, and print which images are in use.
+
+    Arguments, batches and errors are those of :func:`reptile_loaders`.
+    """
     data = _read("test", source, image_size, announce=True)
     finish = _finish(data.images.shape[-1], image_size, mean, std)
     return _loader(ImageBatches(data, finish, None, 0), batch_size)
 
 
-test_loader.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test by its name
+test_loader.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it because of its name
 
 
 def reptile_arrays(part: Part, source: str | Path = "auto", *, image_size: int | None = None) -> LabelledImages:
-    """Reads the training part (validation images included) or the test part.
+    """Return the training part (validation images included) or the test part of lab 1's images.
 
     Args:
         part: ``"train"`` or ``"test"``.
-        source:
-            - ``"cifar100"``: the superclass *reptiles* of CIFAR-100, 2,500 and 500 images of 32 pixels, downloaded
-              into ``data/`` where it is not there yet;
-            - ``"drawn"``: as many images that the library draws itself, the same ones every time;
-            - a folder of class images, ``folder/<class>/<image>``, or one with ``train/`` and ``test/`` that are such
-              folders. Without these a fifth of each class, always the same, is the test part. Images of other sizes
-              than the first are scaled and cropped to it;
-            - ``"auto"``: what the environment variable ``AMLLAB_DATA`` names, any of the above; where it is not set,
-              CIFAR-100 if it is on this machine or can be downloaded, else drawn.
-        image_size: side length wanted in pixels; a folder's larger images are scaled down to it while they are read
-            (by default to at most 224).
+        source: where the images come from:
+
+            - ``"cifar100"``: the superclass *reptiles* of CIFAR-100, 2,500 training and 500 test images of 32x32
+              pixels, downloaded into ``data/`` if they are not there yet.
+            - ``"drawn"``: as many synthetic images of the same size from the library, the same ones every time.
+            - A folder of class images, ``folder/<class>/<image>``, or a folder with two such folders, ``train/`` and
+              ``test/``. Without these two, a fifth of each class, always the same, is the test part. All images are
+              scaled and centre-cropped to squares; the shorter side of the first image sets their size.
+            - ``"auto"``: the source named by the environment variable ``AMLLAB_DATA``, which can be any of the above.
+              If the variable is not set: CIFAR-100 if it is on this machine or can be downloaded, else ``"drawn"``.
+        image_size: largest side length in pixels at which a folder's images are read (default: 224). Other sources
+            ignore it.
+
+    Returns:
+        Images, uint8 ``(n, 3, h, w)``, with their labels, int64 ``(n,)``, and the names of the classes.
 
     Raises:
-        DataUnavailable: CIFAR-100 was asked for by name and is not to be had.
-        FileNotFoundError: no such folder, or a class without images.
-        ValueError: a folder with fewer than two classes, with too few images of one, with an unreadable image, or whose
-            training and test part have other classes.
+        DataUnavailable: CIFAR-100 was requested by name and is not available.
+        FileNotFoundError: the folder does not exist, or one of its classes has no images.
+        ValueError: ``part`` has another value; or the folder has fewer than two classes, too few images of a class, an
+            unreadable image, only one of ``train/`` and ``test/``, or different classes in these two.
     """
     return _read(part, source, image_size, announce=False)
 
@@ -199,7 +221,7 @@ def _read(part: Part, source: str | Path, image_size: int | None, *, announce: b
 
 
 def _choose(source: str | Path) -> tuple[str, str]:
-    """What ``source`` stands for ("cifar100", "drawn" or the path of a folder that exists), and why, in words."""
+    """Resolve ``source`` to "cifar100", "drawn" or the path of an existing folder, and give the reason in words."""
     named, why = str(source), ""
     if named == "auto" and os.environ.get(VARIABLE):
         named, why = os.environ[VARIABLE], f"named by the environment variable {VARIABLE}"
@@ -226,13 +248,13 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-@cache  # asked for once: all loaders of a run get the same data, and no sweep waits for a dead connection twice
+@cache  # all loaders of a run get the same data, and a sweep waits for a dead connection only once
 def _cifar100_problem() -> str | None:
-    """Makes CIFAR-100 available where possible; otherwise says why not."""
+    """Make CIFAR-100 available and return ``None``, or return the reason why this is not possible."""
     try:
         CIFAR100(str(CIFAR100_ROOT), train=True, download=False)
         return None
-    except RuntimeError:  # not there, or incomplete
+    except RuntimeError:  # missing or incomplete
         pass
     try:
         request = urllib.request.Request(CIFAR100.url, method="HEAD")
@@ -247,10 +269,10 @@ def _cifar100_problem() -> str | None:
 
 @cache
 def _cifar100(part: Part) -> LabelledImages:
-    """The reptiles of CIFAR-100, labelled 0 to 4 in alphabetical order."""
+    """Return the reptiles of CIFAR-100, labelled 0 to 4 in alphabetical order."""
     try:
         dataset = CIFAR100(str(CIFAR100_ROOT), train=part == "train", download=True)
-    except Exception as error:  # whatever torchvision, the network or the disk raises, the way out is the same
+    except Exception as error:  # whatever torchvision, the network or the disk raises, the remedy is the same
         raise DataUnavailable(
             f"CIFAR-100 is not in {CIFAR100_ROOT}/ and could not be downloaded ({_first_line(error)}). Connect to the "
             f'internet and try again, or unpack cifar-100-python.tar.gz in {CIFAR100_ROOT}/, or use source="drawn".'
@@ -264,7 +286,7 @@ def _cifar100(part: Part) -> LabelledImages:
 
 
 def _folder(folder: Path, part: Part, image_size: int | None) -> LabelledImages:
-    """One part of a user's folder of class images."""
+    """Return one part of a user's folder of class images."""
     folder = folder.expanduser()
     train, test = (_subfolders(folder / name) for name in ("train", "test"))
     if bool(train) != bool(test):
@@ -289,7 +311,7 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _side(folder: Path, image_size: int | None) -> int:
-    """Side length at which the images are held: that of the first one, but no larger than is wanted."""
+    """Return the side length in pixels for a folder's images: that of the first one, up to ``image_size`` or 224."""
     if len(_subfolders(folder)) < 2:
         found = ", ".join(_subfolders(folder)) or "none"
         raise ValueError(f"{folder} needs a sub-folder of images for each of at least 2 classes; found: {found}")
@@ -300,7 +322,7 @@ def _side(folder: Path, image_size: int | None) -> int:
 def _open(path: str) -> Image.Image:
     try:
         return Image.open(path).convert("RGB")
-    except Exception as error:  # Pillow's decoders raise many kinds
+    except Exception as error:  # Pillow's decoders raise exceptions of many kinds
         raise ValueError(f"{path} cannot be read as an image ({_first_line(error)}): repair or remove it") from error
 
 
@@ -309,7 +331,7 @@ def _read_classes(folder: Path, side: int, *, needed: int) -> LabelledImages:
         data = read_folder(folder, size=side)
     except FileNotFoundError:
         raise
-    except Exception:  # the decoder's message does not always say which file it was about
+    except Exception:  # the decoder's message does not always name the file
         for path, _ in ImageFolder(str(folder)).samples:
             _open(path)
         raise
@@ -321,9 +343,9 @@ def _read_classes(folder: Path, side: int, *, needed: int) -> LabelledImages:
 
 
 def _augmentation(side: int) -> Callable[[Tensor], Tensor]:
-    """uint8 batch to uint8 batch: every image shifted and flipped by itself, a few at a time recoloured alike.
+    """Return an augmentation of uint8 batches that shifts and flips each image and recolours small groups alike.
 
-    Recolouring image by image would cost more than both others together.
+    Recolouring each image separately would cost more than shifting and flipping together.
     """
     move = v2.Compose(
         [v2.RandomCrop(side, padding=max(1, side // 8), padding_mode="reflect"), v2.RandomHorizontalFlip()]
@@ -338,7 +360,7 @@ def _augmentation(side: int) -> Callable[[Tensor], Tensor]:
 
 
 def _finish(side: int, image_size: int | None, mean: Sequence[float], std: Sequence[float]) -> Callable:
-    """uint8 batch to what the model takes: scaled to ``image_size``, float32, normalised."""
+    """Return a transform from uint8 batches to a model's input: scaled to ``image_size``, float32, normalised."""
     resize = [v2.Resize((image_size, image_size), antialias=True)] if image_size and image_size != side else []
     return v2.Compose([*resize, v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
 
@@ -351,6 +373,6 @@ def _loader(
         batch_size=batch_size,
         shuffle=shuffle_seed is not None,
         drop_last=drop_last,
-        collate_fn=lambda batch: cast(Batch, batch),  # the data set gives whole batches
+        collate_fn=lambda batch: cast(Batch, batch),  # the data set already returns whole batches
         generator=torch.Generator().manual_seed(shuffle_seed or 0),
     )

@@ -1,4 +1,7 @@
-"""Devices that a notebook asks for and this machine lacks: grading runs on the CPU, whatever the student's own machine has."""
+"""Handling of devices that a notebook requests and this machine lacks.
+
+Grading runs on the CPU, even if the student's own machine has other devices.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ ADVICE = (
     'grading has no such device: write `"cuda" if torch.cuda.is_available() else "cpu"`, or keep the device of the model and '
     "of the batches that your function is given"
 )
-# how PyTorch says that a device is not there
+# PyTorch's messages about missing devices
 _ABSENT = re.compile(
     r"not compiled with (?:CUDA|\w+) enabled|No (?:CUDA|HIP|XPU) GPUs|no NVIDIA driver|invalid device ordinal"
     r"|CUDA driver|torch\.cuda\.is_available\(\) is False|MPS backend|not linked with support for \w+ devices"
@@ -23,12 +26,16 @@ _ABSENT = re.compile(
 
 
 def is_absent(message: str) -> bool:
-    """Whether an exception's text says that this machine lacks a device."""
+    """Return whether the text of an exception says that this machine lacks a device."""
     return _ABSENT.search(message) is not None
 
 
 def on_this_machine(call: Callable[P, T]) -> Callable[P, T]:
-    """The call with a default device that exists: ``torch.set_default_device("cuda")`` of a cell holds until the end of a notebook."""
+    """Wrap a function so that it runs with a default device that this machine has.
+
+    ``torch.set_default_device("cuda")`` in a cell stays in effect until the end of the notebook. If that device does
+    not work here, the call runs with PyTorch's own default, and the setting is restored afterwards.
+    """
 
     @functools.wraps(call)
     def called(*arguments: P.args, **named: P.kwargs) -> T:
@@ -37,7 +44,7 @@ def on_this_machine(call: Callable[P, T]) -> Callable[P, T]:
         try:
             before = torch.get_default_device()
             works = before.type == "cpu" or (before.type != "meta" and torch.zeros(1).tolist() == [0.0])
-        except Exception:  # of the backend, each has its own
+        except Exception:  # each backend raises its own type
             before, works = None, False
         if works:
             return call(*arguments, **named)

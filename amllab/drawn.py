@@ -1,11 +1,11 @@
-"""Drawn images of five reptile-like classes: any number, from a seed, without network or files.
+"""Synthetic images of five reptile-like classes, in any number from a seed, without network or files.
 
-An animal is a set of tapered capsules (two circles and what lies between them) whose signed distances to every pixel give
-outline, height and shading; cf. Quilez, *2D distance functions*. What a class is made of is in its ``_crocodile`` ...
-``_turtle``. Everything else is drawn from the same distributions for all classes: pose, colours, coat, background,
-objects behind and in front, light, blur, noise. Textures are noise whose spectrum falls with frequency as that of
-photographs does (Field, *Relations between the statistics of natural images and the response properties of cortical
-cells*, 1987).
+An animal is a set of tapered capsules (two circles and the area between them). Their signed distances to each pixel
+determine outline, height and shading; cf. Quilez, *2D distance functions*. The functions ``_crocodile`` ...
+``_turtle`` define the shapes of the classes. Everything else is sampled from the same distributions for all classes:
+pose, colours, coat, background, objects behind and in front, light, blur and noise. Textures are noise whose spectrum
+falls with frequency as that of photographs does (Field, *Relations between the statistics of natural images and the
+response properties of cortical cells*, 1987).
 """
 
 from __future__ import annotations
@@ -27,28 +27,31 @@ CLASSES = ("crocodile", "dinosaur", "lizard", "snake", "turtle")
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard the images are to tell apart. Pairs are the ends of a uniform distribution; lengths in half image sides."""
+    """Settings that determine how hard the classes are to distinguish.
+
+    Pairs are the bounds of a uniform distribution. Lengths are in half image sides.
+    """
 
     length: tuple[float, float] = (0.72, 1.05)  # of the animal
-    shift: float = 0.18  # of its centre
-    turn: float = 0.5  # of the picture plane, radians, animals seen from the side
-    squeeze: tuple[float, float] = (0.75, 1.15)  # of its height: foreshortening
-    camouflage: tuple[float, float] = (0.0, 0.4)  # how far its colours are mixed with those of the background
+    shift: float = 0.18  # of its centre, at most
+    turn: float = 0.5  # in the image plane, in radians, of animals seen from the side
+    squeeze: tuple[float, float] = (0.75, 1.15)  # factor of its height: foreshortening
+    camouflage: tuple[float, float] = (0.0, 0.4)  # share of the background colour in its colours
     coat: tuple[float, float] = (0.0, 0.5)  # contrast of stripes, spots or scales
-    behind: int = 3  # stones, stems and leaves behind it, at most
-    before: int = 3  # blades of grass and leaves in front of it, at most
+    behind: int = 3  # largest number of stones, stems and leaves behind it
+    before: int = 3  # largest number of blades of grass and leaves in front of it
     relief: tuple[float, float] = (0.08, 0.35)  # contrast of the background's texture
     contrast: tuple[float, float] = (0.6, 1.15)
     brightness: float = 0.15
-    shade: float = 0.5  # contrast of patchy light
+    shade: float = 0.5  # contrast of patchy light, at most
     blur: tuple[float, float] = (0.0, 0.02)  # standard deviation
     noise: tuple[float, float] = (0.0, 0.03)  # standard deviation; white is 1
 
 
 DIFFICULTY = Difficulty()
-CHUNK = 32  # images drawn at once
-RASTERISED = 8  # of them: distances of all pixels to all parts fit into a processor's cache
-PALETTE = np.array(  # animals and backgrounds alike: greens, browns, sand, greys, rust, blue-greys
+CHUNK = 32  # images drawn at a time
+RASTERISED = 8  # images rasterised at a time: the distances of all pixels to all parts fit into a processor's cache
+PALETTE = np.array(  # of animals and backgrounds: greens, browns, sand, greys, rust, blue-greys
     [
         [0.30, 0.42, 0.18],
         [0.45, 0.55, 0.25],
@@ -69,15 +72,15 @@ PALETTE = np.array(  # animals and backgrounds alike: greens, browns, sand, grey
 
 
 def draw(n: int, seed: int, size: int = 32) -> LabelledImages:
-    """Draws images of the five classes, equally many of each (up to one), in random order.
+    """Draw synthetic images of the five classes in random order, equally many of each (to within one).
 
     Args:
         n: number of images.
-        seed: the same seed gives the same images on the same machine.
+        seed: seed of all images; the same seed gives the same images on the same machine.
         size: side length in pixels.
 
     Returns:
-        ``n`` images uint8 ``(n, 3, size, size)`` with their labels.
+        Images, uint8 ``(n, 3, size, size)``, with their labels, int64 ``(n,)``.
 
     Raises:
         ValueError: ``n`` is negative or ``size`` below 8.
@@ -100,9 +103,9 @@ def draw(n: int, seed: int, size: int = 32) -> LabelledImages:
     )
 
 
-# Animals. Each builder gives parts (n, k, 8) in a frame where the animal looks to the right, is about 2 long and has its
-# middle near 0; and for each image whether it is seen from above, so that it may be turned by any angle.
-# Columns: x and y of both ends, radius at both ends, brightness, whether the part's lower half is cut off.
+# Animals. Each builder returns parts (n, k, 8), in a frame where the animal faces right, is about 2 long and centred
+# near 0, and a flag for each image: an animal that is seen from above may be turned by any angle.
+# Columns of a part: x and y of both ends, radius at both ends, brightness, whether its lower half is cut off.
 
 AX, AY, BX, BY, RA, RB, TONE, CUT = range(8)
 
@@ -120,13 +123,13 @@ def _maybe(rng: Rng, probability: float, *shape: int) -> NDArray[np.bool_]:
 
 
 def _points(*pairs: tuple[Array | float, Array | float], n: int) -> Array:
-    """Points ``(n, len(pairs), 2)`` from pairs of coordinates, numbers or ``(n,)``."""
+    """Return points ``(n, len(pairs), 2)`` from pairs of coordinates, each a number or ``(n,)``."""
     columns = [np.stack([np.broadcast_to(np.float32(v), n) for v in pair], -1) for pair in pairs]
     return np.stack(columns, 1).astype(np.float32)
 
 
 def _chain(points: Array, radii: Array, tone: float = 1.0, cut: float = 0.0) -> Array:
-    """Parts ``(n, m, 8)`` along ``points (n, m + 1, 2)`` with ``radii (n, m + 1)``."""
+    """Return parts ``(n, m, 8)`` along ``points (n, m + 1, 2)`` with ``radii (n, m + 1)``."""
     n, m = points.shape[0], points.shape[1] - 1
     radii = np.broadcast_to(radii, (n, m + 1))
     rest = np.broadcast_to(_f([tone, cut]), (n, m, 2))
@@ -135,20 +138,23 @@ def _chain(points: Array, radii: Array, tone: float = 1.0, cut: float = 0.0) -> 
 
 
 def _walk(start: Array, heading: Array, step: Array) -> Array:
-    """Points ``(n, m + 1, 2)`` from ``start (n, 2)`` with ``heading (n, m)`` in radians and ``step (n, m)``."""
+    """Return the points ``(n, m + 1, 2)`` of a path from ``start (n, 2)``.
+
+    The path has ``m`` steps of lengths ``step (n, m)`` and directions ``heading (n, m)``, in radians.
+    """
     moves = np.stack([np.cos(heading), np.sin(heading)], -1) * step[..., None]
     return np.concatenate([start[:, None], start[:, None] + moves.cumsum(1)], 1).astype(np.float32)
 
 
 def _tail(rng: Rng, start: Array, heading: Array, length: Array, bend: float, radii: Array, m: int = 6) -> Array:
-    """A tail of ``m`` parts that bends by up to ``bend`` radians in all, more towards its tip."""
+    """Build a tail of ``m`` parts that bends by up to ``bend`` radians in total, more towards its tip."""
     n = len(start)
     turn = _u(rng, -bend, bend, n, 1) * (np.arange(m) + 1) ** 1.5 / m**1.5
     return _chain(_walk(start, heading[:, None] + turn, np.broadcast_to(length[:, None] / m, (n, m))), radii)
 
 
 def _legs_from_above(rng: Rng, x: Array, side: Array, thigh: Array, shin: Array, radius: Array) -> Array:
-    """Legs at ``x (n, 2)``, on both sides of the body's axis at distance ``side (n,)``; each of two parts."""
+    """Build legs of two parts at ``x (n, 2)``, on both sides of the body axis at distance ``side (n,)``."""
     n = len(x)
     legs = []
     for pair in (0, 1):
@@ -162,7 +168,7 @@ def _legs_from_above(rng: Rng, x: Array, side: Array, thigh: Array, shin: Array,
 
 
 def _legs_from_side(rng: Rng, x: Array, y: Array, length: Array, radius: Array, swing: float = 0.5) -> Array:
-    """A near and a far leg at each of ``x (n, 2)``, hanging from height ``y``; each of two parts."""
+    """Build a near and a far leg of two parts at each of ``x (n, 2)``, hanging from height ``y (n,)``."""
     n = len(x)
     legs = []
     for pair in (0, 1):
@@ -176,14 +182,17 @@ def _legs_from_side(rng: Rng, x: Array, y: Array, length: Array, radius: Array, 
 
 
 def _choose(which: NDArray[np.bool_], first: Array, second: Array) -> Array:
-    """Parts of ``first`` where ``which``, else of ``second``; the shorter one repeats its last part."""
+    """Select ``first`` where ``which`` is true, else ``second``; the one with fewer parts repeats its last part."""
     k = max(first.shape[1], second.shape[1])
     first, second = (np.pad(p, ((0, 0), (0, k - p.shape[1]), (0, 0)), mode="edge") for p in (first, second))
     return np.where(which[:, None, None], first, second)
 
 
 def _crocodile(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
-    """Long and flat: narrow long snout (open at times, from the side), heavy body, short legs, ridged tapering tail."""
+    """Build crocodiles: long and flat, with a long narrow snout, a heavy body, short legs and a tapering tail.
+
+    From the side, the tail is ridged and the snout is sometimes open.
+    """
     above = _maybe(rng, 0.45, n)
     girth = _u(rng, 0.17, 0.23, n)
     x = _points((1.0, 0.0), (0.72, 0.0), (0.5, 0.0), (0.35, 0.0), (0.1, 0.0), (-0.2, 0.0), n=n)
@@ -211,7 +220,7 @@ def _crocodile(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def _dinosaur(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
-    """High on its legs: either a barrel with a long raised neck, or upright on two legs with a big head."""
+    """Build dinosaurs on long legs: a barrel with a long raised neck, or an upright biped with a big head."""
     girth = _u(rng, 0.2, 0.3, n)
     body = _chain(_points((0.2, 0.02), (-0.25, 0.0), n=n), np.stack([girth * 0.9, girth], -1))
     rise = _u(rng, 0.5, 1.3, n)[:, None] + _u(rng, -0.8, 0.2, n)[:, None] * np.linspace(0, 1, 4, dtype=np.float32)
@@ -245,7 +254,10 @@ def _dinosaur(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def _lizard(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
-    """Slim: rounded short head, four long splayed legs with bent knees, thin whip-like tail longer than the body."""
+    """Build lizards: slim, with a short round head, four long splayed legs with bent knees and a thin tail.
+
+    The tail is whip-like and longer than the body.
+    """
     above = _maybe(rng, 0.7, n)
     girth = _u(rng, 0.085, 0.13, n)
     x = _points((0.92, 0.0), (0.78, 0.0), (0.62, 0.0), (0.35, 0.0), (0.05, 0.0), n=n)
@@ -261,7 +273,7 @@ def _lizard(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def _snake(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
-    """No limbs: a long body of even width in waves or in a coil, a slightly wider head, a thin tail."""
+    """Build snakes: no limbs, a long body of even width in waves or in a coil, a slightly wider head, a thin tail."""
     m = 20
     along = np.linspace(0, 1, m, dtype=np.float32)
     waves, swing, phase = _u(rng, 0.8, 2.2, n, 1), _u(rng, 0.6, 1.5, n, 1), _u(rng, 0, 2 * np.pi, n, 1)
@@ -279,7 +291,7 @@ def _snake(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def _turtle(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
-    """A big domed oval shell with a small head and four stubs (flippers, at times, from above)."""
+    """Build turtles: a big domed oval shell, a small head and four stubs (from above, sometimes flippers)."""
     above = _maybe(rng, 0.5, n)
     shell = _u(rng, 0.42, 0.52, n)
     half = _u(rng, 0.08, 0.2, n)
@@ -317,7 +329,7 @@ BUILDERS: tuple[Callable[[Rng, int], tuple[Array, NDArray[np.bool_]]], ...] = (
 
 
 def _render(builder: Callable, n: int, rng: Rng, size: int, hard: Difficulty = DIFFICULTY) -> NDArray[np.uint8]:
-    """``n`` finished images of one class, uint8 ``(n, 3, size, size)``."""
+    """Render ``n`` finished images of one class, uint8 ``(n, 3, size, size)``."""
     picture = _background(n, rng, size, hard)
     picture = _strew(picture, rng, hard.behind, size, stones=True)
     parts, above = builder(rng, n)
@@ -333,7 +345,7 @@ def _render(builder: Callable, n: int, rng: Rng, size: int, hard: Difficulty = D
 
 
 def _place(parts: Array, above: NDArray[np.bool_], rng: Rng, hard: Difficulty) -> Array:
-    """Parts mirrored, squeezed, turned, scaled and shifted at random, in the coordinates of the image."""
+    """Mirror, squeeze, turn, scale and shift parts at random, into the coordinates of the image."""
     n = len(parts)
     points = parts[..., :4].reshape(n, -1, 2)
     middle = (points.max(1, keepdims=True) + points.min(1, keepdims=True)) / 2
@@ -355,14 +367,14 @@ def _grid(size: int) -> tuple[Array, Array]:
 
 
 def _rasterise(parts: Array, size: int) -> tuple[Array, ...]:
-    """Coverage in [0, 1], height above the ground, and brightness of the nearest part; each ``(n, size, size)``."""
-    # at least one piece: of no images, too, there is an array
+    """Return coverage in [0, 1], height above ground and brightness of the nearest part, each ``(n, size, size)``."""
+    # at least one piece, so that zero images also give arrays
     some = [_rasterise_some(parts[i : i + RASTERISED], size) for i in range(0, max(len(parts), 1), RASTERISED)]
     return tuple(map(np.concatenate, zip(*some, strict=True)))
 
 
 def _rasterise_some(parts: Array, size: int) -> tuple[Array, Array, Array]:
-    """As :func:`_rasterise`, all at once."""
+    """Rasterise all images at once; see :func:`_rasterise`."""
     x, y = _grid(size)
     p = parts[..., None, None]
     ax, ay, ra = p[:, :, AX], p[:, :, AY], p[:, :, RA]
@@ -385,7 +397,7 @@ def _rasterise_some(parts: Array, size: int) -> tuple[Array, Array, Array]:
 
 
 def _shading(height: Array, light: Array, size: int) -> Array:
-    """Lambert's law under light from direction ``light``, with what every side gets from the sky."""
+    """Return the brightness by Lambert's law for light from direction ``light``, plus ambient light from the sky."""
     slope_y, slope_x = np.gradient(height, 2 / size, axis=(1, 2))
     norm = np.sqrt(slope_x**2 + slope_y**2 + 1)
     towards = np.cos(light)[:, None, None] * slope_x + np.abs(np.sin(light))[:, None, None] * -slope_y
@@ -393,7 +405,10 @@ def _shading(height: Array, light: Array, size: int) -> Array:
 
 
 def _noise(rng: Rng, shape: tuple[int, ...], size: int, slope: Array, stretch: Array | float = 1.0) -> Array:
-    """Noise ``(*shape, size, size)`` of unit variance, amplitude ~ 1 / frequency**slope; ``stretch`` > 1 makes it lie."""
+    """Return noise ``(*shape, size, size)`` of unit variance, with amplitude ~ 1 / frequency**slope.
+
+    A ``stretch`` above 1 elongates its structures horizontally.
+    """
     fy, fx = np.fft.fftfreq(size, 1 / size)[:, None], np.fft.rfftfreq(size, 1 / size)[None]
     slope, stretch = (np.asarray(v, np.float32)[..., None, None] for v in (slope, stretch))
     frequency = np.sqrt((fx * np.sqrt(stretch)) ** 2 + (fy / np.sqrt(stretch)) ** 2)
@@ -404,14 +419,14 @@ def _noise(rng: Rng, shape: tuple[int, ...], size: int, slope: Array, stretch: A
 
 
 def _colours(rng: Rng, *shape: int) -> Array:
-    """Colours ``(*shape, 3)``: a mixture of two of the palette, a little off."""
+    """Return random colours ``(*shape, 3)``: slightly perturbed mixtures of two palette colours."""
     first, second = (PALETTE[rng.integers(len(PALETTE), size=shape)] for _ in range(2))
     mixed = first + _u(rng, 0, 0.6, *shape, 1) * (second - first)
     return np.clip(mixed * _u(rng, 0.7, 1.25, *shape, 1) + _u(rng, -0.05, 0.05, *shape, 3), 0.02, 0.98)
 
 
 def _background(n: int, rng: Rng, size: int, hard: Difficulty) -> Array:
-    """Two grounds (sand, water, foliage, sky) that meet at a horizon or in patches."""
+    """Paint backgrounds: two areas (like sand, water, foliage, sky) that meet at a horizon or in patches."""
     slope, stretch = _u(rng, 0.7, 1.8, n, 1), np.exp2(rng.uniform(-1.5, 3, (n, 1))).astype(np.float32)
     relief = _noise(rng, (n, 4), size, slope, stretch) * _u(rng, *hard.relief, n, 1, 1, 1)
     patches = _noise(rng, (n,), size, np.full(n, 1.8))
@@ -426,7 +441,7 @@ def _background(n: int, rng: Rng, size: int, hard: Difficulty) -> Array:
 
 
 def _strew(picture: Array, rng: Rng, most: int, size: int, *, stones: bool) -> Array:
-    """Paints up to ``most`` objects: grass from below, leaves, and where ``stones`` is set stones and stems as well."""
+    """Paint up to ``most`` objects: grass from below, leaves and, if ``stones`` is set, also stones and stems."""
     n = len(picture)
     number = rng.integers(0, most + 1, n)
     tint = _colours(rng, n, 1)
@@ -451,7 +466,10 @@ def _strew(picture: Array, rng: Rng, most: int, size: int, *, stones: bool) -> A
 
 
 def _coat(rng: Rng, n: int, size: int, ground: Array, hard: Difficulty) -> Array:
-    """Colours ``(n, 3, size, size)`` of the animals: two tones in stripes, spots or fine scales, near to the ground's."""
+    """Return the colours of the animals, ``(n, 3, size, size)``.
+
+    Two tones form stripes, spots or fine scales; the base tone is mixed with the colour of the ground.
+    """
     x, y = _grid(size)
     angle, period = _u(rng, 0, np.pi, n, 1, 1), _u(rng, 0.15, 0.5, n, 1, 1)
     ripple = np.sin(2 * np.pi / period * (np.cos(angle) * x + np.sin(angle) * y))
@@ -460,7 +478,7 @@ def _coat(rng: Rng, n: int, size: int, ground: Array, hard: Difficulty) -> Array
     pattern = np.where(kind == 0, np.clip(3 * ripple, -1, 1), np.where(kind == 1, np.clip(3 * spots, -1, 1), spots / 2))
     first, second, marks = _colours(rng, 3, n)
     nearer = np.abs(first - ground).sum(1) < np.abs(second - ground).sum(1)
-    base = np.where(nearer[:, None], second, first)  # of two colours the one that stands out more
+    base = np.where(nearer[:, None], second, first)  # the colour that stands out more from the ground
     mix = _u(rng, *hard.camouflage, n, 1)
     base = base + mix * (ground - base)
     coat = base[..., None, None] + (_u(rng, *hard.coat, n, 1) * (marks - base))[..., None, None] * pattern[:, None]
@@ -468,7 +486,7 @@ def _coat(rng: Rng, n: int, size: int, ground: Array, hard: Difficulty) -> Array
 
 
 def _blur(field: Array, sigma: Array) -> Array:
-    """Gaussian blur of ``(n, ..., size, size)``; ``sigma (n,)`` in half image sides."""
+    """Blur ``field (n, ..., size, size)`` with a Gaussian of ``sigma (n,)`` in half image sides."""
     size = field.shape[-1]
     step = np.arange(size, dtype=np.float32) * 2 / size
     kernel = np.exp(-0.5 * ((step[:, None] - step) / np.maximum(sigma, 1e-3)[:, None, None]) ** 2)
@@ -478,7 +496,7 @@ def _blur(field: Array, sigma: Array) -> Array:
 
 
 def _expose(picture: Array, rng: Rng, size: int, hard: Difficulty) -> NDArray[np.uint8]:
-    """The photograph of a picture: patchy light, colour cast, contrast, blur, noise, eight bits."""
+    """Turn pictures into photographs: patchy light, colour cast, contrast, blur, noise and eight bits."""
     n = len(picture)
     light = _noise(rng, (n,), size, np.full(n, 2.0))[:, None] * _u(rng, 0, hard.shade, n, 1, 1, 1)
     picture = picture * np.exp(0.5 * light) * _u(rng, 0.88, 1.12, n, 3, 1, 1)

@@ -1,6 +1,6 @@
-"""Images in memory: reading labelled folders, cutting random parts, splitting by class.
+"""Labelled images in memory: reading folders and CIFAR-10, splitting by class.
 
-Images are held as uint8 tensors ``(n, 3, height, width)`` and labels as int64 tensors ``(n,)``; 60,000 CIFAR images
+Images are stored as uint8 tensors ``(n, 3, height, width)`` and labels as int64 tensors ``(n,)``; 60,000 CIFAR images
 take 184 MB.
 """
 
@@ -23,7 +23,7 @@ class LabelledImages:
         images: uint8 ``(n, 3, height, width)``.
         labels: int64 ``(n,)``, each an index into ``classes``.
         classes: names of the classes.
-        source: where the images come from, in words.
+        source: description of where the images come from.
     """
 
     images: Tensor
@@ -35,19 +35,24 @@ class LabelledImages:
         return len(self.labels)
 
     def subset(self, index: Tensor) -> LabelledImages:
+        """Return the images and labels at ``index``, int64 ``(m,)``."""
         return LabelledImages(self.images[index], self.labels[index], self.classes, self.source)
 
 
 def read_folder(folder: Path, *, size: int | None = None) -> LabelledImages:
-    """Reads ``folder/<class>/<image>`` (any format Pillow reads) through torchvision's ``ImageFolder``.
+    """Read the images ``folder/<class>/<image>``, in all formats that torchvision's ``ImageFolder`` supports.
+
+    The shorter side of each image is scaled to ``size``, and the centre is cropped to a square.
 
     Args:
-        folder: one sub-folder a class; the class names are theirs, in alphabetical order.
-        size: side length in pixels to which the shorter side is scaled before the centre is cut out;
-            by default that of the first image.
+        folder: folder with one sub-folder per class; their names, in alphabetical order, are the class names.
+        size: side length in pixels; by default, the shorter side of the first image.
+
+    Returns:
+        Images, uint8 ``(n, 3, size, size)``, with their labels, int64 ``(n,)``.
 
     Raises:
-        FileNotFoundError: no such folder, or a class without images (torchvision's message names it).
+        FileNotFoundError: the folder does not exist, or a class has no images (torchvision's message names it).
     """
     dataset = ImageFolder(str(folder))
     size = size or min(dataset[0][0].size)
@@ -64,7 +69,7 @@ def read_folder(folder: Path, *, size: int | None = None) -> LabelledImages:
 
 
 def cifar10(root: Path, *, train: bool) -> LabelledImages:
-    """CIFAR-10 from ``root/{train,test}/<class>/`` where that exists, else through torchvision (with download)."""
+    """Return CIFAR-10, from ``root/{train,test}/<class>/`` if it exists, else through torchvision (with download)."""
     part = Path(root) / ("train" if train else "test")
     if part.is_dir():
         return read_folder(part, size=32)
@@ -74,12 +79,16 @@ def cifar10(root: Path, *, train: bool) -> LabelledImages:
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of two parts with the same share of every class; the second holds ``fraction`` of each.
+    """Split examples into two parts with the same proportions of the classes.
 
     Args:
         labels: int64 ``(n,)``.
-        fraction: in (0, 1); each class gives ``round(fraction * its size)`` examples, at least one, to the second.
-        seed: of the shuffle.
+        fraction: share of each class in the second part, in (0, 1). The second part receives
+            ``round(fraction * size)`` examples of a class; each part receives at least one.
+        seed: seed of the shuffle.
+
+    Returns:
+        The indices of the first and of the second part, int64, grouped by class.
 
     Raises:
         ValueError: a class has fewer than two examples.

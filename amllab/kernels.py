@@ -1,15 +1,15 @@
 """Warm kernels: Jupyter kernels that start with PyTorch and the course library loaded.
 
-A provisioner for ``jupyter_client``, by which JupyterLab, nbclient, ``nbgrader validate`` and everything else that starts kernels
-can have them, with one environment variable and nothing to install::
+The module is a provisioner for ``jupyter_client``. JupyterLab, nbclient, ``nbgrader validate`` and all other programs
+that start kernels can use it, with one environment variable and nothing to install::
 
     JUPYTER_DEFAULT_PROVISIONER_NAME=amllab-warm jupyter lab
 
-The first kernel of a program starts a server (:mod:`multiprocessing.forkserver`) that imports what notebooks of the course
-import; it and all further ones are forked from that. A kernel that is restarted is there at once. Isolation is another matter:
-submissions are graded by :mod:`autograder.sandbox.fork_server`.
+The first kernel of a program starts a server (:mod:`multiprocessing.forkserver`) that imports the modules that
+notebooks of the course use. All kernels, the first included, are forked from this server, so that a restarted kernel
+is ready at once. Kernels are not isolated: :mod:`autograder.sandbox.fork_server` isolates submissions for grading.
 
-Only for kernels of the interpreter that this runs in; other ones start as ever. Not for Windows, which cannot fork.
+Only kernels of the running interpreter are forked; others start as usual. Windows is not supported: it cannot fork.
 """
 
 from __future__ import annotations
@@ -35,42 +35,44 @@ from jupyter_client.provisioning import LocalProvisioner
 PRELOAD = ["torch", "torchvision", "timm", "matplotlib.pyplot", "ipykernel.kernelapp", "amllab.loading", "amllab.data"]
 _INLINE = "module://matplotlib_inline.backend_inline"
 _LAUNCHERS = ("ipykernel_launcher", "ipykernel")
-_UNDELIVERED = 0.5  # seconds that a request to a dead kernel may wait for another one
+_UNDELIVERED = 0.5  # seconds for which a request to a dead kernel may still reach its successor
 _main = threading.Lock()
 
 
 class WarmProvisioner(LocalProvisioner):
-    """Starts a kernel as a fork of a process that has everything imported; all else as jupyter_client's own."""
+    """A local provisioner that forks kernels from a process in which everything is imported."""
 
     _not_before = 0.0  # time.monotonic()
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Fork the kernel; start it in the usual way if its command is not one of this interpreter's kernels."""
         arguments = _arguments(cmd)
         if arguments is None:
             return await super().launch_kernel(cmd, **kwargs)
         await asyncio.sleep(self._not_before - time.monotonic())
         kernel = ForkedKernel(arguments, kwargs.get("env") or os.environ, kwargs.get("cwd") or os.getcwd())
         self.process: Any = kernel
-        self.pid = self.pgid = kernel.pid  # it leads a process group
+        self.pid = self.pgid = kernel.pid  # the kernel leads a process group
         self.cwd = kwargs.get("cwd", os.getcwd())
         return self.connection_info
 
     async def shutdown_requested(self, restart: bool = False) -> None:
+        """Delay the next launch if the kernel to be restarted is already dead."""
         await super().shutdown_requested(restart)
-        # the manager keeps a request that nobody takes for another 0.1 s, at the same address: a kernel that is there sooner
-        # than that would take it for its own
+        # If no kernel has received the shutdown request, the manager holds it for another 0.1 s, at the same address.
+        # A kernel that is ready before that would receive it.
         if restart and await self.poll() is not None:
             self._not_before = time.monotonic() + _UNDELIVERED
 
 
 class ForkedKernel:
-    """A kernel's process, with as much of :class:`subprocess.Popen` as a provisioner asks for.
+    """A kernel process with the part of the :class:`subprocess.Popen` interface that a provisioner uses.
 
     Args:
-        arguments: of ``python -m ipykernel_launcher``.
-        environment: that the kernel finds in ``os.environ``. What is read while PyTorch is imported, such as
-            ``OMP_NUM_THREADS``, it has from the program that started its server.
-        folder: that it works in.
+        arguments: command-line arguments of ``python -m ipykernel_launcher``.
+        environment: the kernel's ``os.environ``. Variables that are read while PyTorch is imported, such as
+            ``OMP_NUM_THREADS``, have the values of the program that started the server.
+        folder: working directory of the kernel.
     """
 
     stdin = stdout = stderr = None
@@ -84,9 +86,11 @@ class ForkedKernel:
         self.pid: int = self._process.pid  # type: ignore[assignment]
 
     def poll(self) -> int | None:
+        """Return the exit code, or ``None`` while the process runs."""
         return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
+        """Wait for the process to end, at most ``timeout`` seconds, and return its exit code."""
         self._process.join(timeout)
         code = self._process.exitcode
         if code is None:
@@ -94,13 +98,16 @@ class ForkedKernel:
         return code
 
     def send_signal(self, number: int) -> None:
+        """Send a signal to the process if it still runs."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
+        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -113,7 +120,10 @@ def _server() -> ForkServerContext:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """A new process would run the program that starts it once more, up to ``if __name__``: a kernel has no use for that."""
+    """Hide the running program from multiprocessing while a process starts.
+
+    The new process would otherwise run the program again, up to ``if __name__``, which a kernel does not need.
+    """
     with _main:
         own, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
         try:
@@ -123,7 +133,10 @@ def _without_main() -> Iterator[None]:
 
 
 def _arguments(command: list[str]) -> list[str] | None:
-    """What stands behind ``python ... -m ipykernel_launcher``; ``None`` for other commands, and other interpreters."""
+    """Return the arguments after ``python ... -m ipykernel_launcher``.
+
+    Return ``None`` for other commands, for other interpreters, and on systems without a fork server.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods() or "-m" not in command:
         return None
     module = command[command.index("-m") + 1]
@@ -131,19 +144,22 @@ def _arguments(command: list[str]) -> list[str] | None:
 
 
 def _place(python: str = sys.executable) -> tuple[str, str]:
-    """What tells interpreters apart: the program, and the environment, whose ``python`` may be a link to that of another."""
+    """Identify an interpreter by its program and its environment.
+
+    The program alone is not enough: the ``python`` of an environment may be a link to that of another.
+    """
     return os.path.realpath(python), os.path.realpath(os.path.dirname(python))
 
 
 def _path() -> list[str]:
-    """Where modules are looked for, without the folder that Python has put there for the program that runs now."""
+    """Return ``sys.path`` without the folder that Python added for the running program."""
     program = getattr(sys.modules["__main__"], "__file__", None)
     own = {os.getcwd(), "", *([os.path.dirname(os.path.abspath(program))] if program else [])}
     return sys.path[1:] if sys.path[0] in own else sys.path[:]
 
 
 def _run(arguments: list[str], environment: dict[str, str], folder: str, path: list[str]) -> None:
-    """In the new process: becomes the kernel."""
+    """Turn the new process into the kernel."""
     import matplotlib as mpl
     from ipykernel.kernelapp import IPKernelApp
 
@@ -153,17 +169,18 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str, path: l
     os.chdir(folder)
     sys.path[:] = path
     sys.argv[:] = [_LAUNCHERS[0], *arguments]
-    # what a kernel asks for in the environment, which matplotlib has read before
+    # matplotlib was imported before the kernel's environment was set
     mpl.rcParams["backend"] = environment.get("MPLBACKEND", _INLINE)
-    multiprocessing.current_process().daemon = False  # a kernel may have children: loaders of images
+    multiprocessing.current_process().daemon = False  # kernels may have children, such as data loader workers
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.modules["__main__"] = types.ModuleType("__main__")
     threading.Thread(target=_end_with_the_program, daemon=True).start()
-    # what ipykernel itself looks after is the server, which waits for its kernels
+    # ipykernel watches its parent, the server, which does not end before its kernels: hence the thread
     IPKernelApp.launch_instance(argv=[*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
 
 
 def _end_with_the_program() -> None:
+    """Kill the kernel and its children when the program that started the kernel ends."""
     program = multiprocessing.parent_process()
     assert program is not None
     program.join()

@@ -12,10 +12,10 @@ from torch import nn
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer of a model: some of its parameters, and the modules that hold nothing else.
+    """One layer of a model: a group of parameters, and the modules that hold no others.
 
     Attributes:
-        name: what the names of its parameters have in common, such as ``"stages.0.conv2"``.
+        name: common prefix of the names of its parameters, such as ``"stages.0.conv2"``.
     """
 
     name: str
@@ -26,15 +26,18 @@ class Layer:
         return f"Layer({self.name!r}, {sum(p.numel() for p in self.parameters()):,} parameters)"
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Pairs of name, as in ``model.named_parameters()``, and parameter."""
+        """Iterate over pairs of a name, as in ``model.named_parameters()``, and a parameter."""
         return ((name, p) for name, p in self._model.named_parameters() if name in self._tensors)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of this layer; those that live on the model itself included."""
+        """Iterate over the parameters of this layer, including those that the model itself holds."""
         return (p for _, p in self.named_parameters())
 
     def modules(self) -> Iterator[nn.Module]:
-        """The modules whose parameters and buffers all belong to this layer, the innermost included."""
+        """Iterate over the modules whose parameters and buffers all belong to this layer, nested modules included.
+
+        Modules without parameters and buffers, such as activations, belong to no layer.
+        """
         for prefix, module in self._model.named_modules():
             names = [f"{prefix}.{name}" if prefix else name for name in _tensor_names(module)]
             if names and self._tensors.issuperset(names):
@@ -56,7 +59,8 @@ def _common_name(names: list[str], index: int, count: int) -> str:
 
 
 def _classifier(model: nn.Module) -> set[str]:
-    """Names of the tensors of the model's classifier; several modules where a model is distilled from a teacher."""
+    """Return the names of the classifier's parameters."""
+    # several modules in a model that is distilled from a teacher
     classifier = model.get_classifier()  # type: ignore[operator]
     modules = classifier if isinstance(classifier, (tuple, list)) else (classifier,)
     own = {id(p) for module in modules if isinstance(module, nn.Module) for p in module.parameters()}
@@ -64,17 +68,20 @@ def _classifier(model: nn.Module) -> set[str]:
 
 
 def layers_of(model: nn.Module) -> list[Layer]:
-    """Splits a timm model into its layers, from input to output; the classifier head is the last.
+    """Split a timm model into its layers, from input to output; the last one is the classifier.
 
-    The split is timm's own (``model.group_matcher()``, made for layer-wise learning rates), so that it means the same for
-    every architecture: the stem, each block, the head. Every parameter belongs to exactly one layer. The last layer is
-    the classifier alone; what an architecture has between its last block and the classifier belongs to that block.
+    The split is timm's own (``model.group_matcher()``, designed for layer-wise learning rates), so it is defined
+    alike for all architectures: the stem, each block, the head. Every parameter belongs to exactly one layer. The
+    last layer contains only the classifier; anything between the last block and the classifier belongs to that block.
 
     Args:
         model: any timm model.
 
+    Returns:
+        The layers in order. ``layer.parameters()`` and ``layer.modules()`` give access to their parts.
+
     Raises:
-        TypeError: the model does not say how its layers are grouped.
+        TypeError: the model does not describe how its layers are grouped.
 
     >>> import timm, amllab
     >>> [layer.name for layer in layers_of(timm.create_model("net6"))]

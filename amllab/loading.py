@@ -1,4 +1,4 @@
-"""Pretrained backbones by name."""
+"""Loading of pretrained backbones by name."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ CONNECTION_SECONDS = 3.0
 
 
 class UnknownBackbone(ValueError):  # noqa: N818
-    """No model of this name is registered with timm."""
+    """Raised when timm has no model of the given name."""
 
 
 class BackboneUnavailable(RuntimeError):  # noqa: N818
-    """The model is known, but its pretrained weights are neither on this machine nor to be had from the network."""
+    """Raised when the pretrained weights of a model are neither on this machine nor available for download."""
 
 
 def load_backbone(name: str) -> nn.Module:
-    """A fresh model with its pretrained weights and its own classifier.
+    """Return a new model with its pretrained weights and its original classifier.
 
     Args:
-        name: ``"net12"`` or ``"net6"`` (pretrained on CIFAR-10, 10 classes, shipped with this package), or any name that
-            ``timm.create_model`` takes, such as ``"resnet18"`` or ``"vit_tiny_patch16_224"`` (downloaded once).
+        name: ``"net12"`` or ``"net6"`` (pretrained on CIFAR-10, 10 classes, shipped with this package), or any name
+            that ``timm.create_model`` accepts, such as ``"resnet18"`` or ``"vit_tiny_patch16_224"`` (downloaded once).
+
+    Returns:
+        A model that maps normalised images ``(batch, 3, height, width)`` to logits ``(batch, num_classes)``.
 
     Raises:
-        UnknownBackbone: no such model; the message lists names that are near.
-        BackboneUnavailable: its weights cannot be had; the message says what to do.
+        UnknownBackbone: there is no such model; the message lists similar names.
+        BackboneUnavailable: its weights are not available; the message says what to do.
 
     >>> load_backbone("net6").num_classes
     10
@@ -53,8 +56,8 @@ def load_backbone(name: str) -> nn.Module:
     try:
         with _quick_to_give_up(needs_hub=not shipped):
             model = timm.create_model(name, pretrained=True)
-    except Exception as error:  # whatever the hub client, the file system or timm raises, the way out is the same
-        if is_absent(str(error)):  # the model was to be made on a device that this machine lacks
+    except Exception as error:  # whatever the hub client, the file system or timm raises, the remedy is the same
+        if is_absent(str(error)):  # the default device is missing, not the weights
             raise
         first_line = (str(error).strip().splitlines() or [""])[0]
         raise BackboneUnavailable(
@@ -68,7 +71,10 @@ def load_backbone(name: str) -> nn.Module:
 
 @contextmanager
 def _quick_to_give_up(*, needs_hub: bool) -> Iterator[None]:
-    """Where the hub does not answer, has its client look at this machine alone: it would try again for most of a minute."""
+    """Set the hub client to offline mode if the hub does not answer.
+
+    The client would otherwise retry for most of a minute.
+    """
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or (needs_hub and not _answers(constants.ENDPOINT))
     try:
@@ -81,7 +87,7 @@ def _answers(address: str) -> bool:
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=CONNECTION_SECONDS).close()
     except urllib.error.HTTPError:
-        return True  # an error is an answer
+        return True  # an HTTP error is also an answer
     except OSError:
         return False
     return True

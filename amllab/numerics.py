@@ -1,7 +1,7 @@
-"""The faster numeric settings of the machine at hand: device, autocast and memory format.
+"""Numeric settings for this machine: device, precision, memory and threads.
 
-Nothing here changes what a model computes beyond rounding: bfloat16 for convolutions and matrix
-products where the hardware has instructions for it, float32 elsewhere.
+None of them changes what a model computes beyond rounding: bfloat16 for convolutions and matrix products if the
+hardware has instructions for it, float32 otherwise.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from unittest.mock import patch
 
 import torch
 
-# numbers of the options in malloc.h, and bytes
+# option numbers from malloc.h, and values in bytes
 _MALLOC = {"M_TRIM_THRESHOLD": (-1, 512 << 20), "M_MMAP_THRESHOLD": (-3, 32 << 20)}
 
 
 def best_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
+    """Return the CUDA device if there is one, else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -30,9 +30,10 @@ def best_device() -> torch.device:
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """The reduced precision that is faster than float32 on ``device``; ``None`` where float32 is as fast.
+    """Return the reduced precision that is faster than float32 on ``device``, or ``None`` if there is none.
 
-    Decided from what the hardware says of itself, not from a stopwatch, so that a machine always decides alike.
+    The choice depends on the capabilities that the hardware reports, not on timings, so that a machine always makes the
+    same choice.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
@@ -44,21 +45,29 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 
 def fast_math(device: torch.device | None = None) -> AbstractContextManager[object]:
-    """Context in which models compute in the faster precision of ``device`` (default: the best one).
+    """Return a context in which models compute in the faster precision of a device.
 
-    May lie around a whole training. Loops need no loss scaling: bfloat16 has the range of float32.
+    The context may enclose a whole training run. Training loops need no loss scaling: bfloat16 has the range of
+    float32.
+
+    Args:
+        device: device of the models (default: :func:`best_device`).
+
+    Returns:
+        Autocast to bfloat16 if it is faster there, else a context without effect.
     """
     device = device or best_device()
     dtype = autocast_dtype(device)
-    # autocast keeps its copies of the weights until it ends: around several steps, the first step's would be used in all
+    # autocast caches its casts of the weights until it ends: over several steps, it would keep using those of the first
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=False)
 
 
 def keep_freed_memory() -> None:
-    """Has malloc keep what a training frees for its next step, for this process and all that are forked from it; glibc only.
+    """Make malloc keep the memory that a training step frees for the next step; glibc only.
 
-    It would give large tensors back to the system each time, and have it fill new pages with zeros for the next ones.
-    What a process needs at most stays the same. mallopt(3).
+    By default, malloc returns large tensors to the system each time, and the system fills new pages with zeros for
+    the next ones. The setting applies to this process and to all processes forked from it. Their peak memory does not
+    change. See mallopt(3).
     """
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         for option, size in _MALLOC.values():
@@ -67,7 +76,7 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def restored_settings() -> Iterator[None]:
-    """Context that ends with the gradient mode and the default dtype that it began with."""
+    """Restore the gradient mode and the default dtype at the end of the context."""
     gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
         yield
@@ -78,7 +87,10 @@ def restored_settings() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Context in which PyTorch computes on one thread: small tensors gain nothing from more, and lose much on a busy machine."""
+    """Let PyTorch compute on one thread within the context.
+
+    Small tensors gain nothing from more threads, and lose much on a busy machine.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -89,11 +101,11 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def same_numbers() -> Iterator[None]:
-    """Context in which a CPU computes in float32 on one thread: for numbers that verdicts hang on.
+    """Let the CPU compute in float32 on one thread within the context, for numbers that determine points.
 
-    Sums come out the same however many threads a machine has, and whether or not it is faster in bfloat16: code that switches
-    autocast on by itself computes in float32 too (where no instruction is there for bfloat16, it would take ten times as
-    long). What is left to differ is the last digits between kinds of processors.
+    Sums then depend neither on the number of threads of a machine nor on whether bfloat16 is faster there. Code that
+    enables autocast by itself also computes in float32; without hardware instructions for bfloat16, autocast would take
+    ten times as long. Only the last digits may still differ between types of processors.
     """
     switch = torch.set_autocast_enabled
 
@@ -107,9 +119,10 @@ def same_numbers() -> Iterator[None]:
 
 @contextmanager
 def without_compiling() -> Iterator[None]:
-    """Context in which ``torch.compile`` does nothing: compiling takes longer than the small trainings of checks.
+    """Disable ``torch.compile`` within the context: compiling takes longer than the short training runs of the checks.
 
-    Torch reads the variable when ``torch.compile`` is called; the option is for functions that were compiled before.
+    PyTorch reads the environment variable when ``torch.compile`` is called; the option disables functions that were
+    compiled before.
     """
     dynamo = sys.modules.get("torch._dynamo")
     before = dynamo.config.disable if dynamo is not None else False

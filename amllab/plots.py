@@ -1,13 +1,13 @@
 """Plots of training runs, freezing and predictions.
 
-Every function returns a :class:`Plot`: a matplotlib figure that a notebook shows where it is a cell's last value (or
-is given to ``display``), and that carries a description in words for those who do not see it. pyplot takes no part:
-nothing is shown twice, and its settings stay as they are.
+Every function returns a :class:`Plot`: a matplotlib figure that a notebook shows when it is the last value of a cell
+or is passed to ``display``. Each plot has a description in words for readers who cannot see it. The module does not
+use pyplot: nothing is shown twice, and pyplot's settings do not change.
 
-What :func:`note` was told stands in the title of every plot, and in its description.
+:func:`note` adds a text to the titles and descriptions of all plots.
 
-Colours: M. Okabe and K. Ito, *Color Universal Design* (2008), told apart by colour-blind people too; what matters is
-said by line style, marker or hatching as well.
+The colours are those of M. Okabe and K. Ito, *Color Universal Design* (2008), which colour-blind people can
+distinguish; line style, marker or hatching convey the same information.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 GREY = "#666666"
 STYLE: dict[Any, Any] = {"font.size": 11, "axes.titlesize": 12, "figure.titlesize": 13, "hatch.linewidth": 0.8}
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
-PIXELS_PER_INCH = 144  # of the stored image
-SHOWN_PER_INCH = 96  # of the same image on a page: sharp on screens with small pixels
+PIXELS_PER_INCH = 144  # of the saved image
+SHOWN_PER_INCH = 96  # of the same image on a page: sharp on high-resolution screens
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -55,10 +55,10 @@ _noted = ""
 
 
 def note(text: str) -> None:
-    """From now on has every plot say this in its title, such as how small a quick run is.
+    """Add a text to the titles of all plots from now on, for example that results are from a quick run.
 
     Args:
-        text: a few words; empty, plots say nothing more.
+        text: a few words; an empty text removes the note.
     """
     global _noted
     _noted = text
@@ -72,7 +72,8 @@ class Plot(Figure):
     """A matplotlib figure with a description in words.
 
     Attributes:
-        alt_text: the description; notebooks store it with the image (``metadata["image/png"]["alt"]``) and as its text.
+        alt_text: the description; notebooks store it with the image (``metadata["image/png"]["alt"]``) and as its plain
+            text.
     """
 
     def __init__(self, width: float, height: float) -> None:
@@ -88,11 +89,16 @@ class Plot(Figure):
 
 
 def curves(history: History | Mapping[str, History], title: str = "") -> Plot:
-    """Loss and accuracy over epochs, training dashed and validation solid, the best epoch marked.
+    """Plot loss and accuracy over epochs: training dashed, validation solid, the best epoch marked.
 
     Args:
-        history: what ``train_with_early_stopping`` returns; or several of them, by the name of the run.
-        title: above the plot.
+        history: a history as ``train_with_early_stopping`` returns it, with the lists ``"train_loss"``, ``"val_loss"``
+            (in nats), ``"train_acc"``, ``"val_acc"`` (in [0, 1]), one value per epoch, and ``"best_epoch"`` if known;
+            or a dict of several histories, by the name of the run.
+        title: title of the plot.
+
+    Returns:
+        The figure.
     """
     single = "val_loss" in history
     runs: Mapping[str, History] = {"": history} if single else history
@@ -120,15 +126,18 @@ def curves(history: History | Mapping[str, History], title: str = "") -> Plot:
 
 
 def sweep(results: Mapping[int, Sequence[float]], baseline: Sequence[float] | None = None, title: str = "") -> Plot:
-    """Accuracy over the number of trainable layers: mean, standard deviation over seeds, and every single run.
+    """Plot accuracy over the number of trainable layers: mean, standard deviation over seeds, and single runs.
 
     Args:
-        results: accuracies in [0, 1], one for each seed, by ``n_trainable``.
-        baseline: accuracies of training from scratch, one for each seed; shown as a band.
-        title: above the plot.
+        results: for each ``n_trainable``, the accuracies in [0, 1], one per seed.
+        baseline: accuracies of training from scratch, one per seed; shown as a band.
+        title: title of the plot.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: no results.
+        ValueError: there are no results, or none for one ``n_trainable``.
     """
     if not results or not all(len(values) for values in results.values()):
         raise ValueError("sweep() needs at least one accuracy for each n_trainable")
@@ -170,16 +179,19 @@ def sweep(results: Mapping[int, Sequence[float]], baseline: Sequence[float] | No
 def confusion(
     labels: Tensor | Sequence[int], predictions: Tensor | Sequence[int], classes: Sequence[str], title: str = ""
 ) -> Plot:
-    """Confusion matrix: a row for each true class, a column for each predicted one, counts and percent of the row.
+    """Plot the confusion matrix: a row per true class, a column per predicted class, counts and percent of the row.
 
     Args:
-        labels: int ``(n,)``, each an index into ``classes``.
-        predictions: int ``(n,)``, likewise.
+        labels: true classes, int ``(n,)``, indices into ``classes``.
+        predictions: predicted classes, int ``(n,)``, indices into ``classes``.
         classes: names of the classes.
-        title: above the plot; by default the accuracy.
+        title: title of the plot; by default, the accuracy.
+
+    Returns:
+        The figure.
 
     Raises:
-        ValueError: a label or prediction is no index into ``classes``.
+        ValueError: a label or prediction is not an index into ``classes``.
     """
     true, predicted = (torch.as_tensor(values).cpu().long().numpy() for values in (labels, predictions))
     k = len(classes)
@@ -193,7 +205,7 @@ def confusion(
     with mpl.rc_context(STYLE):
         side = min(14.0, max(4.0, 0.95 * k))
         figure = Plot(side + 2.2, side + 0.8)
-        figure.set_layout_engine("compressed")  # the one that leaves room for labels beside square cells
+        figure.set_layout_engine("compressed")  # leaves room for labels next to square cells
         ax = figure.subplots()
         image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for row, column in np.ndindex(k, k):
@@ -229,17 +241,20 @@ def mistakes(
     std: Sequence[float] = CIFAR10_STD,
     title: str = "",
 ) -> Plot:
-    """The wrong predictions of which the model was most certain: image, true class → predicted class, confidence.
+    """Show the most confident wrong predictions: image, true class → predicted class, confidence.
 
     Args:
-        images: ``(n, 3, height, width)``: float, normalised; or uint8.
-        labels: int64 ``(n,)``.
-        probabilities: float ``(n, num_classes)``, as :func:`amllab.predict` returns them.
+        images: ``(examples, 3, height, width)``, either normalised float or uint8.
+        labels: true classes, int64 ``(examples,)``.
+        probabilities: float ``(examples, num_classes)``, as :func:`amllab.predict` returns them.
         classes: names of the classes.
-        n: how many at most.
-        mean: that the images were normalised with.
-        std: likewise.
-        title: above the plot; by default how many mistakes there are.
+        n: largest number of images to show.
+        mean: channel means with which the images were normalised.
+        std: channel standard deviations with which the images were normalised.
+        title: title of the plot; by default, the number of mistakes.
+
+    Returns:
+        The figure.
     """
     confidence, predicted = torch.as_tensor(probabilities).cpu().max(1)
     labels = torch.as_tensor(labels).cpu()
@@ -264,16 +279,19 @@ def images(
     std: Sequence[float] = CIFAR10_STD,
     title: str = "",
 ) -> Plot:
-    """The first images of a batch, with their classes.
+    """Show the first images of a batch, with their classes.
 
     Args:
-        batch: ``(n, 3, height, width)``: float, normalised; or uint8.
-        labels: int64 ``(n,)``.
-        classes: names of the classes.
-        n: how many at most.
-        mean: that the images were normalised with.
-        std: likewise.
-        title: above the plot.
+        batch: ``(batch, 3, height, width)``, either normalised float or uint8.
+        labels: classes, int64 ``(batch,)``; without them, the images have no captions.
+        classes: names of the classes; without them, the captions are the labels.
+        n: largest number of images to show.
+        mean: channel means with which the images were normalised.
+        std: channel standard deviations with which the images were normalised.
+        title: title of the plot.
+
+    Returns:
+        The figure.
     """
     shown = _pixels(torch.as_tensor(batch)[:n], mean, std)
     captions = [""] * len(shown)
@@ -287,14 +305,21 @@ def images(
 
 
 def frozen(model: nn.Module, title: str = "") -> Plot:
-    """Which layers of a model are frozen: a bar for each layer, from input to output, as long as it has parameters.
+    """Plot which layers of a model are frozen: a bar for each layer, from input to output.
 
-    A diamond marks layers with batch normalisation: filled where it is in train mode, so that its running statistics
-    move with every batch, frozen or not.
+    The length of a bar is the number of parameters, on a logarithmic scale. A diamond marks layers with batch
+    normalisation. It is filled if the batch normalisation is in train mode, in which its running statistics change
+    with every batch, even if the layer is frozen.
 
     Args:
         model: any timm model.
-        title: above the plot; by default how much is trainable.
+        title: title of the plot; by default, the number of trainable layers and parameters.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: the model does not describe how its layers are grouped; see :func:`amllab.layers_of`.
     """
     layers = layers_of(model)
     sizes = [sum(p.numel() for p in layer.parameters()) for layer in layers]
@@ -353,7 +378,7 @@ def _curve(ax: Axes, values: Sequence[float], **look: Any) -> None:
 
 
 def _best(history: History) -> int | None:
-    """The best epoch, where the history names one that was run."""
+    """Return the best epoch if the history names one that was run."""
     best = history.get("best_epoch")
     return int(best) if best is not None and 0 <= best < len(history["val_loss"]) else None
 
@@ -367,7 +392,7 @@ def _mark_best(ax: Axes, history: History, key: str, colour: str) -> None:
 
 
 def _curve_legend(names: list[str] | None, bests: list[int | None]) -> list[Line2D]:
-    """Entries of the legend: for one run its two curves; for several, the colour of each and what the styles mean."""
+    """Return the legend entries: the two curves of a single run, or the colours of several runs and the line styles."""
     first, second = (ORANGE, BLUE) if names is None else (GREY, GREY)
     handles = [
         Line2D([], [], color=BLUE if names is None else CYCLE[i % len(CYCLE)], linewidth=3, label=name)
@@ -395,7 +420,7 @@ def _curve_words(history: History) -> str:
 
 
 def _deviation(values: Sequence[float]) -> float:
-    """Standard deviation of the sample; 0 for one value."""
+    """Return the sample standard deviation; 0 for a single value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
@@ -410,7 +435,7 @@ def _band(ax: Axes, baseline: Sequence[float]) -> None:
 
 
 def _norm_mode(layer: Layer) -> str:
-    """``"train"`` if running statistics of the layer move in the mode it is in, ``"eval"`` if not, "" without any."""
+    """Return ``"train"`` if the layer's running statistics change, ``"eval"`` if not, and "" if it has none."""
     norms = [m for m in layer.modules() if isinstance(m, BATCH_NORMS) and m.track_running_stats]
     if not norms:
         return ""
@@ -430,7 +455,7 @@ def _diamond(mode: str) -> dict[str, Any]:
 
 
 def _pixels(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """Images ``(n, 3, h, w)``, uint8 or normalised, to ``(n, h, w, 3)`` with values in [0, 1]."""
+    """Convert images ``(n, 3, h, w)``, uint8 or normalised, to ``(n, h, w, 3)`` with values in [0, 1]."""
     batch = batch.detach().cpu()
     if batch.dtype == torch.uint8:
         pixels = batch.float() / 255
@@ -441,9 +466,9 @@ def _pixels(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> np.nd
 
 
 def _grid(pixels: np.ndarray, captions: Sequence[str], title: str, columns: int = 8) -> Plot:
-    """Images side by side, each with a caption."""
+    """Plot images in rows, each with a caption."""
     count = len(pixels)
-    # Rows of equal length, where that is possible: 12 images are 2 rows of 6
+    # rows of equal length if possible: 12 images are 2 rows of 6
     rows = max(1, math.ceil(count / columns))
     columns = max(1, math.ceil(count / rows))
     title = _titled(title)

@@ -1,9 +1,9 @@
-"""Pretrains a course backbone on CIFAR-10: ``python -m amllab.pretrain net12 --data data/cifar10``.
+"""Pretrain a course backbone on CIFAR-10: ``python -m amllab.pretrain net12 --data data/cifar10``.
 
-One run, read from top to bottom: SGD with Nesterov momentum, linear warm-up and linear decay, label smoothing,
-random crop, flip and cutout. A checkpoint is written after every epoch; the same command after an interruption goes on
-where it stopped and ends with the same weights. At the end the weights (fp16 safetensors) and a model card with the
-measured test accuracy are written side by side.
+Training uses SGD with Nesterov momentum, linear warm-up and linear decay, label smoothing, random crop, flip and
+cutout. A checkpoint is written after every epoch; after an interruption, the same command resumes from it and ends
+with the same weights. At the end, the weights (fp16 safetensors) and a model card with the measured test accuracy are
+written to the same folder.
 
 Sources: Page, *How to Train Your ResNet* (2018); Jordan, *94% on CIFAR-10 in 3.29 Seconds on a Single GPU* (2024), for
 the flip that alternates between epochs; DeVries and Taylor, *Improved Regularization of Convolutional Neural Networks
@@ -34,7 +34,21 @@ from amllab.numerics import autocast_dtype, best_device, fast_math
 
 @dataclass(frozen=True)
 class Recipe:
-    """What determines a run. ``lr`` is the peak; ``pad`` and ``cutout`` are in pixels; ``warmup`` is a share of all steps."""
+    """The settings that determine a training run.
+
+    Attributes:
+        model: name of the backbone.
+        epochs: number of epochs.
+        batch_size: number of images in a batch.
+        lr: peak learning rate.
+        momentum: Nesterov momentum.
+        weight_decay: weight decay of weights; biases and normalisation parameters have none.
+        label_smoothing: label smoothing of the cross-entropy.
+        warmup: share of all steps in which the learning rate rises.
+        pad: largest shift of the random crop, in pixels.
+        cutout: side length of the square that is cut out, in pixels.
+        seed: seed of weights, order and augmentation.
+    """
 
     model: str
     epochs: int = 26
@@ -50,13 +64,13 @@ class Recipe:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 ``(n, 3, h, w)`` to float32 with CIFAR-10's channel means and deviations taken out, channels last."""
+    """Normalise uint8 images ``(n, 3, h, w)`` by CIFAR-10's channel means and deviations; float32, channels last."""
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
     return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def random_crop(images: Tensor, pad: int) -> Tensor:
-    """Shifts each image by up to ``pad`` pixels in both directions; the border is reflected."""
+    """Shift each image by up to ``pad`` pixels in both directions, with a reflected border."""
     n, _, h, w = images.shape
     padded = F.pad(images.float(), (pad,) * 4, mode="reflect").permute(0, 2, 3, 1)
     top, left = torch.randint(0, 2 * pad + 1, (2, n, 1, 1), device=images.device)
@@ -67,7 +81,7 @@ def random_crop(images: Tensor, pad: int) -> Tensor:
 
 
 def cutout(images: Tensor, size: int) -> Tensor:
-    """Sets a square of ``size`` pixels at a random place of each normalised image to zero, the mean colour."""
+    """Set a random square of ``size`` x ``size`` pixels of each normalised image to zero, the mean colour."""
     n, _, h, w = images.shape
     top = torch.randint(0, h - size + 1, (n, 1, 1), device=images.device)
     left = torch.randint(0, w - size + 1, (n, 1, 1), device=images.device)
@@ -78,9 +92,10 @@ def cutout(images: Tensor, size: int) -> Tensor:
 
 
 def training_batches(data: LabelledImages, recipe: Recipe, epoch: int):
-    """One epoch of augmented batches, determined by the seed and the epoch alone.
+    """Yield one epoch of augmented batches, determined only by the seed and the epoch.
 
-    Each image is flipped in every second epoch, half of them in the even ones: both views are seen equally often.
+    Each image is flipped in every second epoch, half of the images in the even ones, so that the network sees both
+    views equally often.
     """
     torch.manual_seed(recipe.seed * 1_000_003 + epoch)
     flip_first = torch.rand(len(data), generator=torch.Generator().manual_seed(recipe.seed)) < 0.5
@@ -94,10 +109,10 @@ def training_batches(data: LabelledImages, recipe: Recipe, epoch: int):
 
 @torch.no_grad()
 def whiten_stem(model: nn.Module, data: LabelledImages) -> None:
-    """Starts the first convolution from the principal components of the image patches, each with both signs.
+    """Initialise the first convolution with the principal components of image patches, each with both signs.
 
-    Together with the batch normalisation behind it this hands decorrelated channels of equal variance to the rest of
-    the network, which shortens training (Page 2018). The convolution is trained on from there.
+    With the batch normalisation that follows, this gives the rest of the network decorrelated channels of equal
+    variance, which shortens training (Page 2018). Training then updates the convolution as usual.
     """
     weight: Tensor = model.stem.conv.weight  # type: ignore[assignment]
     patches = F.unfold(normalise(data.images[:2000]), weight.shape[-1]).transpose(1, 2).reshape(-1, weight[0].numel())
@@ -108,7 +123,7 @@ def whiten_stem(model: nn.Module, data: LabelledImages) -> None:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: LabelledImages, device: torch.device) -> float:
-    """Share of ``data`` classified correctly, no test-time augmentation."""
+    """Return the share of ``data`` that is classified correctly, without test-time augmentation."""
     model.eval()
     hits = 0
     for images, labels in zip(data.images.split(1000), data.labels.split(1000), strict=True):
@@ -118,9 +133,15 @@ def accuracy(model: nn.Module, data: LabelledImages, device: torch.device) -> fl
 
 
 def pretrain(recipe: Recipe, data_root: Path, checkpoint: Path) -> tuple[nn.Module, dict]:
-    """Trains to the end, from ``checkpoint`` on where it exists.
+    """Train a model to the end, starting from ``checkpoint`` if it exists.
 
-    Returns the model and the figures for its card: test accuracy, seconds, loss of each epoch.
+    Args:
+        recipe: settings of the run.
+        data_root: folder of CIFAR-10, see :func:`amllab.images.cifar10`.
+        checkpoint: file that is written after each epoch.
+
+    Returns:
+        The model and the figures for its card: test accuracy, seconds, loss of each epoch, device and autocast dtype.
 
     Raises:
         ValueError: the checkpoint was written with another recipe.
@@ -184,19 +205,19 @@ def pretrain(recipe: Recipe, data_root: Path, checkpoint: Path) -> tuple[nn.Modu
         }
         unfinished = checkpoint.with_suffix(".tmp")
         torch.save(state, unfinished)
-        os.replace(unfinished, checkpoint)  # a kill while writing leaves the previous checkpoint whole
+        os.replace(unfinished, checkpoint)  # if killed while writing, the previous checkpoint stays intact
     figures = {"seconds": round(seconds), "losses": [round(v, 4) for v in losses], "device": device.type}
     return model, {**figures, "autocast": str(autocast_dtype(device)), "test_accuracy": accuracy(model, test, device)}
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Writes parameters and buffers as fp16 safetensors (counters keep their integer type)."""
+    """Write parameters and buffers as fp16 safetensors (counters keep their integer type)."""
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_file({k: v.cpu().contiguous() for k, v in state.items()}, path, metadata={"format": "pt"})
 
 
 def write_card(path: Path, recipe: Recipe, figures: dict, parameters: int, size: int) -> None:
-    """Writes the model card: what was trained, how, with which result, and the command for it."""
+    """Write the model card: the model, its recipe and results, and the command that reproduces them."""
     rows = "\n".join(f"| {key} | {value} |" for key, value in asdict(recipe).items())
     path.write_text(
         f"# {recipe.model}\n\n"
@@ -214,6 +235,7 @@ def write_card(path: Path, recipe: Recipe, figures: dict, parameters: int, size:
 
 
 def main() -> None:
+    """Run the command: train, then write the weights and the model card."""
     defaults = Recipe("net12")
     parser = argparse.ArgumentParser(prog="python -m amllab.pretrain", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", choices=["net12", "net6"])

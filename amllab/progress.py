@@ -1,8 +1,8 @@
 """Live progress of a training loop, in notebooks and in terminals.
 
-A notebook shows one text that is replaced in place, so that the stored notebook holds its last state and nothing else:
-bars, and curves of characters, which any theme and any reader of text can show. A terminal shows tqdm bars. There is no
-output where nobody looks: with ``AMLLAB_PROGRESS=0``, when output is captured or written to a file.
+A notebook shows one text that is updated in place, so that the saved notebook contains only its last state: bars, and
+curves made of characters, which any theme and any text viewer can display. A terminal shows tqdm bars. There is no
+output with ``AMLLAB_PROGRESS=0``, or when output is captured or written to a file.
 """
 
 from __future__ import annotations
@@ -30,20 +30,23 @@ COUNTER = "{desc:<7} {n_fmt:>4}/{total_fmt:<4} |{bar:20}| "
 LIVE = COUNTER + "{elapsed}, {remaining} left, {rate_fmt}{postfix}"
 DONE = COUNTER + "{elapsed}, {rate_fmt}"
 LEVELS = "▁▂▃▄▅▆▇█"
-MOST_LEVELS = 60  # of a curve, its last ones
+MOST_LEVELS = 60  # length of a curve, which shows the last values
 STOPPING, STOPPED = "interrupted: ends after this epoch, a second time at once", "ended by an interrupt"
 
 
 class Epochs:
-    """Counts epochs like ``range(max_epochs)`` and shows how far training is, the time left, current figures and their curves.
+    """An iterable over epochs, like ``range(max_epochs)``, that displays the progress of training.
 
-    However the loop ends, by ``break`` and by an error too, the display is closed and keeps its last state. Ctrl-C, or the
-    notebook's stop button, makes the running epoch the last one: what comes behind the loop is done, and model and history
-    are usable. A second time it ends the loop at once.
+    The display shows the epochs and batches done, the time left, current figures and their curves. When the loop ends,
+    even by ``break`` or an error, the display closes and keeps its last state.
+
+    Ctrl-C, or the notebook's stop button, makes the current epoch the last one: the code after the loop still runs, so
+    that model and history are usable. A second interrupt ends the loop at once.
 
     Args:
         max_epochs: number of epochs, if the loop does not end earlier.
-        patience: of early stopping; with it, the epochs that are left of it are shown beside the best ``val_loss``.
+        patience: patience of early stopping, in epochs; if given, the display shows how much of it is left, next to the
+            best ``val_loss``.
 
     >>> for epoch in (progress := Epochs(2)):
     ...     for batch in progress.batches([1.0, 2.0]):
@@ -59,7 +62,7 @@ class Epochs:
         self._epochs: tqdm | None = None
         self._batches: tqdm | None = None
         self._curves: dict[str, list[float]] = {}
-        self._logged = 0  # the epoch that their last values are of
+        self._logged = 0  # epoch of their last values
         self._handle: Any = None
         self._shown_at = 0.0
         self._interrupted, self._ended, self._told = threading.Event(), False, False
@@ -68,7 +71,7 @@ class Epochs:
         return self.max_epochs
 
     def __iter__(self) -> Iterator[int]:
-        # a second loop gets a display of its own
+        # a second loop gets its own display
         self._curves, self._handle = {}, None
         self._ended, self._told = False, False
         with self._bar("epochs", self.max_epochs, "epoch") as self._epochs:
@@ -82,13 +85,17 @@ class Epochs:
                         if self._interrupted.is_set():
                             break
             finally:
-                self._epochs.bar_format = DONE  # no time is left to tell of
+                self._epochs.bar_format = DONE  # without the time left
                 self._ended = True
                 self._refresh()
         self._epochs = None
 
     def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches of ``loader``, with a bar of their own that goes when they are through."""
+        """Iterate over the batches of ``loader``, with a progress bar that disappears at the end.
+
+        Args:
+            loader: any iterable; if it has a length, the bar shows the time left.
+        """
         length = len(loader) if isinstance(loader, Sized) else None
         with self._bar("batches", length, "batch", leave=False) as bar:
             self._batches = bar
@@ -102,15 +109,17 @@ class Epochs:
                 self._refresh()
 
     def show(self, **figures: float | Tensor) -> None:
-        """Shows current figures beside the bar of batches, a few times a second at most; cheap enough for each batch.
+        """Show current figures next to the bar of batches.
+
+        The display is updated a few times a second at most, so that a call in each batch costs little.
 
         Args:
-            figures: name and value of each; tensors of one element too.
+            figures: values by name, such as ``loss=0.5``: numbers or tensors of one element.
 
         Raises:
-            OverflowError: an integer that no float can hold.
+            OverflowError: an integer is too large for a float.
         """
-        for value in figures.values():  # what cannot be shown is an error also where nobody looks
+        for value in figures.values():  # invalid figures are an error even without a display
             if not isinstance(value, Tensor):
                 float(value)
         bar = self._epochs if self._batches is None else self._batches
@@ -120,7 +129,11 @@ class Epochs:
         self._refresh()
 
     def log(self, **figures: float | Tensor) -> None:
-        """Shows the figures of the epoch that has ended, and how they went so far, until the next one has."""
+        """Show the figures of the epoch that has ended, with their curves over all epochs.
+
+        Args:
+            figures: values by name, such as ``val_loss=0.5``: numbers or tensors of one element.
+        """
         if self._place == "nowhere":
             return
         self._logged = self._epoch
@@ -131,7 +144,7 @@ class Epochs:
         self._count(self._epoch + 1)
 
     def _best(self) -> str:
-        """Where the validation loss was lowest, if it is logged."""
+        """Describe the lowest validation loss and its epoch, if it is logged."""
         losses = [math.inf if math.isnan(value) else value for value in self._curves.get("val_loss", [])]
         if not losses or min(losses) == math.inf:
             return ""
@@ -142,11 +155,11 @@ class Epochs:
         return f"best {_number(losses[best])} in epoch {best}{ago}{left}"
 
     def _figures(self) -> list[str]:
-        """A line for each logged figure: its last value, and its curve."""
+        """Return a line for each logged figure, with its last value and its curve."""
         width = max(map(len, self._curves), default=0)
         lines: list[str] = []
         for name, values in self._curves.items():
-            # losses share a scale, and so do accuracies: what is higher in one curve is higher in the other
+            # losses share a scale, and so do accuracies, so that their curves can be compared
             together = [v for other, of in self._curves.items() if _kind(other) == _kind(name) for v in of]
             head = f"epoch {self._logged}:" if not lines else ""
             line = f"{head:<10} {name:<{width}}  {_number(values[-1]):<8} {_curve(values, together)}"
@@ -179,7 +192,7 @@ class Epochs:
             bar.close()
 
     def _refresh(self, *, throttled: bool = False) -> None:
-        """Brings the display up to date; ``throttled``: unless that was done a moment ago."""
+        """Update the display; if ``throttled``, only when the last update was not just before."""
         now = time.monotonic()
         if self._place == "nowhere" or (throttled and now - self._shown_at < SECONDS_BETWEEN_UPDATES):
             return
@@ -198,7 +211,10 @@ class Epochs:
 
 @contextmanager
 def _first_interrupt() -> Iterator[threading.Event]:
-    """Sets the event at the first Ctrl-C in place of raising KeyboardInterrupt; whoever handles it otherwise is left to."""
+    """Yield an event that the first Ctrl-C sets, instead of raising KeyboardInterrupt.
+
+    If another handler of Ctrl-C is installed, or outside the main thread, nothing changes and the event is never set.
+    """
     event = threading.Event()
     mine = threading.current_thread() is threading.main_thread()
     if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -207,7 +223,7 @@ def _first_interrupt() -> Iterator[threading.Event]:
 
     def handle(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        event.set()  # and no more: it may have come in the midst of a display
+        event.set()  # nothing else: the signal may arrive in the middle of an update of the display
 
     signal.signal(signal.SIGINT, handle)
     try:
@@ -217,12 +233,12 @@ def _first_interrupt() -> Iterator[threading.Event]:
 
 
 def _place() -> Place:
-    """Where someone is looking, if anyone."""
+    """Return where to display progress, if anywhere."""
     if os.environ.get(VARIABLE) == "0":
         return "nowhere"
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if hasattr(shell, "kernel"):
-        # Who captures prints (the course's checks do) does not expect displays between the lines either.
+        # Code that captures prints, such as the course's checks, does not expect displays either.
         return "nowhere" if isinstance(sys.stdout, io.StringIO) else "notebook"
     return "terminal" if sys.stderr.isatty() else "nowhere"
 
@@ -232,12 +248,15 @@ def _text(figures: dict[str, float | Tensor]) -> str:
 
 
 def _kind(name: str) -> str:
-    """``"loss"`` of ``"val_loss"``."""
+    """Return the last part of a name, such as ``"loss"`` for ``"val_loss"``."""
     return name.rpartition("_")[2]
 
 
 def _curve(values: list[float], scale: list[float]) -> str:
-    """A character for each value, higher where it is, within the range of ``scale``; a cross where there is no number."""
+    """Return a character for each value, with a height relative to the range of ``scale``.
+
+    NaN and infinity are crosses. Long curves are cut to their last values.
+    """
     finite = [value for value in scale if math.isfinite(value)]
     low, width = min(finite, default=0.0), max(finite, default=0.0) - min(finite, default=0.0)
     steps = (len(LEVELS) - 1) / (width or 1.0)
@@ -254,7 +273,7 @@ def _number(value: float | Tensor) -> str:
 
 
 def _display(text: str, handle: Any) -> Any:
-    """Puts plain text where ``handle`` shows, or into a new output of the cell; returns the handle."""
+    """Show plain text in the output of ``handle``, or in a new output of the cell; return the handle."""
     from IPython.display import display
 
     data = {"text/plain": text}

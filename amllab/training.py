@@ -1,4 +1,4 @@
-"""Measuring a model: mean loss and accuracy, and predictions with the images they belong to."""
+"""Evaluation of a model: mean loss and accuracy, and predictions with their images."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def evaluate(model: nn.Module, loader: Batches) -> dict[str, float]:
-    """Mean cross-entropy and accuracy over the examples of ``loader``, in eval mode and without gradients.
+    """Return the mean cross-entropy and the accuracy of a model on the examples of ``loader``.
 
-    Means are over examples, not over batches, so that a smaller last batch does not weigh more. The model runs on its
-    own device and in the precision that the caller has set: float32, or that of a surrounding ``fast_math()``.
-    Afterwards every module is back in the mode, train or eval, that it was in before.
+    The model runs in eval mode and without gradients, on its own device, and in the precision that the caller has
+    set: float32, or that of an enclosing ``fast_math()``. Afterwards, each module is in the mode (train or eval) that
+    it was in before. Means are over examples, not over batches, so that a smaller last batch does not count more.
 
     Args:
-        model: gives logits ``(batch, num_classes)``.
-        loader: batches of images ``(batch, 3, height, width)`` float and labels ``(batch,)`` int64.
+        model: module that returns logits ``(batch, num_classes)``.
+        loader: iterable over batches: images, float ``(batch, 3, height, width)``, and labels, int64 ``(batch,)``.
 
     Returns:
-        ``{"loss": float, "accuracy": float}``; the loss in nats, the accuracy in [0, 1].
+        ``{"loss": float, "accuracy": float}``; the loss is in nats, the accuracy in [0, 1].
 
     Raises:
         ValueError: the loader is empty.
@@ -46,13 +46,18 @@ def evaluate(model: nn.Module, loader: Batches) -> dict[str, float]:
 
 
 def predict(model: nn.Module, loader: Batches) -> tuple[Tensor, Tensor, Tensor]:
-    """Class probabilities of every example of ``loader``, with its label and its image.
+    """Return the class probabilities, the label and the image of each example of ``loader``.
 
-    Runs like :func:`evaluate` and takes the same arguments.
+    The model runs as in :func:`evaluate`: in eval mode and without gradients; each module's mode is restored
+    afterwards.
+
+    Args:
+        model: module that returns logits ``(batch, num_classes)``.
+        loader: iterable over batches: images, float ``(batch, 3, height, width)``, and labels, int64 ``(batch,)``.
 
     Returns:
-        On the CPU: probabilities ``(n, num_classes)`` float32, labels ``(n,)`` int64, and images
-        ``(n, 3, height, width)`` float32, normalised as the loader gives them.
+        Three tensors on the CPU: probabilities, float32 ``(n, num_classes)``; labels, int64 ``(n,)``; images, float32
+        ``(n, 3, height, width)``, normalised as in the batches.
 
     Raises:
         ValueError: the loader is empty.
@@ -69,11 +74,11 @@ def predict(model: nn.Module, loader: Batches) -> tuple[Tensor, Tensor, Tensor]:
 
 @contextmanager
 def _measuring(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; each module gets its own mode back, frozen BatchNorm in eval mode included."""
+    """Set eval mode without gradients, then restore the mode of each module (frozen BatchNorm may be in eval mode)."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        # Not inference_mode: what a model keeps of such a pass could not take part in training later.
+        # Not inference_mode: tensors that a model stores during such a pass could not be used in training later.
         with torch.no_grad():
             yield
     finally:
@@ -82,14 +87,14 @@ def _measuring(model: nn.Module) -> Iterator[None]:
 
 
 def _outputs(model: nn.Module, loader: Batches) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Logits in float32, labels and images of each batch that is not empty, all on the device of the model."""
+    """Yield logits in float32, labels and images of each non-empty batch, all on the device of the model."""
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     for images, labels in loader:
         if len(labels) == 0:
             continue
         images = images.to(device)
-        if images.ndim == 4:  # convolutions are faster so on CPUs and GPUs alike
+        if images.ndim == 4:  # faster for convolutions, on CPUs and GPUs
             images = images.contiguous(memory_format=torch.channels_last)
         with _caller_precision(device):
             logits = model(images)
@@ -97,10 +102,10 @@ def _outputs(model: nn.Module, loader: Batches) -> Iterator[tuple[Tensor, Tensor
 
 
 def _caller_precision(device: torch.device) -> AbstractContextManager[object]:
-    """The caller's autocast, if any, with weights cast afresh.
+    """Return the caller's autocast, if any, without its cache of weights.
 
-    Within one autocast context PyTorch keeps the weights that it has cast, and would go on using them after an
-    optimizer step has changed the weights: the model measured would be an old one.
+    Within an autocast context, PyTorch caches the weights that it has cast, and keeps using them after an optimizer
+    step has changed the weights: an old model would be evaluated.
     """
     if not torch.is_autocast_enabled(device.type):
         return nullcontext()

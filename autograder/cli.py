@@ -1,4 +1,4 @@
-"""The command ``autograder``: grade one notebook, show the class, build what a master text yields."""
+"""The command ``autograder``: grade notebooks, show the class, build a lab from its master text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status.
+    """Run the command and return its exit status.
 
-    0 done, 1 not isolated (doctor), not graded (regrade) or not to be released (audit), 2 unusable arguments, files, course or
-    machine, 130 interrupted, 141 nobody reads the output.
+    The status is 0 on success, 1 if the machine does not isolate (doctor), a submission was not graded (regrade) or the
+    lab must not be released (audit), 2 if arguments, files, course or machine are unusable, 130 if interrupted, and 141
+    if nobody reads the output.
     """
     return ended(lambda: _main(argv))
 
@@ -144,7 +145,7 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _count(text: str) -> int:
-    """A number of things: 1 or more."""
+    """Parse a number of things, which is at least 1."""
     number = int(text)
     if number < 1:
         raise ValueError(text)
@@ -158,7 +159,7 @@ def _seed(text: str) -> int:
     return number
 
 
-_count.__name__, _seed.__name__ = "number from 1 on", "seed from 0 on"  # in argparse's messages
+_count.__name__, _seed.__name__ = "number from 1 on", "seed from 0 on"  # shown in argparse's messages
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -197,7 +198,7 @@ def _audit(args: argparse.Namespace) -> int:
 
 
 def _grade(args: argparse.Namespace) -> int:
-    # PyTorch is loaded here, not for every call of the command
+    # PyTorch is imported here, so that other commands start without it
     require_files(args.notebooks)
     from autograder.grading.grader import grade
     from autograder.grading.reference import Reference
@@ -234,7 +235,7 @@ def _grade(args: argparse.Namespace) -> int:
 
 
 def _lab_named_like(notebook: Path) -> str:
-    """The course's only lab, or the one whose notebook has this name."""
+    """Return the course's only lab, or the one whose notebook has this name."""
     from amllab.checks.lab import all_labs, find_lab
 
     names = all_labs()
@@ -323,7 +324,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _shown(path: Path) -> Path:
-    """As seen from here, where it lies below."""
+    """Return a path relative to the working directory if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

@@ -1,4 +1,4 @@
-"""How the command ends: with a message and a status that people and scripts expect, whatever went wrong."""
+"""The end of a command: with a message and exit status that people and scripts expect, whatever went wrong."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-INTERRUPTED, PIPE_CLOSED = 130, 141  # as shells have it: 128 and the number of the signal
+INTERRUPTED, PIPE_CLOSED = 130, 141  # as in shells: 128 plus the number of the signal
 
 
 def ended(command: Callable[[], int]) -> int:
-    """Runs a command and returns its status.
+    """Run a command and return its exit status.
 
-    Besides the command's own: 2 where arguments, files, course or machine do not allow it, 130 where a person interrupts it, 141
-    where nobody reads what it prints (``| head``). What a program got wrong itself comes out with its traceback.
+    In addition to the command's own status, this is 2 if arguments, files, course or machine are unusable, 130 if a
+    person interrupts it, and 141 if nobody reads its output (``| head``). Errors of the program itself are raised with
+    their traceback.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # letters that a terminal or file cannot take are no reason to stop
+        if hasattr(stream, "reconfigure"):  # characters that the stream cannot encode are no reason to stop
             stream.reconfigure(errors="replace")
     try:
         try:
@@ -33,7 +34,7 @@ def ended(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         _say("interrupted; what was finished is there, run the command again for the rest")
         return INTERRUPTED
-    except subprocess.CalledProcessError as error:  # it has said why
+    except subprocess.CalledProcessError as error:  # it has printed the reason
         _say(f"{shlex.join(map(str, error.cmd))} failed")
         return 2
     except Exception as error:
@@ -45,10 +46,10 @@ def ended(command: Callable[[], int]) -> int:
 
 
 def require_files(paths: Iterable[Path]) -> None:
-    """Refuses what cannot be read, before anything is done.
+    """Reject files that cannot be read, before anything is done.
 
     Raises:
-        ValueError: a line for each.
+        ValueError: A file cannot be read; the message has one line for each such file.
     """
     problems = [problem for path in paths if (problem := _unreadable(path))]
     if problems:
@@ -59,7 +60,7 @@ def _unreadable(path: Path) -> str:
     try:
         if path.is_dir():
             return f"{path} is a folder: name the notebook in it"
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # reading a pipe would block
             return f"{path} is no file"
         with path.open("rb") as file:
             file.read(1)
@@ -71,7 +72,7 @@ def _unreadable(path: Path) -> str:
 
 
 def _explained(error: Exception) -> str | None:
-    """An error of the user's files, course or machine in words; ``None`` for others, which are ours."""
+    """Describe an error of the user's files, course or machine; return ``None`` for others, which are bugs."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from amllab.checks.run import ChecksBroken
@@ -95,11 +96,11 @@ def _say(message: str) -> None:
 
 
 def _discard_output() -> None:
-    """What is still to be printed goes nowhere: Python would try again when it ends, and complain."""
+    """Discard output that is still buffered: Python would try to write it again on exit, and complain."""
     if sys.stdout is None:
         return
     try:
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), sys.stdout.fileno())
-    except (OSError, ValueError):  # it has no file
+    except (OSError, ValueError):  # stdout has no file
         return

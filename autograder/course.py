@@ -1,4 +1,4 @@
-"""A course: a folder with ``nbgrader_config.py``, and where nbgrader keeps things in it."""
+"""A course: a folder with ``nbgrader_config.py``, and the places where nbgrader stores things in it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from traitlets.config import PyFileConfigLoader
 from amllab.checks.lab import Lab
 
 CONFIG = "nbgrader_config.py"
-_PATTERNS = "*?[]{}$"  # nbgrader takes these for patterns and names of variables when it looks for files
+_PATTERNS = "*?[]{}$"  # nbgrader treats these as patterns and variables when it looks for files
 
 
 def path_problem(root: Path) -> str:
-    """Why nbgrader cannot work in a folder of this name; empty where it can."""
+    """Return why nbgrader cannot work in a folder with this name, or an empty string if it can."""
     for part in map(_in_utf8, root.parts):
         if set(part) & set(_PATTERNS):
             what = f"that nbgrader takes for patterns ({' '.join(_PATTERNS)})"
@@ -32,18 +32,18 @@ def path_problem(root: Path) -> str:
 
 
 def _in_utf8(name: str) -> str:
-    """A name as the disk has it: in a locale such as C, Python reads its letters byte by byte."""
+    """Return a name as stored on disk: in a locale such as C, Python decodes its letters byte by byte."""
     return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)
 class Course:
-    """A course's directories and gradebook, as nbgrader's own configuration has them.
+    """The directories and the gradebook of a course, as in nbgrader's own configuration.
 
     Attributes:
-        root: the course's folder.
-        directories: nbgrader's role (``release_directory``, ...) to path.
-        db_url: of the gradebook.
+        root: Folder of the course.
+        directories: nbgrader's role (``release_directory``, ...) -> path.
+        db_url: URL of the gradebook's database.
     """
 
     root: Path
@@ -52,11 +52,11 @@ class Course:
 
     @classmethod
     def find(cls, start: Path | None = None) -> Course:
-        """The course that ``start`` (default: the working directory) lies in.
+        """Return the course that contains ``start`` (default: the working directory).
 
         Raises:
-            FileNotFoundError: no folder above has an ``nbgrader_config.py``.
-            ValueError: nbgrader cannot work in a folder of this name, or its configuration cannot be read.
+            FileNotFoundError: Neither this folder nor one above it has an ``nbgrader_config.py``.
+            ValueError: nbgrader cannot work in a folder with this name, or its configuration cannot be read.
         """
         start = (start or Path.cwd()).resolve()
         root = next((folder for folder in (start, *start.parents) if (folder / CONFIG).is_file()), None)
@@ -66,7 +66,7 @@ class Course:
             raise ValueError(problem)
         try:
             config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()
-        except Exception as error:  # it is a program, and fails in its own ways
+        except Exception as error:  # the configuration is a program that may raise anything
             raise ValueError(f"{root / CONFIG} cannot be read: {type(error).__name__}: {error}") from error
         coursedir = CourseDirectory(config=config)
         roles = (
@@ -81,13 +81,13 @@ class Course:
         return cls(root, directories, coursedir.db_url)
 
     def release(self, lab: Lab) -> Path:
-        """The notebook as students get it."""
+        """Return the path of the notebook that students get."""
         return self.directories["release_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
 
     def solution(self, lab: Lab) -> Path:
-        """The solved notebook, the reference."""
+        """Return the path of the solved notebook, which is the reference."""
         return self.directories["solution_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
 
     def gradebook(self) -> Gradebook:
-        """The gradebook; use as a context manager."""
+        """Open the gradebook; use it as a context manager."""
         return Gradebook(self.db_url)

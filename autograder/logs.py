@@ -1,16 +1,20 @@
-"""Lines of a log, safe to be read in a terminal: names of files and students, and texts of submissions, get into them."""
+"""Log messages made safe for terminals, as they may contain names of files and students, and texts of submissions."""
 
 from __future__ import annotations
 
 import logging
 
-_MOST = 4000  # characters of one message
+_MOST = 4000  # characters per message
 
 
 class SafeRecord(logging.LogRecord):
-    """A record whose message holds nothing that a terminal would obey, and no line that looks like another message."""
+    """A log record whose message is safe to show.
+
+    The message contains no control sequences for a terminal, and no line that looks like another message.
+    """
 
     def getMessage(self) -> str:  # noqa: N802
+        """Return the message, shortened, with unprintable characters replaced and further lines indented."""
         message = super().getMessage()
         if len(message) > _MOST:
             message = message[:_MOST] + " ..."
@@ -22,5 +26,5 @@ class SafeRecord(logging.LogRecord):
 
 
 def make_safe() -> None:
-    """From now on, for all loggers of this process."""
+    """Make all loggers of this process create safe records from now on."""
     logging.setLogRecordFactory(SafeRecord)

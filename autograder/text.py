@@ -1,4 +1,4 @@
-"""Text for terminals, logs and spreadsheets: it may come from a submission, and nothing in it is obeyed."""
+"""Text for terminals, logs and spreadsheets that must not obey it, as it may come from a submission."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import difflib
 from collections.abc import Iterable, Sequence
 from io import StringIO
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes text that begins so for a formula
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet treats text that begins with these as a formula
 
 
 _MAX_TEXT = 500  # characters of a text that may come from a submission
 
 
 def printable(text: object, most: int = 5000) -> str:
-    """Text of several lines with nothing in it that a terminal would obey or that turns what stands around it."""
+    """Return text of several lines, shortened, that is safe for a terminal.
+
+    Characters that a terminal would obey, or that reorder the text around them, are replaced.
+    """
     lines = str(text)[: most + 1].split("\n")
     shown = "\n".join(
         "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines
@@ -23,7 +26,10 @@ def printable(text: object, most: int = 5000) -> str:
 
 
 def safe_line(text: object, most: int = _MAX_TEXT) -> str:
-    """Text on one line, nothing in it that a terminal would obey or that turns what stands around it."""
+    """Return text on one line, shortened, that is safe for a terminal.
+
+    Characters that a terminal would obey, or that reorder the text around them, are replaced.
+    """
     shown = (
         c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(text)[: most + 1]
     )
@@ -32,7 +38,7 @@ def safe_line(text: object, most: int = _MAX_TEXT) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """Columns of text, ``left`` ones aligned to the left, all others to the right."""
+    """Format columns of text, the ``left`` ones aligned to the left and all others to the right."""
     lines = [list(header), *([safe_line(field) for field in row] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     lines.insert(1, ["-" * width for width in widths])
@@ -46,7 +52,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[i
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], terminator: str = "\n") -> str:
-    """The same as CSV; text that a spreadsheet would run as a formula is quoted by an apostrophe."""
+    """Format rows as CSV; text that a spreadsheet would run as a formula gets an apostrophe in front."""
     text = StringIO()
     writer = csv.writer(text, lineterminator=terminator)
     writer.writerow(header)
@@ -59,7 +65,7 @@ def _field(value: object) -> object:
 
 
 def closest(name: str, known: Iterable[str], what: str) -> LookupError:
-    """The error for a name that there is not: says which come near, and which there are."""
+    """Return the error for an unknown name, with similar names and all existing ones in its message."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3)
     hint = f"; close: {', '.join(map(safe_line, near))}" if near else ""
@@ -67,5 +73,5 @@ def closest(name: str, known: Iterable[str], what: str) -> LookupError:
 
 
 def number(points: float | None) -> str:
-    """Points without needless decimals; nothing where there are none."""
+    """Format points without needless decimals, or return an empty string for ``None``."""
     return "" if points is None else f"{points:.6g}"

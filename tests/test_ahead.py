@@ -37,7 +37,7 @@ from autograder.scheduling.local_pool import LocalPool
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Starts processes with stand-ins for their work."""
     monkeypatch.setattr(local_pool, "_begin", judges.begin)
-    monkeypatch.setattr(local_pool, "_grade_ahead", judges.grade)
+    monkeypatch.setattr(local_pool, "_grade_in_process", judges.grade)
     running: list[LocalPool] = []
 
     def start(*students: str, seconds: float = 60, again: bool = False) -> LocalPool:

@@ -177,7 +177,7 @@ def test_what_was_kept_from_the_processors_is_graded_again_alone(
         "launcher": SimpleNamespace(turns=turns),
         "_reference": SimpleNamespace(failed=None),
         "lab": None,
-        "kept": SimpleNamespace(put=lambda key, found: None),
+        "cache": SimpleNamespace(put=lambda key, found: None),
         "key": lambda *arguments: "key",
     }
     graded = session.graded(

@@ -11,7 +11,7 @@ __all__ = ["CheckFailure", "CheckReport", "Failure", "Series", "check", "expect"
 
 
 def __getattr__(name: str) -> Any:
-    """What runs checks, and with it PyTorch and pytest, is loaded where it is used."""
+    """Import ``check`` and ``CheckReport`` on first use, because they load PyTorch and pytest."""
     if name not in ("CheckReport", "check"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from amllab.checks import notebook

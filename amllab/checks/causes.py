@@ -1,4 +1,4 @@
-"""Why a notebook does not define a name: the cell that should have, and what became of it."""
+"""Explanations of why a notebook does not define a name: the cell that should have, and what happened to it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_FILE = re.compile(r" \((?:<[^()]*>|[^()]*\.py), line \d+\)$")  # that IPython gives a cell: nobody knows it
+# IPython's file name for a cell, which means nothing to students
+_FILE = re.compile(r" \((?:<[^()]*>|[^()]*\.py), line \d+\)$")
 _PLACE = re.compile(r"Cell In ?\[[^\]]*\], line (\d+)")
 _MOST_MESSAGE, _MOST_LINE = 300, 120
 
 
 def error_in_words(ename: str, evalue: str, traceback: str, source: str) -> str:
-    """An error on one line, with the line of the cell where it happened.
+    """Format an error on one line, with the line of the cell that raised it.
 
     >>> error_in_words("NameError", "name 'x' is not defined", "Cell In[1], line 2", "import math\\nx")
     "NameError: name 'x' is not defined (line 2: x)"
@@ -28,17 +29,17 @@ def error_in_words(ename: str, evalue: str, traceback: str, source: str) -> str:
 
 
 def cause_of(name: str, cells: Sequence[str], broken: Mapping[int, str], place: int, not_run: Sequence[str]) -> str:
-    """Why a name is not defined, in words that follow "is not defined"; empty where the cells do not tell.
+    """Return why a name is not defined, phrased to follow "is not defined"; empty if the cells do not tell.
 
     Args:
-        name: of a function or another variable.
-        cells: sources of the cells that are run.
-        broken: number of a cell -> what became of it, where it did not come to its end.
-        place: number of cells above the check cell.
-        not_run: sources of experiments.
+        name: Name of a function or another variable.
+        cells: Sources of the cells that are run.
+        broken: Number of a cell -> what happened to it, for each cell that did not run to its end.
+        place: Number of cells above the check cell.
+        not_run: Sources of the experiments, which are not run.
     """
     defining = [number for number in broken if name in defined_in(cells[number])]
-    # of several the one nearest above the check cell, where that stands
+    # prefer cells above the check cell, and of these the nearest
     defining.sort(key=lambda number: (number >= place, abs(place - number)))
     if defining:
         return f"because its cell {broken[defining[0]]}"
@@ -50,11 +51,11 @@ def cause_of(name: str, cells: Sequence[str], broken: Mapping[int, str], place: 
 
 
 def defined_in(source: str) -> set[str]:
-    """Names that a cell defines for the whole notebook, as far as its text tells."""
+    """Return the names that a cell defines for the whole notebook, as far as its source shows."""
     try:
         tree = ast.parse(without_magics(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # most of all where the error is the cell's own: it may be cut off in the middle of a function
+        # often because of the cell's own syntax error: it may break off in the middle of a function
         return _loosely(source)
     names: set[str] = set()
     pending: list[ast.AST] = list(tree.body)
@@ -78,7 +79,7 @@ def _loosely(source: str) -> set[str]:
 
 
 def without_magics(source: str) -> str:
-    """The Python in a cell: lines for IPython alone are left empty, so that the others keep their numbers."""
+    """Return the Python code of a cell, with IPython-only lines blanked so that line numbers stay the same."""
     if source.lstrip().startswith("%%") and not source.lstrip().startswith(("%%time", "%%capture", "%%prun")):
         return ""
     return "\n".join("" if line.lstrip()[:1] in ("%", "!", "?") else line for line in source.splitlines())

@@ -1,8 +1,8 @@
-"""Whether an answer is what its probe declares: the judge looks at nothing else.
+"""Validation of answers against the declaration of their probe: the grader accepts nothing else.
 
-The declaration is the return annotation of the probe, built of ``None``, ``bool``, ``int``, ``float``, ``str``, ``list``,
-``dict`` with string keys, unions, ``TypedDict``, and ``Annotated[Tensor, Kind(...)]``. Nothing is converted: a ``bool`` is no
-``int``, an ``int`` no ``float``.
+The declaration is the return annotation of the probe, composed of ``None``, ``bool``, ``int``, ``float``, ``str``,
+``list``, ``dict`` with string keys, unions, ``TypedDict``, and ``Annotated[Tensor, Kind(...)]``. Nothing is converted:
+a ``bool`` is not an ``int``, and an ``int`` is not a ``float``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_STRING = 2000
 
 @dataclass(frozen=True)
 class Kind:
-    """Of a tensor: its dtype and the number of its dimensions; ``None`` leaves that open."""
+    """The dtype and the number of dimensions of a tensor; ``None`` allows any."""
 
     dtype: torch.dtype | None = None
     ndim: int | None = None
@@ -39,12 +39,12 @@ def _hints(declared: Any) -> dict[str, Any]:
 
 
 def declaration(probe: Callable[..., Any]) -> Any:
-    """The return annotation of a probe."""
+    """Return the return annotation of a probe."""
     return _hints(probe)["return"]
 
 
 def misfit(value: Any, declared: Any, path: str = "answer") -> str:
-    """Where a value departs from its declaration, in words; empty where it does not."""
+    """Describe where a value differs from its declaration; empty if it conforms."""
     origin, arguments = get_origin(declared), get_args(declared)
     if origin in (Union, types.UnionType):
         misfits = [misfit(value, option, path) for option in arguments]
@@ -81,7 +81,7 @@ def _first(misfits: Iterator[str]) -> str:
 
 
 def _described(value: Any) -> str:
-    """Says of a value what it is, and nothing of what it holds."""
+    """Describe the type of a value without revealing what it contains."""
     return (
         "a dict with other keys" if type(value) is dict else "a list" if type(value) is list else type(value).__name__
     )

@@ -1,4 +1,4 @@
-"""A failed check as data, and the one call that a check makes to fail."""
+"""A failed check as data, and the function that checks call to fail."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Series:
-    """Numbers of a run, one for each epoch, as a student sees them in a report.
+    """Numbers of a run, one per epoch, as a student sees them in a report.
 
     Attributes:
-        name: what the numbers are, such as ``"val_loss"``.
-        values: one for each epoch, from epoch 0 on; NaN is shown as such.
-        marks: epochs (0-based) with what is to be said of them, such as ``((3, "should stop"), (4, "stopped"))``. Epochs
-            beyond ``values`` have a mark alone.
+        name: What the numbers are, such as ``"val_loss"``.
+        values: One number per epoch, from epoch 0 on; NaN is shown as such.
+        marks: Epochs (0-based) with a label each, such as ``((3, "should stop"), (4, "stopped"))``. An epoch beyond
+            ``values`` shows only its label.
     """
 
     name: str
@@ -27,15 +27,16 @@ class Failure:
     """Why a check failed, in the student's terms.
 
     Attributes:
-        expected: what the contract asks for, with this run's numbers.
-        seen: what the submission did instead.
-        why: why it matters.
-        where: the section of the notebook that explains it; empty for that of the check's cell.
-        symptom: a short fixed phrase for the way in which it failed, the same for the same mistake whatever the numbers
-            (``"1 epoch late"``), and never a text of the submission's. Not shown: mistakes are recognised by it.
-        series: numbers behind it, shown as a small table.
-        reproduce: lines of code that bring the situation about in the student's notebook; never an answer.
-        share: of the check's points that are earned all the same, in [0, 1).
+        expected: What the contract asks for, with this run's numbers.
+        seen: What the submission did instead.
+        why: Why it matters.
+        where: Section of the notebook that explains it; empty for the section of the check's cell.
+        symptom: A short fixed phrase for the way in which it failed, such as ``"1 epoch late"``. The same mistake has
+            the same symptom whatever the numbers. It never contains text of the submission. Students do not see it: it
+            serves to recognise mistakes.
+        series: The underlying numbers, shown as a small table.
+        reproduce: Code that reproduces the situation in the student's notebook; never an answer.
+        share: Share of the check's points that the student earns nevertheless, in [0, 1).
     """
 
     expected: str
@@ -49,7 +50,7 @@ class Failure:
 
 
 class CheckFailure(AssertionError):  # noqa: N818
-    """Raised by :func:`expect`; carries a :class:`Failure`."""
+    """The exception that :func:`expect` raises; it carries a :class:`Failure`."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"expected {failure.expected}; seen {failure.seen}")
@@ -68,16 +69,21 @@ def expect(
     reproduce: str = "",
     share: float = 0.0,
 ) -> None:
-    """Fails the check unless ``holds``; the other arguments are those of :class:`Failure`."""
+    """Fail the check unless ``holds``; the other arguments are those of :class:`Failure`.
+
+    Raises:
+        CheckFailure: ``holds`` is false.
+    """
     if not holds:
         raise CheckFailure(Failure(expected, seen, why, where, symptom, series, reproduce, share))
 
 
 def series(name: str, values: Sequence[float], **marks: float | None) -> Series:
-    """A :class:`Series`; keywords are marks, with ``_`` for blanks: ``series("val_loss", losses, should_stop=3)``.
+    """Return a :class:`Series`; keyword arguments are marks, with ``_`` for spaces.
 
-    What a submission returned can be marked as it is: a mark that is ``None``, no whole number, or farther than one epoch
-    from the values is left out.
+    For example, ``series("val_loss", losses, should_stop=3)``. Values that a submission returned can be passed as marks
+    unchecked: a mark is left out if it is ``None``, negative, not a whole number, or more than one epoch beyond the
+    values.
     """
     whole = {mark: int(epoch) for mark, epoch in marks.items() if epoch is not None and epoch in range(len(values) + 1)}
     named = sorted(((epoch, mark.replace("_", " ")) for mark, epoch in whole.items()), key=lambda mark: mark[0])

@@ -1,4 +1,4 @@
-"""Messages on a stream socket: eight bytes of length, then so many bytes; the reader says how many it will take."""
+"""Messages on a stream socket: a length of eight bytes, then the data, up to a limit that the reader sets."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ _PIECE = 1 << 20
 
 
 class FrameError(OSError):
-    """The other side sent something that is no frame, more than was allowed, or ended in the middle of one."""
+    """The other side sent something that is not a frame or too much, or closed the stream in the middle of a frame."""
 
 
 def send_frame(stream: socket.socket, data: bytes) -> None:
-    """Sends one message."""
+    """Send one message."""
     stream.sendall(len(data).to_bytes(_HEAD, "big"))
     stream.sendall(data)
 
 
 def receive_frame(stream: socket.socket, limit: int, seconds: float | None = None) -> bytes | None:
-    """Receives one message.
+    """Receive one message.
 
     Args:
-        stream: a connected socket.
-        limit: bytes that are accepted; a longer message is refused before any of it is read.
-        seconds: for the whole message; ``None`` waits for ever.
+        stream: A connected socket.
+        limit: Maximum length in bytes; a longer message is refused before any of it is read.
+        seconds: Time for the whole message; ``None`` waits forever.
 
     Returns:
-        The message, or ``None`` where the other side closed the connection between two messages.
+        The message, or ``None`` if the other side closed the connection between two messages.
 
     Raises:
-        FrameError: see the class.
-        TimeoutError: the time is over.
+        FrameError: See the class.
+        TimeoutError: The time is over.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     head = _receive(stream, _HEAD, deadline)
@@ -50,7 +50,7 @@ def receive_frame(stream: socket.socket, limit: int, seconds: float | None = Non
 
 
 def _receive(stream: socket.socket, length: int, deadline: float | None) -> bytes:
-    """Reads ``length`` bytes, fewer where the stream ends."""
+    """Read ``length`` bytes, or fewer if the stream ends."""
     pieces: list[bytes] = []
     while length:
         if deadline is not None:

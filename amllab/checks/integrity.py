@@ -1,13 +1,14 @@
-"""Whether what the checks measure with is still what it was before the notebook ran.
+"""Detect whether the notebook has replaced functions that the checks rely on.
 
-Probes run in the process of the submission and measure with its torch. A cell that puts another function in the place of
-``torch.equal`` or ``Module.state_dict`` would bend the yardstick. The process that all workers are forked from notes the
-identities of all instruments (:func:`identities`) and packs them with a copy of this very module (:func:`packed`); a worker
-sends that along with each question, and it looks whether they are the same objects still (:func:`answer_file`).
+Probes run in the submission's process and measure with its torch, so a cell that replaces ``torch.equal`` or
+``Module.state_dict`` would falsify the measurements. The process that all workers are forked from records the
+identities of all trusted functions (:func:`identities`) and packs them with a copy of this module (:func:`packed`). A
+worker sends this package with each question, and the copy verifies that they are still the same objects
+(:func:`answer_file`).
 
-This is a speed bump and no boundary: code in the same process can bend the interpreter itself. What must not be forged is
-measured by the judge, in its own process. New attributes, subclasses, hooks and settings of torch are none of this module's
-business; a student's own notebook never asks it.
+This deters tampering but is no security boundary: code in the same process can manipulate the interpreter itself. The
+grader measures what must not be forged in its own process. New attributes, subclasses, hooks and settings of torch are
+not checked, and a student's own notebook never runs this check.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _BUILTINS = (
 max sum exec open id vars compile enumerate range __import__"
 )
 
-# owner, how its name is written, names of its instruments
+# owner, its qualified name, names of its trusted functions
 INSTRUMENTS: list[tuple[Any, str, str]] = [
     (torch, "torch", _TORCH),
     (Tensor, "torch.Tensor", _TENSOR),
@@ -61,15 +62,18 @@ INSTRUMENTS: list[tuple[Any, str, str]] = [
     (builtins, "builtins", _BUILTINS),
 ]
 
-_MISSING = ...  # the same object in a copy of this module
+_MISSING = ...  # a singleton, so a copy of this module has the same object
 TAMPERED = b"tampered with: "
 
-# how an owner is written -> names of its instruments -> numbers of the objects that each consists of, the same in a forked process
+# qualified name of an owner -> name of a trusted function -> ids of the objects behind it, which survive a fork
 Identities = dict[str, dict[str, tuple[int, ...]]]
 
 
 def identities() -> Identities:
-    """Those of all instruments; to be called before any code of a submission runs."""
+    """Return the identities of all trusted functions; call this before any code of a submission runs.
+
+    These are the functions in ``INSTRUMENTS``, and the functions, classes and methods of the course library.
+    """
     for name in ("submission", "wire", *(f"{lab}.probes" for lab in all_labs())):
         importlib.import_module(f"amllab.checks.{name}")
     owners = {path: (owner, names.split()) for owner, path, names in INSTRUMENTS}
@@ -84,10 +88,10 @@ def identities() -> Identities:
 
 
 def replaced(known: Identities) -> str:
-    """Name of an instrument that is no longer what it was; empty when all are.
+    """Return the qualified name of a trusted function that was replaced; empty if none was.
 
     Args:
-        known: what :func:`identities` returned, in this process or in the one that it was forked from.
+        known: The result of :func:`identities` in this process, or in the one that it was forked from.
     """
     owners = {path: owner for owner, path, _ in INSTRUMENTS}
     for path, names in known.items():
@@ -99,22 +103,37 @@ def replaced(known: Identities) -> str:
 
 
 def packed(known: Identities) -> bytes:
-    """A copy of this module as it is on the disk, with what is known: what a kernel reads it from is not the notebook's to change.
+    """Pack a compiled copy of this module together with ``known``.
 
-    Compiled, since that takes longer than most questions: :func:`call` runs it.
+    The copy is read from disk, so that the notebook cannot change what its kernel executes. It is compiled in advance,
+    because compiling takes longer than answering most questions. :func:`call` runs it.
     """
     source = Path(__file__).read_text(encoding="utf-8") + "\nanswer_file(question, reply, known)\n"
     return marshal.dumps((compile(source, __file__, "exec"), known))
 
 
 def call(copy: str, question: str, reply: str) -> str:
-    """The source of a cell that answers the question in one file into another, with the copy that is in a third."""
+    """Return the source of a cell that answers a question with a packed copy of this module.
+
+    Args:
+        copy: Path of the file with the packed copy.
+        question: Path of the file with the question.
+        reply: Path of the file for the answer.
+    """
     names = f"'__name__': {__name__!r}, '__file__': {__file__!r}, 'question': {question!r}, 'reply': {reply!r}, 'known': c[1]"
     return f"(lambda c: exec(c[0], {{{names}}}))(__import__('marshal').loads(open({copy!r}, 'rb').read()))"
 
 
 def answer_file(question: str, reply: str, known: Identities) -> None:
-    """In the kernel: answers the question in one file into another, or names what was tampered with."""
+    """Answer the question in one file into another, or report which trusted function was replaced.
+
+    The kernel of the submission runs this.
+
+    Args:
+        question: Path of the file with the question.
+        reply: Path of the file for the answer.
+        known: See :func:`replaced`.
+    """
     name = replaced(known)
     if name:
         data = TAMPERED + name.encode()
@@ -125,13 +144,13 @@ def answer_file(question: str, reply: str, known: Identities) -> None:
 
         shell = get_ipython()  # type: ignore[no-untyped-call]
         data = answer(shell.user_ns, Path(question).read_bytes())
-        if shell.exit_now:  # the function called exit(): the process would end in the middle of the next question
+        if shell.exit_now:  # the function called exit(), which would end the process in the next question
             os._exit(1)
     Path(reply).write_bytes(data)
 
 
 def _ours(path: str) -> Any:
-    """A module of the course library, or a class of one, by how it is written; ``None`` where it is gone."""
+    """Return a module of the course library, or a class in one, by its qualified name; ``None`` if it is gone."""
     if path in sys.modules:
         return sys.modules[path]
     module, _, name = path.rpartition(".")
@@ -139,8 +158,8 @@ def _ours(path: str) -> Any:
 
 
 def _identity(owner: Any, name: str) -> tuple[int, ...]:
-    """The object itself, and for a Python function what it runs."""
-    # as inspect.getattr_static does: nothing of the submission's is called
+    """Return the ids of an attribute and, for a Python function, of its code and defaults."""
+    # a static lookup, like inspect.getattr_static, so that no code of the submission runs
     found: Any = _MISSING
     for place in owner.__mro__ if isinstance(owner, type) else (owner,):
         if name in vars(place):

@@ -1,8 +1,8 @@
-"""A notebook that runs in a process of its own, and is asked about each exercise where its check cell stands.
+"""A notebook that runs in its own process and answers each question at the check cell of its exercise.
 
-Cells run from top to bottom, as far as the check cell that a question belongs to: what a cell below it does to a name, or to the
-process, has no say in the answer. Grading (:mod:`autograder.grading.worker`) and the preflight (:mod:`amllab.preflight.fresh`) share this,
-so that both come to the same answers.
+Cells run from top to bottom, down to the check cell that a question belongs to: what a later cell does to a name, or to
+the process, does not affect the answer. Grading (:mod:`autograder.grading.worker`) and the preflight
+(:mod:`amllab.preflight.fresh`) share this module, so that both give the same answers.
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ from amllab.checks import leftover
 from amllab.checks.causes import cause_of
 from amllab.checks.submission import Submission, SubmissionError
 
-MOST_FAILURES = 10  # each costs a new process, in which the cells are run again
-_MARGIN_SECONDS = 1.0  # for which a cell is watched longer than it took to end the process
+MOST_FAILURES = 10  # each costs a new process that runs the cells again
+# how much longer a cell is watched than it took to end the process
+_MARGIN_SECONDS = 1.0
 
 
 class Interleaved(Submission):
-    """Runs cells one after the other, and answers questions with what those above the check cell have defined.
+    """A submission that runs cells in order, and answers questions with what the cells above the check cell define.
 
-    A cell that hangs or ends the process costs only itself: it is left out, and the others are run in a new process. So does one
-    that ends the process some time after it was answered (:mod:`amllab.checks.leftover`). Use as a context manager.
+    A cell that hangs or ends the process affects only itself: it is left out, and the others run in a new process. The
+    same holds for a cell that ends the process some time after it has finished (:mod:`amllab.checks.leftover`). Use as
+    a context manager.
 
     Args:
-        lab: name of the lab.
-        cells: sources of the cells that are run, in order.
-        checks: grade id -> how many of the cells stand above this check cell; in the order of the notebook.
-        not_run: sources of the experiments, which are not run.
+        lab: Name of the lab.
+        cells: Sources of the cells to run, in order.
+        checks: Grade id of a check cell -> how many of the cells are above it, in the order of the notebook.
+        not_run: Sources of the experiments, which are not run.
 
     Attributes:
-        left_out: number of a cell -> why it is not run any more: ``"timeout"``, ``"died"``, ``"memory"``, ``"budget"`` or
+        left_out: Number of a cell -> why it is no longer run: ``"timeout"``, ``"died"``, ``"memory"``, ``"budget"`` or
             ``"failures"``.
-        errors: number of a cell -> the error that it ended in.
+        errors: Number of a cell -> the error that it ended in.
     """
 
     def __init__(self, lab: str, cells: Sequence[str], checks: Mapping[str, int], not_run: Sequence[str] = ()) -> None:
@@ -46,18 +48,17 @@ class Interleaved(Submission):
         self._above = dict(checks)
         self.left_out: dict[int, str] = {}
         self.errors: dict[int, str] = {}
-        self._next = 0  # of the cells: those before it have run in the present process
-        self._most = 0  # cells that have run in any process
-        self._asked = 0  # questions to the present process
-        self._running_on: dict[int, float] = {}  # cells that left something running in it -> when they were answered
-        self._late: set[int] = set()  # cells that are known to end a process some time after they were answered
-        self._ended_in: set[int | bytes] = (
-            set()
-        )  # what was under way when one of them did so, since there was something new
-        self._survived: dict[int, float] = {}  # of these: seconds that a process is known to have lived on
+        self._next = 0  # the next cell; those before it have run in the current process
+        self._most = 0  # the highest number of cells that have run in any process
+        self._asked = 0  # questions to the current process
+        self._running_on: dict[int, float] = {}  # cells that left something running in it -> when they finished
+        self._late: set[int] = set()  # cells known to end a process some time after they have finished
+        # requests during which one of them did so, since the last progress
+        self._ended_in: set[int | bytes] = set()
+        self._survived: dict[int, float] = {}  # cells that ran on -> seconds a process is known to survive them
 
     def __enter__(self) -> Self:
-        """Runs what stands above the first check cell; all of it where there is none."""
+        """Run the cells above the first check cell, or all cells if there is none."""
         try:
             self._run_unasked(min(self._above.values(), default=len(self.cells)))
         except BaseException:
@@ -75,51 +76,60 @@ class Interleaved(Submission):
     @property
     @abstractmethod
     def is_running(self) -> bool:
-        """Whether there is a process; the next request starts one."""
+        """Whether there is a process; if not, the next request starts one."""
 
     @property
     def reached(self) -> int:
-        """Cells that have run in the present process."""
+        """Number of cells that have run in the current process."""
         return self._next if self.is_running else 0
 
     def can_reach(self, cell: str | None) -> bool:
-        """Whether no cell below this check cell has run in the present process."""
+        """Return whether no cell below this check cell has run in the current process."""
         return self.reached <= self._place(cell)
 
     @abstractmethod
     def run_cell(self, number: int) -> tuple[str, bool]:
-        """Runs a cell; its state, and whether it left something running. After another state than ``"ok"`` there is no process."""
+        """Run a cell; return its state, and whether it left something running.
+
+        After any state other than ``"ok"`` there is no process.
+        """
 
     def settle_seconds(self, number: int) -> float:
-        """For how long the process is watched behind a cell that left something running: the first time only."""
+        """Return how long to watch the process after a cell that left something running: the first time only."""
         return leftover.SETTLE_SECONDS if number >= self._most else 0.0
 
     @abstractmethod
     def put(self, question: bytes) -> tuple[str, bytes]:
-        """Puts a question: its state, and the answer. After another state than ``"ok"`` or ``"tampered"`` there is no process."""
+        """Put a question; return its state, and the answer.
+
+        After any state other than ``"ok"`` or ``"tampered"`` there is no process.
+        """
 
     @abstractmethod
     def watch(self, seconds: float) -> str:
-        """Waits, and asks nothing; ``"ok"`` where the process is there in the end."""
+        """Wait without asking anything; return ``"ok"`` if the process is still there at the end."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Ends the process."""
+        """End the process."""
 
     @abstractmethod
     def close(self) -> None:
-        """Ends everything that the submission started, at once."""
+        """End everything that the submission started, at once."""
 
     @abstractmethod
     def failure(self, state: str, body: bytes) -> SubmissionError:
-        """What becomes of a question with this state."""
+        """Return the error for a question that ended in this state."""
 
     def leave_out(self, number: int, state: str) -> None:
-        """From now on a cell is not run."""
+        """Exclude a cell from all further runs."""
         self.left_out[number] = state
 
     def exchange(self, question: bytes) -> bytes:
-        """Puts a question when all cells above its check cell have run; where the process ends, it is not always the question's fault."""
+        """Put a question once all cells above its check cell have run.
+
+        If the process ends, the question is not always at fault: a cell may have left something running.
+        """
         repeated = False
         while True:
             self._run_above(self._place(self.cell))
@@ -134,27 +144,30 @@ class Interleaved(Submission):
                 self._blame(culprit, question)
             elif state != "died" or alone or repeated:
                 raise self.failure(state, body)
-            else:  # what an earlier call left running may have ended it
+            else:  # an earlier call may have left something running that ended it
                 repeated = True
 
     def run_rest(self) -> None:
-        """Runs the cells that no question was waiting for: a person looks at their outputs."""
+        """Run the cells that no question needed, so that a person can look at their outputs.
+
+        Cells known to end the process later are left out.
+        """
         for number in self._late.difference(self.left_out):
             self.leave_out(number, "died")
         self._run_unasked(len(self.cells))
 
     def cause(self, name: str) -> str:
-        """Why the notebook does not define a name, as far as its cells tell."""
+        """Return why the notebook does not define a name, as far as its cells tell."""
         broken = {number: _LEFT_OUT.get(state, _LEFT_OUT["died"]) for number, state in self.left_out.items()}
         broken |= {number: f"ended in {error}" for number, error in self.errors.items() if number not in broken}
         return cause_of(name, self.cells, broken, self._place(self.cell), self.not_run)
 
     def _place(self, cell: str | None) -> int:
-        """How many cells stand above a check cell; all of them where that is not in the notebook."""
+        """Return how many cells are above a check cell; all of them if it is not in the notebook."""
         return self._above.get(cell or "", len(self.cells))
 
     def _run_unasked(self, stop: int) -> None:
-        """Runs cells that no question is waiting for: where the time is used up, those that did not run say so."""
+        """Run cells that no question needs; if time runs out, those that did not run are recorded as left out."""
         with suppress(SubmissionError):
             self._run_above(stop)
 
@@ -184,7 +197,7 @@ class Interleaved(Submission):
                 self._blame(culprit, number)
 
     def _give_up(self, number: int, state: str) -> None:
-        """Leaves a cell out; and all others that have not run where it was one too many, or no time is left."""
+        """Leave a cell out, and all that have not run as well if it is one too many or no time is left."""
         if state != "budget":
             self.leave_out(number, state)
             if len(self.left_out) < MOST_FAILURES:
@@ -197,14 +210,14 @@ class Interleaved(Submission):
             raise self.failure(state, b"")
 
     def _blame(self, number: int, request: int | bytes) -> None:
-        """Notes a cell that ended the process since it was answered.
+        """Record that a cell ended the process after it had finished.
 
-        What it defines is there until then: it is left out where a request does not come to its end before that, or else when all
-        is asked. So it makes no difference to the points how soon it ends the process.
+        What it defines is available until then. It is left out if a request cannot be completed in that time, or else
+        once everything is asked. How soon it ends the process therefore makes no difference to the points.
 
         Args:
-            number: of the cell.
-            request: that the process ended in: a cell, or a question.
+            number: Number of the cell.
+            request: The request during which the process ended: a cell, or a question.
         """
         self._late.add(number)
         if request in self._ended_in:
@@ -212,7 +225,10 @@ class Interleaved(Submission):
         self._ended_in.add(request)
 
     def _culprit(self) -> int | None:
-        """The cell that has ended the process since it was answered, if one has: cells are run again and watched to find out."""
+        """Return the cell that ended the process after it had finished, if there is one.
+
+        To find out, cells are run again and watched.
+        """
         ended, suspects = time.monotonic(), dict(self._running_on)
         if known := self._late.intersection(suspects):
             return min(known)
@@ -225,7 +241,7 @@ class Interleaved(Submission):
         return None
 
     def _ends_after(self, number: int, seconds: float) -> bool:
-        """Whether a process ends when nothing is asked of it after this cell."""
+        """Return whether a process ends when nothing is asked of it after this cell."""
         self.stop()
         try:
             for before in range(number + 1):

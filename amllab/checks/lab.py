@@ -1,4 +1,4 @@
-"""A lab: where its checks are, and its settings (``amllab/checks/<lab>/lab.toml``)."""
+"""Labs: the location of their checks, and their settings (``amllab/checks/<lab>/lab.toml``)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ CHECKS = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab's settings.
+    """A lab and its settings.
 
     Attributes:
-        name: of its folders of checks, such as ``transfer_learning``; the assignment has ``-`` for ``_``.
-        folder: its public checks.
-        title: for people.
-        notebook: name of the notebook, without ``.ipynb``.
-        limits: seconds and bytes, see the file.
-        settings: the whole file; what the checks of the lab read is the lab's own affair.
+        name: Name of its folders of checks, such as ``transfer_learning``; the assignment has ``-`` for ``_``.
+        folder: The folder of its public checks.
+        title: The title that people see.
+        notebook: Name of the notebook, without ``.ipynb``.
+        limits: Limits in seconds and bytes; see the file.
+        settings: The whole file; each lab decides which further settings its checks read.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Lab:
 
     @property
     def packages(self) -> list[str]:
-        """What notebooks may import beyond what the library installs, such as ``einops>=0.7``."""
+        """Packages that notebooks may import beyond those that the library installs, such as ``einops>=0.7``."""
         return list(self.settings.get("packages", []))
 
     @property
@@ -41,12 +41,14 @@ class Lab:
 
 
 def find_lab(name: str) -> Lab:
-    """The lab of this name, or of this assignment.
+    """Return the lab of this name, or of the assignment of this name.
+
+    The values of the settings are validated later, when labs are built and graded.
 
     Raises:
-        LookupError: no such lab; the message lists those there are.
-        ValueError: its settings are no TOML or lack something; the message names the file, and line or key. Whether they make
-            sense is looked at where labs are built and graded.
+        LookupError: There is no such lab; the message lists the existing ones.
+        ValueError: Its settings are not valid TOML, or a key is missing; the message names the file, and the line or
+            key.
     """
     folder = CHECKS / name.replace("-", "_")
     file = folder / "lab.toml"
@@ -62,5 +64,5 @@ def find_lab(name: str) -> Lab:
 
 
 def all_labs() -> list[str]:
-    """Names of all labs, sorted."""
+    """Return the names of all labs, sorted."""
     return sorted(file.parent.name for file in CHECKS.glob("*/lab.toml"))

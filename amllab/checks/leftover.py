@@ -1,7 +1,8 @@
-"""What a notebook's cells have left running in their kernel, and might end it after the cell was answered.
+"""Detection of code that a cell leaves running in its kernel, which might end the kernel after the cell has finished.
 
-:data:`EXPRESSION` is evaluated in the kernel between two cells: ``exit()``, a kernel shutdown, a thread, a task, a timer or a
-child process can end a process that has answered. Who runs the cells compares before and after, and so knows which cell it was.
+:data:`EXPRESSION` is evaluated in the kernel between two cells: ``exit()``, a kernel shutdown, a thread, a task, a
+timer or a child process can end a process that has already answered. The caller compares the results before and after a
+cell, and so knows which cell is responsible.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import threading
 from typing import Any
 
 EXPRESSION = f"__import__({__name__!r}, fromlist=['left']).left()"
-ENDING = "exit"  # the kernel ends by itself in a moment
-SETTLE_SECONDS = 1.0  # for which a cell that left something running is watched
+ENDING = "exit"  # the kernel is about to end by itself
+SETTLE_SECONDS = 1.0  # how long a cell that left something running is watched
 
 
 def left() -> list[str]:
-    """Names of what may still act on this process when the code that runs just now has ended."""
+    """Return names of everything that may still act on this process once the current code has ended."""
     from IPython import get_ipython
 
     loop = asyncio.get_running_loop()
@@ -37,7 +38,7 @@ def left() -> list[str]:
 
 
 def names_in(reply: Any) -> set[str]:
-    """What :data:`EXPRESSION` gave, from the content of a kernel's reply; nothing where it gave nothing that can be read."""
+    """Return the result of :data:`EXPRESSION` from the content of a kernel's reply; empty if it cannot be read."""
     try:
         shown = next(iter(reply["user_expressions"].values()))["data"]["text/plain"]
         return {str(name) for name in ast.literal_eval(shown)}
@@ -46,7 +47,7 @@ def names_in(reply: Any) -> set[str]:
 
 
 def _is_kernels(task: asyncio.Task[Any]) -> bool:
-    """Whether it is one of the tasks by which a kernel works."""
+    """Return whether a task belongs to the kernel itself."""
     code = getattr(task.get_coro(), "cr_code", None)
     return code is not None and f"{os.sep}ipykernel{os.sep}" in code.co_filename
 

@@ -1,4 +1,4 @@
-"""``check("freeze_layers")``: the public checks of a cell, run on the functions of the notebook at hand."""
+"""``check("freeze_layers")``: the public checks of an exercise, run on the functions of the current notebook."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from amllab.checks.results import CheckResult, to_html, to_text
 from amllab.checks.run import run_checks
 from amllab.checks.submission import InProcessSubmission
 
-_VALIDATED_WIDTH = 80  # characters of a line; nbgrader's Validator.width is 90, with a margin
+_VALIDATED_WIDTH = 80  # characters per line: nbgrader's Validator.width is 90, less a margin
 
 
 class CheckReport:
-    """Results of checks that show themselves: as a panel in a notebook, as text elsewhere."""
+    """Results of checks that display themselves: as a panel in a notebook, as text elsewhere."""
 
     def __init__(self, results: list[CheckResult]) -> None:
         self.results = results
@@ -31,7 +31,7 @@ class CheckReport:
 
 
 class ChecksFailed(AssertionError):  # noqa: N818
-    """Checks that were not passed, where a failed cell must raise; shown as their report alone, without a traceback."""
+    """Checks did not pass in a cell that must then raise; shown as their report alone, without a traceback."""
 
     def __init__(self, results: list[CheckResult]) -> None:
         super().__init__(_narrow(to_text([_without_numbers(result) for result in results])))
@@ -41,7 +41,10 @@ class ChecksFailed(AssertionError):  # noqa: N818
 
 
 class _Passed(CheckReport):
-    """A report that is displayed, and is no result of its cell: nbgrader takes a result for a score, and warns of this one."""
+    """A report that displays itself and is not the result of its cell.
+
+    nbgrader would take a result for a score, and warn about this one.
+    """
 
     def _ipython_display_(self) -> None:
         from IPython.display import publish_display_data
@@ -50,12 +53,12 @@ class _Passed(CheckReport):
 
 
 def _without_numbers(result: CheckResult) -> CheckResult:
-    """The result without its table, which is wider than what nbgrader shows."""
+    """Return the result without its table, which is wider than what nbgrader shows."""
     return result if result.failure is None else replace(result, failure=replace(result.failure, series=None))
 
 
 def _narrow(text: str) -> str:
-    """Text in lines that ``nbgrader validate`` does not cut."""
+    """Wrap text into lines that ``nbgrader validate`` does not cut off."""
     lines = []
     for line in text.splitlines():
         margin = " " * (len(line) - len(line.lstrip()) + 2)
@@ -64,24 +67,24 @@ def _narrow(text: str) -> str:
 
 
 def check(cell: str, *, lab: str | None = None) -> CheckReport:
-    """Runs the public checks of one exercise on the functions that this notebook defines.
+    """Run the public checks of one exercise on the functions that this notebook defines.
 
-    Args:
-        cell: name of the exercise: ``"freeze_layers"``, ``"build_transfer_model"``, ...
-        lab: name of the lab, where two labs have an exercise of the same name.
-
-    Returns:
-        The results; in a notebook the last line of a cell shows them as a panel.
-
-    ``nbgrader validate`` and the *Validate* button look at errors alone: there, checks that are not passed raise
+    ``nbgrader validate`` and the *Validate* button only detect errors, so there checks that do not pass raise
     :class:`ChecksFailed` with the same sentences.
 
+    Args:
+        cell: Name of the exercise: ``"freeze_layers"``, ``"build_transfer_model"``, ...
+        lab: Name of the lab, if two labs have an exercise of the same name.
+
+    Returns:
+        The results; on the last line of a cell they are shown as a panel.
+
     Raises:
-        LookupError: no such exercise; the message lists those there are.
-        RuntimeError: not called from a notebook or an IPython session.
-        ChecksFailed: see above.
+        LookupError: There is no such exercise, or several labs have it; the message lists the choices.
+        RuntimeError: Not called from a notebook or an IPython session.
+        ChecksFailed: Checks did not pass while the notebook was validated.
     """
-    # imported here: the library is of use without IPython
+    # imported here because the library also works without IPython
     from IPython import get_ipython
 
     shell = get_ipython()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The pytest plugin behind every check: markers, fixtures, prerequisites, results.
+"""The pytest plugin behind every check: markers, fixtures, prerequisites and results.
 
 A check is a test function in ``test_*.py`` of a lab's folder::
 
@@ -10,8 +10,8 @@ A check is a test function in ``test_*.py`` of a lab's folder::
         '''Exactly the last `n_trainable` layers can be trained.'''
         ...
 
-Its docstring is its title in every report. It sees the submission only through the fixture ``submission``
-(:class:`amllab.checks.submission.Submission`); hidden checks put the same question to the fixture ``reference``.
+Its docstring is its title in every report. A check reaches the submission only through the fixture ``submission``
+(:class:`amllab.checks.submission.Submission`). Hidden checks put the same question to the fixture ``reference``.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from amllab.checks.submission import Submission, SubmissionError
 from amllab.devices import ADVICE, is_absent
 
 MAX_TEXT = 2000  # characters of each part of a report
-# at the end of the notebook, of a function that was lacking at its check cell
+# symptoms that say nothing about a function when its check runs again at the end of the notebook
 _SAYS_NOTHING = ("tampered", "lost", "budget", "memory")
 
 
 def _readable(text: str) -> str:
-    """Text for a report: a submission's messages are part of it, and may hold anything."""
+    """Make text printable and limit its length: it includes a submission's messages, which may contain anything."""
     text = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[: MAX_TEXT + 1])
     return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " ..."
 
 
 class ChecksPlugin:
-    """Runs checks against one submission and collects their results.
+    """A pytest plugin that runs checks against one submission and collects their results.
 
     Args:
-        lab: whose checks these are.
-        submission: what is checked.
-        reference: makes the reference when the first check asks for it; ``None`` where there is none to be had.
-        seed: every check draws its inputs from a generator seeded with this and its own name. It never leaves the judge:
-            what a question holds of it is derived, one way.
+        lab: The lab that the checks belong to.
+        submission: The submission to check.
+        reference: A function that returns the reference, called when a check requests it; ``None`` if there is none.
+        seed: The seed of the run. Each check seeds its generator with this and its own name. The seed never leaves the
+            grader: questions contain only values derived from it one way.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class ChecksPlugin:
         self.seed = seed
         # by node id
         self._results: dict[str, CheckResult] = {}
-        self._cells: dict[str, str] = {}  # the check cell that a check is run at; in the order of the files
-        self._lacking: dict[str, str] = {}  # of the checks that lacked a definition: which
+        self._cells: dict[str, str] = {}  # node id -> the check cell that a check runs at, in the order of the files
+        self._lacking: dict[str, str] = {}  # node id -> the definition that a check lacked
         self._at_the_end = False
-        self.interrupted = False  # by a person; pytest has the same exit code for modules that it cannot import
+        self.interrupted = False  # by a person: pytest's exit code is the same for modules that it cannot import
 
     @property
     def results(self) -> list[CheckResult]:
-        """Of all checks that were run, in the order of their files."""
+        """Results of all checks that ran, in the order of their files."""
         return [self._results[node] for node in self._cells if node in self._results]
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -101,23 +101,29 @@ class ChecksPlugin:
 
     @pytest.fixture
     def run_seed(self) -> int:
-        """For inputs that several checks share. Not to be put into a question: derive one for each purpose."""
+        """Return the seed of the run, for inputs that several checks share.
+
+        Never put it into a question: derive a seed for each purpose.
+        """
         return self.seed
 
     @pytest.fixture
     def rng(self, request: pytest.FixtureRequest) -> random.Random:
-        """A generator of this check's own, the same again for the same seed of the run."""
+        """Return a generator for this check alone, the same for the same seed of the run."""
         return random.Random(derive(self.seed, request.node.name))
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Order by check cell as in the notebook, then by file and line, public before hidden, so that prerequisites come first."""
+        """Order checks by check cell as in the notebook, then by file and line, public before hidden.
+
+        This puts prerequisites first.
+        """
         items.sort(key=lambda item: ("autograder" in Path(item.path).parts, str(item.path)))
         places = {cell: place for place, cell in enumerate(self._submission.order)}
         at: dict[str, str] = {}
         for item in items:
             marker = item.get_closest_marker("cell")
             cells = [str(marker.args[0]) if marker else "", *(at[name] for name in _needs(item) if name in at)]
-            # a check that needs one of a later exercise waits for it
+            # a check that needs one of a later exercise runs at the cell of that exercise
             at[item.name] = self._cells[item.nodeid] = max(cells, key=lambda cell: places.get(cell, len(places)))
         items.sort(key=lambda item: places.get(self._cells[item.nodeid], len(places)))
 
@@ -129,10 +135,10 @@ class ChecksPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Runs checks again at the end of the notebook that lacked a definition at their check cell."""
+        """Run checks that lacked a definition at their check cell again at the end of the notebook."""
         done = yield
         self._at_the_end = True
-        lacks: dict[tuple[str, str], bool] = {}  # check cell, name -> whether it is lacking still
+        lacks: dict[tuple[str, str], bool] = {}  # (check cell, name) -> whether the name is still undefined
         again: set[str] = set()
         for item in session.items if self._submission.order else ():
             name = self._lacking.pop(item.nodeid, None)
@@ -197,17 +203,17 @@ def _needs(item: pytest.Item) -> tuple[str, ...]:
 
 
 def points_of(lab: Lab, item: pytest.Item, marker: pytest.Mark) -> float:
-    """What a check is worth: what ``[points]`` of ``lab.toml`` says, else what stands beside it in its file.
+    """Return what a check is worth: the value in ``[points]`` of ``lab.toml``, or else that of its marker.
 
     Args:
-        lab: with its settings.
-        item: the check.
-        marker: its ``points``.
+        lab: The lab, with its settings.
+        item: The check.
+        marker: Its ``points`` marker.
     """
     points: float = lab.settings.get("points", {}).get(function_name(item), marker.args[0])
     return points
 
 
 def function_name(item: pytest.Item) -> str:
-    """Name of a check without its parameters."""
+    """Return the name of a check without its parameters."""
     return getattr(item, "originalname", item.name)

@@ -13,13 +13,14 @@ from amllab.checks.failure import Failure, Series
 Outcome = Literal["passed", "failed", "skipped", "error"]
 
 _MARK = {"passed": "✓", "failed": "✗", "skipped": "–", "error": "!"}
-# of marks, not of words: no colour is dark enough for words on a light page and light enough for them on a dark one
+# for symbols, not for text: no colour is dark enough for text on a light page and light enough on a dark one
 _COLOUR = {"passed": "#009e73", "failed": "#d55e00", "skipped": "#777777", "error": "#cc79a7"}
-_WIDTH = 100  # characters of a line of a table, those of its margin, and of what stands right of its last column
+# characters per line of a table; of these, its margin, and room for what extends beyond its last column
+_WIDTH = 100
 _MARGIN, _OVERHANG = 4, 16
-_LABEL = 10  # characters of the labels of a report
-_ROWS = 3  # of a table; a longer series is shortened
-_AROUND = 2  # epochs that stay on both sides of a mark, and at both ends, where a series is shortened
+_LABEL = 10  # width of the labels of a report, in characters
+_ROWS = 3  # rows of a table; a longer series is shortened
+_AROUND = 2  # epochs shown on both sides of a mark and at both ends of a shortened series
 _BARS = "▁▂▃▄▅▆▇█"
 _POINTER = "↑"
 _GAP = "…"
@@ -28,16 +29,17 @@ _INTERNAL = "This is a fault of the check, not of your work: a person will look 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What became of one check.
+    """The result of one check.
 
     Attributes:
-        name: name of the test function.
-        title: first line of its docstring, the sentence that the student reads.
-        cell: grade id of the cell that it counts for.
-        points: what it is worth.
-        outcome: ``skipped`` when a check that it needs did not pass; ``error`` when the check itself broke.
-        failure: why it failed; for ``skipped``, what it waits for; for ``error``, the exception, for the TA only.
-        seconds: wall time.
+        name: Name of the test function.
+        title: First paragraph of its docstring, the sentence that the student reads.
+        cell: Grade id of the cell that it counts for.
+        points: What it is worth.
+        outcome: ``skipped`` if a check that it needs did not pass; ``error`` if the check itself broke.
+        failure: Why it failed; for ``skipped``, which check it waits for; for ``error``, the exception, shown only to
+            the TA.
+        seconds: Wall time.
     """
 
     name: str
@@ -50,14 +52,14 @@ class CheckResult:
 
     @property
     def earned(self) -> float:
-        """Points: all where it passed; where it failed, the share that the failure leaves, in steps of half a point."""
+        """Points earned: all if it passed; if it failed, the share that the failure grants, rounded down to halves."""
         if self.outcome == "passed":
             return self.points
         share = self.failure.share if self.failure is not None and self.outcome == "failed" else 0.0
         return math.floor(2 * self.points * share) / 2
 
     def as_dict(self) -> dict[str, object]:
-        """Plain data that every reader of JSON takes: numbers that JSON has no form for are strings (``"nan"``)."""
+        """Return plain data that every JSON parser accepts: numbers without a JSON form become strings (``"nan"``)."""
         failure = self.failure
         if failure is not None and failure.series is not None:
             values: Any = tuple(v if math.isfinite(v) else str(v) for v in failure.series.values)
@@ -66,7 +68,7 @@ class CheckResult:
 
 
 def score(results: Sequence[CheckResult], cell: str | None = None) -> tuple[float, float]:
-    """Points earned and points possible, of one cell or of all."""
+    """Return points earned and points possible, of one cell or of all."""
     chosen = [r for r in results if cell in (None, r.cell)]
     return sum(r.earned for r in chosen), sum(r.points for r in chosen)
 
@@ -76,7 +78,7 @@ def _number(points: float) -> str:
 
 
 def _lines(result: CheckResult) -> list[tuple[str, str]]:
-    """Label and text of each line of feedback."""
+    """Return the label and text of each line of feedback."""
     if result.outcome == "error":
         return [("", _INTERNAL)]
     failure = result.failure
@@ -88,7 +90,7 @@ def _lines(result: CheckResult) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class _Column:
-    """An epoch in the table of a series, or a gap where some are left out."""
+    """An epoch in the table of a series, or a gap where epochs are left out."""
 
     epoch: str
     value: str = ""
@@ -97,7 +99,7 @@ class _Column:
 
 
 def _columns(series: Series) -> list[_Column]:
-    """All epochs of a series that fits into a few rows; of a longer one the ends, and what is around the marks."""
+    """Return all epochs of a series if they fit into a few rows, or else its ends and what is around the marks."""
     values = series.values
     count = max([len(values), *(epoch + 1 for epoch, _ in series.marks)])
     finite = [v for v in values if math.isfinite(v)]
@@ -118,7 +120,7 @@ def _columns(series: Series) -> list[_Column]:
 
 
 def _rows(series: Series) -> list[list[_Column]]:
-    """The columns of a series, in rows that are not too wide."""
+    """Split the columns of a series into rows that are not too wide."""
     columns = _columns(series)
     size = _columns_in_a_row([column.value for column in columns])
     return [columns[i : i + size] for i in range(0, len(columns), size)]
@@ -139,17 +141,18 @@ def _value(value: float) -> str:
 
 
 def _bar(value: float, low: float, high: float) -> str:
-    """A block whose height is the value's place between the lowest and the highest; NaN has none."""
+    """Return a block whose height shows where the value is between the lowest and the highest; ``×`` for NaN."""
     if math.isnan(value):
         return "×"
     if high <= low or not math.isfinite(value):
         return _BARS[-1] if value > low else _BARS[0]
-    share = (value / 2 - low / 2) / (high / 2 - low / 2)  # of halves: the difference of two large numbers may overflow
+    # halved first: the difference of two large numbers may overflow
+    share = (value / 2 - low / 2) / (high / 2 - low / 2)
     return _BARS[round(share * (len(_BARS) - 1))]
 
 
 def _series_text(series: Series) -> list[str]:
-    """Lines of the table: epochs, values, bars, and one line for each mark, which points at its epoch."""
+    """Return the lines of the table: epochs, values, bars, and one line per mark that points at its epoch."""
     lines = []
     for row in _rows(series):
         width = _column_width([column.value for column in row])
@@ -165,7 +168,7 @@ def _series_text(series: Series) -> list[str]:
 
 
 def _series_html(series: Series) -> str:
-    """The same as a table of HTML, with the marks of an epoch below it."""
+    """Return the same table in HTML, with the marks of each epoch below it."""
     tables = []
     for row in _rows(series):
         lines = [
@@ -186,7 +189,7 @@ def _series_html(series: Series) -> str:
     return f'<div style="margin-left:1.6em;overflow-x:auto">{"".join(tables)}</div>'
 
 
-# no colours: they have to be read on light and on dark pages
+# no colours, so that tables and code are readable on light and dark pages
 _CELL = "text-align:left;vertical-align:top;padding:0 .5em;border:0;max-width:7em"
 _BOX = (
     "margin:.2em 0 .4em 0;padding:.4em .8em;border:1px solid rgba(128,128,128,.5);"
@@ -195,7 +198,7 @@ _BOX = (
 
 
 def _blocks(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
-    """Checks that failed, or broke: those that failed in the same way together, as one report does for all of them."""
+    """Group the checks that failed or broke: one report covers all checks that failed in the same way."""
     blocks: dict[object, list[CheckResult]] = {}
     for r in results:
         if r.outcome in ("failed", "error"):
@@ -205,18 +208,19 @@ def _blocks(results: Sequence[CheckResult]) -> list[list[CheckResult]]:
 
 
 def _not_run(results: Sequence[CheckResult]) -> tuple[str, str]:
-    """All checks that were not run, in one line, and their points; empty where all were."""
+    """Return one line with all checks that were not run, and their points; both empty if all were run."""
     skipped = [r for r in results if r.outcome == "skipped"]
     points = f"{_number(sum(r.earned for r in skipped))}/{_number(sum(r.points for r in skipped))}"
     return ("not run before the others pass: " + " · ".join(r.title for r in skipped), points) if skipped else ("", "")
 
 
 def to_text(results: Sequence[CheckResult], remarks: Sequence[str] = ()) -> str:
-    """The report for a terminal: what failed comes first.
+    """Format the report for a terminal, with failures first.
 
     Args:
-        results: of the checks.
-        remarks: sentences about all of them together, shown in front: with them one block of evidence is enough.
+        results: Results of the checks.
+        remarks: Sentences about all of them together, shown at the top. With remarks, only the first block shows its
+            evidence.
     """
     rows = [f"→ {remark}" for remark in remarks]
     for i, block in enumerate(_blocks(results)):
@@ -239,14 +243,20 @@ def _title(result: CheckResult) -> str:
 
 
 def _evidence(block: Sequence[CheckResult]) -> tuple[Series | None, str]:
-    """What a failure shows beside its sentences: numbers, and lines to try; one plot for all checks of a block."""
+    """Return what a failure shows in addition to its sentences: numbers, and code to try.
+
+    All checks of a block share one table.
+    """
     failures = [r.failure for r in block if r.failure is not None and r.outcome == "failed"]
     series = next((failure.series for failure in failures if failure.series is not None), None)
     return series, next((failure.reproduce for failure in failures if failure.series is series), "")
 
 
 def to_html(results: Sequence[CheckResult], *, note: str = "", remarks: Sequence[str] = ()) -> str:
-    """The report for a notebook: no scripts, no style sheet, readable on light and dark pages; see :func:`to_text`."""
+    """Format the report for a notebook; see :func:`to_text`.
+
+    It uses no scripts and no style sheet, and is readable on light and dark pages.
+    """
     earned, possible = score(results)
     rows = [f'<div style="margin:.35em 0">→ <b>{_code(remark)}</b></div>' for remark in remarks]
     for i, block in enumerate(_blocks(results)):
@@ -290,6 +300,6 @@ def _of(points: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Escapes, and sets what stands in backticks as code."""
+    """Escape text, and format what is in backticks as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

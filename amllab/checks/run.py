@@ -1,4 +1,4 @@
-"""Runs the checks of a lab with pytest, quietly, and returns their results."""
+"""Run the checks of a lab with pytest, quietly, and return their results."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ from amllab.checks.plugin import ChecksPlugin
 from amllab.checks.results import CheckResult
 from amllab.checks.submission import Submission
 
-# pytest as an engine: no configuration of the working directory, no command-line options of ours, no cache, no capturing of our own streams
+# pytest as an engine: without the configuration of the working directory, our command-line options, a cache, or
+# captured streams
 QUIET = [
     "-c",
     os.devnull,
     "--noconftest",
-    "--disable-plugin-autoload",  # whatever else is installed has no say in grades
+    "--disable-plugin-autoload",  # other installed plugins must not affect grades
     "-p",
     "no:cacheprovider",
     "-p",
-    "no:unraisableexception",  # collects garbage at its end, several times: seconds in a process that holds PyTorch
+    "no:unraisableexception",  # collects garbage several times at its end, which takes seconds with PyTorch loaded
     "-p",
-    "no:logging",  # goes through all loggers, of which PyTorch has many, several times for each check
+    "no:logging",  # visits all loggers, of which PyTorch has many, several times for each check
     "--import-mode=importlib",
     "--capture=no",
     "-q",
-    "--tb=native",  # nobody reads it unless the checks themselves are broken, and others look for the source of every frame
+    # read only if the checks themselves are broken; other styles look up the source of every frame
+    "--tb=native",
 ]
 
 
-# with these, whoever runs the checks could change what pytest does
+# with these, anyone who runs the checks could change what pytest does
 VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 
 
 class ChecksBroken(RuntimeError):  # noqa: N818
-    """pytest could not run the checks at all: a fault of the checks, never of a submission."""
+    """pytest could not run the checks at all, which is a fault of the checks and never of a submission."""
 
 
 def run_checks(
@@ -52,21 +54,21 @@ def run_checks(
     seed: int = 0,
     stop_at_failure: bool = False,
 ) -> list[CheckResult]:
-    """Runs the checks in ``paths`` against a submission.
+    """Run the checks in ``paths`` against a submission.
 
     Args:
-        lab: whose checks these are.
-        paths: files or folders with ``test_*.py``.
-        submission: what is checked.
-        reference: makes the reference, for hidden checks.
-        seed: of all inputs that the checks draw.
-        stop_at_failure: runs no further checks after one that was not passed: their results are missing.
+        lab: The lab that the checks belong to.
+        paths: Files or folders with ``test_*.py``.
+        submission: The submission to check.
+        reference: A function that returns the reference, for hidden checks.
+        seed: Seed of all inputs that the checks sample.
+        stop_at_failure: Stop after the first check that fails, without results of the remaining checks.
 
     Raises:
-        ChecksBroken: the checks could not be collected; the message is pytest's.
-        KeyboardInterrupt: somebody interrupted them.
+        ChecksBroken: The checks could not be collected; the message is pytest's output.
+        KeyboardInterrupt: A person interrupted the run.
     """
-    from amllab.numerics import one_thread  # with PyTorch, which is loaded where checks are run
+    from amllab.numerics import one_thread  # loads PyTorch, which only runs of checks need
 
     plugin = ChecksPlugin(lab, submission, reference, seed)
     output = io.StringIO()
@@ -76,7 +78,7 @@ def run_checks(
         for name in VARIABLES:
             os.environ.pop(name, None)
         code = pytest.main(arguments, plugins=[plugin])
-    if plugin.interrupted:  # pytest would keep it to itself
+    if plugin.interrupted:  # pytest does not raise it again
         raise KeyboardInterrupt
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not plugin.results:
         raise ChecksBroken(f"pytest ended with {code!r}:\n{output.getvalue()[-4000:]}")

@@ -1,8 +1,9 @@
-"""The worker's side: runs the cells that the judge sends, and answers its questions beside the notebook's functions.
+"""The worker's side of grading: it runs the cells that the grader sends, and answers its questions.
 
-:func:`serve` runs in a process that is already isolated. It starts the notebook's kernel (forked, so that PyTorch is there
-at once), talks to it with nbclient, and to the judge in frames over one socket. Nothing here is trusted by the judge: a
-submission that takes all of this over can lie about its own outputs and answers, and reach nothing else.
+:func:`serve` runs in a process that is already isolated. It starts the notebook's kernel (forked, so that PyTorch is
+loaded from the start), controls it with nbclient, and exchanges frames with the grader over one socket. The grader
+trusts nothing here: a submission that takes over all of this can lie about its own outputs and answers, and reach
+nothing else.
 """
 
 from __future__ import annotations
@@ -35,26 +36,26 @@ from amllab.checks.frames import receive_frame, send_frame
 from amllab.checks.streams import Pieces
 
 _STARTUP_SECONDS = 60
-_ANSWER_SECONDS = 5.0  # for a kernel to say what runs in it
-_LOOK_SECONDS = 0.05  # between two looks at whether it has ended
+_ANSWER_SECONDS = 5.0  # for a kernel to report what is running in it
+_LOOK_SECONDS = 0.05  # between two checks of whether it has ended
 _REQUEST_BYTES = 1 << 28
-_MOST_OUTPUTS = 2000  # of one cell, what it prints in a row counted once
+_MOST_OUTPUTS = 2000  # per cell, where consecutive prints count as one
 _OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "error")
 
 
 def serve(connection: socket.socket, instruments: bytes, *, output_bytes: int, answer_bytes: int) -> int:
-    """Serves the judge until it closes the connection; returns an exit status.
+    """Serve the grader until it closes the connection; return an exit status.
 
-    A request is a JSON head, a newline, and a body: ``{"do": "run", "seconds": s, "watch": s}`` and the source of a cell,
-    ``{"do": "ask", "seconds": s}`` and a packed question, or ``{"do": "watch", "seconds": s}``, which only waits. The reply has the same form:
-    ``{"state": "ok" | "timeout" | "died" | "unreadable" | "tampered", "runs_on": whether the cell left something running}``,
-    the outputs of the cell as JSON or the packed answer.
+    A request is a JSON head, a newline, and a body: ``{"do": "run", "seconds": s, "watch": s}`` and the source of a
+    cell, ``{"do": "ask", "seconds": s}`` and a packed question, or ``{"do": "watch", "seconds": s}``, which only waits.
+    The reply has the same form: ``{"state": "ok" | "timeout" | "died" | "unreadable" | "tampered", "runs_on": whether
+    the cell left something running}``, and the outputs of the cell as JSON or the packed answer.
 
     Args:
-        connection: to the judge.
-        instruments: :func:`amllab.checks.integrity.packed`, of the process that this one was forked from.
-        output_bytes: outputs of one cell that are kept.
-        answer_bytes: size of an answer.
+        connection: Socket to the grader.
+        instruments: Result of :func:`amllab.checks.integrity.packed` in the process that this one was forked from.
+        output_bytes: Maximum size of the outputs of one cell; the rest is dropped.
+        answer_bytes: Maximum size of an answer.
     """
     try:
         kernel = Kernel(Path.cwd() / ".kernel")  # forked before anything here starts a thread
@@ -91,7 +92,7 @@ async def _serve(
 async def _ask(
     client: CappedClient, question: bytes, seconds: float, instruments: bytes, answer_bytes: int
 ) -> tuple[str, bytes]:
-    """State and answer of a question: it goes to the kernel in a file, and the answer comes back in one."""
+    """Put a question to the kernel through a file; return its state, and the answer from another file."""
     names = ("question", "instruments", "answer")
     asked, copy, reply = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in names)
     asked.write_bytes(question)
@@ -110,7 +111,7 @@ def _send(connection: socket.socket, head: dict[str, Any], body: bytes = b"") ->
 
 
 def _read(path: Path, limit: int) -> tuple[str, bytes]:
-    """An answer, where the kernel left a regular file of at most ``limit`` bytes."""
+    """Read an answer if the kernel left a regular file of at most ``limit`` bytes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
@@ -123,17 +124,17 @@ def _read(path: Path, limit: int) -> tuple[str, bytes]:
 
 
 class Kernel:
-    """An IPython kernel in a forked process; for nbclient, what it asks a kernel manager for.
+    """An IPython kernel in a forked process, with the methods that nbclient calls on a kernel manager.
 
     Args:
-        folder: of its connection file and sockets.
+        folder: Folder of its connection file and sockets.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(mode=0o700)
         self.connection_file = str(folder / "connection.json")
-        # sockets in the scratch directory: no port of the machine is opened
+        # sockets in the scratch directory, so that no network port is opened
         write_connection_file(self.connection_file, transport="ipc", ip=str(folder / "socket"))
         worker = os.getpid()
         self.pid = os.fork()
@@ -148,18 +149,18 @@ class Kernel:
     def _run(self, worker: int) -> None:
         from ipykernel.kernelapp import IPKernelApp
 
-        os.closerange(3, 1 << 16)  # the connection to the judge is not the notebook's
+        os.closerange(3, 1 << 16)  # the notebook must not have the connection to the grader
         _import_from_here()
         arguments = ["-f", self.connection_file, "--HistoryManager.hist_file=:memory:"]
-        # it ends when the worker does, which nothing else sees to where a worker is not isolated
+        # end the kernel with the worker: nothing else does so if the worker is not isolated
         IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={worker}"])
 
     def is_there(self) -> bool:
-        """Whether its sockets are: who connects before that is put off for 0.1 s."""
+        """Return whether its sockets exist; a client that connects earlier loses 0.1 s."""
         return len(list(self._folder.glob("socket-*"))) == len(port_names)
 
     async def is_alive(self) -> bool:
-        """Whether the process has not ended."""
+        """Return whether the process is still running."""
         try:
             return os.waitpid(self.pid, os.WNOHANG)[0] == 0
         except ChildProcessError:
@@ -167,9 +168,9 @@ class Kernel:
 
 
 def _import_from_here() -> None:
-    """Makes the working directory importable, as in Jupyter: behind the standard library, before other packages.
+    """Make the working directory importable, as in Jupyter: after the standard library, before other packages.
 
-    IPython does so itself, but not for a Python that was started with ``-P``.
+    IPython does this itself, but not for a Python that was started with ``-P``.
     """
     if "" not in sys.path:
         places = [i for i, path in enumerate(sys.path) if Path(path).name in ("site-packages", "dist-packages")]
@@ -177,7 +178,10 @@ def _import_from_here() -> None:
 
 
 class KernelClient(AsyncKernelClient):
-    """Whether its kernel lives it asks the system, and no heartbeat: that is missed by a machine that stalls for a second."""
+    """A client that asks the system, rather than a heartbeat, whether its kernel is alive.
+
+    A machine that stalls for a second would miss a heartbeat.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         super().__init__()
@@ -189,16 +193,16 @@ class KernelClient(AsyncKernelClient):
 
 
 def _is_idle(message: dict[str, Any], request: str) -> bool:
-    """Whether a published message says that a request has been dealt with."""
+    """Return whether a published message says that a request has been processed."""
     return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"
 
 
 class CappedClient(NotebookClient):  # type: ignore[misc]
-    """nbclient on a forked kernel, that keeps so many bytes and outputs of a cell and drops what comes after them.
+    """An nbclient for a forked kernel that limits the bytes and outputs of a cell, and drops the rest.
 
     Args:
-        output_bytes: kept of one cell.
-        kernel: the kernel.
+        output_bytes: Maximum size of the outputs of one cell.
+        kernel: The kernel.
     """
 
     def __init__(self, output_bytes: int, kernel: Kernel) -> None:
@@ -210,9 +214,10 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
         self._running: set[str] = set()
 
     async def connect(self) -> None:
-        """Waits until the kernel answers, and until what it publishes arrives here.
+        """Wait until the kernel answers, and until its published messages arrive here.
 
-        ``wait_for_ready`` of jupyter_client finds that out by waiting for nothing to come, which takes longer than all the rest.
+        ``wait_for_ready`` of jupyter_client detects this by waiting until no more messages arrive, which takes longer
+        than everything else.
         """
         async with asyncio.timeout(_STARTUP_SECONDS):
             while not self._kernel.is_there():
@@ -222,7 +227,7 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
             kernel_client = KernelClient(self._kernel)
             kernel_client.start_channels(stdin=False, hb=False)
             published = None
-            while published is None:  # what was published before the connection stood is lost
+            while published is None:  # messages published before the connection is up are lost
                 asked = kernel_client.kernel_info()
                 while (await kernel_client.get_shell_msg())["parent_header"].get("msg_id") != asked:
                     pass
@@ -231,10 +236,10 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
                         published = None
         kernel_client.allow_stdin = False
         self.kc = kernel_client
-        self._running = await self._left() or set()  # by which the kernel itself works
+        self._running = await self._left() or set()  # what belongs to the kernel itself
 
     async def run(self, source: str, seconds: float) -> tuple[str, list[Any]]:
-        """Runs a cell; returns what became of it (``"ok"`` also where it raised an error) and its outputs."""
+        """Run a cell; return its state (``"ok"`` even if it raised an error) and its outputs."""
         cell = nbformat.v4.new_code_cell(source)
         self.nb.cells = [cell]
         self.timeout, self._room = math.ceil(seconds), self.output_bytes
@@ -250,10 +255,12 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
         return "ok", cell.outputs
 
     async def settle(self, seconds: float) -> tuple[str, bool]:
-        """``"died"`` where the cell that was run last ends the kernel now, else ``"ok"``; and whether it left something running.
+        """Return whether the cell that ran last ends the kernel now, and whether it left something running.
+
+        The first is ``"died"`` if it does, else ``"ok"``.
 
         Args:
-            seconds: for which the kernel is watched in the latter case.
+            seconds: How long to watch the kernel if the cell left something running.
         """
         before = self._running
         found = await self._left()
@@ -263,7 +270,7 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
         return (await self.watch(seconds), True) if found - before else ("ok", False)
 
     async def watch(self, seconds: float) -> str:
-        """``"died"`` where the kernel ends within these seconds, else ``"ok"``."""
+        """Return ``"died"`` if the kernel ends within these seconds, else ``"ok"``."""
         until = time.monotonic() + seconds
         while await self._kernel.is_alive():
             if time.monotonic() > until:
@@ -272,7 +279,10 @@ class CappedClient(NotebookClient):  # type: ignore[misc]
         return "died"
 
     async def _left(self) -> set[str] | None:
-        """What is running in the kernel; ``None`` where it has ended, what was known where it does not say."""
+        """Return what is running in the kernel.
+
+        ``None`` if the kernel has ended; the last known result if it does not answer.
+        """
         client = cast(AsyncKernelClient, self.kc)
         asked = client.execute("", silent=True, store_history=False, user_expressions={"left": leftover.EXPRESSION})
         until = time.monotonic() + _ANSWER_SECONDS

@@ -1,4 +1,4 @@
-"""What a cell prints piece by piece, put together: hundreds of thousands of pieces would be as many outputs."""
+"""Merging of stream output: a cell that prints hundreds of thousands of pieces would have as many outputs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from nbformat import NotebookNode
 
 
 class Pieces:
-    """Collects the pieces of the stream that was written to last; each output gets its text when that is complete."""
+    """A collector for the pieces of the stream written to last; an output gets its text once that is complete."""
 
     def __init__(self) -> None:
         self._output: NotebookNode | None = None
         self._pieces: list[str] = []
 
     def take(self, content: dict[str, Any], outputs: list[NotebookNode]) -> bool:
-        """Whether a piece goes on with the last of the outputs, and so is none of its own."""
+        """Add a piece to the last of the outputs if it continues it; return whether it does."""
         last = outputs[-1] if outputs else None
         if last is None or last.output_type != "stream" or last.name != content["name"]:
             return False
@@ -26,7 +26,7 @@ class Pieces:
         return True
 
     def finish(self) -> None:
-        """Gives the output its text."""
+        """Set the text of the output."""
         if self._output is not None:
             self._output.text = "".join(self._pieces)
         self._output, self._pieces = None, []

@@ -1,8 +1,9 @@
-"""How a check reaches a submission: it asks a question and gets plain data back.
+"""Communication between checks and submissions: a check asks a question and gets plain data back.
 
-A *probe* is a function of a lab (``amllab/checks/<lab>/probes.py``) that runs beside the submission's functions, calls
-them, and returns plain data of the shape that its return annotation declares: raw observations, no verdicts. What they
-mean is decided where the check runs. The same probes serve a notebook in this process (students) and a worker process (grading).
+A *probe* is a function of a lab (``amllab/checks/<lab>/probes.py``) that runs next to the submission's functions, calls
+them, and returns plain data of the shape that its return annotation declares. Probes return raw observations and no
+verdicts: the check interprets them where it runs. The same probes serve a notebook in this process (students) and a
+worker process (grading).
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from typing import Any
 from amllab.checks.failure import Failure
 from amllab.devices import on_this_machine
 
-# what travels holds tensors: PyTorch is loaded where something does, and not for a judge that others grade for
+# messages contain tensors: the functions that handle them import PyTorch, so that a grader whose submissions are graded
+# in other processes does not load it
 
 
 class SubmissionError(Exception):
-    """The submission gave no answer.
+    """An error for a question that the submission did not answer.
 
     Attributes:
-        kind: ``"missing"`` (a function is not there, or still the stub), ``"raised"``, ``"timeout"``, ``"died"``,
-            ``"lost"`` (what an earlier question left for this one), ``"tampered"`` (with what the checks measure with) or
-            ``"unreadable"``.
-        failure: the same for the student's eyes.
-        undefined: name of the function or variable that it failed for, where it lacked one.
+        kind: ``"missing"`` (a function is undefined, or still the stub), ``"raised"``, ``"timeout"``, ``"died"``,
+            ``"lost"`` (a value that an earlier question stored is gone), ``"tampered"`` (a trusted function was
+            replaced) or ``"unreadable"``. Grading adds ``"memory"`` and ``"budget"``.
+        failure: The same in the student's terms.
+        undefined: Name of the undefined function or variable that caused the error; empty if there is none.
     """
 
     def __init__(self, kind: str, failure: Failure, undefined: str = "") -> None:
@@ -41,27 +43,27 @@ class SubmissionError(Exception):
 
     @property
     def may_come_later(self) -> bool:
-        """Whether a cell further down may define what was lacking."""
+        """Whether a later cell may define what is missing."""
         return self.kind == "missing" or bool(self.undefined)
 
 
 class MissingFunction(Exception):  # noqa: N818
-    """The submission defines no such function."""
+    """The submission does not define this function."""
 
 
 class Lost(Exception):  # noqa: N818
-    """What an earlier question left for this one is not there."""
+    """A value that an earlier question stored for this one is gone."""
 
 
 _KEPT = "__kept_for_checks__"
-_LARGE_BYTES, _LARGE_KEPT = 1 << 20, 2  # of answers; how many of those that are large are kept
+_LARGE_BYTES, _LARGE_KEPT = 1 << 20, 2  # size of a large answer; how many large answers are cached
 
 
 class Functions:
     """The submission's functions by name: ``functions.freeze_layers(model, 2)``.
 
     Args:
-        namespace: the notebook's variables. Probes may replace one of them for the time of a call.
+        namespace: The notebook's variables. A probe may replace one of them for the duration of a call.
     """
 
     def __init__(self, namespace: dict[str, Any]) -> None:
@@ -74,11 +76,15 @@ class Functions:
         return function
 
     def keep(self, key: str, value: Any) -> None:
-        """Leaves a value for a later question to this process; the one left before is dropped."""
+        """Store a value for a later question to this process, in place of the one stored before."""
         self.namespace[_KEPT] = (key, value)
 
     def kept(self, key: str) -> Any:
-        """What was left under this key."""
+        """Return the value stored under this key.
+
+        Raises:
+            Lost: No value is stored under this key.
+        """
         found = self.namespace.get(_KEPT)
         if not isinstance(found, tuple) or found[0] != key:
             raise Lost
@@ -86,9 +92,15 @@ class Functions:
 
 
 def attempt(call: Callable[[], Any]) -> dict[str, Any]:
-    """``{"value": ...}``, or ``{"error": its type's names, "message": text, "line": of the submission's code}``.
+    """Call a function and return its value or its error as data, for questions that may end in an error.
 
-    For questions that may end in an error.
+    Returns:
+        ``{"value": ...}``, or ``{"error": names of its classes, "message": text, "line": of the submission's code}``.
+
+    Raises:
+        MissingFunction: The submission does not define the function.
+        NotImplementedError: The function is still the stub.
+        NameError: A name is not defined anywhere in the notebook.
     """
     try:
         return {"value": call()}
@@ -102,24 +114,27 @@ def attempt(call: Callable[[], Any]) -> dict[str, Any]:
 
 
 def error_text(got: Mapping[str, Any]) -> str:
-    """The error of an :func:`attempt` in words, with the line of the submission that it comes from."""
+    """Format the error of an :func:`attempt`, with the line of the submission that raised it."""
     return f"{' '.join(got['error'][:1])}: {got['message']}" + (f", at `{got['line']}`" if got["line"] else "")
 
 
 def refused(values: Iterable[object]) -> str:
-    """What was refused rightly, in words that follow what was not; empty where nothing was."""
+    """List the values that were correctly refused, phrased to follow one that was not; empty if there are none."""
     named = ", ".join(map(str, values))
     return f"; refused, as it should be: {named}" if named else ""
 
 
 def _undefined(error: BaseException) -> str:
-    """The name that is defined nowhere in the notebook, where that is the error; a local variable without a value is another one."""
+    """Return the name that is not defined anywhere in the notebook, if that is the error; else an empty string.
+
+    A local variable without a value (``UnboundLocalError``) is a different error.
+    """
     name = getattr(error, "name", None) if type(error) is NameError else None
     return name if isinstance(name, str) and name.isidentifier() else ""
 
 
 def _message(error: BaseException) -> str:
-    """The text of an exception; also of one whose ``__str__`` raises, or that cannot be encoded."""
+    """Return the text of an exception, even if its ``__str__`` raises or its text cannot be encoded."""
     try:
         text = str(error)
     except Exception:
@@ -129,7 +144,7 @@ def _message(error: BaseException) -> str:
 
 @on_this_machine
 def answer(namespace: dict[str, Any], question: bytes) -> bytes:
-    """Answers a packed question with the functions of ``namespace``; never raises for what they do.
+    """Answer a packed question with the functions of ``namespace``; their errors become part of the answer.
 
     The question is ``{"lab", "probe", "arguments"}``, the answer ``{"value"}`` or ``{"problem", ...}``.
     """
@@ -139,7 +154,7 @@ def answer(namespace: dict[str, Any], question: bytes) -> bytes:
     asked = unpack(question)
     try:
         probe = getattr(_probes(asked["lab"]), asked["probe"])
-        # what one call switches off says nothing of the next, nor of a check that computes in this process
+        # settings that one call changes must not affect the next call, or a check that computes in this process
         with restored_settings():
             return pack({"value": probe(Functions(namespace), **asked["arguments"])})
     except MissingFunction as error:
@@ -160,7 +175,10 @@ def _probes(lab: str) -> ModuleType:
 
 
 def _place(error: BaseException) -> dict[str, Any]:
-    """The innermost line of the submission's own code in a traceback: cells have no file of their own."""
+    """Return the innermost function and line of the submission's own code in a traceback.
+
+    Code of cells is recognised by its file name, as cells have no real file.
+    """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if "ipykernel_" in frame.filename or frame.filename.startswith("<"):
             line = (frame.line or "").strip()[:200].encode(errors="replace").decode()
@@ -169,11 +187,11 @@ def _place(error: BaseException) -> dict[str, Any]:
 
 
 def problem(answered: Mapping[str, Any], cause: Callable[[str], str] = lambda name: "") -> SubmissionError:
-    """Puts the problem of an answer into words; what is no text in it is left out.
+    """Turn the problem in an answer into an error, ignoring everything in it that is not text.
 
     Args:
-        answered: the answer.
-        cause: why the notebook does not define a name, in words that follow "is not defined"; empty where that is not known.
+        answered: The answer.
+        cause: Returns why the notebook does not define a name, phrased to follow "is not defined"; empty if unknown.
     """
     answered = {key: value for key, value in answered.items() if type(value) is str}
     kind = answered.get("problem")
@@ -209,7 +227,7 @@ def problem(answered: Mapping[str, Any], cause: Callable[[str], str] = lambda na
 
 
 def unreadable(message: str) -> SubmissionError:
-    """The error for an answer that is not what the question asks for."""
+    """Return the error for an answer that is not what the question asks for."""
     seen = f"something that is no plain result ({message})"
     return SubmissionError(
         "unreadable", Failure("a result of the types in the contract", seen, "it cannot be compared")
@@ -220,48 +238,49 @@ class Submission(ABC):
     """A submission that answers questions.
 
     Attributes:
-        cell: grade id of the check cell that questions belong to: the submission's functions are what they are there, when the
-            notebook is run from top to bottom. ``None``: what they are at its end.
+        cell: Grade id of the check cell that questions belong to. Questions use the functions as defined at that cell
+            when the notebook is run from top to bottom; with ``None``, as defined at its end.
     """
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
         self.cell: str | None = None
-        # check cell and digest of a question -> bytes of its answer, and the answer; what was last asked for comes last
+        # (check cell, digest of a question) -> (size of its answer in bytes, the answer), the last used at the end
         self._answers: OrderedDict[tuple[str | None, bytes], tuple[int, Any]] = OrderedDict()
 
     @property
     def order(self) -> list[str]:
-        """Grade ids of the check cells, from top to bottom; empty where there is no notebook."""
+        """Grade ids of the check cells, from top to bottom; empty if there is no notebook."""
         return []
 
     def reach(self, cell: str | None) -> None:
-        """Says which check cell the next questions belong to."""
+        """Set the check cell that the next questions belong to."""
         self.cell = cell
 
     def cause(self, name: str) -> str:
-        """Why the notebook does not define a name, in words that follow "is not defined"; empty where that is not known."""
+        """Return why the notebook does not define a name, phrased to follow "is not defined"; empty if unknown."""
         return ""
 
     @abstractmethod
     def exchange(self, question: bytes) -> bytes:
-        """Carries a packed question to where the submission is, and the packed answer back."""
+        """Send a packed question to the submission and return the packed answer."""
 
     def ask(self, probe: str, /, **arguments: Any) -> Any:
-        """Runs a probe of the lab beside the submission's functions.
+        """Run a probe of the lab next to the submission's functions.
 
-        The same question is put once at a check cell: a second time its first answer is given, so that several checks can look at one training.
-        Of answers of over a megabyte, such as networks with all their weights, only the last two are kept.
+        At each check cell the same question is asked only once: its answer is cached, so that several checks can use
+        one training. Of answers larger than a megabyte, such as networks with all their weights, only the last two are
+        cached.
 
         Args:
-            probe: name of a function in the lab's ``probes`` module.
-            **arguments: its arguments, plain data.
+            probe: Name of a function in the lab's ``probes`` module.
+            **arguments: Arguments of the probe, plain data.
 
         Returns:
-            What the probe returned: plain data of the shape that it declares, whatever the other side sent.
+            The return value of the probe: plain data of the shape that it declares, whatever the other side sent.
 
         Raises:
-            SubmissionError: no answer; its ``failure`` says why, in the student's terms.
+            SubmissionError: There is no answer; its ``failure`` says why, in the student's terms.
         """
         from amllab.checks.wire import pack
 
@@ -279,7 +298,7 @@ class Submission(ABC):
         return answered
 
     def _answer_to(self, question: bytes, probe: Callable[..., Any]) -> tuple[int, Any]:
-        """Bytes that an answer was packed in, and its value, or the error that stands in its place."""
+        """Return the size of the packed answer and its value, or 0 and the error in its place."""
         from amllab.checks.declared import declaration, misfit
         from amllab.checks.wire import WireError, unpack
 
@@ -299,11 +318,11 @@ class Submission(ABC):
 
 
 class InProcessSubmission(Submission):
-    """The functions of this very process: what a student's own notebook checks.
+    """A submission whose functions are in this process, for checks in a student's own notebook.
 
     Args:
-        lab: name of the lab, as of its folder of checks.
-        namespace: the notebook's variables.
+        lab: Name of the lab, as in its folder of checks.
+        namespace: The notebook's variables.
     """
 
     def __init__(self, lab: str, namespace: dict[str, Any]) -> None:

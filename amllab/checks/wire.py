@@ -1,12 +1,12 @@
-"""What travels between a check and a submission: plain data as bytes, never code.
+"""The message format between a check and a submission: plain data as bytes, never code.
 
-A value is built of ``None``, booleans, numbers, strings, tensors, lists and dictionaries with string keys. A frame is
+A value consists of ``None``, booleans, numbers, strings, tensors, lists and dictionaries with string keys. A frame is
 
     ``MAGIC`` | length of the text, 4 bytes, little endian | text: JSON, UTF-8 | tensors: a safetensors file, or nothing
 
-Neither format can carry code. In the text, ``{"$tensor": i}`` stands for the tensor named ``i``, and ``{"$float": "nan"}``
-for a number that JSON has no form for. The reader trusts nothing: sizes are limited before anything is parsed, and
-whatever :func:`pack` would not write is refused.
+Neither format can carry code. In the text, ``{"$tensor": i}`` stands for the tensor named ``i``, and
+``{"$float": "nan"}`` for a number without a JSON form. The reader trusts nothing: it limits sizes before it parses
+anything, and refuses whatever :func:`pack` would not write.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Data = None | bool | int | float | str | Tensor | list["Data"] | dict[str, "Data
 
 MAGIC = b"AML1"
 MAX_TEXT = 4 << 20  # bytes of JSON
-MAX_ITEMS = 200_000  # values in it: an empty list of two bytes takes a hundred in memory
+MAX_ITEMS = 200_000  # values in the text: an empty list of two bytes takes a hundred bytes in memory
 MAX_DEPTH = 16
-MAX_TENSORS_HEADER = 1 << 20  # bytes of the safetensors header: some 10,000 tensors
-MAX_SIDE = 1 << 31  # of a tensor; one that is empty may claim any
+MAX_TENSORS_HEADER = 1 << 20  # bytes of the safetensors header: about 10,000 tensors
+MAX_SIDE = 1 << 31  # of a tensor: an empty one could claim any size
 MAX_DIMENSIONS = 8
-# as safetensors names them
+# dtypes by the names that safetensors gives them
 _STORED = {
     "F32": torch.float32,
     "F64": torch.float64,
@@ -47,14 +47,14 @@ _HEAD = len(MAGIC) + 4
 
 
 class WireError(ValueError):
-    """Bytes or values that are not of this format."""
+    """Bytes or values that do not have this format."""
 
 
 def pack(value: Data) -> bytes:
-    """Writes a value as bytes.
+    """Pack a value into bytes.
 
     Raises:
-        WireError: the value holds something that is no plain data, or too much of it; the message names it.
+        WireError: The value contains something that is not plain data, or too much data; the message names it.
     """
     tensors: dict[str, Tensor] = {}
 
@@ -71,7 +71,7 @@ def pack(value: Data) -> bytes:
             return float(item) if math.isfinite(item) else {_FLOAT: repr(float(item))}
         if isinstance(item, Tensor) and item.dtype in DTYPES and item.layout == torch.strided:
             key = str(len(tensors))
-            # a copy: safetensors refuses tensors that share memory
+            # copied, because safetensors refuses tensors that share memory
             tensors[key] = item.detach().cpu().clone(memory_format=torch.contiguous_format)
             return {_TENSOR: key}
         if isinstance(item, (list, tuple)):
@@ -91,10 +91,10 @@ def pack(value: Data) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """Reads what :func:`pack` wrote.
+    """Unpack what :func:`pack` wrote.
 
     Raises:
-        WireError: the bytes are something else.
+        WireError: The bytes are something else.
     """
     size = int.from_bytes(data[len(MAGIC) : _HEAD], "little")
     text = data[_HEAD : _HEAD + size]
@@ -105,7 +105,7 @@ def unpack(data: bytes) -> Any:
         value = _decode(_parsed(text), tensors, 0)
     except (WireError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # whatever a parser says, a panic of one in Rust too, which is no Exception
+    except BaseException as error:  # any error of a parser; a panic in Rust is not an Exception
         raise WireError(f"not a packed value: {type(error).__name__}") from error
     if tensors:
         raise WireError("tensors that no value refers to")
@@ -123,7 +123,7 @@ def _parsed(text: bytes) -> Any:
 
 
 def _items(text: bytes) -> int:
-    """An upper bound of the number of values in a JSON text."""
+    """Return an upper bound of the number of values in a JSON text."""
     return 1 + text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
@@ -144,7 +144,7 @@ def _tensors(data: bytes) -> dict[str, Tensor]:
 
 
 def _check_header(header: Any, size: int) -> None:
-    """Refuses a header whose tensors do not lie one behind the other in ``size`` bytes, or whose sides overflow a stride."""
+    """Refuse a header whose tensors do not fill ``size`` bytes without gaps, or whose strides overflow."""
     spans = []
     for name, entry in header.items():
         dtype, shape, (begin, end) = _STORED[entry["dtype"]], entry["shape"], entry["data_offsets"]
@@ -152,7 +152,7 @@ def _check_header(header: Any, size: int) -> None:
             raise WireError(f"the tensor {name[:20]!r} is not described as one")
         if len(shape) > MAX_DIMENSIONS or not all(0 <= side < MAX_SIDE for side in shape):
             raise WireError(f"a tensor of shape {shape[:20]}")
-        # PyTorch computes the strides of empty tensors too, with sides of 1 for those of 0
+        # PyTorch computes strides for empty tensors too, counting a side of 0 as 1
         if math.prod(max(side, 1) for side in shape) * dtype.itemsize >= 1 << 63:
             raise WireError(f"a tensor of shape {shape}, whose strides overflow")
         if end - begin != math.prod(shape) * dtype.itemsize:
@@ -168,11 +168,11 @@ def _check_header(header: Any, size: int) -> None:
 
 
 def _decode(item: Any, tensors: dict[str, Tensor], depth: int) -> Any:
-    """Puts tensors and special numbers where they stand; each tensor is taken once, as :func:`pack` writes it once."""
+    """Put tensors and special numbers in their places; each tensor is used once, as :func:`pack` writes it once."""
     if depth > MAX_DEPTH + 1:
         raise WireError("nested too deeply")
     if isinstance(item, str):
-        item.encode()  # refuses halves of surrogate pairs, which no report could be written with
+        item.encode()  # refuses unpaired surrogates, which could not be written to a report
     if isinstance(item, list):
         return [_decode(v, tensors, depth + 1) for v in item]
     if not isinstance(item, dict):
@@ -200,7 +200,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int:
-    # 64 bits have 20 digits and a sign; longer ones would also take quadratic time to read
+    # 64 bits have 20 digits and a sign; longer integers would also take quadratic time to parse
     if len(digits) > 21 or not -(1 << 63) <= int(digits) < 1 << 64:
         raise WireError("an integer of more than 64 bits")
     return int(digits)

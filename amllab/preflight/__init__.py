@@ -1,7 +1,7 @@
-"""``amllab.preflight()``: what grading would make of a notebook, before it is handed in.
+"""Preflight: check a notebook as grading would, before it is submitted.
 
-The notebook is looked through against the one that was handed out, and its public checks are run as grading runs them: all
-cells but experiments, in order, in a fresh process. Hidden checks, and whether the reflection is any good, remain open.
+:func:`preflight` compares the notebook with the released one and runs its public checks as grading does: all cells
+except experiments, in order, in a fresh process. It does not cover hidden checks and the quality of the reflection.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["preflight"]
 
 
 def preflight(notebook: str | os.PathLike[str] | None = None, *, limits: dict[str, float] | None = None) -> Preflight:
-    """Looks through a notebook and runs its public checks as grading would; takes about half a minute.
+    """Check a saved notebook and run its public checks as grading would; takes about half a minute.
 
     Args:
-        notebook: the file. By default the notebook that this is called from, or the only notebook of a lab in the
-            working directory.
-        limits: in place of those of the lab, such as ``{"cell_seconds": 20}``.
+        notebook: path of the file. Default: the notebook that calls this function, or else the only notebook of a lab
+            in the working directory.
+        limits: values that replace limits of the lab, such as ``{"cell_seconds": 20}`` (in seconds).
 
     Returns:
-        What is to be mended, and points by cell. It shows itself: as a panel in a notebook, as text elsewhere. Where no
-        notebook of a lab was found it says so: this is no exception.
+        The things to fix, and the points of each cell. The result displays itself: as a panel in a notebook, as text
+        elsewhere. If no notebook of a lab was found, the result says so; this does not raise an exception.
     """
-    # what runs checks, and with it PyTorch, is loaded when it is needed: every use of the library imports this module
+    # imported only now, because it loads PyTorch: every use of the library imports this module
     from amllab.preflight.flight import fly
 
     return fly(notebook, limits)

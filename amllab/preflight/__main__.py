@@ -1,4 +1,4 @@
-"""``python -m amllab.preflight transfer_learning.ipynb``."""
+"""Command line of the preflight: ``python -m amllab.preflight transfer_learning.ipynb``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from amllab.preflight import preflight
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0 when nothing is to be mended, 1 when something is, 2 where there is no notebook."""
+    """Run the command.
+
+    Returns:
+        0 if the notebook is ready, 1 if there is something to fix or a check did not pass, 2 if there is no notebook.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m amllab.preflight", description="What grading would make of your notebook."
     )

@@ -1,4 +1,4 @@
-"""A student's notebook beside the one that was handed out: which cell is which, and what grading would run."""
+"""A student's notebook compared with the release: which cell is which, and which cells grading would run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FUNCTION = re.compile(r"^(?:async )?def +(\w+)", re.M)
 
 
 class Unusable(ValueError):  # noqa: N818
-    """There is no notebook of a lab to look at; the message says what there is instead, and what to do."""
+    """Raised when there is no notebook of a lab to check; the message says what was found instead and what to do."""
 
 
 @dataclass
@@ -29,13 +29,13 @@ class Cell:
 
     Attributes:
         kind: ``"code"``, ``"markdown"`` or ``"raw"``.
-        source: its text.
-        cell_id: its id in the file.
-        nbgrader: metadata of graded cells, else empty.
-        is_experiment: whether it is tagged as one.
-        was_run: whether it has been run, and its outputs are kept.
-        output_bytes: size of these.
-        heading: under which it stands.
+        source: text of the cell.
+        cell_id: id of the cell in the file.
+        nbgrader: nbgrader's metadata, or empty.
+        is_experiment: whether it has the tag ``experiment``.
+        was_run: whether it has outputs or an execution count.
+        output_bytes: size of its outputs as JSON, in bytes.
+        heading: the last heading above it.
     """
 
     kind: str
@@ -49,33 +49,38 @@ class Cell:
 
     @property
     def grade_id(self) -> str:
+        """The id in nbgrader's metadata, or empty."""
         found = self.nbgrader.get("grade_id")
         return found if isinstance(found, str) else ""
 
     @property
     def is_graded(self) -> bool:
+        """Whether the cell is graded, by checks or by a person."""
         return bool(self.grade_id and self.nbgrader.get("grade"))
 
     @property
     def is_solution(self) -> bool:
+        """Whether the student writes the cell."""
         return bool(self.nbgrader.get("solution"))
 
     @property
     def is_locked(self) -> bool:
+        """Whether the student must not change the cell."""
         return bool(self.nbgrader.get("locked")) or (self.is_graded and not self.is_solution)
 
     @property
     def is_check(self) -> bool:
-        """Whether it is a locked cell whose points the checks give."""
+        """Whether it is a locked code cell whose points depend on the checks."""
         return self.kind == "code" and self.is_locked and self.is_graded
 
     @property
     def points(self) -> float:
+        """The largest number of points for the cell."""
         return float(self.nbgrader.get("points", 0))
 
     @property
     def functions(self) -> list[str]:
-        """Names of the functions that it defines."""
+        """Names of the functions that the cell defines."""
         return _FUNCTION.findall(self.source)
 
     def __str__(self) -> str:
@@ -86,15 +91,15 @@ class Cell:
 
 @dataclass
 class Document:
-    """A student's notebook and the release.
+    """A student's notebook together with the released one.
 
     Attributes:
-        path: of the file.
-        lab: that it belongs to.
-        cells: the student's.
-        release: the cells as they were handed out.
-        matched: grade id -> the student's cells that are this one, in order.
-        size: of the file, in bytes.
+        path: path of the file.
+        lab: lab that it belongs to.
+        cells: the student's cells.
+        release: the cells of the released notebook.
+        size: size of the file, in bytes.
+        matched: grade id -> the student's cells that correspond to this released cell, in order.
     """
 
     path: Path
@@ -112,7 +117,11 @@ class Document:
         self._by_id = {cell.cell_id: cell for cell in self.release if cell.kind == "code"}
 
     def _matching(self, released: Cell) -> list[Cell]:
-        """By grade id; where marks were lost by the cell's id, the function that it defines, or its text."""
+        """Find the student's cells that correspond to a released cell.
+
+        Cells are matched by grade id. Those that lost their metadata are matched by cell id, by the functions that they
+        define, or by their text.
+        """
         same = [cell for cell in self.cells if cell.grade_id == released.grade_id]
         free = [cell for cell in self.cells if not cell.grade_id and cell.kind == released.kind]
         names = set(released.functions) if released.is_solution else set()
@@ -125,17 +134,17 @@ class Document:
         )
 
     def functions(self) -> dict[str, str]:
-        """Function that the lab asks for -> grade id of its cell."""
+        """Map each function that the lab asks for to the grade id of its cell."""
         cells = (cell for cell in self.release if cell.kind == "code" and cell.is_solution)
         return {name: cell.grade_id for cell in cells for name in cell.functions}
 
     def released_experiment(self, cell: Cell) -> Cell | None:
-        """The experiment of the release that a cell is, changed or not."""
+        """Return the released experiment that a cell corresponds to, changed or not; ``None`` if there is none."""
         released = self._by_source.get(cell.source.strip()) or self._by_id.get(cell.cell_id)
         return released if released is not None and released.is_experiment else None
 
     def _is_left_out(self, cell: Cell) -> bool:
-        """Whether grading does not run it: experiments of the release, and those that the student added."""
+        """Return whether grading skips a cell: an experiment of the release, or one that the student added."""
         released = self._by_source.get(cell.source.strip()) or self._by_id.get(cell.cell_id)
         if released is None:
             return cell.is_experiment
@@ -144,11 +153,11 @@ class Document:
         return released.is_experiment and (cell.is_experiment or untouched or tags_lost)
 
     def to_run(self) -> list[Cell]:
-        """What grading runs, in order: no experiments and no checks, locked cells as they were handed out."""
+        """Return the cells that grading runs, in order: no experiments, no checks, and locked cells as released."""
         return [cell for cell in self._in_order() if not cell.is_check]
 
     def checks(self) -> dict[str, int]:
-        """Grade id -> how many of the cells that grading runs stand above this check cell; in the order of the notebook."""
+        """Map the grade id of each check cell to the number of cells above it that grading runs, in notebook order."""
         above: dict[str, int] = {}
         run = 0
         for cell in self._in_order():
@@ -159,17 +168,19 @@ class Document:
         return above
 
     def experiments(self) -> list[Cell]:
-        """Code that grading does not run."""
+        """Return the code cells that grading does not run."""
         return [cell for cell in self.cells if cell.kind == "code" and self._is_left_out(cell)]
 
     def _in_order(self) -> list[Cell]:
+        """Return the code cells that grading runs or checks: locked cells as released, missing ones put back."""
         released = {cell.grade_id: cell for cell in self.release if cell.grade_id}
         by_cell = {id(cell): grade_id for grade_id, cells in self.matched.items() for cell in cells}
         cells: list[Cell] = []
         for cell in self.cells:
             grade_id = by_cell.get(id(cell), "")
             if grade_id and released[grade_id].is_locked:
-                # of several check cells the last counts, as for nbgrader; what others define is needed from the first on
+                # Of several copies of a check cell, the last counts, as in nbgrader. Of other cells, the first copy
+                # runs: the cells below may need its definitions.
                 if cell is self.matched[grade_id][-1 if released[grade_id].is_check else 0]:
                     cells.append(released[grade_id])
             elif grade_id or not self._is_left_out(cell):
@@ -187,7 +198,10 @@ class Document:
 
 
 def _has_most_lines_of(released: Cell, cell: Cell) -> bool:
-    """Whether a text holds most of the lines that stand once in the released one: the questions of an answer."""
+    """Return whether a Markdown cell contains most questions of a released answer cell.
+
+    Questions are the lines that occur only once in the released cell.
+    """
     lines = [line.strip() for line in released.source.splitlines() if line.strip()]
     questions = {line for line in lines if lines.count(line) == 1}
     found = questions & {line.strip() for line in cell.source.splitlines()}
@@ -195,14 +209,14 @@ def _has_most_lines_of(released: Cell, cell: Cell) -> bool:
 
 
 def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
-    """The notebook that is meant.
+    """Find the notebook to check.
 
     Args:
-        named: by the caller.
-        variables: of the notebook that this is called from; empty elsewhere.
+        named: path that the caller gave, if any.
+        variables: variables of the notebook that the preflight is called from; empty outside of notebooks.
 
     Raises:
-        Unusable: it does not exist, or there is none or more than one to choose from.
+        Unusable: the file does not exist, or there is no notebook or more than one to choose from.
     """
     if named is not None:
         if not named.is_file():
@@ -229,12 +243,15 @@ def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
 
 
 def is_open(path: Path, variables: dict[str, Any]) -> bool:
-    """Whether a file is the notebook that this is called from."""
+    """Return whether a file is the notebook that the preflight is called from."""
     return any(path.samefile(told) for told in _open_notebooks(variables))
 
 
 def _open_notebooks(variables: dict[str, Any]) -> list[Path]:
-    """The notebook that this is called from, where VS Code or Jupyter tell it: after a renaming they tell the old name."""
+    """Return the notebook that the preflight is called from, if VS Code or Jupyter report it.
+
+    After a renaming they report the old name, so files that do not exist are left out.
+    """
     told = (variables.get("__vsc_ipynb_file__"), os.environ.get("JPY_SESSION_NAME")) if variables else ()
     paths = [Path(name) for name in told if isinstance(name, str) and name.endswith(".ipynb")]
     return [path for path in paths if path.is_file()]
@@ -250,10 +267,10 @@ def _here() -> str:
 
 
 def read(path: Path) -> Document:
-    """Reads a notebook and finds the lab that it belongs to.
+    """Read a notebook and find the lab that it belongs to.
 
     Raises:
-        Unusable: it cannot be read, is no notebook, or is not of a lab.
+        Unusable: the file cannot be read, is not a notebook, or does not belong to a lab.
     """
     cells = _read_cells(path)
     ids = {cell.grade_id or cell.cell_id for cell in cells}
@@ -274,7 +291,7 @@ def read(path: Path) -> Document:
 
 def _release(lab: Lab) -> list[Cell]:
     path = RELEASES / lab.assignment / f"{lab.notebook}.ipynb"
-    return _read_cells(path) if path.is_file() else []  # a lab that is not released yet has no notebooks to look at
+    return _read_cells(path) if path.is_file() else []  # a lab that is not released yet has no notebook to compare with
 
 
 def _read_cells(path: Path) -> list[Cell]:
@@ -315,7 +332,7 @@ def _cell(raw: dict[str, Any], heading: str) -> Cell:
 
 
 def is_stub(source: str, name: str) -> bool:
-    """Whether a function does nothing but raise ``NotImplementedError``; not where the text is no Python."""
+    """Return whether a function only raises ``NotImplementedError``; ``False`` if the text is not valid Python."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

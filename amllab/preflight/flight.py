@@ -1,4 +1,4 @@
-"""The looking through of a notebook, behind :func:`amllab.preflight.preflight`."""
+"""Implementation of :func:`amllab.preflight.preflight`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from amllab.preflight.report import Preflight
 
 
 def fly(notebook: str | os.PathLike[str] | None, limits: dict[str, float] | None) -> Preflight:
-    """As :func:`amllab.preflight.preflight`."""
+    """Run a preflight; see :func:`amllab.preflight.preflight`."""
     if VARIABLE in os.environ:
         return Preflight(problem="Not run: this is the fresh process of a preflight, or grading.")
     variables, named = _variables(), Path(notebook) if notebook is not None else None
@@ -34,7 +34,7 @@ def fly(notebook: str | os.PathLike[str] | None, limits: dict[str, float] | None
     print(f"Running {document.path.name} in a fresh process: about half a minute ...", flush=True)
     report = _run(document, lab, [*findings, *look_at(document)])
     if variables:
-        from IPython.display import clear_output  # there is a notebook, so there is IPython
+        from IPython.display import clear_output  # installed, since this is called from a notebook
 
         clear_output(wait=True)
     return report
@@ -47,7 +47,7 @@ def _run(document: Document, lab: Lab, findings: list[Finding]) -> Preflight:
     with FreshSubmission(lab, cells, document.checks(), document.experiments(), lacking) as submission:
         results = run_checks(lab, [lab.folder], submission, seed=secrets.randbits(63))
         defined = submission.defined(wanted)
-        # what is gone again at the end was there at its check cell
+        # a function that is gone at the end may still have existed at its check cell
         defined |= {name for name in wanted if not any(_lacks(result, name) for result in results)}
         causes = {name: submission.cause(name) for name in wanted}
     findings = [*findings, *look_at_imports(lacking), *look_at_functions(document, defined, causes)]
@@ -62,7 +62,7 @@ def _lacks(result: CheckResult, name: str) -> bool:
 
 
 def _shell() -> Any:
-    """The IPython that this is called from, if any."""
+    """Return the IPython shell that the preflight is called from, if any."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython is not None else None
 
@@ -73,10 +73,10 @@ def _variables() -> dict[str, Any]:
 
 
 def _unsaved(document: Document) -> list[Finding]:
-    """Functions that were last run in another form than the file has.
+    """Report functions whose code in the file differs from the code that was last run.
 
     Raises:
-        Unusable: the very cell that this is called from is not in the file.
+        Unusable: the file does not contain the cell that the preflight is called from.
     """
     runs = [source.strip() for _, _, source in _shell().history_manager.get_range(raw=True, output=False)]
     saved = {cell.source.strip() for cell in document.cells}

@@ -1,7 +1,7 @@
-"""A fresh process that runs a notebook's cells and then answers the checks' questions: here what grading's worker is there.
+"""A fresh process that runs a notebook's cells and answers the checks' questions, like the worker in grading.
 
-It is a Jupyter kernel of its own in an empty folder, with the settings that grading has: one thread, no GPU, drawn images, no
-downloads. Nothing of the notebook that is open is in it.
+The process is a separate Jupyter kernel in an empty folder, with the settings of grading: one thread, no GPU, synthetic
+images, no downloads. It shares no state with the open notebook.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 _START_SECONDS = 120
-_PATIENCE = 0.5  # seconds between two looks at a process that says nothing
-_LOOK_SECONDS = 0.05  # between two looks at whether it has ended
-# in a namespace of their own: the notebook's stays as it is
+_PATIENCE = 0.5  # seconds to wait for a message before checking whether the process is alive
+_LOOK_SECONDS = 0.05  # seconds between two checks whether the process has ended
+# run in separate namespaces, so that the notebook's stays unchanged
 _PREPARE = "exec('from amllab.checks import integrity; integrity.known = integrity.identities()', {})"
 _ANSWER = _REFUSE = "exec({!r}, {{}})"
 _WHY = "a function that does not return cannot be graded, nor can anything behind it"
@@ -48,13 +48,14 @@ _WHY = "a function that does not return cannot be graded, nor can anything behin
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a cell.
+    """The outcome of running a cell.
 
     Attributes:
         cell: the cell.
-        state: ``"ok"`` also where it raised an error, ``"timeout"`` or ``"died"``.
+        state: ``"ok"`` (even if the cell raised an error), ``"timeout"``, ``"died"``, or ``"failures"`` if it was not
+            run because too many cells hung or ended the process.
         error: type and message of the error, or empty.
-        seconds: wall time.
+        seconds: wall time in seconds.
     """
 
     cell: Cell
@@ -64,14 +65,14 @@ class Run:
 
 
 class FreshSubmission(Interleaved):
-    """Runs cells in a fresh process, which is gone with its folder when this is closed.
+    """A submission whose cells run in a fresh process; closing it ends the process and removes its folder.
 
     Args:
-        lab: whose limits hold.
-        cells: to run, in order.
-        checks: grade id -> how many of the cells stand above this check cell; in the order of the notebook.
-        not_run: experiments.
-        lacking: names of modules that grading does not have: here they cannot be imported either.
+        lab: lab whose limits apply.
+        cells: cells to run, in order.
+        checks: grade id -> number of the cells above this check cell; in the order of the notebook.
+        not_run: the experiments.
+        lacking: names of modules that grading does not have; importing them fails here as well.
     """
 
     def __init__(
@@ -90,20 +91,20 @@ class FreshSubmission(Interleaved):
         self._folder = tempfile.TemporaryDirectory(prefix="amllab-preflight-", ignore_cleanup_errors=True)
         self._kernel: Any = None
         self._client: Any = None
-        self._running: set[str] = set()  # by which the kernel itself works, and what cells have left running
+        self._running: set[str] = set()  # threads, tasks etc. of the kernel itself, and those that cells left running
 
     @property
     def runs(self) -> list[Run]:
-        """What became of the cells that were run, or were to be run."""
+        """The outcomes of the cells that were run or left out."""
         return [self._runs[i] for i in sorted(self._runs)]
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process and remove its folder."""
         self.stop()
         self._folder.cleanup()
 
     def defined(self, names: Iterable[str]) -> set[str]:
-        """Which of these names are functions, when all cells have run."""
+        """Return which of these names are functions after all cells have run."""
         self.run_rest()
         if not self.is_running:
             self._start()
@@ -111,9 +112,11 @@ class FreshSubmission(Interleaved):
 
     @property
     def is_running(self) -> bool:
+        """Whether there is a process."""
         return self._client is not None
 
     def run_cell(self, number: int) -> tuple[str, bool]:
+        """Run a cell; return its state and whether it left something running."""
         cell, began = self._cells[number], time.monotonic()
         if not self.is_running:
             self._start()
@@ -130,7 +133,7 @@ class FreshSubmission(Interleaved):
         return state, runs_on
 
     def put(self, question: bytes) -> tuple[str, bytes]:
-        """Carries a question to the process, and its answer back, in files."""
+        """Send a question to the process and return its state and the answer; both travel in files."""
         if not self.is_running:
             self._start()
         asked, reply = (Path(self._folder.name, f"{name}-{secrets.token_hex(4)}") for name in ("question", "answer"))
@@ -149,6 +152,7 @@ class FreshSubmission(Interleaved):
         return state, answer
 
     def watch(self, seconds: float) -> str:
+        """Wait; return ``"ok"`` if the process is still alive after ``seconds``, else ``"died"``."""
         until = time.monotonic() + seconds
         while self._kernel.is_alive():
             if time.monotonic() > until:
@@ -158,6 +162,7 @@ class FreshSubmission(Interleaved):
         return "died"
 
     def failure(self, state: str, body: bytes) -> SubmissionError:
+        """Return the error for a question that ended in this state."""
         said = body.decode(errors="replace")
         if state == "tampered":
             return problem({"problem": state, "name": said})
@@ -168,16 +173,17 @@ class FreshSubmission(Interleaved):
         return SubmissionError(state, Failure("the call returns", seen, _WHY))
 
     def leave_out(self, number: int, state: str) -> None:
+        """Stop running a cell from now on, and record the reason."""
         super().leave_out(number, state)
         self._runs[number] = Run(self._cells[number], state, "", 0.0)
 
     def _start(self) -> None:
-        # what runs notebooks is there where a notebook is, and not needed by the rest of the library
+        # imported only here: the rest of the library does not need it
         from jupyter_client.manager import KernelManager
 
         work = Path(tempfile.mkdtemp(dir=self._folder.name))
         self._kernel = KernelManager(kernel_name="python3")
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # outputs of cells go another way
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # outputs of cells arrive as messages
         self._kernel.start_kernel(cwd=str(work), env={**os.environ, **_SETTINGS}, **quiet)
         self._client = self._kernel.blocking_client()
         self._client.start_channels()
@@ -190,6 +196,7 @@ class FreshSubmission(Interleaved):
         self._running = self._left() or set()
 
     def stop(self) -> None:
+        """End the process."""
         if self._client is not None:
             self._client.stop_channels()
         if self._kernel is not None:
@@ -197,7 +204,11 @@ class FreshSubmission(Interleaved):
         self._client = self._kernel = None
 
     def _settle(self, seconds: float) -> tuple[str, bool]:
-        """``"died"`` where the cell that was run last ends the process now, else ``"ok"``; and whether it left something running."""
+        """Check what the last cell left running, and watch the process for ``seconds`` if there is anything new.
+
+        Returns:
+            ``"died"`` if the process ends, else ``"ok"``; and whether the cell left something running.
+        """
         before, found = self._running, self._left()
         if found is None or leftover.ENDING in found:
             self.stop()
@@ -206,7 +217,10 @@ class FreshSubmission(Interleaved):
         return (self.watch(seconds), True) if found - before else ("ok", False)
 
     def _left(self) -> set[str] | None:
-        """What is running in the process; ``None`` where it has ended, what was known where it does not say."""
+        """Return what is running in the process.
+
+        Return ``None`` if the process has ended, and what was running before if it does not reply.
+        """
         asked = self._client.execute(
             "", silent=True, store_history=False, user_expressions={"left": leftover.EXPRESSION}
         )
@@ -223,7 +237,10 @@ class FreshSubmission(Interleaved):
         return self._running
 
     def _execute(self, source: str, seconds: float) -> tuple[str, str, str]:
-        """State of an execution, the error that it ended with, if any, and its traceback. A process that hangs is ended."""
+        """Execute code; return the state, the error that it ended with, if any, and the traceback.
+
+        The process is ended if the code takes longer than ``seconds``.
+        """
         until = time.monotonic() + seconds
         request = self._client.execute(source, store_history=False, allow_stdin=False)
         error = traceback = ""

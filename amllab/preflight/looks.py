@@ -1,4 +1,4 @@
-"""What can be said of a notebook without trusting it: what is missing, changed, too large or too slow."""
+"""Inspection of a notebook without trusting it: find what is missing, changed, too large or too slow."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any, Literal
 from amllab.preflight.document import Cell, Document, is_stub
 from amllab.preflight.fresh import Run
 
-# grading reads no larger files, and no more code; autograder.notebooks.normalize has the same numbers
+# limits of grading; autograder.notebooks.reading and autograder.notebooks.normalize have the same numbers
 MAX_BYTES = 50_000_000
 MAX_CELLS = 2000
 MAX_SOURCE_BYTES = 200_000
 MAX_OUTPUT_BYTES = 10_000_000
 
 PLACEHOLDER = "YOUR ANSWER HERE"
-_SLOW = 0.25  # share of a limit from which on it is worth a word
+_SLOW = 0.25  # share of a limit above which the time of a cell is reported
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a student should know before handing in.
+    """Something that a student should know before submitting.
 
     Attributes:
-        level: ``"mend"`` where it costs points or may do so, ``"note"`` where it is only good to know.
-        text: what, and what to do; code stands in backticks.
+        level: ``"mend"`` if it costs points or may do so, ``"note"`` if it is only for information.
+        text: the problem and what to do; code is in backticks.
     """
 
     level: Literal["mend", "note"]
@@ -33,7 +33,7 @@ class Finding:
 
 
 def look_at(document: Document) -> list[Finding]:
-    """What is seen without running anything."""
+    """Inspect a notebook without running anything."""
     return [
         *_sizes(document),
         *_name(document),
@@ -91,7 +91,7 @@ def _locked(document: Document) -> list[Finding]:
 
 
 def _answers(document: Document) -> list[Finding]:
-    """Questions for a person to grade that have no answer."""
+    """Report unanswered questions of the cells that a person grades."""
     found = []
     for released in (c for c in document.release if c.is_graded and c.is_solution and c.kind == "markdown"):
         cells = document.matched[released.grade_id]
@@ -108,7 +108,7 @@ def _answers(document: Document) -> list[Finding]:
 
 
 def unanswered(source: str, released: str) -> list[str]:
-    """The questions of a released text that have no answer: nothing stands below them, or the placeholder."""
+    """Return the questions of a released text that have nothing or only the placeholder below them."""
     questions = [line.strip() for line in released.splitlines() if line.strip() not in ("", PLACEHOLDER)]
     given: dict[str, str] = dict.fromkeys(questions, "")
     before, current = "", ""
@@ -118,7 +118,7 @@ def unanswered(source: str, released: str) -> list[str]:
         elif PLACEHOLDER not in line:
             before += line.strip() if not current else ""
             given[current] = given.get(current, "") + line.strip()
-    if before:  # the questions were written over: who answers in another form has answered
+    if before:  # the questions were overwritten: an answer in another form also counts
         return []
     return [question.strip("*# ").rstrip(".") for question in questions if not given[question]]
 
@@ -143,7 +143,7 @@ def _some(cells: Sequence[Cell], most: int = 3) -> str:
 
 
 def look_at_imports(lacking: Collection[str]) -> list[Finding]:
-    """Packages that the grading machine does not have."""
+    """Report imports of packages that the grading machine does not have."""
     return [
         Finding(
             "mend",
@@ -156,12 +156,12 @@ def look_at_imports(lacking: Collection[str]) -> list[Finding]:
 def look_at_functions(
     document: Document, defined: Collection[str], causes: Mapping[str, str] | None = None
 ) -> list[Finding]:
-    """Functions that are not there when all cells have run, or that are still as they were handed out.
+    """Report functions that do not exist after all cells have run, or that are still stubs.
 
     Args:
         document: the notebook.
-        defined: names of functions that are there.
-        causes: of others: why they are not, as far as that is known.
+        defined: names of the functions that exist.
+        causes: function name -> why it does not exist, as far as this is known.
     """
     found = []
     for name, grade_id in document.functions().items():
@@ -181,7 +181,7 @@ def look_at_functions(
 
 
 def look_at_runs(document: Document, runs: Sequence[Run], limits: dict[str, Any]) -> list[Finding]:
-    """Cells that failed, hung, or took long in the fresh process."""
+    """Report cells that failed, hung or took long in the fresh process."""
     found = []
     for run in runs:
         if run.state == "timeout":

@@ -1,7 +1,7 @@
-"""Packages that a notebook imports: which of them grading does not have.
+"""Packages that a notebook imports but grading does not have.
 
-Grading has what the course library installs, and what the settings of the lab add (``packages`` in ``lab.toml``); a student's own
-environment may have more.
+Grading has the packages that the course library installs and those that the settings of the lab add (``packages`` in
+``lab.toml``). A student's own environment may have more.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ _WRITTEN = re.compile(r"([A-Za-z_]\w*)(?:\.py\b|/__init__\.py\b)")
 
 
 def lacking_modules(lab: Lab, sources: Sequence[str]) -> set[str]:
-    """Top-level modules that these cells import and grading does not have; not those that they could do without.
+    """Return the top-level modules that cells import and grading does not have.
+
+    Imports whose failure the cells handle do not count, nor do modules whose files the cells mention, since they may
+    write them.
 
     Args:
-        lab: with its settings.
-        sources: of the cells that grading runs.
+        lab: lab whose packages grading has.
+        sources: sources of the cells that grading runs.
     """
     wanted = {name for source in sources for name in _imported(source)}
     written = {name for source in sources for name in _WRITTEN.findall(source)}
@@ -46,7 +49,7 @@ def lacking_modules(lab: Lab, sources: Sequence[str]) -> set[str]:
 
 
 def refuse(names: Iterable[str]) -> None:
-    """Makes imports of these modules fail in this process as they do where the modules are not installed."""
+    """Make imports of these modules fail in this process, as if the modules were not installed."""
     sys.meta_path.insert(0, _Refusing(frozenset(names)))
 
 
@@ -63,7 +66,7 @@ class _Refusing(MetaPathFinder):
 
 
 def _imported(source: str) -> set[str]:
-    """Modules that a cell imports; not those whose absence it is ready for."""
+    """Return the modules that a cell imports, except those whose absence it handles."""
     try:
         tree = ast.parse(without_magics(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -84,14 +87,14 @@ def _imported(source: str) -> set[str]:
 
 
 def _catches(handler: ast.ExceptHandler) -> bool:
-    """Whether it deals with an import that fails."""
+    """Return whether an exception handler catches failed imports."""
     return handler.type is None or any(
         isinstance(node, ast.Name) and node.id in _CAUGHT for node in ast.walk(handler.type)
     )
 
 
 def _installed(lab: Lab) -> set[str]:
-    """Names of the distributions that come with the library and the lab's packages, those that they need in turn included."""
+    """Return the names of the library, the lab's packages and all their dependencies, direct and indirect."""
     found: set[str] = set()
     pending = [_LIBRARY, *(Requirement(text).name for text in lab.packages)]
     while pending:

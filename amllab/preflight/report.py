@@ -1,4 +1,4 @@
-"""What a preflight found, as text and as a panel."""
+"""The report of a preflight, as text and as an HTML panel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ _GOOD, _BAD, _QUIET = "#009e73", "#d55e00", "#777777"
 
 @dataclass(frozen=True)
 class Row:
-    """A grade cell: points that its public checks gave, what they are worth, and what else there is."""
+    """The points of a graded cell.
+
+    Attributes:
+        name: name of the cell.
+        earned: points earned in its public checks.
+        public: points that its public checks are worth.
+        further: points for hidden checks, or given by a person.
+    """
 
     name: str
     earned: float
@@ -24,22 +31,22 @@ class Row:
 
     @property
     def kind(self) -> str:
-        """What the further points are for."""
+        """Where the further points come from."""
         return "hidden checks" if self.public else "read by a person"
 
 
 @dataclass
 class Preflight:
-    """What came of a preflight; shows itself as a panel in a notebook, and as text elsewhere.
+    """The report of a preflight, which displays itself as a panel in a notebook and as text elsewhere.
 
     Attributes:
-        path: of the notebook.
-        title: of the lab.
-        findings: what to mend, and what to know.
-        results: of the public checks.
-        points: grade id -> what the cell is worth.
-        seconds: that the fresh process took.
-        problem: why there was no notebook to look at; then all else is empty.
+        path: path of the notebook.
+        title: title of the lab.
+        findings: things to fix, and things to know.
+        results: results of the public checks.
+        points: grade id -> points that the cell is worth.
+        seconds: run time of the fresh process, in seconds.
+        problem: why there was no notebook to check; all other attributes are empty then.
     """
 
     path: Path = Path()
@@ -52,12 +59,12 @@ class Preflight:
 
     @property
     def is_ready(self) -> bool:
-        """Whether nothing is left to mend, and all public checks passed."""
+        """Whether there is nothing to fix and all public checks passed."""
         return not self.problem and not self._of("mend") and not self._lost()
 
     @property
     def rows(self) -> list[Row]:
-        """One for each grade cell."""
+        """One row for each graded cell."""
         rows = []
         for grade_id, points in self.points.items():
             earned, public = score(self.results, grade_id)
@@ -71,7 +78,7 @@ class Preflight:
         return [result for result in self.results if result.outcome != "passed"]
 
     def _shown(self) -> list[CheckResult]:
-        """Failures that say something of their own, in the order of the notebook."""
+        """Return the failures to show, in the order of the notebook; findings already report missing functions."""
         told = [r for r in self.results if r.outcome in ("failed", "error") and not _is_missing(r)]
         cells = list(self.points)
         return sorted(told, key=lambda result: cells.index(result.cell))
@@ -134,7 +141,7 @@ class Preflight:
 
 
 def _is_missing(result: CheckResult) -> bool:
-    """Whether a function is not there: that is said once, and not with each check."""
+    """Return whether a check failed only because its function is missing: this is reported once, not for each check."""
     return result.failure is not None and result.failure.symptom == "missing"
 
 
@@ -142,7 +149,7 @@ def _box(colour: str) -> str:
     return f"border-left:4px solid {colour};padding:.2em .8em"
 
 
-# no colours but those of the marks: to be read on light and on dark pages
+# only marks have colours, so that the text is legible on light and on dark pages
 _CELL = "text-align:left;padding:.1em 1.2em .1em 0;border:0;background:none"
 
 
@@ -156,6 +163,6 @@ def _row(row: Row) -> str:
 
 
 def _code(text: str) -> str:
-    """Escapes, and sets what stands in backticks as code."""
+    """Escape a text for HTML and format the parts in backticks as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

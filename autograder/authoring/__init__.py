@@ -1,1 +1,1 @@
-"""What instructors use to write a lab and to release it."""
+"""Tools for instructors to write a lab and to release it."""

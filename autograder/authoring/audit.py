@@ -1,4 +1,4 @@
-"""``autograder audit LAB``: what must hold before a lab is released, looked at one by one."""
+"""The audit of a lab: ``autograder audit LAB`` checks, item by item, everything that must hold before its release."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from autograder.labs.study import Study, read_study
 from autograder.labs.wrong_solutions import Wrong, not_passed, wrong_of
 from autograder.sandbox.launcher import Launcher
 
-SEED = 1  # of the inputs: the same audit gives the same answer
+SEED = 1  # for sampling the inputs; it is fixed so that an audit is reproducible
 
 State = Literal["ok", "FAIL", "not measured"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one item of the audit.
 
     Attributes:
-        what: must hold.
-        state: ``"not measured"`` where there is nothing to tell by.
-        seen: figures, and what to do where it does not hold.
+        what: Property that must hold.
+        state: ``"not measured"`` if there is no evidence either way.
+        seen: Figures, and what to do if the property does not hold.
     """
 
     what: str
@@ -48,25 +48,25 @@ class Finding:
 
     @classmethod
     def of(cls, what: str, problems: Sequence[str], fine: str) -> Finding:
-        """Holds where there is no problem."""
+        """Return a failure if there are problems, otherwise a pass."""
         return cls(what, "FAIL" if problems else "ok", "; ".join(problems) or fine)
 
 
 def audit(
     course: Course, assignment: str, *, class_size: int = 100, isolation: str = "namespaces"
 ) -> Iterator[Finding]:
-    """Looks at a lab; findings come as they are made, the slow ones last.
+    """Audit a lab and yield results as they become available, the slow ones last.
 
     Args:
-        course: whose lab it is.
-        assignment: name of the lab's assignment.
-        class_size: students, for the time that grading takes.
-        isolation: of the gradings, as of :class:`autograder.sandbox.launcher.Launcher`.
+        course: Course that the lab belongs to.
+        assignment: Name of the lab's assignment.
+        class_size: Number of students for which to estimate the grading time.
+        isolation: Isolation of the gradings, as in :class:`autograder.sandbox.launcher.Launcher`.
 
     Raises:
-        LookupError: no such lab.
-        FileNotFoundError: the lab has no master text.
-        IsolationError: this machine cannot isolate submissions.
+        LookupError: There is no such lab.
+        FileNotFoundError: The lab has no master text.
+        IsolationError: This machine cannot isolate submissions.
     """
     try:
         lab = load_lab(assignment)
@@ -85,7 +85,7 @@ def audit(
     built = list(_built(course, lab, notebook))
     yield from built
     if any(finding.state == "FAIL" for finding in built):
-        return  # what else could be said would be of files that nobody means
+        return  # any further result would describe outdated files
     yield _leaks(course, lab)
     launcher = Launcher(isolation, course.root)
     reference = Reference(lab, course.solution(lab), launcher)
@@ -97,7 +97,7 @@ def audit(
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """All findings, one line each."""
+    """Format all results, one line each."""
     state, what = (
         max(len(text) for text in column) for column in zip(*((f.state, f.what) for f in findings), strict=True)
     )
@@ -105,12 +105,12 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 def passes(findings: Sequence[Finding], *, strict: bool = False) -> bool:
-    """Whether nothing failed, and with ``strict`` nothing was left unmeasured."""
+    """Return whether nothing failed and, with ``strict``, nothing was left unmeasured."""
     return all(f.state == "ok" or (f.state == "not measured" and not strict) for f in findings)
 
 
 def _built(course: Course, lab: Lab, notebook: NotebookNode) -> Iterator[Finding]:
-    """Notebook, release and solution are what the master builds."""
+    """Check that the notebook, the release and the solution are what the master text builds."""
     build = f"run autograder build {lab.assignment}"
     beside = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
     problems = [] if _read(beside) == notebook else [f"{_name(course, beside)} is not: {build}"]
@@ -139,7 +139,7 @@ def _built(course: Course, lab: Lab, notebook: NotebookNode) -> Iterator[Finding
 
 
 def _course_of_one(course: Course, lab: Lab, notebook: NotebookNode, folder: Path) -> Course:
-    """A course in another folder that holds this lab's notebook alone."""
+    """Create a course in another folder that contains only this lab's notebook."""
     shutil.copy(course.root / CONFIG, folder)
     other = Course.find(folder)
     source = other.directories["source_directory"] / lab.assignment
@@ -149,7 +149,7 @@ def _course_of_one(course: Course, lab: Lab, notebook: NotebookNode, folder: Pat
 
 
 def _leaks(course: Course, lab: Lab) -> Finding:
-    """Nothing secret is in what students get: the bundle refuses to be built where there is."""
+    """Check that students get nothing secret: building the bundle fails if it would contain a secret."""
     from autograder.authoring.bundle import bundle
     from autograder.errors import LeakError
 
@@ -164,14 +164,14 @@ def _leaks(course: Course, lab: Lab) -> Finding:
 def _graded(
     course: Course, lab: Lab, reference: Reference, launcher: Launcher, checks: Sequence[Check], class_size: int
 ) -> Iterator[Finding]:
-    """What grading says of the reference, of the release and of wrong functions."""
+    """Grade the reference, the release and the wrong functions, check their points, and estimate the grading time."""
 
     def graded(notebook: NotebookNode | None, seed: int = SEED) -> GradingResult:
         assert notebook is not None, "the built files were looked at before"
         return grade(notebook, lab, reference, seed=seed, launcher=launcher)
 
     try:
-        # the first starts the processes; the second has inputs of its own, as each student's has, and shows the time
+        # the first run starts the processes; the second samples its own inputs, as for each student, and shows the time
         first, second = (graded(_read(course.solution(lab)), seed) for seed in (SEED, SEED + 1))
     except ReferenceFailedError as error:
         yield Finding("the reference gets full marks", "FAIL", str(error))
@@ -192,7 +192,7 @@ def _graded(
 
 
 def marks(what: str, grading: GradingResult, wanted: float) -> Finding:
-    """A grading gave as many points as it should, and no check broke."""
+    """Check that a grading gave the expected points and that no check broke."""
     earned, possible = score(grading.results)
     broken = [result.name for result in grading.results if result.outcome == "error"]
     problems = [] if earned == wanted else [f"{earned:g} of {possible:g} points, not {wanted:g}"]
@@ -201,7 +201,7 @@ def marks(what: str, grading: GradingResult, wanted: float) -> Finding:
 
 
 def noticed(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Finding:
-    """Each wrong function fails what it is said to fail."""
+    """Check that each wrong function fails exactly the checks that it declares."""
     problems = [
         f"'{w.name}' does not pass {', '.join(sorted(failed[w.name])) or 'nothing'}; said are {', '.join(sorted(w.fails))}"
         for w in wrong
@@ -213,9 +213,9 @@ def noticed(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Findin
 def kills(
     study: Study, lab: Lab, checks: Sequence[Check], wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]
 ) -> Iterator[Finding]:
-    """Every check is failed by some wrong submission: of this audit, or of a mutation study.
+    """Check that every check is failed by a wrong submission, either of this audit or of a mutation study.
 
-    A check that is only skipped, as one that it needs had failed, has not shown that it notices anything.
+    A check that was merely skipped, because a check that it needs had failed, has not shown that it detects anything.
     """
     titles = {check.name: check for check in checks}
     alone = {

@@ -1,7 +1,7 @@
-"""From one master text to everything that is handed out: notebook, release, solution.
+"""The build of a lab: notebook, release and solution from a single master text.
 
-The master (``source/<lab>/<notebook>.py``, jupytext's percent format) holds prose, stubs, solutions and marking scheme;
-nbgrader's own commands take from it what each audience gets.
+The master text (``source/<lab>/<notebook>.py``, in jupytext's percent format) holds prose, stubs, solutions and marking
+scheme; nbgrader's own commands extract what each audience gets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from autograder.labs.settings import check_points, load_lab
 
 
 def notebook_of(master: Path) -> NotebookNode:
-    """The notebook that a master text yields, with the same cell ids each time."""
+    """Convert a master text to a notebook, with the same cell ids each time."""
     notebook = jupytext.read(master)
     for i, cell in enumerate(notebook.cells):
         grade_id = (cell.metadata.get("nbgrader") or {}).get("grade_id")
@@ -39,20 +39,22 @@ def notebook_of(master: Path) -> NotebookNode:
 def build(
     course: Course, assignment: str, *, execute: bool = False, data: str | None = None, change_cells: bool = False
 ) -> None:
-    """Builds a lab's notebook and its release, and its solution where that is out of date.
+    """Build a lab's notebook and release, and its solution if that is out of date or to be executed.
 
     Args:
-        course: whose lab it is.
-        assignment: name of the assignment.
-        execute: run the solution, experiments included (minutes), and keep its outputs.
-        data: images for the run, as of ``AMLLAB_DATA`` (:mod:`amllab.data`).
-        change_cells: gives submissions in the gradebook the graded cells that were added or renamed since (:mod:`autograder.gradebook.changed_cells`).
+        course: Course that the lab belongs to.
+        assignment: Name of the assignment.
+        execute: Run the solution, including its experiments (minutes), and store its outputs.
+        data: Images for the run, as for ``AMLLAB_DATA`` (:mod:`amllab.data`).
+        change_cells: Apply changes of the graded cells also to submissions in the gradebook
+            (:mod:`autograder.gradebook.changed_cells`).
 
     Raises:
-        FileNotFoundError: there is no master, or no such folder of images.
-        ChangedCellsError: submissions in the gradebook have other graded cells; nothing is written.
-        SettingsError: of the lab, or its checks are worth more or less than their cells; nothing is written.
-        subprocess.CalledProcessError: an nbgrader command failed; it has said why.
+        FileNotFoundError: There is no master text, or no such folder of images.
+        ChangedCellsError: Submissions in the gradebook have other graded cells; nothing is written.
+        SettingsError: The lab's settings are invalid, or its checks are worth more or less than their cells; nothing is
+            written.
+        subprocess.CalledProcessError: An nbgrader command failed, after printing the reason.
     """
     lab = load_lab(assignment)
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
@@ -78,12 +80,12 @@ def build(
 
 
 def generate_assignment(course: Course, assignment: str) -> None:
-    """Makes the release of an assignment from its notebook, over the one that is there."""
+    """Generate the release of an assignment from its notebook, replacing any existing one."""
     _nbgrader(course, "generate_assignment", assignment, "--force")
 
 
 def _keep_outputs(before: NotebookNode | None, solution: Path) -> int:
-    """Where only prose was edited, gives the new solution the outputs of the old one; returns how many cells lack theirs."""
+    """Copy the outputs of the old solution if no code has changed, and return how many code cells have none."""
     after = nbformat.read(solution, as_version=4)
     cells = [cell for cell in after.cells if cell.cell_type == "code"]
     old = [cell for cell in before.cells if cell.cell_type == "code"] if before else []
@@ -97,18 +99,18 @@ def _keep_outputs(before: NotebookNode | None, solution: Path) -> int:
 
 
 def solved(notebook: NotebookNode) -> NotebookNode:
-    """The notebook as ``generate_solution`` writes it, not run: without marking schemes."""
+    """Return the notebook as ``generate_solution`` writes it without running it: without marking schemes."""
     from nbgrader.preprocessors import ClearMarkScheme
 
     return ClearMarkScheme(enforce_metadata=False).preprocess(copy.deepcopy(notebook), {})[0]
 
 
 def same_text(a: NotebookNode, b: NotebookNode) -> bool:
-    """Whether two notebooks have the same cells, outputs aside."""
+    """Return whether two notebooks have the same cells, ignoring outputs."""
     return [(c.cell_type, c.source, c.id) for c in a.cells] == [(c.cell_type, c.source, c.id) for c in b.cells]
 
 
 def _nbgrader(course: Course, *arguments: str, **environment: str) -> None:
-    """Runs an nbgrader command of this interpreter's environment in the course, whether or not that is active."""
+    """Run an nbgrader command in the course, with this interpreter's environment even if it is not active."""
     command = [sys.executable, "-m", "nbgrader", *arguments]
     subprocess.run(command, cwd=course.root, env={**os.environ, **environment}, check=True)

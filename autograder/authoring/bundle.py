@@ -1,7 +1,7 @@
-"""What an instructor hands out: one zip with the notebook, the course library as a wheel, and a page to start with.
+"""The bundle for students: one zip with the notebook, the course library as a wheel, and a page to start with.
 
-The wheel holds ``amllab`` alone. It is built by setuptools from a copy of the package, so that nothing of the grading package
-comes near it, and the same content gives the same bytes.
+The wheel contains only ``amllab``. Setuptools builds it from a copy of the package, so that no part of the grading
+package can get into it, and the same content gives the same bytes.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ from autograder.errors import LeakError
 
 PACKAGE = Path(amllab.__file__).parent
 START = Path(__file__).parent / "templates" / "START.md"
-# the first moment that a zip can name, as parts of a date and in seconds since 1970
+# the earliest time that a zip can store, as parts of a date and in seconds since 1970
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 _EARLIEST_SECONDS = "315532800"
 _BUILD = "import sys, setuptools.build_meta as backend; print(backend.build_wheel(sys.argv[1]))"
 
 
 def bundle(course: Course, assignment: str) -> Path:
-    """Builds ``dist/<assignment>-student.zip`` of a course.
+    """Build ``dist/<assignment>-student.zip`` of a course.
 
     Args:
-        course: whose lab it is; its release and solution are built.
-        assignment: name of the lab's assignment.
+        course: Course that the lab belongs to, with release and solution already built.
+        assignment: Name of the lab's assignment.
 
     Returns:
-        The zip. It is not there when something secret was found in it.
+        Path of the zip.
 
     Raises:
-        FileNotFoundError: the release is not built, or the library is installed and no checkout.
-        LeakError: a solution, a hidden check, a marking scheme or the grading package would be in it.
-        subprocess.CalledProcessError: setuptools could not build the wheel; it has said why.
+        FileNotFoundError: The release is not built, or the library is installed instead of being a checkout.
+        LeakError: The zip would contain a solution, a hidden check, a marking scheme or the grading package. No zip is
+            left in place, not even an older one.
+        subprocess.CalledProcessError: Setuptools could not build the wheel, and has printed the reason.
     """
     lab = find_lab(assignment)
     release = course.release(lab)
@@ -77,16 +78,17 @@ def bundle(course: Course, assignment: str) -> Path:
 
 
 def build_wheel(folder: Path, releases: Mapping[str, Path], package: Path = PACKAGE) -> Path:
-    """Builds the wheel of ``amllab`` without network.
+    """Build the wheel of ``amllab`` without network access.
 
     Args:
-        folder: where to.
-        releases: built notebooks that take the place of those in the package, by ``<assignment>/<file>``.
-        package: the package's folder, in a checkout; name, version and dependencies are those of ``pyproject.toml`` beside it.
+        folder: Folder to write the wheel to.
+        releases: Built notebooks that replace those in the package, by ``<assignment>/<file>``.
+        package: Folder of the package, in a checkout; name, version and dependencies come from the ``pyproject.toml``
+            next to it.
 
     Raises:
-        FileNotFoundError: there is no ``pyproject.toml``.
-        subprocess.CalledProcessError: the build failed; setuptools has said why.
+        FileNotFoundError: There is no ``pyproject.toml``.
+        subprocess.CalledProcessError: The build failed, and setuptools has printed the reason.
     """
     pyproject = package.parent / "pyproject.toml"
     if not pyproject.is_file():
@@ -95,7 +97,7 @@ def build_wheel(folder: Path, releases: Mapping[str, Path], package: Path = PACK
         )
     tree = folder / "tree"
     tree.mkdir()
-    # links are followed: the releases lie elsewhere in the checkout
+    # symbolic links are followed, because the releases are elsewhere in the checkout
     shutil.copytree(package, tree / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.py[co]", ".*"))
     for name, release in releases.items():
         target = tree / package.name / "releases" / name
@@ -124,7 +126,10 @@ def build_wheel(folder: Path, releases: Mapping[str, Path], package: Path = PACK
 
 
 def _students_pyproject(settings: dict[str, Any]) -> str:
-    """A ``pyproject.toml`` for ``amllab`` alone; a JSON text or list of texts is TOML too."""
+    """Return a ``pyproject.toml`` for ``amllab`` alone.
+
+    JSON strings and lists of strings are written as they are, because they are valid TOML.
+    """
     project = {
         key: value
         for key, value in settings["project"].items()
@@ -149,7 +154,7 @@ def _students_pyproject(settings: dict[str, Any]) -> str:
 
 
 def write_zip(path: Path, contents: dict[str, bytes]) -> None:
-    """Writes a zip whose bytes depend on its contents alone."""
+    """Write a zip whose bytes depend only on its contents."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(contents):
             member = zipfile.ZipInfo(name, _EARLIEST)

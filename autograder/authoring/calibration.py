@@ -1,12 +1,16 @@
-"""``autograder calibrate``: measures the accuracies that right and wrong submissions reach, and fits the thresholds.
+"""The calibration of accuracy thresholds from measured right and wrong submissions: ``autograder calibrate``.
 
-A lab says what is measured (``autograder/checks/<lab>/calibration.py``): ``STYLES`` to write the exercise, right and wrong
-ones, ``budget(lab)``, of which the number of ``test_images`` is known here too, and ``measure(lab, style, seed)``, which tries
-learning rates until ``complete(lab, shares)``, at ``ceiling(lab)`` at the latest. Thresholds are fitted on some seeds and judged on others. The result, with all that was measured, is one file that the
+A lab defines what to measure in ``autograder/checks/<lab>/calibration.py``: ``STYLES``, the right and wrong variants of
+the exercise; ``kind(lab)``, the kind of images; ``budget(lab)``, of which this module reads only ``test_images``; and
+``measure(lab, style, seed)``, which tries learning rates until ``complete(lab, shares)`` holds, at the latest when an
+accuracy reaches ``ceiling(lab)``.
+
+Thresholds are fitted on some seeds and judged on others. The result, including all measurements, is one file that the
 check reads: ``amllab/checks/<lab>/thresholds.json``.
 
-Accuracies of a style are taken to be normal, with its own mean and spread: that is what tells probabilities far below one
-over the number of runs. Counts on the fresh seeds stand beside them and assume nothing.
+The accuracies of each variant are assumed to be normally distributed, with their own mean and standard deviation. This
+makes it possible to estimate probabilities far below one over the number of runs. The counts on the fresh seeds are
+reported next to the estimates and assume nothing.
 """
 
 from __future__ import annotations
@@ -33,25 +37,30 @@ from amllab.checks.lab import Lab
 from amllab.checks.seeds import derive
 from autograder.errors import ThresholdError
 
-WRONG_VERDICTS = 1e-3  # of a right submission, and of a wrong one
+WRONG_VERDICTS = 1e-3  # highest accepted probability, for a right submission and for a wrong one
 CONFIDENCE = 0.95
-STEP = 0.005  # thresholds are whole numbers of it
+STEP = 0.005  # thresholds are multiples of this
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
-Run = tuple[str, int, list[float], float]  # style, seed, shares of its attempts, seconds
+Run = tuple[str, int, list[float], float]  # variant, seed, accuracy of each attempt, seconds
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """How often a style got the wrong verdict, on seeds that took no part in fitting.
+    """The verdicts on one variant, on seeds that were not used for fitting.
 
     Attributes:
-        style, right: its name, and whether it is correct.
-        n: number of runs.
-        mean, sd, low, high: of its accuracies.
-        wrong: runs with the wrong verdict: a right style without full points, a wrong style with them.
-        probability: of the wrong verdict, for normal accuracies of this mean and spread.
-        at_most: the same, upper bound with 95 % confidence.
+        style: Name of the variant.
+        right: Whether the variant is correct.
+        n: Number of runs.
+        mean: Mean of the accuracies.
+        sd: Standard deviation of the accuracies.
+        low: Lowest accuracy.
+        high: Highest accuracy.
+        wrong: Number of runs with the wrong verdict: a right variant without full points, or a wrong variant with them.
+        probability: Probability of the wrong verdict, for normally distributed accuracies with this mean and standard
+            deviation, or with the smallest credible standard deviation if that is larger.
+        at_most: Upper bound of ``probability`` with 95 % confidence.
     """
 
     style: str
@@ -67,44 +76,46 @@ class Verdicts:
 
 
 def tail_at_most(n: int, distance: float, confidence: float = CONFIDENCE) -> float:
-    """Upper bound of the normal tail beyond ``distance`` estimated standard deviations from the mean of ``n`` values.
+    """Return an upper bound of the normal tail beyond an estimated distance from the mean.
 
-    The one-sided tolerance limit by the noncentral t distribution, turned round (Howe, *Journal of the American Statistical
+    The tail begins ``distance`` estimated standard deviations from the mean of ``n`` values. The bound inverts the
+    one-sided tolerance limit based on the noncentral t distribution (Howe, *Journal of the American Statistical
     Association* 64, 1969).
     """
     t = distance * math.sqrt(n)
     if stats.nct.cdf(t, n - 1, 0.0) < confidence:
         return 0.5
-    # the true distance, in true standard deviations, that the estimate exceeds in no more than 1 - confidence of all samples
+    # the distance, in true standard deviations, at which only 1 - confidence of all samples exceed the estimate
     shift = optimize.brentq(lambda d: stats.nct.cdf(t, n - 1, d) - confidence, 0.0, t)
     return float(stats.norm.sf(shift / math.sqrt(n)))
 
 
 def counted(shares: Sequence[float], enough: float) -> list[float]:
-    """The attempts that would have been made: none after the first that is ``enough``."""
+    """Return the attempts that would have been made: none after the first one that reaches ``enough``."""
     first = next((i for i, share in enumerate(shares) if share >= enough), len(shares))
     return list(shares[: first + 1])
 
 
 def fit(right: dict[str, list[float]], wrong: dict[str, list[float]], spread: float) -> dict[str, float]:
-    """Thresholds from accuracies by style.
+    """Fit thresholds to accuracies by variant.
 
     Args:
-        right, wrong: style -> accuracies.
-        spread: smallest standard deviation to be believed: that of counting hits on so many images.
+        right: Accuracies of each right variant.
+        wrong: Accuracies of each wrong variant.
+        spread: Smallest credible standard deviation; it replaces smaller estimates.
 
     Returns:
-        ``full``, as many standard deviations below the nearest right style as above the nearest wrong one, and ``start``, below
-        which 999 in a thousand of each wrong style stay.
+        ``full``, which lies as many standard deviations below the nearest right variant as above the nearest wrong one,
+        and ``start``, below which 999 in 1,000 submissions of each wrong variant stay.
 
     Raises:
-        ThresholdError: the two are not that far apart; the message names the styles.
+        ThresholdError: Right and wrong variants are too close to each other; the message names the nearest ones.
     """
     wrongs = {name: _normal(values, spread) for name, values in wrong.items()}
     rights = {name: _normal(values, spread) for name, values in right.items()}
 
     def nearest(full: float) -> tuple[tuple[float, str], tuple[float, str]]:
-        """Distance from a threshold, in standard deviations, of the nearest right and of the nearest wrong style."""
+        """Return distance (in standard deviations) and name of the nearest right and wrong variants."""
         below = min(((mean - full) / sd, name) for name, (mean, sd) in rights.items())
         return below, min(((full - mean) / sd, name) for name, (mean, sd) in wrongs.items())
 
@@ -126,7 +137,7 @@ def _normal(values: Sequence[float], spread: float) -> tuple[float, float]:
 
 
 def judge(name: str, right: bool, values: Sequence[float], full: float, spread: float) -> Verdicts:
-    """What the threshold for full points makes of a style's accuracies."""
+    """Judge a variant's accuracies by the threshold for full points."""
     array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
     mean, sd = _normal(values, spread)
     distance = (mean - full if right else full - mean) / sd
@@ -138,21 +149,27 @@ def judge(name: str, right: bool, values: Sequence[float], full: float, spread: 
 
 
 def counted_at_most(wrong: int, n: int) -> float:
-    """Upper bound (Clopper and Pearson) of a probability that came true ``wrong`` times in ``n``."""
+    """Return the Clopper-Pearson upper bound of a probability, for ``wrong`` occurrences in ``n`` runs."""
     return float(stats.binomtest(wrong, n).proportion_ci(2 * CONFIDENCE - 1, "exact").high)
 
 
 class Calibration:
-    """One calibration of a lab: what is measured, where it is kept, what comes of it.
+    """A calibration of a lab: its measurements, the file that stores them, and the resulting thresholds.
 
     Args:
-        lab: the lab.
-        data: replaces the ``data`` of its accuracy budget.
-        seeds: number of seeds that thresholds are fitted on.
-        fresh: number of further seeds that they are judged on.
+        lab: Lab to calibrate.
+        data: Images that replace ``data`` in the lab's accuracy budget.
+        seeds: Number of seeds to fit the thresholds on.
+        fresh: Number of further seeds to judge them on.
     """
 
     def __init__(self, lab: Lab, *, data: str | None = None, seeds: int = 20, fresh: int = 40) -> None:
+        """Load the lab's calibration module and its budget.
+
+        Raises:
+            LookupError: The lab has nothing to calibrate.
+            ValueError: There are fewer than three seeds for fitting or for judging.
+        """
         if min(seeds, fresh) < 3:
             raise ValueError("a spread needs three seeds at least, for fitting and for judging")
         if data is not None:
@@ -162,7 +179,7 @@ class Calibration:
         self.module = _module(lab)
         self.kind: str = self.module.kind(lab)
         self.budget = self.module.budget(lab)
-        # what was measured with another budget, or of another style, is not mixed in
+        # keeps out runs that were measured with another budget or another source of the variant
         self.marks = {
             s.name: hashlib.sha256(json.dumps([self.budget, s.source]).encode()).hexdigest()[:12]
             for s in self.module.STYLES
@@ -170,11 +187,11 @@ class Calibration:
         self.file = lab.folder / "thresholds.json"
 
     def run(self, kept: Path, jobs: int) -> dict[str, Any]:
-        """Measures what is not measured yet; returns what :meth:`evidence` makes of it.
+        """Measure what is missing and return the resulting :meth:`evidence`.
 
         Args:
-            kept: file that every run is appended to as soon as it is done; who starts again goes on from there.
-            jobs: processes; each computes on one thread.
+            kept: File that each run is appended to as soon as it is done; an interrupted calibration resumes from it.
+            jobs: Number of processes, each of which computes on one thread.
         """
         known = self._read(kept)
         missing = [
@@ -197,7 +214,7 @@ class Calibration:
         return self.evidence(self._read(kept))
 
     def _measured(self, missing: list[tuple[int, list[str]]], jobs: int) -> Iterator[list[Run]]:
-        """The runs of each seed, as they come in."""
+        """Yield the runs of each seed as they finish."""
         if jobs == 1:
             yield from (_measure(self.lab, seed, styles) for seed, styles in missing)
             return
@@ -211,12 +228,11 @@ class Calibration:
                 raise
 
     def evidence(self, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
-        """Thresholds with all that they were fitted on, for the file that the check reads."""
+        """Return the thresholds and all data that they were fitted on, for the file that the check reads."""
         styles, n = self.module.STYLES, self.budget["test_images"]
         ceiling = self.module.ceiling(self.lab)
-        spread = (
-            math.sqrt(0.25 / n) / 2
-        )  # a standard deviation below this is luck: counting alone gives about twice as much
+        # a standard deviation below this is luck: counting hits alone gives about twice as much
+        spread = math.sqrt(0.25 / n) / 2
 
         def rows(style: Any, seeds: Iterable[int]) -> list[dict[str, Any]]:
             return [known[style.name, seed] for seed in seeds if seed % style.every == 0]
@@ -232,7 +248,7 @@ class Calibration:
             raise ThresholdError(f"full points from {thresholds['full']}: attempts stop at {ceiling}, raise CEILINGS")
         names = {s.name for s in chosen}
         verdicts = [judge(s.name, s.right, values(s, fresh), thresholds["full"], spread) for s in styles]
-        # attempts, not seconds: they do not depend on what else the machine did
+        # attempts, not seconds, because they do not depend on the load of the machine
         attempts = [len(counted(row["shares"], ceiling)) for s in styles if s.right for row in rows(s, fresh)]
         return {
             "thresholds": thresholds,
@@ -266,23 +282,26 @@ class Calibration:
         }
 
     def write(self, evidence: dict[str, Any]) -> dict[str, Any]:
-        """Puts thresholds and evidence for this kind of data into the lab's file; returns all of it. Other kinds stay."""
+        """Store thresholds and evidence for this kind of data in the lab's file and return its contents.
+
+        Entries for other kinds of data stay unchanged.
+        """
         known = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
         known[self.kind] = evidence
-        # one line for a style: a reader sees what changed
+        # one line per variant, so that diffs are readable
         text = json.dumps(known, indent=1, sort_keys=True)
         self.file.write_text(_compact(text) + "\n", encoding="utf-8")
         return dict(json.loads(text))
 
     def _read(self, kept: Path) -> dict[tuple[str, int], dict[str, Any]]:
-        """The runs that count; one that ended at a lower ceiling than there is now is made again."""
+        """Read the runs that are still valid; runs that stopped at a lower ceiling than today's are left out."""
         rows = [json.loads(line) for line in kept.read_text().splitlines() if line] if kept.is_file() else []
         mine = [r for r in rows if self.marks.get(r["style"]) == r["mark"]]
         return {(r["style"], r["seed"]): r for r in mine if self.module.complete(self.lab, r["shares"])}
 
 
 def _compact(text: str) -> str:
-    """Indented JSON with every list of numbers, and of such lists, on one line."""
+    """Put each list of numbers, or of such lists, on one line of the indented JSON."""
     lines: list[str] = []
     depth = 0
     for line in text.split("\n"):
@@ -291,7 +310,7 @@ def _compact(text: str) -> str:
             lines[-1] += bare + (" " if bare.endswith(",") else "")
         else:
             lines.append(line)
-        # only lists that hold no objects: "verdicts" is one of objects
+        # but not "verdicts", which is a list of objects
         if bare.endswith("["):
             depth += 1 if depth or not bare.startswith('"verdicts"') else 0
         elif bare in ("]", "],") and depth:
@@ -311,7 +330,7 @@ def _module(lab: Lab) -> Any:
 
 
 def _measure(lab: Lab, seed: int, names: list[str]) -> list[Run]:
-    """All styles of one seed, in a process of the pool: they share its images."""
+    """Measure variants with one seed in the same process, so that they share its images."""
     import torch
 
     torch.set_num_threads(1)

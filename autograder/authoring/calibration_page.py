@@ -12,7 +12,7 @@ from autograder.authoring.calibration import WRONG_VERDICTS
 
 
 def table(evidence: dict[str, Any]) -> str:
-    """The verdicts as a Markdown table."""
+    """Format the verdicts as a Markdown table."""
     rows = [
         "| functions | | runs | mean ± sd, % | min–max, % | wrong verdicts | probability | at most (95 %) |",
         "|---|---|---|---|---|---|---|---|",
@@ -28,7 +28,7 @@ def table(evidence: dict[str, Any]) -> str:
 
 
 def sentences(evidence: dict[str, Any]) -> str:
-    """What came out, in words."""
+    """Summarise the results in words, one statement per line."""
     t, lines = evidence["thresholds"], []
     lines.append(f"points from {100 * t['start']:.1f} % on, full points from {100 * t['full']:.1f} %")
     for side, what in (("right", "right without full points"), ("wrong", "wrong with full points")):
@@ -43,7 +43,7 @@ def sentences(evidence: dict[str, Any]) -> str:
 
 
 def page(lab: Lab, calibrations: dict[str, Any]) -> str:
-    """The evidence of a lab's thresholds file, for people: a Markdown page."""
+    """Format the evidence in a lab's thresholds file as a Markdown page."""
     parts = [
         f"# {lab.title}: thresholds of the accuracy check\n\n"
         f"Written by `autograder calibrate {lab.assignment}` from what it measured; all of it is in "
@@ -64,7 +64,7 @@ def page(lab: Lab, calibrations: dict[str, Any]) -> str:
 
 
 def picture_name(lab: Lab, kind: str) -> str:
-    """File name of the plot of a kind of data."""
+    """Return the file name of the plot for a kind of data."""
     return f"calibration-{lab.assignment}-{kind}.png"
 
 
@@ -73,7 +73,7 @@ def _list(lines: str) -> str:
 
 
 def plot(evidence: dict[str, Any], path: Path, title: str) -> None:
-    """Draws every run's accuracy by style, with the thresholds."""
+    """Plot the accuracy of every run by variant, with the thresholds."""
     from matplotlib.figure import Figure
 
     order = sorted(evidence["verdicts"], key=lambda v: (v["right"], v["mean"]))

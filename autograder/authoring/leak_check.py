@@ -1,8 +1,8 @@
-"""Whether something that students must not have is in what they get: solutions, hidden checks, marking schemes, the grader.
+"""A search for secrets in what students get: solutions, hidden checks, marking schemes, the grader.
 
-What is secret is read off the course itself. It is looked for in every member of an archive, in archives within it, in all
-texts of notebooks, and in the bytes of what is no text. Whitespace does not matter, so that neither indentation nor another
-width of lines hides anything. What was rewritten, or is encoded, is not found.
+The secrets are read from the course itself. The search covers every member of an archive, archives within it, all texts
+of notebooks, and the bytes of binary files. It ignores whitespace, so that neither indentation nor another line width
+hides anything. It does not find text that was rewritten or encoded.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from amllab.checks.lab import Lab
 from autograder.course import Course
 from autograder.labs.locations import HIDDEN_CHECKS
 
-# characters of a text that stands nowhere by chance; shorter lines of a solution count together with the next one
+# characters of a text that does not occur by chance; a shorter line of a solution counts together with the next one
 DISTINCTIVE = 42
 DISTINCTIVE_DOCSTRING = 24
 
 _MARKERS = ("BEGIN SOLUTION", "BEGIN MARK SCHEME", "BEGIN HIDDEN TESTS")
 _MARK_SCHEME = re.compile(r"BEGIN MARK SCHEME[^\n]*\n(.*?)\n[^\n]*END MARK SCHEME", re.S)
 _IMPORT = re.compile(r"^\s*(?:from|import)\s+autograder\b", re.M)
-# a run of characters in UTF-8, as they lie in bytecode and in weights
+# a run of UTF-8 characters, as in bytecode and in files of weights
 _TEXT_IN_BYTES = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){10,}")
 _BYTECODE = (".pyc", ".pyo")
 _CLOSED = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -41,33 +41,34 @@ _CLOSED = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 @dataclass(frozen=True)
 class Leak:
-    """Something that must not be there.
+    """Something that must not be in what students get.
 
     Attributes:
-        where: file or member, with ``!`` between an archive and its member, and the line, where there are lines.
-        what: that was found there, in words.
+        where: File or archive member, with ``!`` between an archive and its member, and the line if there are lines.
+        what: Description of what was found there.
     """
 
     where: str
     what: str
 
     def __str__(self) -> str:
+        """Return location and description on one line."""
         return f"{self.where}: {self.what}"
 
 
 def find_leaks(archive_or_folder: Path, lab: Lab, course: Course) -> list[Leak]:
-    """Looks through what students get.
+    """Search what students get for secrets.
 
     Args:
-        archive_or_folder: a zip or tar archive (a wheel is one), one file, or a folder with any of them.
-        lab: whose secrets are looked for.
-        course: where its master text, release and solution are.
+        archive_or_folder: Zip or tar archive (a wheel is a zip), single file, or folder that contains any of them.
+        lab: Lab whose secrets to search for.
+        course: Course with the lab's master text, release and solution.
 
     Returns:
-        Every find, by file and line; none when nothing secret is there.
+        All leaks, by file and line; an empty list if nothing secret was found.
 
     Raises:
-        FileNotFoundError: there is nothing to look through, or a file of the course that says what is secret is missing.
+        FileNotFoundError: There is nothing to search, or a file of the course that defines what is secret is missing.
     """
     secrets = read_secrets(lab, course)
     if archive_or_folder.is_dir():
@@ -81,10 +82,12 @@ def find_leaks(archive_or_folder: Path, lab: Lab, course: Course) -> list[Leak]:
 
 
 def read_secrets(lab: Lab, course: Course) -> dict[str, str]:
-    """Texts that students must not have, whitespace as single blanks, each with what it is.
+    """Return the texts that students must not have, with a description of each.
+
+    Any whitespace in the texts is reduced to single spaces.
 
     Raises:
-        FileNotFoundError: master, release or solution of the lab is missing; the message says how to build it.
+        FileNotFoundError: Master text, release or solution of the lab is missing; the message says how to restore it.
     """
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     for path in (master, course.release(lab), course.solution(lab)):
@@ -107,7 +110,7 @@ def _words(text: str) -> str:
 
 
 def _solutions(path: Path, public: str) -> dict[str, str]:
-    """Lines of the solution cells, and pairs of lines, that the release does not have."""
+    """Return lines of the solution cells, and pairs of consecutive lines, that the release does not contain."""
     found = {}
     for cell in nbformat.read(path, as_version=4).cells:
         nbgrader = cell.metadata.get("nbgrader") or {}
@@ -121,14 +124,17 @@ def _solutions(path: Path, public: str) -> dict[str, str]:
 
 
 def _mark_schemes(master: Path) -> dict[str, str]:
-    """Lines between the marks in the master, which is a text whose prose stands behind ``#``."""
+    """Return the lines between the markers in the master text, where prose is written as ``#`` comments."""
     schemes = _MARK_SCHEME.findall(master.read_text(encoding="utf-8"))
     lines = [_words(line.strip().removeprefix("#")) for scheme in schemes for line in scheme.splitlines()]
     return {line: f"marking scheme: {line[:60]}" for line in lines if len(line) >= DISTINCTIVE}
 
 
 def _hidden(file: Path, lab: Lab) -> dict[str, str]:
-    """Docstrings of a hidden module; of hidden checks the names, and the messages that no public check has too."""
+    """Return the texts of a hidden module that students must not have.
+
+    These are its docstrings and, for hidden checks, also their names and the messages that no public check contains.
+    """
     tree = ast.parse(file.read_text(encoding="utf-8"))
     public = _words("\n".join(path.read_text(encoding="utf-8") for path in sorted(lab.folder.glob("*.py"))))
     found = set()
@@ -165,7 +171,7 @@ def _in_member(name: str, content: bytes, secrets: dict[str, str]) -> Iterator[L
 
 
 def _members(content: bytes) -> list[tuple[str, bytes]] | None:
-    """Names and contents of an archive's members; ``None`` for what is no archive."""
+    """Return names and contents of an archive's members, or ``None`` if the content is not an archive."""
     if content.startswith(b"PK") and zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return [(name, archive.read(name)) for name in archive.namelist() if not name.endswith("/")]
@@ -178,7 +184,7 @@ def _members(content: bytes) -> list[tuple[str, bytes]] | None:
 
 
 def _texts(name: str, content: bytes) -> Iterator[tuple[str, str]]:
-    """Texts of a file with their places: of a notebook those of each cell, with outputs and metadata."""
+    """Yield the texts of a file and their locations; for a notebook, one text per cell, with outputs and metadata."""
     if b"\0" in content:
         for found in _TEXT_IN_BYTES.finditer(content):
             yield f"{name}, byte {found.start()}", found.group().decode("utf-8", errors="replace")
@@ -194,13 +200,13 @@ def _texts(name: str, content: bytes) -> Iterator[tuple[str, str]]:
                 first = source if isinstance(source, str) else "".join(source)
                 yield f"{name}, cell {i}", "\n".join([first, *_strings(cell)])
         except (ValueError, KeyError, AttributeError, TypeError):
-            yield name, text  # no notebook, whatever its name says
+            yield name, text  # not a notebook, despite its name
     else:
         yield name, text
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """All texts in plain data; a list of lines, as notebooks have them, is one text."""
+    """Yield all strings in plain data; a list of lines, as in notebooks, is joined to one string."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
@@ -229,7 +235,7 @@ def _in_text(place: str, text: str, secrets: dict[str, str]) -> Iterator[Leak]:
 
 
 def _positions(text: str, secret: str) -> Iterator[int]:
-    """Where a secret stands in a text, as a name of its own where it is one."""
+    """Yield the positions of a secret in a text; an identifier matches only as a whole name."""
     start = text.find(secret)
     while start >= 0:
         end = start + len(secret)

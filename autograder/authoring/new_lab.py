@@ -1,4 +1,4 @@
-"""``autograder new-lab``: a small lab that builds, grades and passes its tests, to be changed into one of your own."""
+"""The scaffold of a lab: ``autograder new-lab`` writes a small lab that builds, grades and passes its tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autograder.course import Course
 
 TEMPLATES = Path(__file__).parent / "scaffold"
 
-# template -> where its text goes, below the course's folder
+# template -> path of its output, relative to the course's folder
 FILES = {
     "master.py.j2": "{source}/{assignment}/{lab}.py",
     "lab.toml.j2": "amllab/checks/{lab}/lab.toml",
@@ -28,19 +28,19 @@ FILES = {
 
 
 def new_lab(course: Course, name: str) -> list[Path]:
-    """Writes the files of a new lab, one exercise large.
+    """Write the files of a new lab with one exercise, as a starting point.
 
     Args:
-        course: a checkout of the course, with both packages in it.
-        name: of the assignment, such as ``"knowledge-distillation"``.
+        course: Checkout of the course that contains both packages.
+        name: Name of the assignment, such as ``"knowledge-distillation"``.
 
     Returns:
-        The files written.
+        Paths of the files written.
 
     Raises:
-        ValueError: the name cannot be that of a lab; nothing is written.
-        FileExistsError: there is such a lab, or a file of another's is in its way; nothing is written.
-        FileNotFoundError: the course's folder is no checkout of the packages; nothing is written.
+        ValueError: The name cannot be that of a lab; nothing is written.
+        FileExistsError: The lab exists already, or another file is in its way; nothing is written.
+        FileNotFoundError: The course's folder is not a checkout of the packages; nothing is written.
     """
     lab = _lab_name(name)
     if not all((course.root / package / "checks").is_dir() for package in ("amllab", "autograder")):
@@ -61,7 +61,7 @@ def new_lab(course: Course, name: str) -> list[Path]:
 
 
 def _lab_name(name: str) -> str:
-    """The name of the lab's folders of checks, which Python imports."""
+    """Return the name of the lab's folders of checks, which must be importable in Python."""
     lab = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", lab) or keyword.iskeyword(lab):
         raise ValueError(
@@ -72,7 +72,7 @@ def _lab_name(name: str) -> str:
 
 
 def _refuse_what_exists(course: Course, lab: str, targets: dict[str, Path]) -> None:
-    """Nothing of the lab may be there, nor a module that a package of its name would hide."""
+    """Raise an error if any file of the lab exists, or a module that its package would shadow."""
     packages = [course.root / package / "checks" / lab for package in ("amllab", "autograder")]
     modules = [package.with_suffix(".py") for package in packages]
     master = targets["master.py.j2"].parent

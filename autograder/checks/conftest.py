@@ -1,6 +1,7 @@
-"""``pytest autograder/checks/transfer_learning --submission notebook.ipynb``: hidden checks on one notebook.
+"""Hidden checks on one notebook: ``pytest autograder/checks/transfer_learning --submission notebook.ipynb``.
 
-Public checks can be named beside them: they are the same kind. ``--submission`` is repaired and run in a worker, as in grading.
+Public checks can be added to the command line, as they are of the same kind. The submission is repaired and run in a
+worker, as in grading.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Collecting what learning platforms let a teacher download, see :mod:`autograder.collect.plugins`."""
+"""Collection of downloads from learning platforms; see :mod:`autograder.collect.plugins`."""

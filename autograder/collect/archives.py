@@ -1,6 +1,7 @@
-"""What is inside of an archive that somebody uploaded, read within bounds and never unpacked to a path that it names.
+"""Safe reading of uploaded archives, within limits and without unpacking anything to a path named in the archive.
 
-Nothing is written: entries are read one by one, and only those that are asked for. Bounds hold for each upload by itself.
+Nothing is written to disk: entries are read one at a time, and only on request. The limits apply to each upload
+separately.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from typing import BinaryIO
 from autograder.collect.names import is_clutter
 from autograder.errors import ArchiveError, ArchiveTooLargeError
 
-MAX_UPLOAD = 500_000_000  # bytes of a file as it was uploaded
-MAX_UNPACKED = 200_000_000  # bytes that are unpacked from it, archives in it included
-MAX_ENTRIES = 100_000  # files and folders in it, archives in it included
-MAX_DEPTH = 3  # archives in archives
-_MAX_DIRECTORY = 20_000_000  # bytes of the table of contents of a zip
-_MAX_DICTIONARY = 100_000_000  # bytes of memory that unpacking an xz may take
+MAX_UPLOAD = 500_000_000  # bytes of an uploaded file
+MAX_UNPACKED = 200_000_000  # bytes unpacked from it, including nested archives
+MAX_ENTRIES = 100_000  # files and folders in it, including nested archives
+MAX_DEPTH = 3  # levels of nested archives
+_MAX_DIRECTORY = 20_000_000  # bytes of a zip's central directory
+_MAX_DICTIONARY = 100_000_000  # bytes of memory for unpacking an xz
 
-# all that the libraries raise on files that are damaged, or made to do harm
+# everything that the libraries raise on damaged or malicious files
 DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError,
     NotImplementedError, struct.error, OverflowError, IndexError, KeyError, TypeError, AttributeError, MemoryError,
@@ -52,33 +53,34 @@ UNREADABLE_KINDS = ("7z", "rar")
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in an archive: its path there, and how to open it."""
+    """A file in an archive, with its path and a function that opens it."""
 
     path: str
     open: Callable[[], BinaryIO]
 
 
 class Budget:
-    """What may still be unpacked of one upload."""
+    """The bytes and entries that may still be unpacked from one upload."""
 
     def __init__(self) -> None:
         self.bytes, self.entries = MAX_UNPACKED, MAX_ENTRIES
 
     def count(self) -> None:
-        """Takes one entry.
+        """Count one entry.
 
         Raises:
-            ArchiveError: that was one too many.
+            ArchiveTooLargeError: If the upload has too many entries.
         """
         self.entries -= 1
         if self.entries < 0:
             raise ArchiveTooLargeError(f"it holds more than {MAX_ENTRIES:,} files")
 
     def read(self, stream: BinaryIO, most: int = MAX_UNPACKED) -> bytes:
-        """All of a stream.
+        """Read all of a stream.
 
         Raises:
-            ArchiveError: it has more than ``most`` bytes, or than may still be unpacked, or is damaged.
+            ArchiveTooLargeError: If the stream exceeds what may still be unpacked from the upload.
+            ArchiveError: If the stream has more than ``most`` bytes or is damaged.
         """
         limit = min(most, self.bytes)
         content = self.read_some(stream, limit + 1)
@@ -89,7 +91,11 @@ class Budget:
         return content
 
     def read_some(self, stream: BinaryIO, most: int) -> bytes:
-        """At most so many bytes of a stream."""
+        """Read at most ``most`` bytes of a stream.
+
+        Raises:
+            ArchiveError: If the stream is damaged.
+        """
         try:
             content = stream.read(most)
         except DAMAGE as error:
@@ -99,9 +105,13 @@ class Budget:
 
 
 def kind_of(head: bytes, name: str) -> str:
-    """``zip``, ``tar``, ``gz``, ``bz2``, ``xz``, ``7z`` or ``rar``, by the first 512 bytes, then by the name; else empty."""
+    """Return the kind of an archive, detected by its first 512 bytes, then by its name.
+
+    Returns:
+        ``zip``, ``tar``, ``gz``, ``bz2``, ``xz``, ``7z`` or ``rar``; empty for other files.
+    """
     lower = name.lower()
-    if lower.endswith((".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".pages")):  # zips that hold a text
+    if lower.endswith((".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".pages")):  # documents in zip format
         return ""
     for kind, marks in _MAGIC:
         if head.startswith(marks):
@@ -112,15 +122,17 @@ def kind_of(head: bytes, name: str) -> str:
 
 
 def entries(kind: str, stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
-    """The files in an archive, without what systems add, links and devices.
+    """Yield the files in an archive, except links, devices and files added by operating systems.
+
+    A compressed file that is not a tar yields a single entry without a name.
 
     Args:
-        kind: as :func:`kind_of` says; a compressed file that is no tar has one entry without a name.
-        stream: seekable.
-        budget: of the upload.
+        kind: The kind of the archive, from :func:`kind_of`.
+        stream: The archive as a seekable stream.
+        budget: The budget of the upload.
 
     Raises:
-        ArchiveError: it is damaged, too large, or locked with a password.
+        ArchiveError: If the archive is damaged, too large, or of a kind that cannot be read.
     """
     if kind in UNREADABLE_KINDS:
         raise ArchiveError(f"it is a {kind} archive, which is not read: ask for a .zip or the .ipynb")
@@ -142,7 +154,10 @@ def entries(kind: str, stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
 
 
 def name_in_zip(info: zipfile.ZipInfo) -> str:
-    """A name with ``/`` between its parts; many programs write UTF-8 without saying so, Windows writes ``\\``."""
+    """Return the name of a zip entry, with ``/`` between its parts.
+
+    Many programs write UTF-8 without declaring it, and Windows separates the parts with backslashes.
+    """
     name = info.filename
     if not info.flag_bits & 0x800:
         with contextlib.suppress(UnicodeError):
@@ -151,10 +166,10 @@ def name_in_zip(info: zipfile.ZipInfo) -> str:
 
 
 def open_in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
-    """Opens a file in a zip.
+    """Open a file in a zip.
 
     Raises:
-        ArchiveError: it is locked with a password, packed in a way that is not read, or damaged.
+        ArchiveError: If the file is locked with a password, damaged, or compressed with an unsupported method.
     """
     if info.flag_bits & 0x1:
         raise ArchiveError("it is locked with a password: ask for it without one")
@@ -167,23 +182,23 @@ def open_in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
 
 
 def open_in_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> BinaryIO:
-    """Opens an ordinary file in a tar."""
+    """Open a regular file in a tar."""
     opened = archive.extractfile(member)
-    assert opened is not None  # folders and links have no content
+    assert opened is not None  # only folders and the like have no content
     return opened  # type: ignore[return-value]
 
 
 def is_plain_file(info: zipfile.ZipInfo) -> bool:
-    """Whether an entry of a zip is neither a folder nor a link."""
+    """Return whether an entry of a zip is a regular file, not a folder or link."""
     mode = info.external_attr >> 16
     return not info.filename.endswith(("/", "\\")) and (not stat.S_IFMT(mode) or stat.S_ISREG(mode))
 
 
 def open_zip(stream: BinaryIO) -> zipfile.ZipFile:
-    """A zip, after a look at how long its table of contents is: Python reads all of it at once.
+    """Open a zip, but only if its central directory is not too long, because Python reads all of it at once.
 
     Raises:
-        ArchiveError: it is none, is cut off, or has too many entries.
+        ArchiveError: If the stream is not a zip, is truncated, or has too many entries.
     """
     try:
         if _directory_bytes(stream) > _MAX_DIRECTORY:
@@ -228,7 +243,7 @@ def _decompressed(kind: str, stream: BinaryIO) -> BinaryIO:
 
 
 class _Xz:
-    """Reads an xz within a bound of memory, which Python's own reader does not have."""
+    """A reader for xz files with a memory limit, which Python's own reader lacks."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -243,13 +258,13 @@ class _Xz:
 
 
 def _directory_bytes(stream: BinaryIO) -> int:
-    """Length of a zip's table of contents, as the record at its end says, in the old format or the one for large files."""
+    """Return the size of a zip's central directory according to its end record, in the old or the ZIP64 format."""
     size = stream.seek(0, io.SEEK_END)
     stream.seek(max(0, size - 70_000))
     tail = stream.read()
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or len(tail) < end + 22:
-        return 0  # no zip, as Python will say
+        return 0  # not a zip: Python will raise an error
     (said,) = struct.unpack_from("<L", tail, end + 12)
     large = end - 20 - 56
     if large >= 0 and tail[large : large + 4] == b"PK\x06\x06":

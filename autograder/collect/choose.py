@@ -1,4 +1,4 @@
-"""Of all that a student uploaded, what counts: the last attempt that has a notebook in it, and of that the lab's own."""
+"""Choose what counts among a student's uploads: the lab's notebooks in the last attempt that contains any notebook."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from autograder.collect.names import notebook_of
 from autograder.collect.uploads import RANK_SCRIPT, Content, read_upload, short
 from autograder.errors import ArchiveError
 
-_MOST = 100  # uploads of a student that are read, the last ones
+_MOST = 100  # uploads read per attempt, starting with the latest
 
 
 @dataclass
 class Chosen:
-    """What is collected of a student.
+    """The files to collect from a student.
 
     Attributes:
-        notebooks: name without ``.ipynb`` -> content.
-        uploads: those that the notebooks are from; all of the last attempt where there is no notebook.
-        notes: what a person should know, in the submission's own folder.
-        remarks: what became of the other files, for the log.
+        notebooks: Name without ``.ipynb`` -> content.
+        uploads: Uploads that contain the notebooks; without a notebook, all uploads of the last attempt.
+        notes: What a person should know, for a note in the submission's folder.
+        remarks: Explanations about the other files, for the log.
     """
 
     notebooks: dict[str, Content] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A notebook in an upload, with the name that it gets."""
+    """A notebook in an upload, with the name under which it would be collected."""
 
     upload: Upload
     content: Content
@@ -49,11 +49,11 @@ class _Candidate:
 
 
 def choose(uploads: Iterable[Upload], released: Collection[str]) -> Chosen:
-    """What counts of a student's uploads.
+    """Choose the notebooks that count among a student's uploads.
 
     Args:
-        uploads: all of one student.
-        released: names of the lab's notebooks.
+        uploads: All uploads of one student.
+        released: Names of the lab's notebooks, without ``.ipynb``.
     """
     chosen, attempts, others = Chosen(), _attempts(uploads), []
     for i, attempt in enumerate(attempts):
@@ -78,7 +78,10 @@ def choose(uploads: Iterable[Upload], released: Collection[str]) -> Chosen:
 
 
 def _attempts(uploads: Iterable[Upload]) -> list[list[Upload]]:
-    """The last one first: one for each download, by the number of the file or the time of the attempt, then by when it was downloaded."""
+    """Group uploads into attempts, one per download, the last one first.
+
+    Attempts are sorted by the number of the file or the time of the attempt, then by the time of the download.
+    """
     downloads = defaultdict(list)
     for upload in uploads:
         downloads[upload.download].append(upload)
@@ -94,7 +97,7 @@ def _order(upload: Upload) -> float:
 
 
 def _read(attempt: list[Upload], released: Collection[str], chosen: Chosen) -> list[_Candidate]:
-    """The notebooks of an attempt, the last one last; says why other things were not read."""
+    """Return the notebooks of an attempt, the last one last, and add to ``chosen`` why other files were not read."""
     found, reasons, left = [], [], MAX_UNPACKED
     for upload in sorted(attempt, key=_order, reverse=True)[:_MOST]:
         if upload.owner is not None and upload.owner.text:
@@ -125,7 +128,10 @@ def _read(attempt: list[Upload], released: Collection[str], chosen: Chosen) -> l
 
 
 def _counting(candidates: list[_Candidate], released: Collection[str]) -> list[_Candidate]:
-    """One for each of the lab's notebooks; where none has such a name, the last of all. Notebooks go before scripts."""
+    """Return one candidate for each of the lab's notebooks, or the last of all if none has such a name.
+
+    Notebooks take precedence over scripts.
+    """
     best = max(candidate.content.rank for candidate in candidates)
     ordered = [candidate for candidate in candidates if candidate.content.rank == best]
     named = {candidate.name: candidate for candidate in ordered if candidate.name in released}
@@ -133,6 +139,6 @@ def _counting(candidates: list[_Candidate], released: Collection[str]) -> list[_
 
 
 def _file_name(name: str) -> str:
-    """A notebook's name as that of a file: without what has a meaning in paths or HTML, and not too long."""
+    """Turn a notebook's name into a file name of limited length, without characters special to paths or HTML."""
     plain = re.sub(r"[^\w.() -]", "_", name).strip(" .")
     return plain[:100].strip(" .") or "notebook"

@@ -1,4 +1,4 @@
-"""What lies in ``downloaded/LAB/archive``: zips as platforms make them, or what somebody unpacked of them already."""
+"""The files in ``downloaded/LAB/archive``: archives from learning platforms, or files already unpacked from them."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from autograder.collect.names import Owner, is_clutter, recognise
 from autograder.collect.uploads import short
 from autograder.errors import ArchiveError
 
-_MAX_FOLDERS = 20  # of folders in folders
-_MAX_FILES = 200_000  # of a download
-_IN_MEMORY = 20_000_000  # bytes of an upload; larger ones are put into a file while they are read
-_FOREIGN = ("index.html", "downloads.csv", "status.csv", "status.xlsx")  # lists that platforms add
+_MAX_FOLDERS = 20  # levels of nested folders
+_MAX_FILES = 200_000  # per download
+_IN_MEMORY = 20_000_000  # bytes of an upload; larger ones are buffered in a temporary file
+_FOREIGN = ("index.html", "downloads.csv", "status.csv", "status.xlsx")  # lists added by platforms
 
 
 @dataclass
 class Upload:
-    """A file that somebody uploaded.
+    """A file that a student uploaded.
 
     Attributes:
-        parts: folders in the download, and its name.
-        download: file that it was in; empty where somebody had unpacked it.
-        time: when that was downloaded.
-        owner: whose it is; ``None`` where no name says so.
+        parts: Folders in the download, followed by the file name.
+        download: Name of the downloaded archive; empty if the file was already unpacked.
+        time: Time of the download, as a POSIX timestamp.
+        owner: The student; ``None`` if no name identifies one.
     """
 
     parts: tuple[str, ...]
@@ -52,20 +52,20 @@ class Upload:
 
     @property
     def path(self) -> str:
-        """For a log."""
+        """Path of the upload, shortened for log messages."""
         return short("/".join(self.parts))
 
     @property
     def name(self) -> str:
-        """What the student called it."""
+        """File name that the student gave the upload."""
         return (self.owner.rest if self.owner is not None else "") or self.parts[-1]
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The content, seekable.
+        """Open the content as a seekable stream.
 
         Raises:
-            ArchiveError: it is too large, damaged, or locked with a password.
+            ArchiveError: If the upload is too large, damaged, or locked with a password.
         """
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file, self._open() as packed:
             left = MAX_UPLOAD
@@ -80,11 +80,12 @@ class Upload:
 
 @dataclass
 class Downloads:
-    """All uploads, and what could not be read.
+    """All uploads, and the files that could not be read or assigned.
 
     Attributes:
-        uploads: of all downloads.
-        failures: one line for each file that may be somebody's and is nobody's, or a download that cannot be read.
+        uploads: Uploads from all downloads.
+        failures: One line for each download that cannot be read, and for each file that may be a submission but
+            cannot be assigned to a student.
     """
 
     uploads: list[Upload] = field(default_factory=list)
@@ -92,11 +93,11 @@ class Downloads:
 
 
 def find(archive: Path, released: Collection[str]) -> Downloads:
-    """Looks through a folder of downloads.
+    """Find all uploads in a folder of downloads.
 
     Args:
-        archive: the folder.
-        released: names of the lab's notebooks, without ``.ipynb``.
+        archive: The folder.
+        released: Names of the lab's notebooks, without ``.ipynb``.
     """
     found = Downloads()
     for path in _files(archive, found.failures):
@@ -104,7 +105,7 @@ def find(archive: Path, released: Collection[str]) -> Downloads:
         if is_clutter(parts):
             continue
         own = recognise(parts, released)
-        if own is not None:  # what a student put into it names nobody else
+        if own is not None:  # names inside it are the student's own and identify no one else
             found.uploads.append(Upload(parts, "", path.stat().st_mtime, own, partial(_open, path)))
             continue
         try:
@@ -123,7 +124,10 @@ def find(archive: Path, released: Collection[str]) -> Downloads:
 
 
 def _files(folder: Path, failures: list[str], depth: int = 0) -> Iterator[Path]:
-    """Files in a folder, without links; what is no file is a failure."""
+    """Yield the files in a folder and its subfolders; anything else counts as a failure.
+
+    Links to files are followed, links to folders are not.
+    """
     try:
         inside = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -142,7 +146,10 @@ def _files(folder: Path, failures: list[str], depth: int = 0) -> Iterator[Path]:
 
 
 def _inside(path: Path, released: Collection[str]) -> list[Upload]:
-    """What a download holds; empty where it is no archive. Nothing of it is read yet; only the names count."""
+    """List the uploads in a download; empty if it is not an archive.
+
+    Only names are read at this point, not contents.
+    """
     try:
         with path.open("rb") as file:
             kind = kind_of(file.read(512), path.name)

@@ -1,18 +1,20 @@
-"""Whose a file of a download is: what learning platforms put into the names of files and folders.
+"""Identify the student of a downloaded file by the names that learning platforms give files and folders.
 
-========== ==================================================================================================
-Canvas     ``lovelaceada_LATE_1234_567890_notebook-1.ipynb``: the name as it sorts, a mark where it is late, the number of
-           the person, that of the file, and what the student called it, with ``-1`` and so on behind it from the second
-           upload on. Anonymous: ``LATE_anon_AbC12_567890_notebook.ipynb``. Texts and links: ``lovelaceada_1234_text.html``
-Moodle     a folder ``Ada Lovelace_1234_assignsubmission_file_``, without the last ``_`` since Moodle 4.1; or that in front
-           of the file's name. The number holds for one assignment alone. ``Participant_1234_...`` where names are hidden,
-           ``Group A_12_...`` for a group, ``Default group_assignsubmission_file`` for those without one
-Blackboard ``Lab 1_alovelace_attempt_2026-01-30-15-00-00_notebook.ipynb``, and a text of the same name for each attempt
-Brightspace ``12345-67890 - Ada Lovelace - Oct 3, 2026 1105 PM``, a folder, or in front of the file's name
-ILIAS      a folder ``Lovelace_Ada_alovelace_1234``
-Open edX   ``[1] - alovelace - notebook.ipynb``
-Google     ``Ada Lovelace - transfer_learning.ipynb``, for the lab's own notebook alone
-========== ==================================================================================================
+=========== ===========================================================================================================
+Canvas      ``lovelaceada_LATE_1234_567890_notebook-1.ipynb``: the sortable name, a mark for late submissions, the
+            number of the person, the number of the file, and the student's file name, followed by ``-1`` and so on
+            from the second upload. Anonymous: ``LATE_anon_AbC12_567890_notebook.ipynb``. Texts and links:
+            ``lovelaceada_1234_text.html``
+Moodle      a folder ``Ada Lovelace_1234_assignsubmission_file_``, without the last ``_`` since Moodle 4.1; or the same
+            as a prefix of the file name. The number is valid for one assignment only. ``Participant_1234_...`` if
+            names are hidden, ``Group A_12_...`` for a group, ``Default group_assignsubmission_file`` for students
+            without one
+Blackboard  ``Lab 1_alovelace_attempt_2026-01-30-15-00-00_notebook.ipynb``, and a text of the same name for each attempt
+Brightspace ``12345-67890 - Ada Lovelace - Oct 3, 2026 1105 PM``, as a folder or as a prefix of the file name
+ILIAS       a folder ``Lovelace_Ada_alovelace_1234``
+Open edX    ``[1] - alovelace - notebook.ipynb``
+Google      ``Ada Lovelace - transfer_learning.ipynb``, only for the lab's own notebooks
+=========== ===========================================================================================================
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from dataclasses import dataclass
 from dateutil.parser import ParserError
 from dateutil.parser import parse as parse_date
 
-_NOT_HIS = re.compile(r"\.|__MACOSX$|~\$|Thumbs\.db$|desktop\.ini$")  # files and folders that systems and Jupyter add
-_AGAIN = re.compile(r"(?:[-_ ]?copy ?\d*|-(\d+)| ?\((\d+)\))$", re.I)  # as Canvas, Jupyter and browsers number copies
-_COPY_OF = re.compile(r"copy of ", re.I)  # as Colab
+_NOT_HIS = re.compile(r"\.|__MACOSX$|~\$|Thumbs\.db$|desktop\.ini$")  # files added by systems and programs
+_AGAIN = re.compile(r"(?:[-_ ]?copy ?\d*|-(\d+)| ?\((\d+)\))$", re.I)  # copy numbers of Canvas, Jupyter and browsers
+_COPY_OF = re.compile(r"copy of ", re.I)  # prefix that Colab adds
 _PARTICIPANT = re.compile(r"(?:participant|teilnehmer\W*in|teilnehmer)[ _]?\d*", re.I)
-_MAX_NAME = 100  # characters of an id that is made from a name; the gradebook takes 128
+_MAX_NAME = 100  # characters of an id made from a name; the gradebook accepts 128
 
 _LATE = r"(?:(?P<late>LATE)_)?"
 _PATTERNS = [
@@ -55,17 +57,17 @@ _GOOGLE = re.compile(r"(?P<name>[^\W\d_][^-]*?) - (?P<rest>.+)")
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose a file is, as its name or that of a folder around it says.
+    """The student of a file, identified by the name of the file or of a folder around it.
 
     Attributes:
-        platform: such as ``"canvas"``.
-        person: number or login there; empty where the name has none.
-        name: of the person, as the platform writes it.
-        part: the name of file or folder that told.
-        rest: what the student called the file, where ``part`` has it; else empty.
-        order: sorts attempts, the last one has the largest.
-        late: whether the platform marked it.
-        text: whether it is a text or a link that was typed in, not a file.
+        platform: Name of the platform, such as ``"canvas"``.
+        person: Number or login on the platform; empty if the name has none.
+        name: Name of the person, as the platform writes it.
+        part: Name of the file or folder that identified the student.
+        rest: The student's name for the file, if ``part`` contains it; otherwise empty.
+        order: Sort key of attempts; the last attempt has the largest.
+        late: Whether the platform marked the submission as late.
+        text: Whether this is a text or link that was typed in, not a file.
     """
 
     platform: str
@@ -79,7 +81,10 @@ class Owner:
 
     @property
     def id(self) -> str:
-        """The name as an id; what tells people apart where the platform hides names, or has none that can be an id."""
+        """Name of the person in the form of an id.
+
+        If the platform hides names, or the name cannot be an id, the person's number or login is used instead.
+        """
         if self.platform == "canvas" and self.name == "anon":
             return student_name(f"anon_{self.person}")
         if self.platform == "moodle" and self.person and _PARTICIPANT.fullmatch(self.name):
@@ -88,11 +93,11 @@ class Owner:
 
 
 def recognise(parts: Sequence[str], released: Collection[str] = ()) -> Owner | None:
-    """Whose a file is; ``None`` where no name says so, and for what systems add.
+    """Return the owner of a file; ``None`` if no name identifies one, or if a system added the file.
 
     Args:
-        parts: names of the folders around the file, and its own.
-        released: names of the lab's notebooks, without ``.ipynb``.
+        parts: Names of the folders around the file, followed by its own name.
+        released: Names of the lab's notebooks, without ``.ipynb``.
     """
     if is_clutter(parts):
         return None
@@ -103,7 +108,7 @@ def recognise(parts: Sequence[str], released: Collection[str] = ()) -> Owner | N
 
 
 def is_clutter(parts: Sequence[str]) -> bool:
-    """Whether a system added it: hidden files, ``__MACOSX``, locks of office programs."""
+    """Return whether a system added the file: hidden files, ``__MACOSX``, lock files of office programs."""
     return any(_NOT_HIS.match(part) for part in parts)
 
 
@@ -143,13 +148,13 @@ def _order(said: dict[str, str | None]) -> float:
 
 
 def student_name(name: str) -> str:
-    """A name as an id: in small letters, ``_`` for blanks, without what has a meaning in paths, patterns or HTML."""
+    """Turn a name into an id: lower case, ``_`` for blanks, no characters special to paths, patterns or HTML."""
     text = unicodedata.normalize("NFC", name).casefold()
     return "_".join(re.sub(r"[^\w.-]", "", word) for word in text.split())[:_MAX_NAME].strip("._-")
 
 
 def notebook_of(stem: str, released: Collection[str]) -> tuple[str, int]:
-    """The lab's notebook that a name stands for, or the name itself, and which copy it is."""
+    """Return the lab's notebook with a similar name, or else the name itself, and the number of the copy."""
     if stem in released:
         return stem, 0
     by_letters = {_same(name): name for name in released}
@@ -165,7 +170,10 @@ def notebook_of(stem: str, released: Collection[str]) -> tuple[str, int]:
 
 
 def letters(name: str) -> str:
-    """Letters and digits of a name without accents, in small ones: platforms write names in many ways."""
+    """Return the letters and digits of a name, in lower case and without accents.
+
+    Platforms write the same name in different ways.
+    """
     decomposed = unicodedata.normalize("NFKD", name)
     return "".join(c for c in decomposed if c.isalnum()).casefold()
 

@@ -1,10 +1,11 @@
-"""Collects what learning platforms let a teacher download: the two plugins of ``nbgrader zip_collect``.
+"""The two plugins with which ``nbgrader zip_collect`` collects downloads from learning platforms.
 
-The extractor does the work: it finds out whose each file is (:mod:`~autograder.collect.names`), reads archives within bounds
-(:mod:`~autograder.collect.archives`), chooses what counts (:mod:`~autograder.collect.choose`), gives ids that stay
-(:mod:`~autograder.collect.record`), and writes notebooks into ``extracted/STUDENT/``. Everybody who uploaded something gets a
-folder there: where nothing can be read as a notebook, with a note in it, so that grading gives 0 and says why. The collector
-hands these files to nbgrader.
+The extractor does the work: it identifies the student of each file (:mod:`~autograder.collect.names`), reads archives
+within limits (:mod:`~autograder.collect.archives`), selects the notebooks that count
+(:mod:`~autograder.collect.choose`), assigns permanent ids (:mod:`~autograder.collect.record`), and writes the notebooks
+to ``extracted/STUDENT/``. All students who uploaded something get a folder there. If none of their files can be read as
+a notebook, it contains a note, so that grading gives 0 points and says why. The collector passes these files to
+nbgrader.
 """
 
 from __future__ import annotations
@@ -28,16 +29,19 @@ from autograder.notebooks.metadata import COLLECTION_NOTE
 
 __all__ = ["SubmissionCollector", "SubmissionExtractor"]
 
-_MAX_LINES = 20  # about files that are nobody's
+_MAX_LINES = 20  # about files that were not collected
 
 
 class SubmissionExtractor(ExtractorPlugin):  # type: ignore[misc]
-    """Writes one folder for each student; where the course has its own rule for names, the notebooks under their own names."""
+    """An extractor that writes one folder per student.
+
+    If the course has its own rule for file names (``named_regexp``), notebooks keep the names of the download instead.
+    """
 
     def extract(self, archive_path: str, extracted_path: str) -> None:
-        """As nbgrader asks for it.
+        """Extract all downloads; called by nbgrader.
 
-        Where something could not be collected, everything else is collected first, and the command ends with status 1.
+        If some files cannot be collected, everything else is collected first, and the command exits with status 1.
         """
         app, extracted = self.parent, Path(extracted_path)
         release = app.coursedir.format_path(app.coursedir.release_directory, ".", app.coursedir.assignment_id)
@@ -80,7 +84,10 @@ class SubmissionExtractor(ExtractorPlugin):  # type: ignore[misc]
         record.write(root)
 
     def _roster(self) -> list[Known]:
-        """The gradebook's students, where there is a gradebook: nbgrader would make an empty one."""
+        """Return the gradebook's students; empty if there is no gradebook.
+
+        A missing gradebook is not opened, because nbgrader would create an empty one.
+        """
         url = self.parent.coursedir.db_url
         database = url.removeprefix("sqlite:///").partition("?")[0]
         if url.startswith("sqlite:///") and not Path(self.parent.coursedir.root, database).is_file():
@@ -104,7 +111,7 @@ class SubmissionExtractor(ExtractorPlugin):  # type: ignore[misc]
             self.log.warning("%s: late, says Canvas; without a time there is no late penalty", student)
 
     def _by_own_rule(self, uploads: list[Upload], extracted: Path) -> None:
-        """Notebooks under the names that they have in the downloads, archives as folders, for the course's own rule."""
+        """Write notebooks under their names in the downloads, with archives as folders, for the course's own rule."""
         for upload in uploads:
             try:
                 with upload.open() as stream:
@@ -120,15 +127,15 @@ class SubmissionExtractor(ExtractorPlugin):  # type: ignore[misc]
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.with_name(f"{_safe(content.stem)}.ipynb").write_bytes(content.data)
-                except OSError as error:  # a file and a folder of one name
+                except OSError as error:  # a file and a folder with the same name
                     self.log.warning("Not read: %s: %s", upload.path, error.strerror)
 
 
 class SubmissionCollector(FileNameCollectorPlugin):  # type: ignore[misc]
-    """Names student and notebook of each file that the extractor wrote; ``named_regexp`` replaces its own rules."""
+    """A collector that names the student and notebook of each extracted file, unless ``named_regexp`` is set."""
 
     def collect(self, submitted_file: str) -> dict[str, Any] | None:
-        """As nbgrader asks for each file: whose it is, or ``None`` where it is not collected."""
+        """Return the student and name of a file, or ``None`` to skip it; called by nbgrader for each file."""
         if self.named_regexp:
             collected: dict[str, Any] | None = super().collect(submitted_file)
             return collected
@@ -139,7 +146,7 @@ class SubmissionCollector(FileNameCollectorPlugin):  # type: ignore[misc]
         return found
 
     def _time(self, path: Path) -> str | None:
-        """The time that a teacher wrote beside this very notebook before: collecting it again must not lose it."""
+        """Return the time recorded for an identical notebook collected earlier, so that collecting again keeps it."""
         coursedir = self.parent.coursedir
         before = Path(coursedir.format_path(coursedir.submitted_directory, path.parent.name, coursedir.assignment_id))
         try:

@@ -1,7 +1,7 @@
-"""What is remembered of collected downloads: who has which id, and what the files were called there.
+"""The record of collected downloads: the students' ids, and the names of their files on the platform.
 
-It is one file in the course, ``collected.json``. Ids in it do not change when others submit later, under whatever name;
-exports find rows by the numbers in it, and feedback goes back under the names in it.
+The record is one file in the course, ``collected.json``. Its ids do not change when other students submit later, even
+under the same name. Exports use its numbers to find rows, and feedback is returned under its file names.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import Any
 
 from autograder.collect.names import Owner
 
-FILE = "collected.json"  # in the course
+FILE = "collected.json"  # in the course's folder
 _FORMAT = 1
 
 
 @dataclass
 class Record:
-    """The file in memory.
+    """The content of ``collected.json``.
 
     Attributes:
-        people: a person on a platform, as :func:`key_of` says -> ``{"id": ..., "name": ...}``.
-        uploads: assignment -> student -> ``{"platform": ..., "names": [...]}``: names of files, or of folders on Moodle.
+        people: Key of a person on a platform (:func:`key_of`) -> ``{"id": ..., "name": ...}``.
+        uploads: Assignment -> student -> ``{"platform": ..., "names": [...]}``, with the names of files, or of folders
+            on Moodle.
     """
 
     people: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -34,10 +35,10 @@ class Record:
 
     @classmethod
     def read(cls, root: Path) -> Record:
-        """That of a course; an empty one where nothing was collected.
+        """Read the record of a course; return an empty one if nothing has been collected.
 
         Raises:
-            ValueError: the file is damaged; the message says what ends the trouble.
+            ValueError: If the file cannot be read; the message says how to recover.
         """
         try:
             stored = json.loads((root / FILE).read_bytes())
@@ -56,7 +57,7 @@ class Record:
             ) from None
 
     def write(self, root: Path) -> None:
-        """Replaces the file; a reader at the same time sees the old one or the new one."""
+        """Replace the file atomically: a concurrent reader sees either the old or the new one."""
         text = json.dumps(
             {"format": _FORMAT, "people": self.people, "uploads": self.uploads},
             indent=1, sort_keys=True, ensure_ascii=False,
@@ -66,11 +67,11 @@ class Record:
         os.replace(file.name, root / FILE)
 
     def numbers(self, student: str) -> list[str]:
-        """A student's numbers and logins on platforms."""
+        """Return a student's numbers and logins on all platforms."""
         return sorted({key.rpartition(":")[2] for key, who in self.people.items() if who["id"] == student} - {""})
 
     def names(self, assignment: str, student: str, platform: str) -> list[str]:
-        """What the platform called a student's files, or folders; empty where that is not known."""
+        """Return the platform's names of a student's files or folders; empty if unknown."""
         found = self.uploads.get(assignment, {}).get(student, {})
         return [str(name) for name in found.get("names", [])] if found.get("platform") == platform else []
 
@@ -79,7 +80,10 @@ class Record:
 
 
 def key_of(owner: Owner, assignment: str) -> str:
-    """Who somebody is. Moodle's numbers, and Canvas's where names are hidden, hold for one assignment alone."""
+    """Return the key that identifies a person.
+
+    Moodle's numbers are valid for one assignment only, and so are Canvas's if names are hidden.
+    """
     if not owner.person:
         return f"{owner.platform}:{assignment}:{owner.id}:"
     if owner.platform == "moodle":
@@ -91,7 +95,7 @@ def key_of(owner: Owner, assignment: str) -> str:
 
 @dataclass(frozen=True)
 class Known:
-    """A student of the gradebook."""
+    """A student in the gradebook."""
 
     id: str
     names: frozenset[str]
@@ -100,14 +104,14 @@ class Known:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody in a download.
+    """A person in a download.
 
     Attributes:
-        key: as :func:`key_of` says.
-        platform: such as ``"canvas"``.
-        number: on the platform; may be empty.
-        name: as an id.
-        letters: letters of the name alone.
+        key: The key from :func:`key_of`.
+        platform: Name of the platform, such as ``"canvas"``.
+        number: Number or login on the platform; may be empty.
+        name: Name in the form of an id.
+        letters: Letters and digits of the name only.
     """
 
     key: str
@@ -118,15 +122,15 @@ class Person:
 
 
 def give_ids(people: Iterable[Person], record: Record, roster: Iterable[Known]) -> tuple[dict[str, str], list[str]]:
-    """Who gets which id; ids that were given before, or that the gradebook has, stay.
+    """Assign an id to each person; ids in the record or the gradebook do not change.
 
     Args:
-        people: all of a download.
-        record: is completed.
-        roster: the gradebook's students.
+        people: All people in the downloads.
+        record: The record, to which new people are added.
+        roster: The gradebook's students.
 
     Returns:
-        Key of a person -> id, and remarks on what a person should look at.
+        Key of a person -> id, and remarks on ids that a person should check.
     """
     given, remarks = {}, []
     everybody = sorted(people, key=lambda person: (person.key, person.name))
@@ -151,13 +155,17 @@ def give_ids(people: Iterable[Person], record: Record, roster: Iterable[Known]) 
 
 
 def _by_number(person: Person, known: list[Known]) -> str:
-    own = f"{person.name}-{person.number}"  # an id that was given before there was a record
+    own = f"{person.name}-{person.number}"  # form of ids assigned before the record existed
     hits = [who.id for who in known if person.number and (who.number == person.number or who.id == own)]
     return hits[0] if len(hits) == 1 else ""
 
 
 def _elsewhere(person: Person, record: Record) -> str:
-    """The id that somebody of this name has on this platform, where the number holds for one assignment alone."""
+    """Return the id from another assignment of the only person with this name on this platform.
+
+    This applies only to numbers that are valid for one assignment, and only if nobody else in this assignment has the
+    id.
+    """
     if person.key == f"{person.platform}:{person.number}":
         return ""
     here = person.key.rsplit(":", 1)[0]
@@ -171,7 +179,7 @@ def _elsewhere(person: Person, record: Record) -> str:
 
 
 def _by_name(person: Person, known: list[Known], record: Record) -> str:
-    """The id of the gradebook's only student of this name, unless it belongs to somebody else on this platform."""
+    """Return the id of the gradebook's only student with this name, unless someone else on this platform has it."""
     hits = [who for who in known if person.letters and person.letters in who.names]
     if len(hits) != 1 or (hits[0].number and person.number and hits[0].number != person.number):
         return ""

@@ -1,6 +1,7 @@
-"""What must not be handed to nbgrader: it copies the whole folder of a submission, follows links, and shows names unescaped.
+"""Find submission folders that nbgrader must not process.
 
-The reason says what a person has to do. Only the student whose folder it is waits for that; everybody else is graded.
+nbgrader copies the whole folder of a submission, follows links, and shows names unescaped. For each refused folder, the
+reason says what a person has to do. Only this student has to wait; everyone else is graded.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from pathlib import Path
 from autograder.collect.names import student_name
 from autograder.collect.uploads import short
 
-MAX_DEPTH = 40  # of folders in folders
-MAX_FILES = 10_000  # files and folders in all; nbgrader compares each file with each other one of its folder
-MAX_BESIDE = 3_000  # in one folder
-MAX_ID = 128  # characters of an id that the gradebook takes
+MAX_DEPTH = 40  # levels of nested folders
+MAX_FILES = 10_000  # files and folders in total; nbgrader compares each file with all others in its folder
+MAX_BESIDE = 3_000  # files and folders in one folder
+MAX_ID = 128  # characters of an id that the gradebook accepts
 _HTML, _PATTERN = set("<>\"'&"), set("*?[]")
 
 
 def refusal(folder: Path, student: str) -> str:
-    """Why a submission is not handed to nbgrader, and what ends that; empty where nothing is wrong.
+    """Return why nbgrader must not process a submission, and how to fix it; empty if nothing is wrong.
 
     Args:
-        folder: of the submission, such as ``submitted/ada/transfer-learning``.
-        student: the id that it stands for.
+        folder: Folder of the submission, such as ``submitted/ada/transfer-learning``.
+        student: Id of the student.
     """
     if why := _name(student):
         return f"the name of its folder {why}: rename it with '{rename(folder.parent)}' and grade again"
@@ -38,7 +39,7 @@ def refusal(folder: Path, student: str) -> str:
 
 
 def closed(submitted: Path) -> dict[str, str]:
-    """Students whose folders cannot be opened, so that nbgrader does not see them -> why."""
+    """Return the students whose folders nbgrader does not see because they cannot be opened, with the reasons."""
     try:
         folders = [path for path in submitted.iterdir() if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
     except OSError:
@@ -47,7 +48,7 @@ def closed(submitted: Path) -> dict[str, str]:
 
 
 def rename(folder: Path) -> str:
-    """A command that gives a student's folder a name that can be an id."""
+    """Return a shell command that renames a student's folder to a valid id."""
     plain = student_name(folder.name) or "student"
     names = (plain if i == 1 else f"{plain}-{i}" for i in range(1, 1000))
     free = next(name for name in names if not os.path.lexists(folder.with_name(name)))
@@ -71,7 +72,10 @@ def _name(student: str) -> str:
 
 
 def inside(folder: Path) -> str:
-    """Why what is in a folder must not be copied; empty where it may. Goes down folder by folder, so that no depth can exhaust the stack."""
+    """Return why the contents of a folder must not be copied; empty if they may.
+
+    Folders are traversed level by level, not recursively, so that no depth can exhaust the stack.
+    """
     count, level = 0, [str(folder)]
     for _ in range(MAX_DEPTH):
         below = []
@@ -110,7 +114,7 @@ def _shown(name: str) -> str:
 
 
 def _quoted(name: str) -> str:
-    """A name for a shell, also one that cannot be shown."""
+    """Quote a name for a shell, even if it has unprintable characters."""
     if name.isprintable():
         return shlex.quote(name)
     return (

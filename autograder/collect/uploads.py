@@ -1,4 +1,4 @@
-"""The notebooks in what a student uploaded: a file, an archive, an archive in it, or a script that stands for a notebook."""
+"""Find the notebooks in an upload: a file, an archive, a nested archive, or a script submitted as a notebook."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from autograder.notebooks.reading import MAX_BYTES
 
 _HEAD = 512  # bytes
 _MAX_SCRIPT = 1_000_000  # bytes
-_MAX_READ = 50  # files of one archive
-_MAX_REASONS = 5  # why parts of an upload cannot be read
-_ARCHIVE, _OTHER, _SCRIPT = 1, 2, 3  # in this order, behind what is called a notebook, files of an archive are read
+_MAX_READ = 50  # files read per archive
+_MAX_REASONS = 5  # reasons reported per upload
+_ARCHIVE, _OTHER, _SCRIPT = 1, 2, 3  # order of reading an archive's files, after those named like notebooks
 RANK_NOTEBOOK, RANK_SCRIPT, RANK_NAME = 2, 1, 0
 _NOTEBOOK = re.compile(r"\.ipynb(?:[ ._-]?\(\d+\)|\.(?:txt|json|ipynb|html?))*$", re.I)
 _TEXT = re.compile(r"\.(?:txt|json|html?)$", re.I)
@@ -35,12 +35,12 @@ _WHAT = {
 
 @dataclass(frozen=True)
 class Content:
-    """A notebook that was uploaded.
+    """An uploaded notebook.
 
     Attributes:
-        path: within the upload; the upload's own name where it is no archive.
-        data: of the file.
-        rank: 2 for a notebook, 1 for a script that was turned into one, 0 for a file with a notebook's name only.
+        path: Path within the upload, starting with the upload's own name.
+        data: Content of the file.
+        rank: 2 for a notebook, 1 for a script converted to one, 0 for a file that is a notebook by name only.
     """
 
     path: str
@@ -49,25 +49,25 @@ class Content:
 
     @property
     def stem(self) -> str:
-        """Its name without folders and suffixes."""
+        """Name of the notebook without folders and suffixes."""
         name = self.path.replace("\\", "/").rpartition("/")[2]
         return re.sub(r"\.(?:py|txt|json|html?|zip|gz|7z|rar)$", "", _NOTEBOOK.sub("", name), flags=re.I)
 
 
 @dataclass
 class Read:
-    """What an upload holds: notebooks, and why other things in it were not read."""
+    """The notebooks in an upload, and the reasons why other files in it were not read."""
 
     contents: list[Content]
     reasons: list[str]
 
 
 def read_upload(name: str, stream: BinaryIO) -> Read:
-    """Reads an upload; never raises for what is in it.
+    """Read an upload; invalid content is reported in the result and never raises an error.
 
     Args:
-        name: that the student gave it.
-        stream: seekable.
+        name: The student's name for the file.
+        stream: The content as a seekable stream.
     """
     found, budget = Read([], []), Budget()
     try:
@@ -82,13 +82,13 @@ def read_upload(name: str, stream: BinaryIO) -> Read:
 
 
 def short(name: str) -> str:
-    """A name for a log or a note: on one line, without control characters, not too long."""
+    """Shorten a name for a log or note, on one line and without control characters."""
     plain = "".join(c if c.isprintable() else "?" for c in name)
     return plain if len(plain) <= 80 else f"{plain[:50]} ... {plain[-25:]}"
 
 
 def _look(path: str, stream: BinaryIO, budget: Budget, depth: int, found: Read) -> None:
-    """Finds the notebooks in a file; where there are some, archives and scripts beside them are left alone."""
+    """Find the notebooks in a file; if an archive contains any, ignore nested archives and scripts next to them."""
     stream.seek(0)
     head = stream.read(_HEAD)
     stream.seek(0)
@@ -129,7 +129,7 @@ def _begins_as_json(entry: Entry) -> bool:
 
 
 def _priority(path: str) -> int | None:
-    """In which order files of an archive are read; ``None`` for what is no notebook, by its name."""
+    """Return the position of a file in the order of reading; ``None`` if its name rules out a notebook."""
     if not path or ".ipynb" in path.rpartition("/")[2].lower():
         return 0
     if kind_of(b"", path):
@@ -149,14 +149,14 @@ def _content(path: str, stream: BinaryIO) -> Content:
     if lower.endswith(".py"):
         return Content(path, _from_script(data), RANK_SCRIPT)
     if _NOTEBOOK.search(path) and not _TEXT.search(path):
-        return Content(path, data, RANK_NAME)  # grading says what is wrong with it
+        return Content(path, data, RANK_NAME)  # grading reports what is wrong with it
     suffix = re.search(r"\.\w+$", lower)
     what = _WHAT.get(suffix[0], "no notebook") if suffix else "no notebook"
     raise ArchiveError(f"it is {what}{', not the notebook' if what != 'no notebook' else ''}: ask for the .ipynb")
 
 
 def _is_notebook(data: bytes) -> bool:
-    """Whether it looks like the JSON of a notebook, in any encoding; what is wrong with it is left to grading."""
+    """Return whether data looks like the JSON of a notebook, in any encoding; grading reports any errors in it."""
     if b"\0" in data[:_HEAD]:  # UTF-16 or 32
         data = data.replace(b"\0", b"")
     return _is_json(data[:_HEAD]) and any(mark in data for mark in (b'"cells"', b'"worksheets"'))
@@ -167,7 +167,7 @@ def _is_json(head: bytes) -> bool:
 
 
 def _from_script(data: bytes) -> bytes:
-    """A notebook of a Python script: one in jupytext's percent format, one that nbconvert made, or plain functions."""
+    """Convert a Python script to a notebook: jupytext's percent format, nbconvert's output, or plain functions."""
     try:
         text = data[: _MAX_SCRIPT + 1].decode("utf-8-sig")
         if len(data) > _MAX_SCRIPT:
@@ -184,9 +184,9 @@ def _from_script(data: bytes) -> bytes:
             cells = [("code", part.strip("\n")) for part in _SCRIPT_CELL.split(text) if part.strip()]
     except ArchiveError:
         raise
-    except Exception:  # whatever jupytext and its YAML reader make of a file that anybody may have written
+    except Exception:  # jupytext and its YAML reader may raise anything on an untrusted file
         raise ArchiveError("it is a script that cannot be read as a notebook: ask for the .ipynb") from None
     new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
-    # ids are random by default, and the same upload must make the same notebook
+    # ids are random by default, but the same upload must always yield the same notebook
     made = [new[kind](source, id=f"cell-{i}") for i, (kind, source) in enumerate(cells) if kind in new]
     return nbformat.writes(nbformat.v4.new_notebook(cells=made)).encode()

@@ -1,6 +1,6 @@
-"""Grades for the platforms that courses use: ``autograder export LAB --format ...``.
+"""Exports to the platforms that courses use: ``autograder export LAB --format ...``.
 
-The formats of Canvas and Moodle are plugins of nbgrader as well, so that its own command takes them::
+The exports of grades to Canvas and Moodle are also plugins of nbgrader, so that its own command can use them::
 
     nbgrader export --exporter=autograder.exports.canvas.CanvasExportPlugin --assignment transfer-learning
 """
@@ -19,22 +19,22 @@ __all__ = ["FORMATS", "Options", "export"]
 def export(
     course: Course, assignment: str, form: str, output: Path | None = None, options: Options | None = None
 ) -> tuple[Path, Sequence[str]]:
-    """Writes the grades of an assignment, or what grades it.
+    """Write the grades or the feedback of an assignment, or an autograder for it.
 
     Args:
-        course: whose gradebook is read.
-        assignment: such as ``"transfer-learning"``.
-        form: one of ``FORMATS``.
-        output: file to write (``gradescope-results``: folder); in the course by default.
-        options: what only some formats heed.
+        course: Course whose gradebook to read.
+        assignment: Name of the assignment, such as ``"transfer-learning"``.
+        form: One of ``FORMATS``.
+        output: File to write (for ``gradescope-results``, a folder); in the course by default.
+        options: Options that apply only to some formats.
 
     Returns:
-        What was written, and remarks: whose grade is missing, who was not found, what does not fit.
+        Path of the output, and remarks: missing grades, students who were not found, values that do not match.
 
     Raises:
-        FileNotFoundError: there is no gradebook, roster, release or solution.
-        LookupError: no such assignment.
-        ValueError: the roster lacks a column, or an option does not go with the format.
+        FileNotFoundError: There is no gradebook, roster, feedback, release or solution.
+        LookupError: There is no such assignment.
+        ValueError: The roster lacks a column, or an option does not apply to the format.
     """
     options = options or Options()
     if options.roster is not None and form not in ("canvas", "moodle"):

@@ -1,9 +1,10 @@
-"""Canvas: the CSV that *Grades > Import* takes, which is the CSV of *Grades > Export* with one column filled in.
+"""Exports to Canvas: the CSV file for *Grades > Import*, which is that of *Grades > Export* with one column filled in.
 
-Columns of an export, which the import needs again: ``Student``, ``ID`` (Canvas's own), ``SIS User ID``, ``SIS Login ID``,
-``Section``, then one column for each assignment, headed by its name with its id in parentheses. Canvas finds students by the
-three ids, assignments by the id in parentheses; a heading without an id makes a new assignment. The row *Points Possible* is
-indented by four spaces, as Canvas writes it. An empty field leaves the grade as it is.
+An export has these columns, which the import needs again: ``Student``, ``ID`` (Canvas's own), ``SIS User ID``,
+``SIS Login ID``, ``Section``, then one column for each assignment, headed by its name with its id in parentheses.
+Canvas finds students by the three ids and assignments by the id in parentheses; a heading without an id creates a new
+assignment. The row *Points Possible* is indented by four spaces, as Canvas writes it. An empty field leaves the grade
+unchanged.
 """
 
 from __future__ import annotations
@@ -20,20 +21,24 @@ from autograder.text import csv_text, number, safe_line
 COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 POINTS = "    Points Possible"
 _ASSIGNMENT = re.compile(r"(?P<name>.+) \(\d+\)$")
-_TEST_STUDENT = "studenttest"  # "Student, Test" is Canvas's preview of a course
+_TEST_STUDENT = "studenttest"  # "Student, Test" is the student in Canvas's preview of a course
 
 
 class CanvasExportPlugin(LearningPlatformPlugin):
-    """``nbgrader export --exporter=autograder.exports.canvas.CanvasExportPlugin``."""
+    """Exporter for ``nbgrader export --exporter=autograder.exports.canvas.CanvasExportPlugin``."""
 
     def write(self, found: Sequence[StudentGrade], points: float, assignment: str) -> tuple[str, list[str]]:
+        """Return the content of the CSV file, and remarks."""
         if self.roster:
             return filled(Path(self.roster), found, points, assignment, self.column)
         return made(found, points, self.column or title_of(assignment))
 
 
 def made(found: Sequence[StudentGrade], points: float, column: str) -> tuple[str, list[str]]:
-    """A file from the gradebook alone. ``ID`` is only what nbgrader keeps as ``lms_user_id``."""
+    """Create a file from the gradebook alone.
+
+    ``ID`` is the student's ``lms_user_id`` in nbgrader, and empty if there is none.
+    """
     rows: list[Sequence[str]] = [[_name(s), s.lms_user_id, "", s.student, "", number(s.total)] for s in found]
     remarks = [f"{safe_line(s.student)}: no grade, {s.why}" for s in found if s.total is None]
     if not _ASSIGNMENT.match(column):
@@ -47,10 +52,11 @@ def made(found: Sequence[StudentGrade], points: float, column: str) -> tuple[str
 def filled(
     path: Path, found: Sequence[StudentGrade], points: float, assignment: str, column: str = ""
 ) -> tuple[str, list[str]]:
-    """An export of Canvas's gradebook with the assignment's column filled in.
+    """Fill the assignment's column in an export of Canvas's gradebook.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it lacks a column; the message names those it has.
+        FileNotFoundError: There is no such file.
+        ValueError: The file lacks a column, or several columns fit; the message names the columns that it has.
     """
     sheet = Sheet.read(path, COLUMNS[:2])
     index = _column(sheet, assignment, column)
@@ -66,7 +72,7 @@ def filled(
 
     def person(row: Sequence[str]) -> Person | None:
         name, login = sheet.get(row, "Student"), sheet.get(row, "SIS Login ID")
-        # the rows on top of the students have no id
+        # the rows above the students have no id
         if not name or _is_points(name) or not sheet.get(row, "ID") or letters(name) == _TEST_STUDENT:
             return None
         return Person([login, login.partition("@")[0], sheet.get(row, "SIS User ID"), sheet.get(row, "ID")], name)
@@ -92,7 +98,7 @@ def _column(sheet: Sheet, assignment: str, column: str) -> int:
 
 
 def _name(standing: StudentGrade) -> str:
-    """As Canvas sorts: last name first."""
+    """Return the name as Canvas sorts it, with the last name first."""
     return ", ".join(filter(None, [standing.last_name, standing.first_name])) or standing.student
 
 

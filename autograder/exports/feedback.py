@@ -1,8 +1,8 @@
-"""Feedback as the platform takes it back, in one zip, under the names that the collected download had.
+"""Feedback for upload to the platform: one zip whose files have the names from the collected download.
 
-Canvas (*Upload Submissions* of an assignment) finds person and file by the numbers in a name, and shows the page under the name
-of the student's file, so that for a notebook the zip holds a notebook. Moodle (*Upload multiple feedback files in a zip*) finds
-the person by the name of the folder, or by what precedes the file's name.
+Canvas (*Upload Submissions* of an assignment) identifies person and file by the numbers in a name. It shows the page
+under the name of the student's file, so the zip contains a notebook where the student submitted one. Moodle (*Upload
+multiple feedback files in a zip*) identifies the person by the name of the folder, or by the prefix of the file's name.
 """
 
 from __future__ import annotations
@@ -26,17 +26,20 @@ _MOODLE = re.compile(r"(?P<front>.+?_assignsubmission_[a-z]+)(?P<file>_.+)?", re
 
 
 def write_feedback(course: Course, assignment: str, platform: str, path: Path) -> list[str]:
-    """Writes the zip; returns a line for everybody whose feedback is not in it, with what ends that.
+    """Write the zip and return remarks.
 
     Args:
-        course: whose ``feedback`` folder is read.
-        assignment: such as ``"transfer-learning"``.
+        course: Course whose ``feedback`` folder to read.
+        assignment: Name of the assignment, such as ``"transfer-learning"``.
         platform: ``"canvas"`` or ``"moodle"``.
-        path: of the zip.
+        path: Path of the zip.
+
+    Returns:
+        One line for each student whose feedback is missing from the zip or out of date, with the remedy.
 
     Raises:
-        FileNotFoundError: there is no feedback yet.
-        LookupError: no such assignment.
+        FileNotFoundError: There is no gradebook or no feedback yet.
+        LookupError: There is no such assignment.
     """
     require_gradebook(course, assignment)
     record, pages = Record.read(course.root), _pages(course, assignment)
@@ -75,7 +78,7 @@ def _pages(course: Course, assignment: str) -> dict[str, Path]:
 
 
 def _is_taken(name: str, platform: str) -> bool:
-    """Whether the platform takes a file under a name: Canvas for files alone, Moodle for people alone."""
+    """Return whether the platform accepts feedback under a name: Canvas only for files, Moodle only for people."""
     owner = recognise([name, "x"] if platform == "moodle" else [name])
     return owner is not None and bool(owner.person) and not (platform == "canvas" and owner.text)
 
@@ -96,7 +99,10 @@ def _why(names: list[str], assignment: str, platform: str) -> str:
 
 
 def _graded(gradebook: Gradebook, assignment: str, student: str, path: Path) -> NotebookNode:
-    """The graded notebook for its student: scores and comments above the cells, outputs without what only graders read."""
+    """Return the graded notebook for its student.
+
+    Scores and comments are inserted above the cells; metadata that only graders need is removed from the outputs.
+    """
     graded = nbformat.read(path, as_version=4)
     said = dict(_said(gradebook, assignment, student, path.stem))
     cells = [nbformat.v4.new_markdown_cell(f"# Feedback\n\n{said.pop('')}")] if "" in said else []
@@ -115,7 +121,7 @@ def _graded(gradebook: Gradebook, assignment: str, student: str, path: Path) -> 
 
 
 def _said(gradebook: Gradebook, assignment: str, student: str, notebook: str) -> Iterator[tuple[str, str]]:
-    """Grade id -> score and comment; without an id the sum."""
+    """Yield grade ids with scores and comments; the empty id stands for the total."""
     try:
         found = gradebook.find_submission_notebook(notebook, assignment, student)
     except MissingEntry:

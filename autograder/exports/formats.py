@@ -18,13 +18,13 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Options:
-    """What only some formats heed.
+    """Options that apply only to some formats.
 
     Attributes:
-        roster: a CSV exported from Canvas or Moodle, to be filled in.
-        column: heading of the column of grades.
-        partial: export what is there of submissions that wait for a person.
-        isolation: of the autograder for Gradescope; see :mod:`autograder.exports.gradescope.package`.
+        roster: CSV file exported from Canvas or Moodle, to be filled in.
+        column: Heading of the grade column.
+        partial: Whether to export the points so far of submissions that wait for manual grading.
+        isolation: Isolation of the autograder for Gradescope; see :mod:`autograder.exports.gradescope.package`.
     """
 
     roster: Path | None = None

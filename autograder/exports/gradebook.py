@@ -1,4 +1,4 @@
-"""Writes the grades of the gradebook: nbgrader's own table, or that of a learning platform."""
+"""Exports of the grades in the gradebook, as nbgrader's own table or as that of a learning platform."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from autograder.results.class_results import from_gradebook, require_gradebook
 
 
 def write_grades(course: Course, assignment: str, form: str, path: Path, options: Options) -> list[str]:
-    """Runs nbgrader's own exporter (``csv``), or that of a learning platform; returns its remarks.
+    """Run nbgrader's own exporter (``csv``) or that of a learning platform, and return its remarks.
 
-    nbgrader's own has a line for everybody in the gradebook, with 0 for whoever handed in nothing.
+    nbgrader's own table has a line for everyone in the gradebook, with 0 for students who submitted nothing.
     """
     require_gradebook(course, assignment)
     with course.gradebook() as gradebook:
         if form == "csv":
-            from_gradebook(gradebook, assignment)  # nbgrader's exporter writes an empty table where there is none
+            # raises for an unknown assignment, for which nbgrader's exporter would write an empty table
+            from_gradebook(gradebook, assignment)
             CsvExportPlugin(to=str(path), assignment=[assignment]).export(gradebook)
             return []
         kind = {"canvas": CanvasExportPlugin, "moodle": MoodleExportPlugin}[form]

@@ -1,4 +1,4 @@
-"""What each student gets for an assignment, as the gradebook has it: all exports say the same."""
+"""The grade of each student for an assignment, as in the gradebook, so that all exports agree."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ class StudentGrade:
     """A student's grade.
 
     Attributes:
-        student: the id in the gradebook.
-        first_name, last_name, email, lms_user_id: as the gradebook has them; empty where it has none.
-        total: points after the late penalty; ``None`` where there is no grade yet, which is never the same as 0.
-        why: there is no grade.
-        numbers: of the person on platforms, as downloads that were collected had them.
+        student: Id in the gradebook.
+        first_name: First name in the gradebook; empty if it has none.
+        last_name: Last name in the gradebook; empty if it has none.
+        email: Email address in the gradebook; empty if it has none.
+        lms_user_id: Id on the learning platform, as in the gradebook; empty if it has none.
+        total: Points after the late penalty; ``None`` if there is no grade yet, which is never the same as 0.
+        why: Reason why there is no grade.
+        numbers: Numbers and logins of the person on platforms, from the collected downloads.
     """
 
     student: str
@@ -36,16 +39,16 @@ class StudentGrade:
 def student_grades(
     gradebook: Gradebook, assignment: str, partial: bool = False, record: Record | None = None
 ) -> tuple[list[StudentGrade], float]:
-    """All students of the gradebook by id, and the points of the assignment.
+    """Return the grades of all students in the gradebook, sorted by id, and the points of the assignment.
 
     Args:
-        gradebook: an open one.
-        assignment: such as ``"transfer-learning"``.
-        partial: count what is there of submissions that wait for a person.
-        record: of collected downloads.
+        gradebook: An open gradebook.
+        assignment: Name of the assignment, such as ``"transfer-learning"``.
+        partial: Whether to count the points so far of submissions that wait for manual grading.
+        record: Record of the collected downloads.
 
     Raises:
-        LookupError: no such assignment.
+        LookupError: There is no such assignment.
     """
     results = from_gradebook(gradebook, assignment)
     submissions = {submission.student: submission for submission in results.submissions}

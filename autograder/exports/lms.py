@@ -1,4 +1,4 @@
-"""What the exports to learning platforms share, as plugins of nbgrader's ``export``."""
+"""The common part of the exports to learning platforms, as plugins of nbgrader's ``export``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autograder.exports.grades import StudentGrade, student_grades
 
 
 def title_of(assignment: str) -> str:
-    """The lab's title; the assignment's name where no lab is installed for it."""
+    """Return the lab's title, or the assignment's name if no lab is installed for it."""
     try:
         return find_lab(assignment).title
     except LookupError:
@@ -24,7 +24,7 @@ def title_of(assignment: str) -> str:
 
 
 class LearningPlatformPlugin(ExportPlugin):  # type: ignore[misc]
-    """Writes one assignment's grades; each platform says how."""
+    """An exporter for the grades of one assignment; each platform defines the format."""
 
     roster = Unicode("", help="CSV exported from the platform, to be filled in").tag(config=True)
     column = Unicode("", help="Heading of the column of grades").tag(config=True)
@@ -33,13 +33,13 @@ class LearningPlatformPlugin(ExportPlugin):  # type: ignore[misc]
     record: Record | None = None
 
     def export(self, gradebook: Gradebook) -> None:
-        """As nbgrader calls it: remarks go into its log."""
+        """Write the file when called by nbgrader, with remarks in its log."""
         self.record = Record.read(Path(self.parent.coursedir.root))
         for remark in self.run(gradebook):
             self.log.warning(remark)
 
     def run(self, gradebook: Gradebook) -> list[str]:
-        """Writes the file; returns whose grade is missing, who was not found, what does not fit."""
+        """Write the file and return remarks: missing grades, students not found, values that do not match."""
         assignment = self._chosen(gradebook)
         found, points = student_grades(gradebook, assignment, self.partial, self.record)
         if self.student:
@@ -51,7 +51,7 @@ class LearningPlatformPlugin(ExportPlugin):  # type: ignore[misc]
         return remarks
 
     def write(self, found: Sequence[StudentGrade], points: float, assignment: str) -> tuple[str, list[str]]:
-        """The file, and remarks."""
+        """Return the content of the file, and remarks."""
         raise NotImplementedError
 
     def _chosen(self, gradebook: Gradebook) -> str:

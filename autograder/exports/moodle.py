@@ -1,11 +1,12 @@
-"""Moodle: the offline grading worksheet of an assignment, and a CSV for *Grades > Import*.
+"""Exports to Moodle: the offline grading worksheet of an assignment, and a CSV file for *Grades > Import*.
 
-The worksheet (*Assignment > Submissions > Download grading worksheet*) has the columns ``Identifier`` ("Participant" and a
-number that only Moodle knows), ``Full name``, ``Email address``, ``Status``, ``Grade``, ``Maximum Grade``, ``Grade can be
-changed``, ``Last modified (submission)``, ``Last modified (grade)`` and ``Feedback comments``, some more with other
-settings. Moodle reads ``Identifier``, ``Grade`` and ``Last modified (grade)`` of it, by these names, and refuses a file that
-lacks one. So the worksheet has to be filled in (``--roster``); what is made without one goes into *Grades > Import > CSV
-file*, where a person says that ``Email address`` identifies students and ``Grade`` is the item.
+The worksheet (*Assignment > Submissions > Download grading worksheet*) has the columns ``Identifier`` ("Participant"
+and a number that only Moodle knows), ``Full name``, ``Email address``, ``Status``, ``Grade``, ``Maximum Grade``,
+``Grade can be changed``, ``Last modified (submission)``, ``Last modified (grade)`` and ``Feedback comments``, and some
+more with other settings. Moodle reads ``Identifier``, ``Grade`` and ``Last modified (grade)``, by these names, and
+rejects a file that lacks one of them. The worksheet must therefore be filled in (``--roster``). A file made without a
+worksheet is for *Grades > Import > CSV file*, where the user selects that ``Email address`` identifies students and
+``Grade`` is the item.
 """
 
 from __future__ import annotations
@@ -26,16 +27,20 @@ _NUMBER = re.compile(r"\d+$")
 
 
 class MoodleExportPlugin(LearningPlatformPlugin):
-    """``nbgrader export --exporter=autograder.exports.moodle.MoodleExportPlugin``."""
+    """Exporter for ``nbgrader export --exporter=autograder.exports.moodle.MoodleExportPlugin``."""
 
     def write(self, found: Sequence[StudentGrade], points: float, assignment: str) -> tuple[str, list[str]]:
+        """Return the content of the CSV file, and remarks."""
         if self.roster:
             return filled(Path(self.roster), found, points, self.column or GRADE)
         return made(found, points)
 
 
 def made(found: Sequence[StudentGrade], points: float) -> tuple[str, list[str]]:
-    """A file from the gradebook alone. ``Identifier`` is only what nbgrader keeps as ``lms_user_id``."""
+    """Create a file from the gradebook alone.
+
+    ``Identifier`` contains the student's ``lms_user_id`` in nbgrader, and is empty if there is none.
+    """
     rows = [
         [
             f"Participant {s.lms_user_id}" if s.lms_user_id else "",
@@ -61,10 +66,11 @@ def made(found: Sequence[StudentGrade], points: float) -> tuple[str, list[str]]:
 
 
 def filled(path: Path, found: Sequence[StudentGrade], points: float, column: str = GRADE) -> tuple[str, list[str]]:
-    """A grading worksheet with its column of grades filled in.
+    """Fill the grade column of a grading worksheet.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it lacks a column; the message names those it has.
+        FileNotFoundError: There is no such file.
+        ValueError: The file lacks a column; the message names those that it has.
     """
     sheet = Sheet.read(path, (IDENTIFIER, column, MODIFIED))
     index = sheet.header.index(column)

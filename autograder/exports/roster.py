@@ -1,4 +1,4 @@
-"""A class list exported from a learning platform: its rows and columns stay, one column is filled in."""
+"""A class list exported from a learning platform, to be filled with grades in one column and otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from autograder.collect.names import letters
 from autograder.exports.grades import StudentGrade
 from autograder.text import number, safe_line
 
-BOM = "\ufeff"  # Canvas and Moodle begin their files with it, for spreadsheets
+BOM = "\ufeff"  # Canvas and Moodle start their files with it, for spreadsheets
 _DELIMITERS = ",;\t"
-_OWN_NUMBER = re.compile(r"-(\d+)$")  # autograder.collect puts it behind a name that two students have
+_OWN_NUMBER = re.compile(r"-(\d+)$")  # autograder.collect appends it to a name that two students share
 
 
 @dataclass
@@ -24,9 +24,11 @@ class Sheet:
     """A CSV file in memory.
 
     Attributes:
-        header: names of the columns.
-        rows: below it, each as long as the header.
-        delimiter, bom, terminator: how it was written, and is written again.
+        header: Names of the columns.
+        rows: Rows below the header, each as long as it.
+        delimiter: Delimiter of the fields, for reading and writing.
+        bom: Whether the file starts with a byte order mark, for reading and writing.
+        terminator: Line terminator, for reading and writing.
     """
 
     header: list[str]
@@ -37,11 +39,12 @@ class Sheet:
 
     @classmethod
     def read(cls, path: Path, required: Sequence[str]) -> Sheet:
-        """Reads a file.
+        """Read a CSV file.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is no text in UTF-8, or lacks a required column; the message names those it has.
+            FileNotFoundError: There is no such file.
+            ValueError: The file is not CSV in UTF-8, has a row longer than the header, or lacks a required column; the
+                message then names the columns that it has.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no roster {path}: export it from the learning platform first")
@@ -58,7 +61,7 @@ class Sheet:
             read = {mark: [row for row in csv.reader(StringIO(text), delimiter=mark) if row] for mark in _DELIMITERS}
         except csv.Error as error:
             raise ValueError(f"{path.name} is no CSV: {error}") from None
-        # the right delimiter is the one that makes most columns
+        # the right delimiter is the one that yields the most columns
         delimiter, (header, *rows) = max(
             ((mark, lines or [[]]) for mark, lines in read.items()), key=lambda item: len(item[1][0])
         )
@@ -70,20 +73,23 @@ class Sheet:
         return cls(header, [row + [""] * (len(header) - len(row)) for row in rows], delimiter, bom, terminator)
 
     def text(self) -> str:
-        """As a file; no field is changed, not even one that a spreadsheet would run: platforms compare them."""
+        """Return the content as CSV.
+
+        No field is changed, not even one that a spreadsheet would run as a formula: platforms compare them.
+        """
         out = StringIO()
         writer = csv.writer(out, delimiter=self.delimiter, lineterminator=self.terminator)
         writer.writerows([self.header, *self.rows])
         return (BOM if self.bom else "") + out.getvalue()
 
     def get(self, row: Sequence[str], column: str) -> str:
-        """A field, empty where there is no such column."""
+        """Return a field without surrounding whitespace, or an empty string if there is no such column."""
         return row[self.header.index(column)].strip() if column in self.header else ""
 
 
 @dataclass(frozen=True)
 class Person:
-    """What a row says of who it is about: ids and addresses, which must fit as a whole, and a name."""
+    """The person that a row is about: ids and addresses, which must match as a whole, and a name."""
 
     keys: Sequence[str]
     name: str
@@ -92,16 +98,16 @@ class Person:
 def fill(
     sheet: Sheet, column: int, found: Iterable[StudentGrade], person: Callable[[Sequence[str]], Person | None]
 ) -> list[str]:
-    """Puts grades into a column of those rows that belong to a student; all else stays as it is.
+    """Fill a column with grades in all rows that belong to a student, and leave everything else unchanged.
 
     Args:
-        sheet: is changed.
-        column: index of the column of grades.
-        found: the grades.
-        person: who a row is about; ``None`` where it is about nobody.
+        sheet: Sheet to change in place.
+        column: Index of the grade column.
+        found: Grades.
+        person: Function that returns the person a row is about, or ``None`` if it is about nobody.
 
     Returns:
-        Remarks on everybody who gets no grade.
+        Remarks on all students whose grade is not filled in, and on rows without a student in the gradebook.
     """
     student_grades = list(found)
     rows = {i: who for i, row in enumerate(sheet.rows) if (who := person(row)) is not None}
@@ -127,7 +133,10 @@ def fill(
 
 
 def _match(student_grades: Sequence[StudentGrade], rows: dict[int, Person]) -> dict[str, int | None]:
-    """Student -> row: by ids and addresses, then by names, and only where there is no choice."""
+    """Map each student to a row, or to ``None`` if there is no unique match.
+
+    Ids and addresses are compared first, then names.
+    """
     by_key = _index({i: [key.casefold() for key in who.keys if key] for i, who in rows.items()})
     by_name = _index({i: [letters(who.name)] for i, who in rows.items() if letters(who.name)})
     names = _index({s.student: _names(s) for s in student_grades})
@@ -156,7 +165,10 @@ def _index(keys: dict[object, list[str]] | dict[int, list[str]] | dict[str, list
 
 
 def _names(standing: StudentGrade) -> list[str]:
-    """How the student's name may be written: as in the id, which comes from a file's name, or as in the gradebook."""
+    """Return the ways in which the student's name may be written.
+
+    These are the spelling in the id, which comes from the name of a file, and those in the gradebook.
+    """
     first, last = standing.first_name, standing.last_name
     written = {letters(_OWN_NUMBER.sub("", standing.student))}
     if first and last:

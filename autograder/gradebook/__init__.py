@@ -1,1 +1,1 @@
-"""Records of nbgrader: the assignment, submissions, times, and whether something has to be graded again."""
+"""nbgrader's records: assignments, submissions, timestamps, and whether a submission must be graded again."""

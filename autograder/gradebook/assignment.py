@@ -1,7 +1,7 @@
-"""The assignment in the gradebook, as the released notebook has it.
+"""The assignment in the gradebook, created from the released notebook if necessary.
 
-The gradebook is no part of a course's repository: a fresh clone has none, and grading does not wait for anybody to make the
-release a second time.
+The gradebook is not part of a course's repository, so a fresh clone has none. Grading must not depend on someone
+building the release again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from amllab.checks.lab import Lab
 
 
 def assignment_in(gradebook: Gradebook, db_url: str, lab: Lab, release: NotebookNode) -> Any:
-    """The assignment's row, with its graded cells; where the gradebook lacks it, the release fills it.
+    """Return the assignment's row with its graded cells, creating it from the release if the gradebook lacks it.
 
     Args:
-        gradebook: open.
-        db_url: its address.
-        lab: whose assignment it is.
-        release: the notebook as students get it.
+        gradebook: The open gradebook.
+        db_url: URL of its database.
+        lab: The lab of the assignment.
+        release: The notebook that students receive.
     """
     try:
         gradebook.find_notebook(lab.notebook, lab.assignment)

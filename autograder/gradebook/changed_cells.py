@@ -1,9 +1,9 @@
-"""The release and the gradebook agree on graded cells: what a changed master changes, for whom, and how it gets into the book.
+"""Keep the graded cells of the release and of the gradebook in agreement when the master text changes.
 
-nbgrader refuses other cells as soon as there are submissions, after it has removed the release. Here the difference is found
-before anything is touched (:func:`difference`), and taken into the gradebook where that is asked for (:func:`take_over`):
-scores of cells that stay are kept. Whatever becomes of a command of nbgrader, what was released before is not lost
-(:class:`ReleaseExporter`).
+Once there are submissions, nbgrader refuses changed cells, but only after it has removed the release. This module
+detects the difference before anything is changed (:func:`difference`), and updates the gradebook on request
+(:func:`take_over`); remaining cells keep their scores. If a command of nbgrader fails, the previous release is not lost
+(:class:`autograder.nbgrader_plugins.release_exporters.ReleaseExporter`).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from amllab.checks.lab import Lab
 from autograder.course import Course
 from autograder.errors import ChangedCellsError
 
-_TABLES = {"grade": GradeCell, "solution": SolutionCell, "task": TaskCell}  # of the gradebook, by what a cell is for
-OPTION = "--change-cells"  # of 'autograder build'
+_TABLES = {"grade": GradeCell, "solution": SolutionCell, "task": TaskCell}  # role of a cell -> table of the gradebook
+OPTION = "--change-cells"  # option of 'autograder build'
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A cell that nbgrader keeps a record of: what it is for, and its text, by which a renamed one is recognised."""
+    """A cell that nbgrader records: its roles, and its text, which identifies it after it has been renamed."""
 
     roles: frozenset[str]
     kind: str
@@ -52,15 +52,16 @@ class Marked:
 
 @dataclass
 class Difference:
-    """How the cells of a master differ from those in the gradebook.
+    """The difference between the cells of a master text and those in the gradebook.
 
     Attributes:
-        renamed: old name -> new name of cells with the same text and role.
-        added, removed: names.
-        changed: names of cells that checks graded and a person grades now, or the like.
-        points: name -> points before and now.
-        submissions: in the gradebook.
-        by_hand: cell that goes -> students who have a score or a comment by hand in it.
+        renamed: Old name -> new name, of cells with the same text and roles.
+        added: Name -> cell, of cells that are new.
+        removed: Name -> cell, of cells that no longer exist.
+        changed: Names of cells whose roles changed, such as cells that checks used to grade and a person grades now.
+        points: Name -> points before and now.
+        submissions: Number of submissions in the gradebook.
+        by_hand: Removed cell -> students who have a manual score or comment in it.
     """
 
     renamed: dict[str, str] = field(default_factory=dict)
@@ -75,7 +76,7 @@ class Difference:
         return bool(self.renamed or self.added or self.removed or self.changed)
 
     def lines(self) -> list[str]:
-        """What changes, one line each."""
+        """Return a description of the changes, one line each."""
         kept = "scores and comments stay" if self.submissions else ""
         lines = [f"renamed: {old} is now {new}" + (f"; {kept}" if kept else "") for old, new in self.renamed.items()]
         lines += [f"changed: {name} is graded in another way, or not any more" for name in self.changed]
@@ -98,7 +99,7 @@ def _number(points: float | None) -> str:
 
 
 def marked_cells(notebook: NotebookNode) -> dict[str, Marked]:
-    """Grade id -> cell, of a notebook: what nbgrader's ``SaveCells`` records."""
+    """Return the cells of a notebook that nbgrader's ``SaveCells`` records, by grade id."""
     roles = {"grade": is_grade, "solution": is_solution, "task": is_task}
     found = {}
     for cell in notebook.cells:
@@ -110,7 +111,7 @@ def marked_cells(notebook: NotebookNode) -> dict[str, Marked]:
 
 
 def recorded_cells(notebook: Notebook) -> dict[str, Marked]:
-    """The same of a notebook in the gradebook."""
+    """Return the recorded cells of a notebook in the gradebook, by grade id."""
     roles: dict[str, set[str]] = {}
     points: dict[str, float] = {}
     for role, cells in (
@@ -131,7 +132,7 @@ def recorded_cells(notebook: Notebook) -> dict[str, Marked]:
 
 
 def differing(recorded: Notebook, release: NotebookNode) -> list[str]:
-    """Names of cells that are not the same in the gradebook and in a release: their roles, kinds and points count."""
+    """Return the names of cells whose roles, kinds or points differ between the gradebook and a release."""
     old, new = recorded_cells(recorded), marked_cells(release)
     return sorted(
         name
@@ -141,16 +142,19 @@ def differing(recorded: Notebook, release: NotebookNode) -> list[str]:
 
 
 def difference(gradebook: Gradebook, assignment: str, name: str, notebook: NotebookNode) -> Difference:
-    """How the graded cells of a master differ from those in the gradebook; nothing where that does not have it yet.
+    """Compare the graded cells of a master text with those in the gradebook.
 
     Args:
-        gradebook: open.
-        assignment: that the notebook belongs to.
-        name: of the notebook, without ``.ipynb``.
-        notebook: the master; with its solutions, or as it is released.
+        gradebook: The open gradebook.
+        assignment: Name of the assignment.
+        name: Name of the notebook, without ``.ipynb``.
+        notebook: The master text, with solutions or as released.
+
+    Returns:
+        The difference; empty if the notebook is not in the gradebook yet.
 
     Raises:
-        ChangedCellsError: submissions are of a notebook with another name.
+        ChangedCellsError: If the gradebook has submissions of a notebook with another name.
     """
     try:
         found = gradebook.find_assignment(assignment)
@@ -187,14 +191,14 @@ def difference(gradebook: Gradebook, assignment: str, name: str, notebook: Noteb
 
 
 def without_solutions(notebook: NotebookNode) -> NotebookNode:
-    """The notebook with stubs in place of solutions, as nbgrader records it."""
+    """Return the notebook with stubs instead of solutions, as nbgrader records it."""
     from nbgrader.preprocessors import ClearSolutions
 
     return ClearSolutions(enforce_metadata=False).preprocess(nbformat.from_dict(notebook), {})[0]
 
 
 def _renamed(gone: dict[str, Marked], come: dict[str, Marked]) -> Iterator[tuple[str, str]]:
-    """Old and new name of cells that differ in nothing else but what they are worth."""
+    """Yield old and new names of cells that differ only in name and points, if the match is unique."""
 
     def looks(cell: Marked) -> tuple[object, ...]:
         return cell.roles, cell.kind, cell.source.strip()
@@ -206,7 +210,7 @@ def _renamed(gone: dict[str, Marked], come: dict[str, Marked]) -> Iterator[tuple
 
 
 def _by_hand(notebook: Notebook, cells: dict[str, Marked]) -> dict[str, list[str]]:
-    """Of these cells, those in which people gave a score or wrote a comment -> students."""
+    """Map the given cells in which a person entered a score or a comment to the students concerned."""
     found: dict[str, set[str]] = {}
     for submission in notebook.submissions:
         marks = [(g.name, g.manual_score is not None or g.extra_credit) for g in submission.grades]
@@ -218,10 +222,14 @@ def _by_hand(notebook: Notebook, cells: dict[str, Marked]) -> dict[str, list[str
 
 
 def take_over(gradebook: Gradebook, assignment: str, name: str, notebook: NotebookNode, change: Difference) -> None:
-    """Gives the gradebook the cells of a changed master; scores and comments of all others stay as they are.
+    """Update the gradebook with the cells of a changed master text; all other cells keep their scores and comments.
 
     Args:
-        change: :func:`difference` of these.
+        gradebook: The open gradebook.
+        assignment: Name of the assignment.
+        name: Name of the notebook, without ``.ipynb``.
+        notebook: The master text, with solutions or as released.
+        change: The :func:`difference` of these.
     """
     recorded, new = gradebook.find_notebook(name, assignment), marked_cells(without_solutions(notebook))
     session = gradebook.db
@@ -241,7 +249,7 @@ def take_over(gradebook: Gradebook, assignment: str, name: str, notebook: Notebo
         session.add(
             SourceCell(name=missing, notebook=recorded, cell_type=new[missing].kind, source=new[missing].source)
         )
-    session.commit()  # all of it, or nothing
+    session.commit()  # all or nothing
 
 
 def _remove(session: Session, cell: BaseCell) -> None:
@@ -253,7 +261,7 @@ def _remove(session: Session, cell: BaseCell) -> None:
 
 
 def _add(session: Session, notebook: Notebook, role: str, name: str, cell: Marked) -> None:
-    """Adds a cell, and a place for its score and comment to all submissions, as nbgrader does for a new one."""
+    """Add a cell, with empty rows for its score and comment in all submissions, as nbgrader does for new cells."""
     worth = {"max_score": cell.points, "cell_type": cell.kind} if role != "solution" else {}
     row = _TABLES[role](name=name, notebook=notebook, **worth)
     session.add(row)
@@ -266,19 +274,21 @@ def _add(session: Session, notebook: Notebook, role: str, name: str, cell: Marke
 
 
 def settle(course: Course, lab: Lab, notebook: NotebookNode, *, change_cells: bool) -> list[str]:
-    """Sees to it that the gradebook can take the release of a notebook, before anything is written.
+    """Make sure that the gradebook can accept the release of a notebook, before the release is written.
+
+    The gradebook is backed up before it is changed, if it is an SQLite file.
 
     Args:
-        course: whose gradebook.
-        lab: that is built.
-        notebook: the master.
-        change_cells: whether the gradebook may be changed where it has submissions.
+        course: The course with the gradebook.
+        lab: The lab to build.
+        notebook: The master text.
+        change_cells: Whether the gradebook may be changed if it has submissions.
 
     Returns:
-        What was changed, and what is to be done then, for people.
+        Lines that tell a person what was changed and what to do next; empty if nothing was changed.
 
     Raises:
-        ChangedCellsError: it may not.
+        ChangedCellsError: If the gradebook would have to be changed, but may not.
     """
     url = make_url(course.db_url)
     file = Path(url.database) if url.drivername.startswith("sqlite") and url.database else None
@@ -303,7 +313,7 @@ def settle(course: Course, lab: Lab, notebook: NotebookNode, *, change_cells: bo
 
 
 def refusal(assignment: str, change: Difference) -> str:
-    """Why a release is not made, what it would change for whom, and the command that does it."""
+    """Return a message with the reason for refusing a release, the changes, and the command that applies them."""
     return "\n  ".join(
         [
             f"{assignment} has {change.submissions} submissions in the gradebook, and the master has other graded cells:",

@@ -1,7 +1,7 @@
-"""Whether a submission has to be graded again: what was submitted, the graded notebook and the gradebook are compared.
+"""Decide whether a submission must be graded again.
 
-A graded notebook names what was submitted (:func:`digest_of`, of everything in the folder) in its metadata. A submission is
-up to date where that is what is there now, and where the gradebook has the scores of the graded notebook.
+The metadata of a graded notebook has a digest of everything in the submitted folder (:func:`digest_of`). A grading is
+up to date if this is still the digest of the folder, and if the gradebook has the scores of the graded notebook.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from nbgrader.api import BaseCell, Grade, Gradebook, GradeCell, Notebook, Submit
 
 from autograder.notebooks.metadata import STORED, SUBMITTED, graded_cells, scores_of, submitted_of
 
-# what editors and systems leave behind when a person looks at a submission
+# left by editors and operating systems when a person opens a submission
 _IGNORED = {".ipynb_checkpoints", "__pycache__", ".DS_Store"}
 _MOST_LEVELS = 50
-_SAME = 1e-6  # points: floats that differ by less are equal
+_SAME = 1e-6  # points; smaller differences are rounding errors
 
-# notebook -> graded cell -> its automatic score, None where it has none
+# notebook -> graded cell -> automatic score, None if it has none
 Scores = dict[str, dict[str, float | None]]
 
 
 def digest_of(folder: Path) -> str:
-    """Changes with the name and content of every file in a folder, whatever their times say."""
+    """Return a digest of the names and contents of all files in a folder, independent of their times."""
     digest = hashlib.sha256()
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(set(folders) - _IGNORED)
-        if len(Path(place).relative_to(folder).parts) > _MOST_LEVELS:  # nothing of it is graded
+        if len(Path(place).relative_to(folder).parts) > _MOST_LEVELS:  # too deep: not graded
             folders.clear()
         for name in [*folders, *sorted(set(files) - _IGNORED)]:
             path = Path(place, name)
@@ -44,21 +44,21 @@ def digest_of(folder: Path) -> str:
 def _content(path: Path) -> bytes:
     try:
         kind = stat.S_IFMT(path.lstat().st_mode)
-        if kind != stat.S_IFREG:  # a pipe would be waited for
+        if kind != stat.S_IFREG:  # reading a pipe would block
             return str(kind).encode()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:  # it is said where it is read for grading
+    except OSError as error:  # reported when grading reads the file
         return str(error.strerror).encode()
 
 
 def mark(notebook: NotebookNode, digest: str) -> None:
-    """Writes into a notebook from what it was made."""
+    """Store the digest of the submission in the metadata of its graded notebook."""
     notebook.metadata[STORED] = {SUBMITTED: digest}
 
 
 def book_scores(gradebook: Gradebook, assignment: str) -> dict[str, Scores]:
-    """Student -> automatic scores of all graded cells, as the gradebook has them, in one query."""
+    """Fetch the automatic scores of all graded cells from the gradebook in one query, by student."""
     rows = (
         gradebook.db.query(SubmittedAssignment.student_id, Notebook.name, BaseCell.name, Grade.auto_score)
         .join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
@@ -74,22 +74,22 @@ def book_scores(gradebook: Gradebook, assignment: str) -> dict[str, Scores]:
 
 
 def book_cells(notebook: Notebook) -> dict[str, float]:
-    """Graded cells of a notebook in the gradebook, with their points."""
+    """Return the graded cells of a notebook in the gradebook, with their points."""
     return {cell.name: float(cell.max_score) for cell in [*notebook.grade_cells, *notebook.task_cells]}
 
 
 def check_cells(notebook: Notebook) -> dict[str, float]:
-    """Check cells of a notebook in the gradebook, with their points."""
+    """Return the check cells of a notebook in the gradebook, with their points."""
     answers = {cell.name for cell in notebook.solution_cells}
     cells: list[GradeCell] = [c for c in notebook.grade_cells if c.cell_type == "code" and c.name not in answers]
     return {cell.name: float(cell.max_score) for cell in cells}
 
 
 def graded_notebook(path: Path) -> NotebookNode | None:
-    """A notebook with a score in each of its check cells, ``None`` where grading did not come to its end.
+    """Read a graded notebook; return ``None`` if its grading was not completed.
 
-    The notebook is written twice, without and with scores, the second time after the gradebook has them; a file that was
-    cut off in the middle is no JSON. So scores in all check cells tell that everything before was done.
+    The notebook is written twice: first without scores, then with scores, after the gradebook has them. A truncated
+    file is not valid JSON. Scores in all check cells therefore show that all earlier steps are done.
     """
     try:
         notebook = nbformat.from_dict(json.loads(path.read_bytes()))
@@ -99,23 +99,23 @@ def graded_notebook(path: Path) -> NotebookNode | None:
 
 
 def is_graded(folder: Path, notebooks: Iterable[str]) -> bool:
-    """Whether grading of a submission came to its end.
+    """Return whether the grading of a submission was completed.
 
     Args:
-        folder: of the autograded submission.
-        notebooks: names of those that the assignment consists of, without ``.ipynb``.
+        folder: Folder of the autograded submission.
+        notebooks: Names of the assignment's notebooks, without ``.ipynb``.
     """
     return all(graded_notebook(folder / f"{name}.ipynb") is not None for name in notebooks)
 
 
 def why_again(folder: Path, cells: Mapping[str, Mapping[str, float]], digest: str, book: Scores | None) -> str:
-    """Why a submission has to be graded again; empty where it is up to date.
+    """Return why a submission must be graded again; empty if its grading is up to date.
 
     Args:
-        folder: of the autograded submission.
-        cells: notebook of the assignment -> graded cell -> points, as the gradebook has them.
-        digest: of what is submitted now, :func:`digest_of`.
-        book: its scores in the gradebook, ``None`` where that does not have it.
+        folder: Folder of the autograded submission.
+        cells: Notebook of the assignment -> graded cell -> points in the gradebook.
+        digest: Current :func:`digest_of` the submitted folder.
+        book: Scores of the submission in the gradebook; ``None`` if it is not there.
     """
     for name in cells:
         notebook = graded_notebook(folder / f"{name}.ipynb")

@@ -1,7 +1,8 @@
-"""``timestamp.txt`` of a submission: when it was submitted, as ``nbgrader submit`` or a teacher wrote it.
+"""The ``timestamp.txt`` of a submission: its time, as written by ``nbgrader submit`` or a teacher.
 
-nbgrader reads it in several places, and raises in most of them where it is no date. So it is put right before nbgrader gets to
-it: what says a time plainly is written as nbgrader writes it, what does not is put aside. The original stays beside it.
+nbgrader reads this file in several places, and most of them raise an error if it is not a date. This module therefore
+fixes the file before nbgrader reads it: an unambiguous time is rewritten in nbgrader's format, and a file without one
+is renamed. The original always stays next to it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _OFFSET = re.compile(r"(?P<time>.*\d) ?(?P<zone>[+-]\d\d:?\d\d|Z|[A-Za-z][A-Za-z
 
 @dataclass(frozen=True)
 class Timestamp:
-    """What the file says.
+    """The content of a ``timestamp.txt``.
 
     Attributes:
-        time: in UTC, without a zone as nbgrader has it; ``None`` where it says no time.
-        why: it says none.
+        time: Naive UTC, as in nbgrader; ``None`` if the file states no time.
+        why: Why the file states no time.
     """
 
     time: datetime | None
@@ -37,7 +38,7 @@ class Timestamp:
 
 
 def read_timestamp(folder: Path) -> Timestamp | None:
-    """The time in a submission's folder; ``None`` where there is no such file. Never raises."""
+    """Read the timestamp in a submission's folder; return ``None`` if there is no such file. Never raises."""
     path = folder / NAME
     if not os.path.lexists(path):
         return None
@@ -65,13 +66,13 @@ def read_timestamp(folder: Path) -> Timestamp | None:
 
 
 def settle(folder: Path) -> str:
-    """Puts the file right, so that all of nbgrader reads what it says.
+    """Fix the ``timestamp.txt`` of a submission, so that all of nbgrader can read it.
 
     Returns:
-        What a person should know; empty where there was nothing to do.
+        A remark for a person; empty if there was nothing to do.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: If the folder cannot be written.
     """
     found = read_timestamp(folder)
     if found is None or (found.time is not None and _nbgrader_reads(folder) == found.time):
@@ -90,7 +91,7 @@ def _free(path: Path) -> Path:
 
 def _nbgrader_reads(folder: Path) -> datetime | None:
     try:
-        with (folder / NAME).open() as file:  # as nbgrader opens it
+        with (folder / NAME).open() as file:  # the way nbgrader opens it
             time: datetime = parse_utc(file.read().strip())
         return time
     except (ValueError, OverflowError, TypeError, OSError):
@@ -98,7 +99,7 @@ def _nbgrader_reads(folder: Path) -> datetime | None:
 
 
 def _zone(name: str, offset: int | None) -> tzinfo:
-    """A zone in the middle of a date; one that is not known is not taken for UTC."""
+    """Return the time zone named in a date; raise an error for an unknown one, instead of assuming UTC."""
     if offset is not None:
         return tzoffset(name, offset)
     if (zone := gettz(name)) is None:
@@ -107,7 +108,10 @@ def _zone(name: str, offset: int | None) -> tzinfo:
 
 
 def _time(line: str) -> Timestamp:
-    """The time that a line says. Complete and unambiguous ones only: nbgrader takes what is missing from today."""
+    """Parse the time in a line.
+
+    Only complete and unambiguous times count, because nbgrader fills in missing parts from the current date.
+    """
     plain, zone = line, None
     try:
         if (match := _OFFSET.fullmatch(line)) is not None:

@@ -1,1 +1,1 @@
-"""Grading one submission."""
+"""Grading of a single submission."""

@@ -1,7 +1,7 @@
-"""Gradings that are kept: what grading made of a submission as plain data, and a folder of it by what it depends on.
+"""A cache of gradings: results as plain data, stored under a key of everything they depend on.
 
-A submission that comes again with the same code, under the same checks, library and seed, need not be graded again. What is
-kept holds reports of hidden checks, as the folder of autograded submissions does: it is for graders alone.
+A submission need not be graded again while its code, the checks, the libraries and the seed stay the same. Like the
+folder of autograded submissions, the cache contains reports of hidden checks: only graders may read it.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from amllab.checks.lab import Lab
 from autograder.grading.submitted_outputs import with_submitted
 from autograder.notebooks.metadata import scores_of
 
-FOLDER = ".graded"  # in the course
-FORMAT = 2  # of a file in it
+FOLDER = ".graded"  # inside the course folder
+FORMAT = 2  # version of the file format
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "safetensors", "ipykernel", "nbclient", "nbformat")
 _CODE = ("*.py", "*.toml", "*.json", "*.safetensors", "*.j2")
 
 
 @dataclass(frozen=True)
 class CachedGrading:
-    """What grading made of a submission.
+    """The results of grading a submission, as plain data.
 
     Attributes:
-        cells: index of each cell whose outputs it wrote -> ``{"outputs": [...], "execution_count": ...}``.
-        earned, possible: automatic points.
-        seconds: wall time of the grading itself.
-        attention: what a person should look at, one line each.
-        sound: whether all checks ran; a check that broke says nothing, and may not break again.
-        scores: check cell -> the points that the grader wrote into it.
+        cells: Index of each cell whose outputs grading wrote -> ``{"outputs": [...], "execution_count": ...}``.
+        earned, possible: Automatic points.
+        seconds: Wall time of the grading itself.
+        attention: Remarks that a person should follow up, one line each.
+        sound: Whether all checks ran. A check that broke says nothing about the submission, and may work the next time.
+        scores: Check cell -> points that the grader wrote into it.
     """
 
     cells: dict[str, dict[str, Any]]
@@ -54,10 +54,11 @@ class CachedGrading:
     scores: dict[str, float] = field(default_factory=dict)
 
     def write(self, notebook: NotebookNode) -> None:
-        """Puts outputs, reports and scores into the notebook as it was submitted, in place.
+        """Write outputs, reports and scores into the submitted notebook, in place.
 
         Raises:
-            ValueError: it is not the notebook that was graded: its check cells would not have the scores that they were given.
+            ValueError: This is not the notebook that was graded: its check cells do not end up with the scores that the
+                grader gave them.
         """
         for index, written in self.cells.items():
             cell = notebook.cells[int(index)]
@@ -70,7 +71,7 @@ class CachedGrading:
 
 
 def written(notebook: NotebookNode, untouched: Iterable[int] = ()) -> dict[str, dict[str, Any]]:
-    """Outputs of all code cells but the untouched ones, as :class:`CachedGrading` has them."""
+    """Return the outputs of all code cells except the untouched ones, as :class:`CachedGrading` stores them."""
     left = set(untouched)
     return {
         str(i): {"outputs": list(cell.outputs), "execution_count": cell.execution_count}
@@ -80,17 +81,20 @@ def written(notebook: NotebookNode, untouched: Iterable[int] = ()) -> dict[str, 
 
 
 class GradingCache:
-    """Gradings in a folder, one file each.
+    """A folder of gradings, one file each.
 
     Args:
-        folder: made when something is first kept.
+        folder: Path of the folder, which is created when the first grading is stored.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def get(self, key: str) -> CachedGrading | None:
-        """What is kept under a key; ``None`` where nothing is, or not what was put there: cut off, edited, or of another key."""
+        """Return the cached grading, or ``None`` if there is no intact one.
+
+        A file that was truncated or edited, or that belongs to another key, does not count.
+        """
         try:
             stored = json.loads((self.folder / f"{key}.json").read_bytes())
             if stored["format"] != FORMAT or stored["digest"] != _digest(key, stored["graded"]):
@@ -100,7 +104,7 @@ class GradingCache:
             return None
 
     def put(self, key: str, graded: CachedGrading) -> None:
-        """Keeps a grading; whoever reads at the same time sees all of it or nothing."""
+        """Store a grading atomically: concurrent readers see all of it or nothing."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         content = asdict(graded)
         text = json.dumps({"format": FORMAT, "digest": _digest(key, content), "graded": content})
@@ -114,13 +118,13 @@ def _digest(key: str, graded: dict[str, Any]) -> str:
 
 
 def key_of(notebook: NotebookNode, lab: Lab, **more: Any) -> str:
-    """What a grading depends on, in one word.
+    """Return a hash of everything that a grading depends on.
 
     Args:
-        notebook: before it is run: the kinds of all cells count, in order, the sources of code cells, and what nbgrader
-            has to say of them.
-        lab: with the limits that hold.
-        **more: plain data: the seed, notes of the repair, what the course adds.
+        notebook: The notebook before it is run. The key covers the type, the nbgrader metadata and the tags of all
+            cells, in order, and the sources of code cells.
+        lab: The lab, with the limits in force.
+        **more: Plain data, such as the seed, the notes from the repair and anything the course adds.
     """
     cells = [
         [cell.cell_type, cell.metadata.get("nbgrader"), cell.metadata.get("tags")]
@@ -133,7 +137,7 @@ def key_of(notebook: NotebookNode, lab: Lab, **more: Any) -> str:
 
 @cache
 def engine() -> str:
-    """Changes with every file of the two packages, and with the libraries that compute."""
+    """Return a hash of the code and data files of both packages and the versions of Python and libraries."""
     digest = hashlib.sha256()
     for package in (Path(amllab.__file__).parent, Path(__file__).parent.parent):
         for file in sorted(file for pattern in _CODE for file in package.rglob(pattern)):

@@ -1,4 +1,4 @@
-"""The judge: runs the checks of a lab against a submission, and writes scores and reports into its notebook."""
+"""The grader: runs the checks of a lab on a submission and writes scores and reports into its notebook."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class UnreadableSubmission(Submission):
-    """A submission of which nothing can be run: every question is answered by saying so."""
+    """A submission with nothing to run: every question fails with a message that says so."""
 
     def exchange(self, question: bytes) -> bytes:
         seen, why = "a file that cannot be read; the note on top says why", "nothing of it could be run"
@@ -48,19 +48,21 @@ def grade(
     readable: bool = True,
     launcher: Launcher | None = None,
 ) -> GradingResult:
-    """Runs a repaired notebook in a worker, checks it, and writes outputs, reports and scores into it.
+    """Run a repaired notebook in a worker, check it, and write outputs, reports and scores into it.
+
+    If the reference fails, the checks that asked it break, and ``reference.failed`` holds its error.
 
     Args:
-        notebook: in the release's shape; changed in place.
-        lab: whose checks are run, public and hidden.
-        reference: answers the same questions.
-        seed: of the inputs that the checks draw; fresh by default.
-        notes: from the repair.
-        readable: whether anything of the submission is in the notebook; if not, no worker is started.
-        launcher: starts the worker.
+        notebook: The notebook in the shape of the release; changed in place.
+        lab: The lab whose checks are run, public and hidden.
+        reference: The reference solution, which answers the same questions.
+        seed: Seed of the inputs that the checks sample; random by default.
+        notes: Notes from the repair.
+        readable: Whether the notebook contains anything of the submission. If not, no worker is started.
+        launcher: Starts the worker; by default the launcher that this process shares.
 
     Raises:
-        IsolationError, WorkerError, ReferenceFailedError, ChecksBroken: faults of the machine or the course.
+        IsolationError, WorkerError, ChecksBroken: The fault lies with the machine or the course.
     """
     began = time.perf_counter()
     seed = secrets.randbits(63) if seed is None else seed
@@ -69,7 +71,7 @@ def grade(
     with ExitStack() as stack:
         for cell in notebook.cells:
             if cell.cell_type == "code" and not is_experiment(cell):
-                cell.outputs = []  # as submitted; see autograder.grading.submitted_outputs for what becomes of them
+                cell.outputs = []  # autograder.grading.submitted_outputs shows submitted outputs again where needed
         submission: Submission = UnreadableSubmission(lab.name)
         if readable:
             submission = stack.enter_context(Worker(lab, notebook, skipped_cells(notebook), launcher))
@@ -88,7 +90,7 @@ def grade(
     note = f"The inputs of these checks were drawn with seed {seed}." + ("" if launcher.isolates else NOT_ISOLATED)
     with limited():
         for cell in notebook.cells:
-            # outputs of experiments were cleaned by the repair
+            # the repair has already cleaned the outputs of experiments
             if cell.cell_type == "code" and not is_autograded(cell) and not is_experiment(cell):
                 cell.outputs = clean_outputs(cell.outputs, lab.limits["output_bytes"], hide)
     seconds = time.perf_counter() - began
@@ -103,7 +105,10 @@ def grade(
 
 
 def _stopped(worker: Worker) -> list[str]:
-    """What the worker says of the cells that it left out: outputs alone do not tell, a cell can print what it likes."""
+    """Describe the cells that the worker left out, one line per reason.
+
+    The reasons come from the worker's own record, since a cell can print anything into its outputs.
+    """
     numbers: dict[str, list[str]] = {}
     for index, why in worker.stopped.items():
         numbers.setdefault(why, []).append(str(index + 1))
@@ -111,7 +116,7 @@ def _stopped(worker: Worker) -> list[str]:
 
 
 def _scrubbed(result: CheckResult, hide: Mapping[str, str]) -> CheckResult:
-    """The result without the machine's paths: messages of exceptions can hold them."""
+    """Return the result without paths of this machine, which messages of exceptions can contain."""
     if result.failure is None:
         return result
     texts: dict[str, Any] = {k: scrub(v, hide) for k, v in vars(result.failure).items() if isinstance(v, str)}

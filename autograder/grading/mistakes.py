@@ -1,8 +1,9 @@
-"""Recognised mistakes: which mistake a pattern of failed checks stands for, as far as a study has shown it.
+"""Recognised mistakes: patterns of failed checks that a study has traced to a single mistake.
 
-The mutation study (``bench/mutation_study.py``) makes one mistake at a time and notes which checks fail, and how (their
-*symptoms*). A pattern that came from one mistake only names that mistake in the report of everyone who fails in the same way.
-Every other pattern says nothing. What was learned is data: ``autograder/checks/<lab>/mistakes.json``.
+The mutation study (``bench/mutation_study.py``) makes one mistake at a time and records which checks fail, and how
+(their *symptoms*). If only one mistake produces a pattern, the reports of all submissions that fail in the same way
+name that mistake. All other patterns say nothing. The learned patterns are data:
+``autograder/checks/<lab>/mistakes.json``.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ Pattern = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Mistake:
-    """What a pattern of failures stands for.
+    """A known mistake, recognised by a pattern of failures.
 
     Attributes:
-        name: the mistake in words, as a clause: "restores the last instead of the best weights".
+        name: The mistake as a clause, such as "restores the last instead of the best weights".
     """
 
     name: str
@@ -40,10 +41,10 @@ class Case:
     """A submission of the study with one mistake, checked once.
 
     Attributes:
-        mistake: its name; empty where it has none, as for most mutants.
-        mutant: which submission it is; every one counts the same, however often it was checked.
-        seed: of the checks.
-        patterns: cell -> pattern, of the cells that lost points.
+        mistake: Name of the mistake; empty if it has none, as for most mutants.
+        mutant: Identifier of the submission. All submissions count the same, however often they were checked.
+        seed: Seed of the checks.
+        patterns: Cell -> pattern, for the cells that lost points.
     """
 
     mistake: str
@@ -53,23 +54,23 @@ class Case:
 
 
 def pattern(results: Iterable[CheckResult]) -> Pattern:
-    """Names and symptoms of the failed checks; skipped ones follow from these."""
+    """Return the names and symptoms of the failed checks, without the skipped checks that follow from them."""
     failed = (r for r in results if r.outcome == "failed" and r.failure is not None)
     return tuple(sorted(f"{r.name}: {r.failure.symptom if r.failure else ''}" for r in failed))
 
 
 def patterns(results: Sequence[CheckResult]) -> dict[str, Pattern]:
-    """The pattern of each cell that has one."""
+    """Return the pattern of each cell that has failed checks."""
     found = {cell: pattern(r for r in results if r.cell == cell) for cell in dict.fromkeys(r.cell for r in results)}
     return {cell: failed for cell, failed in found.items() if failed}
 
 
 def recognise(lab: str, results: Sequence[CheckResult]) -> dict[str, Mistake]:
-    """The mistake that each cell's failures stand for; cells whose pattern says nothing are left out.
+    """Return the mistake behind each cell's failures; cells whose pattern identifies none are left out.
 
     Args:
-        lab: its name, such as ``"transfer_learning"``.
-        results: of all checks of a submission.
+        lab: Name of the lab, such as ``"transfer_learning"``.
+        results: Results of all checks of a submission.
     """
     known = _known(lab)
     found = {cell: known.get((cell, failed)) for cell, failed in patterns(results).items()}
@@ -77,13 +78,15 @@ def recognise(lab: str, results: Sequence[CheckResult]) -> dict[str, Mistake]:
 
 
 def learn(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """Which patterns name a mistake: those of which every case, over even and over odd seeds, had this one mistake.
+    """Find the patterns that identify a mistake.
+
+    A pattern identifies a mistake if all of its cases have this one mistake, and if it occurs with even and odd seeds.
 
     Args:
-        cases: of the study; those without a name count against every pattern that they share.
+        cases: Cases of the study. Cases without a named mistake disqualify every pattern that they share with others.
 
     Returns:
-        What the file holds: one entry for each pattern that names a mistake.
+        The content of the lab's file: one entry for each pattern that identifies a mistake.
     """
     names: dict[tuple[str, Pattern], set[str]] = defaultdict(set)
     halves: dict[tuple[str, Pattern], set[int]] = defaultdict(set)
@@ -91,13 +94,13 @@ def learn(cases: Sequence[Case]) -> list[dict[str, Any]]:
         for item in case.patterns.items():
             names[item].add(case.mistake)
             halves[item].add(case.seed % 2)
-    # a pattern of some seeds alone says little
+    # a pattern that only some seeds produce is weak evidence
     found = [(item, *named) for item, named in sorted(names.items()) if len(named) == 1 and halves[item] == {0, 1}]
     return [{"cell": cell, "pattern": list(failed), "name": name} for (cell, failed), name in found if name]
 
 
 def write(lab: str, cases: Sequence[Case]) -> Path:
-    """Learns, and writes the lab's file; returns its path."""
+    """Learn from the cases, write the lab's file and return its path."""
     entries = learn(cases)
     file = _file(lab)
     file.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -111,7 +114,7 @@ def _file(lab: str) -> Path:
 
 @cache
 def _known(lab: str) -> dict[tuple[str, Pattern], Mistake]:
-    """What was learned of a lab; a lab without a study has nothing to say."""
+    """Return the learned patterns of a lab; none for a lab without a study."""
     file = _file(lab)
     entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     return {(e["cell"], tuple(e["pattern"])): Mistake(e["name"]) for e in entries}

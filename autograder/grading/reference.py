@@ -16,15 +16,16 @@ from autograder.sandbox.launcher import Launcher
 
 
 class Reference(Submission):
-    """The instructor's solution: a submission like any other, started when first asked and kept for the whole class.
+    """The instructor's solution: a submission like any other, started on the first question and reused for the class.
 
     Args:
-        lab: whose reference it is.
-        path: the solved notebook.
-        launcher: starts its worker.
+        lab: The lab that this solution belongs to.
+        path: Path of the solved notebook.
+        launcher: Starts the workers.
 
     Attributes:
-        failed: what it last failed with: a check that could not ask it is broken, and says nothing of the submission.
+        failed: The last error, if any. A check that could not ask the reference is broken, and says nothing about the
+            submission.
     """
 
     def __init__(self, lab: Lab, path: Path, launcher: Launcher | None = None) -> None:
@@ -37,11 +38,11 @@ class Reference(Submission):
         return self._reached().exchange(question)
 
     def ask(self, probe: str, /, **arguments: Any) -> Any:
-        """As for any submission.
+        """Ask the reference, as any submission is asked.
 
         Raises:
-            ReferenceFailedError: the solution is missing, or gave no answer.
-            WorkerError, IsolationError: no process could be started for it.
+            ReferenceFailedError: The solution is missing or gave no answer.
+            WorkerError, IsolationError: No process could be started for the solution.
         """
         try:
             return super().ask(probe, **arguments)
@@ -53,9 +54,12 @@ class Reference(Submission):
             raise
 
     def _reached(self) -> Worker:
-        """A process that has come as far as the check cell: where a question was about a later one, that is not the same any more."""
+        """Return a worker that has run the cells above the check cell, and none below it.
+
+        A worker that was asked about a later check cell has run too much and does not qualify.
+        """
         if any(w.seconds_left < self._lab.limits["total_seconds"] / 2 for w in self._workers):
-            self.close()  # a class takes longer than the time that one submission has
+            self.close()  # grading a class takes longer than the time limit of one submission
         fitting = [worker for worker in self._workers if worker.can_reach(self.cell)]
         if not fitting:
             fitting = [self._started()]
@@ -72,7 +76,7 @@ class Reference(Submission):
             )
         notebook = nbformat.read(self._path, as_version=4)
         worker = Worker(self._lab, notebook, skipped_cells(notebook), self._launcher)
-        worker.own_cores = False  # all submissions wait for it
+        worker.own_cores = False  # it may use all processors, since all submissions wait for it
         return worker.__enter__()
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
-"""One reference for all judges of a run: it answers in the process of nbgrader, over a socket that only the grader's user reaches.
+"""One reference for all grading processes of a run.
 
-A reference of its own would cost each process that grades ahead as much memory as a submission, to answer a question now and then.
+It answers in the nbgrader process, over a socket that only the grader's user can reach. A separate reference for each
+grading process would need as much memory as a submission, only to answer an occasional question.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
 from autograder.grading.reference import Reference
 
 _FAULTS = (ReferenceFailedError, WorkerError, IsolationError)
-_BYTES = 1 << 30  # of a message, between processes that trust each other
+_BYTES = 1 << 30  # limit of a message between processes that trust each other
 
 
 class ReferenceServer:
-    """Answers for a reference until it is closed, one question at a time.
+    """A server that answers for a reference, one question at a time, until it is closed.
 
     Args:
-        reference: closed with this.
+        reference: The reference, which is closed together with the server.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -41,11 +42,15 @@ class ReferenceServer:
 
     @property
     def address(self) -> str:
-        """Where :class:`ReferenceClient` reaches it."""
+        """Path of the socket that :class:`ReferenceClient` connects to."""
         return str(Path(self._folder.name) / "reference")
 
     def _answer(self, asked: bytes) -> bytes:
-        """A head in JSON, a newline, and the answer; what is asked has the same form."""
+        """Answer one request.
+
+        A request is the check cell as JSON, a newline and the question. A reply is a JSON head, a newline and the
+        answer; the head is empty unless there was an error.
+        """
         cell, _, question = asked.partition(b"\n")
         head: dict[str, Any] = {}
         body = b""
@@ -60,7 +65,7 @@ class ReferenceServer:
         return json.dumps(head).encode() + b"\n" + body
 
     def close(self) -> None:
-        """Ends the reference's worker; judges that still ask it fail."""
+        """End the reference's workers; graders that still ask it fail."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -77,7 +82,7 @@ class _Handler(socketserver.BaseRequestHandler):
             while (question := receive_frame(self.request, _BYTES)) is not None:
                 send_frame(self.request, self.server.answer(question))
         except (ConnectionError, FrameError):
-            return  # the judge has ended in the middle of it; what else goes wrong is to be seen
+            return  # the grader has ended in the middle of a request; all other errors should surface
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -87,11 +92,11 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 class ReferenceClient(Reference):
-    """A reference that answers elsewhere on this machine.
+    """A reference that another process on this machine serves.
 
     Args:
-        lab, path: as of a reference.
-        address: of what serves it.
+        lab, path: As for :class:`Reference`.
+        address: Address of the :class:`ReferenceServer`.
     """
 
     def __init__(self, lab: Lab, path: Path, address: str) -> None:

@@ -14,17 +14,22 @@ from autograder.notebooks.metadata import STORED, STORED_VERSION
 NOT_ISOLATED = " This submission ran without isolation: its score and its outputs are not to be trusted."
 
 
-MAX_STORED_TEXT = 500  # characters of the exception of a check that broke
+MAX_STORED_TEXT = 500  # characters of the exception of a broken check
 
 
 def write_report(cell: NotebookNode, grading: GradingResult, note: str, *, with_submission: bool) -> None:
-    """The report as a display, then the score as the cell's one result: nbgrader reads the latter as partial credit.
+    """Write a report and a score into a check cell.
+
+    The report becomes a display output. The score becomes the only result, which nbgrader reads as partial credit.
 
     Args:
-        cell: whose outputs become these two.
-        grading: of the whole submission.
-        note: at the end of the report.
-        with_submission: also stores what is known of the submission as a whole; for one of its cells.
+        cell: The check cell, whose outputs are replaced.
+        grading: Grading of the whole submission.
+        note: Text at the end of the report.
+        with_submission: Also store the data on the submission as a whole; set this for one of its cells.
+
+    Raises:
+        ValueError: The points of the checks do not add up to those of the cell.
     """
     results = [r for r in grading.results if r.cell == cell.metadata.nbgrader.grade_id]
     earned, possible = score(results)
@@ -49,7 +54,7 @@ def write_report(cell: NotebookNode, grading: GradingResult, note: str, *, with_
 
 
 def _stored_check(result: CheckResult) -> dict[str, Any]:
-    """A result without its sentences, which stand in the report beside it."""
+    """Return a result without its sentences, which are in the report next to it."""
     broke = result.failure.seen[:MAX_STORED_TEXT] if result.outcome == "error" and result.failure else ""
     return {
         "name": result.name,
@@ -65,7 +70,7 @@ def _stored_check(result: CheckResult) -> dict[str, Any]:
 
 def _stored_submission(grading: GradingResult) -> dict[str, Any]:
     return {
-        "seed": str(grading.seed),  # too long for the numbers of programs in JavaScript, which may save this notebook
+        "seed": str(grading.seed),  # a JavaScript program that saves this notebook would round the number
         "seconds": round(grading.seconds, 2),
         "isolation": grading.isolation,
         "readable": grading.readable,

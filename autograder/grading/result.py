@@ -1,4 +1,4 @@
-"""What grading found out about a submission."""
+"""The result of grading a submission."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from autograder.grading.mistakes import Mistake
 
 @dataclass
 class GradingResult:
-    """What came of one submission.
+    """The result of grading one submission.
 
     Attributes:
-        results: of all checks.
-        seed: from which the checks drew their inputs.
-        seconds: wall time of it all.
-        notes: what was mended beforehand.
-        isolation: how the submission was kept apart.
-        readable: whether anything of the submission could be run.
-        stopped: which cells a limit ended or kept from running, and why, in the judge's own words.
-        mistakes: cell -> the known mistake that its failures look like.
-        crowded: how others kept the processors from it until a limit of time was reached; empty where they did not.
+        results: Results of all checks.
+        seed: Seed of the inputs that the checks sampled.
+        seconds: Wall time of the whole grading.
+        notes: Notes from the repair: what it fixed, or why nothing could be read.
+        isolation: How the submission was isolated.
+        readable: Whether anything of the submission could be run.
+        stopped: Which cells a limit ended or kept from running, and why, in the grader's own words.
+        mistakes: Cell -> the known mistake that its failures look like.
+        crowded: How other processes starved the submission of CPU time until it reached a time limit; empty if they did
+            not.
     """
 
     results: list[CheckResult]
@@ -35,7 +36,7 @@ class GradingResult:
     crowded: str = ""
 
     def remarks(self, cell: str) -> list[str]:
-        """Sentences about a cell's failures taken together."""
+        """Return sentences about a cell's failures as a whole."""
         return [str(self.mistakes[cell])] if cell in self.mistakes else []
 
     def as_dict(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Grades submissions of a course, one after the other: what a process needs for it is made once."""
+"""A session that grades submissions of a course one at a time and sets up shared resources only once."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GradingConfig:
-    """What grading a submission needs to know of the course.
+    """The settings of a course that grading a submission depends on.
 
     Attributes:
-        assignment: of the lab.
-        limits: that replace those of ``lab.toml``.
-        release, solution: notebooks.
-        root: the course's folder, which no worker sees.
-        kept: folder of gradings.
-        secret: from which seeds are made; see :func:`seed_of`.
-        seed: of all submissions; by default each has its own.
-        isolation: of the workers.
+        assignment: Name of the lab's assignment.
+        limits: Limits that override those of ``lab.toml``.
+        release, solution: Paths of the notebooks.
+        root: The course folder, which workers cannot see.
+        cache: Folder of the cached gradings.
+        secret: Secret from which seeds are derived; see :func:`seed_of`.
+        seed: Seed of all submissions; with ``None``, each has its own.
+        isolation: Isolation of the workers.
     """
 
     assignment: str
@@ -56,14 +56,14 @@ class GradingConfig:
 
 
 class GradingSession:
-    """Grades submissions of one assignment.
+    """A session that grades submissions of one assignment.
 
     Args:
-        setting: of the course.
-        launcher: starts the workers; closed by whoever made it.
-        release: as read from ``setting.release``.
-        reference: where a reference answers that other judges ask too (:class:`autograder.grading.reference_server.ReferenceServer`); by default this one
-            starts its own.
+        setting: Settings of the course.
+        launcher: Starts the workers. The session does not close it.
+        release: The release, as read from ``setting.release``.
+        reference: Address of a reference that the session shares with others
+            (:class:`autograder.grading.reference_server.ReferenceServer`); by default it starts its own.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class GradingSession:
         return seed_of(self.setting.secret, student, notebook) if self.setting.seed is None else self.setting.seed
 
     def key(self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission) -> str:
-        """Under which the grading of this notebook is kept."""
+        """Return the key under which the grading of this notebook is cached."""
         solution = self.setting.solution
         return key_of(
             notebook,
@@ -93,15 +93,15 @@ class GradingSession:
         )
 
     def graded(self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission) -> CachedGrading:
-        """Grades a repaired notebook, and keeps what came of it.
+        """Grade a repaired notebook and cache the result, unless a check broke.
 
         Raises:
-            (CourseError, ChecksBroken): nothing is wrong with the submission.
+            CourseError, ChecksBroken: The fault does not lie with the submission.
         """
         attempt, grading, again = self._grade_fairly(student, notebook, repaired)
         earned, possible = score(grading.results)
         sound = all(result.outcome != "error" for result in grading.results)
-        # outputs of experiments stay as they were handed in
+        # outputs of experiments stay as submitted
         untouched = [i for i in skipped_cells(attempt) if not is_autograded(attempt.cells[i])]
         scores = {cell: score for cell, score in scores_of(attempt).items() if score is not None}
         found = CachedGrading(
@@ -120,15 +120,19 @@ class GradingSession:
     def _grade_fairly(
         self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission
     ) -> tuple[NotebookNode, GradingResult, list[str]]:
-        """The graded notebook, and a line where a busy machine made it necessary to grade again, alone, before points are taken."""
-        if not repaired.readable:  # nothing of it runs
+        """Grade a notebook, and again exclusively if a busy machine may have cost it points.
+
+        Returns:
+            The graded notebook, its result, and a line of explanation if it was graded again.
+        """
+        if not repaired.readable:  # there is nothing to run
             return *self._grade(student, notebook, repaired), []
         crowded = ""
         try:
             with self.launcher.turns.beside():
                 attempt, grading = self._grade(student, notebook, repaired)
                 crowded = grading.crowded
-        except WorkerError as error:  # it did not start in time, for which there is no other cause that passes
+        except WorkerError as error:  # a worker did not start in time; the only transient cause is a busy machine
             crowded = safe_line(str(error))
         if not crowded:
             return attempt, grading, []
@@ -143,7 +147,10 @@ class GradingSession:
     def _grade(
         self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission
     ) -> tuple[NotebookNode, GradingResult]:
-        """The graded notebook. A reference that failed is started again, once: a busy machine can do that to it too."""
+        """Grade a copy of the notebook; return the copy and the result.
+
+        A reference that failed is restarted once, since a busy machine can make it fail too.
+        """
         seed = self.seed(student, notebook)
         for last in (False, True):
             if self._reference is None:
@@ -172,14 +179,14 @@ class GradingSession:
         return Reference(self.lab, self.setting.solution, self.launcher)
 
     def close(self) -> None:
-        """Ends the reference's worker."""
+        """End the reference's workers."""
         if self._reference is not None:
             self._reference.close()
             self._reference = None
 
 
 def _attention(grading: GradingResult, repaired: NormalizedSubmission) -> list[str]:
-    """What a person should know of a graded submission: unreadable, stopped, or a check that broke on it."""
+    """List what a person should know about a graded submission: unreadable, stopped cells, or broken checks."""
     if not repaired.readable:
         return [safe_line(" ".join(repaired.notes))]
     broken = [
@@ -191,22 +198,24 @@ def _attention(grading: GradingResult, repaired: NormalizedSubmission) -> list[s
 
 
 def seed_of(secret: str, student: str, notebook: NotebookNode) -> int:
-    """The seed of a submission's checks: the same whenever the same code is graded again, and never to be foreseen.
+    """Derive the seed of a submission's checks: the same whenever the same code is graded again, and unpredictable.
 
     Args:
-        secret: the assignment's random id in the gradebook, which no submission gets to see.
-        student: whose submission it is.
-        notebook: before it is run; all that is run counts (:func:`what_is_run`), so that no code can be written for its own
-            seed, and nothing else, so that nobody draws questions until they like them.
+        secret: The assignment's random ID in the gradebook, which no submission can see.
+        student: The student who submitted the notebook.
+        notebook: The notebook before it is run. The seed depends on everything that is run (:func:`what_is_run`), so
+            that nobody can write code for its own seed, and on nothing else, so that nobody can resubmit the same code
+            until they like the questions.
     """
     code = [student, what_is_run(notebook)]
     return int.from_bytes(hmac.digest(secret.encode(), json.dumps(code).encode(), "sha256")[:8], "big") >> 1
 
 
 def what_is_run(notebook: NotebookNode) -> list[tuple[str, str]]:
-    """What a worker gets to do for a notebook, in order: the sources of the cells that are run, and between them the checks.
+    """List the steps of a worker in order: the sources of the cells that it runs, and the checks between them.
 
-    Where a check stands counts as the code around it does: how many cells are run before it can tell the code something.
+    The position of a check matters as much as the code around it: it decides how many cells run before the questions
+    can reveal anything to the code.
     """
     skipped = set(skipped_cells(notebook))
     steps = []

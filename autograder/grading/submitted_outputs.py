@@ -1,7 +1,8 @@
-"""Outputs as they were submitted, where running the cell again cannot show them.
+"""Show submitted outputs where running the cell again cannot reproduce them.
 
-Grading does not run experiments again, so a cell that plots their results ends in an error. A person who reads the reflection
-needs the picture that it speaks of: it is shown, and said to be as submitted. It is for people alone, and has no say in points.
+Grading does not run experiments again, so a cell that plots their results ends in an error. A person who reads the
+reflection needs the plot that it discusses, so the submitted one is shown and labelled as such. It is for people only
+and does not affect points.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ _MOST_REASON = 200  # characters
 
 
 def with_submitted(made: Sequence[NotebookNode], submitted: Sequence[NotebookNode]) -> list[NotebookNode]:
-    """Outputs of a cell for a person to read.
+    """Return the outputs of a cell for a person to read.
 
     Args:
-        made: when it was run again.
-        submitted: what the notebook had, clean already.
+        made: Outputs from running the cell again.
+        submitted: Outputs of the submitted notebook, already cleaned.
+
+    Returns:
+        The new outputs. If they contain an error, a note and the submitted ones replace them; if they show less, a note
+        and the submitted ones follow them.
     """
     shown = [output for output in submitted if output.output_type != "error"]
     errors = [output for output in made if output.output_type == "error"]

@@ -1,4 +1,7 @@
-"""A trial of what grading does first: a real worker runs a real cell. The last finding of ``autograder doctor``."""
+"""A trial run of the first step of grading: a real worker runs a real cell.
+
+It gives the last result of ``autograder doctor``.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,11 @@ _PATH = re.compile(r"'(/[^']+)'")
 
 
 def trial() -> Finding:
-    """Whether a worker starts, sees the packages, and runs a cell that needs them."""
+    """Check that a worker starts, sees the packages, and runs a cell that needs them."""
     began = time.monotonic()
     try:
         course = Course.find().root
-    except FileNotFoundError:  # the machine can be examined anywhere
+    except FileNotFoundError:  # a machine can be checked outside a course, too
         course = None
     launcher = Launcher("namespaces", course)
     cell = nbformat.v4.new_code_cell(_CELL)

@@ -1,8 +1,8 @@
-"""The worker: an isolated process tree in which a submission's code runs, and the judge's connection to it.
+"""The worker: an isolated process tree in which a submission's code runs, and the grader's connection to it.
 
-Requests and replies are frames of limited size on one socket (:mod:`amllab.checks.frames`): outputs as JSON, answers in the
-format of :mod:`amllab.checks.wire`. The judge keeps the time itself: whatever happens inside, it waits no longer than the
-limits say, and a worker that does not answer is ended with everything that it started.
+Requests and replies are frames of limited size on one socket (:mod:`amllab.checks.frames`): outputs as JSON, answers in
+the format of :mod:`amllab.checks.wire`. The grader measures the time itself: whatever happens inside, it waits no
+longer than the limits allow, and it ends a worker that does not answer, with everything that the worker started.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from autograder.sandbox.launcher import Launcher, Tree
 
 log = logging.getLogger(__name__)
 
-# the worker keeps the limits of a cell or an answer itself; the judge steps in when it does not
+# the worker enforces the limits of cells and answers itself; the grader steps in if it does not
 _GRACE_SECONDS = 5.0
 _START_SECONDS = 60.0
 _HEAD_BYTES = 100
-_REPORT_BYTES = 1500  # of what a broken worker says
+_REPORT_BYTES = 1500  # end of the message from a broken worker
 _WHY_TIME = "a function that does not return cannot be graded, nor can anything behind it"
 _WHY_MEMORY = "a process that takes all memory of the machine takes the others with it"
 _FATAL = {
@@ -48,23 +48,27 @@ _FATAL = {
 
 @lru_cache
 def default_launcher() -> Launcher:
-    """One launcher for whoever does not bring one; it starts its fork server when first used."""
+    """Return the launcher for callers that provide none; it starts its fork server on first use."""
     return Launcher()
 
 
 class Worker(Interleaved):
-    """Runs the cells of a notebook in an isolated process tree, which is gone with its scratch directory when this is closed.
+    """An isolated process tree that runs the cells of a notebook.
+
+    Closing the worker ends the process tree and removes its scratch directory.
 
     Args:
-        lab: whose limits hold.
-        notebook: the notebook; its code cells get their outputs in place, as they come from the worker: untrusted.
-        skip: indices of cells that are not run, their outputs stay as they are.
-        launcher: starts the process tree.
+        lab: The lab, whose limits apply.
+        notebook: The notebook. Its code cells receive their outputs in place, as the worker sends them: untrusted.
+        skip: Indices of cells that are not run; their outputs stay unchanged.
+        launcher: Starts the process tree; by default the launcher that this process shares.
 
     Attributes:
-        failed: why no process tree could be started, where that happened: inside a check it would pass for a broken check.
-        crowded: how others kept the processors from it until a limit of time was reached; empty where they did not.
-        own_cores: whether it keeps to its share of the processors.
+        failed: The error if no process tree could be started. It is stored because, raised inside a check, it would
+            look like a broken check.
+        crowded: How other processes starved the worker of CPU time until it reached a time limit; empty if they did
+            not.
+        own_cores: Whether the worker is restricted to its share of the processors.
     """
 
     own_cores = True
@@ -96,7 +100,7 @@ class Worker(Interleaved):
         self._began = time.monotonic()
 
     def close(self) -> None:
-        """Ends everything that the submission started, at once."""
+        """End everything that the submission started, immediately."""
         self._stop()
 
     @property
@@ -131,7 +135,7 @@ class Worker(Interleaved):
         return SubmissionError(state, self._failure(state))
 
     def leave_out(self, number: int, state: str) -> None:
-        """From now on a cell is not run, and its output says why."""
+        """Exclude a cell from all further runs; its output says why."""
         super().leave_out(number, state)
         text = _FATAL.get(state, _FATAL["died"]).format(
             seconds=self.limits["cell_seconds"], memory=self._gigabytes, total=self.limits["total_seconds"]
@@ -143,7 +147,7 @@ class Worker(Interleaved):
 
     @property
     def stopped(self) -> dict[int, str]:
-        """Index of each cell that a limit ended or kept from running -> the reason, in the grader's words."""
+        """Index of each cell that a limit ended or kept from running -> the reason, in the grader's own words."""
         indices = [self._indices[number] for number in sorted(self.left_out)]
         return {index: self.notebook.cells[index].outputs[0].evalue for index in indices}
 
@@ -167,13 +171,13 @@ class Worker(Interleaved):
 
     @property
     def seconds_left(self) -> float:
-        """Seconds that the whole submission still has."""
+        """Seconds left for the whole submission."""
         return float(self.limits["total_seconds"]) - (time.monotonic() - self._began)
 
     def _request(self, do: str, body: bytes, seconds: float, limit: int, **more: float) -> tuple[str, bytes, bool]:
-        """One request; returns its state, the body of its reply, and whether something runs on.
+        """Send one request; return its state, the body of the reply, and whether the cell left something running.
 
-        After a state of failure nothing runs any more.
+        After any state but ``"ok"`` or ``"tampered"``, the process tree has ended.
         """
         if self.seconds_left <= 0:
             self._note_load("budget")
@@ -204,32 +208,38 @@ class Worker(Interleaved):
         return state, answered, runs_on
 
     def _note_load(self, state: str, since: Use | None = None) -> None:
-        """Where a limit of time was reached: whether others kept the processors from it, in the whole time or since then."""
+        """Record whether other processes starved the worker of CPU time, if it has reached a time limit.
+
+        The time counts from ``since`` for a single request, and from the start for the limit of the whole submission.
+        """
         if state in ("timeout", "budget") and self._load is not None and not self.crowded:
             self.crowded = self._load.taken(self._load.first if state == "budget" or since is None else since)
 
     @staticmethod
     def _read(reply: bytes | None) -> tuple[str, bytes, bool]:
-        """State and body of a reply, and whether a cell left something running; whatever is no reply is unreadable."""
+        """Return the state and body of a reply, and whether a cell left something running.
+
+        Without a reply, the state is ``"died"``; for anything that is not a valid reply, it is ``"unreadable"``.
+        """
         if reply is None:
             return "died", b"", False
         head, _, body = reply.partition(b"\n")
-        if len(head) > _HEAD_BYTES:  # as JSON it could take many times as much memory here
+        if len(head) > _HEAD_BYTES:  # parsed as JSON, it could take many times as much memory in this process
             return "unreadable", b"", False
         try:
             said = json.loads(head)
             state, runs_on = said["state"], said.get("runs_on") is True
         except (AttributeError, ValueError, KeyError, TypeError, RecursionError):
             return "unreadable", b"", False
-        if state == "broken":  # its own part failed; or code that has taken it over says so
+        if state == "broken":  # its own code failed, or code that has taken it over claims so
             log.warning("a worker broke: %r", body[-_REPORT_BYTES:].decode(errors="replace"))
         return (state, body, runs_on) if state in ("ok", "timeout", "died", "tampered") else ("unreadable", b"", False)
 
     def _started(self) -> Tree:
-        """A process tree that waits for requests.
+        """Start a process tree, and return it when it is ready for requests.
 
         Raises:
-            IsolationError, WorkerError: nothing of the submission has run yet, so it is not its fault.
+            IsolationError, WorkerError: Nothing of the submission has run yet, so it is not at fault.
         """
         names = ("memory_bytes", "processes", "open_files", "file_bytes", "scratch_bytes")
         limits = {name: self.limits[name] for name in names} | {"cpu_seconds": 2 * self.limits["total_seconds"]}
@@ -250,7 +260,7 @@ class Worker(Interleaved):
         return tree
 
     def _stop(self) -> str:
-        """Ends the process tree; returns ``"memory"`` where that had ended it before, else nothing."""
+        """End the process tree; return ``"memory"`` if the memory limit had ended it before, else an empty string."""
         tree, self._tree = self._tree, None
         return "memory" if tree is not None and self.launcher.end(tree) == "memory" else ""
 
@@ -260,7 +270,7 @@ def _is_run(cell: NotebookNode) -> bool:
 
 
 def _error_of(cell: NotebookNode) -> str:
-    """The error that a cell ended in, as far as its outputs can be trusted to say; empty where there is none."""
+    """Return the error that ended a cell, as far as its outputs can be trusted; empty if there is none."""
     for output in cell.outputs:
         if isinstance(output, dict) and output.get("output_type") == "error":
             lines = output.get("traceback")
@@ -270,7 +280,7 @@ def _error_of(cell: NotebookNode) -> str:
 
 
 def _outputs(body: bytes) -> list[Any]:
-    """The outputs in a reply, not cleaned yet; none where they are no JSON list."""
+    """Return the outputs in a reply, not cleaned yet; empty unless the body is a JSON list."""
     try:
         outputs = json.loads(body)
     except (ValueError, RecursionError):

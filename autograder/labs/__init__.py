@@ -1,1 +1,1 @@
-"""Labs: settings, checks, wrong solutions, evidence."""
+"""Labs: their settings, checks, wrong solutions and mutation studies."""

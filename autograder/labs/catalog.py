@@ -1,4 +1,4 @@
-"""All checks of a lab, without running any: their titles, points, cells and files."""
+"""A catalog of a lab's checks, collected without running any: their titles, points, cells and files."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from autograder.labs.locations import HIDDEN_CHECKS
 
 @dataclass(frozen=True)
 class Check:
-    """A check, as its markers and its docstring describe it.
+    """A check, as described by its markers and its docstring.
 
     Attributes:
-        name: of the test function, with its parameters.
-        function: its name alone.
-        title: first sentence of its docstring.
-        more: the rest of its docstring, for those who read code.
-        cell: grade id of the cell that it counts for.
-        section: of the notebook.
-        points: what it is worth.
-        needs: checks that must have passed.
-        file: below the course's folder, for messages.
-        hidden: whether students do not get it.
+        name: Name of the test function, including its parameters.
+        function: Name of the test function alone.
+        title: First paragraph of its docstring.
+        more: Rest of its docstring, for readers of the code.
+        cell: Grade id of the cell that the check counts for.
+        section: Section of the notebook.
+        points: Points that the check is worth.
+        needs: Checks that must have passed.
+        file: Path relative to the course's folder, for messages.
+        hidden: Whether students do not get the check.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Check:
 
 
 class _Collector(ChecksPlugin):
-    """Takes down the checks that pytest finds, in the order in which they would run."""
+    """A pytest plugin that records all checks in the order in which they would run."""
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab, InProcessSubmission(lab.name, {}))
@@ -60,14 +60,14 @@ class _Collector(ChecksPlugin):
 
 
 def checks_of(lab: Lab) -> list[Check]:
-    """All checks of a lab, public and hidden, in the order in which they run.
+    """Return all checks of a lab, public and hidden, in the order in which they run.
 
     Args:
-        lab: whose.
+        lab: Lab whose checks to collect.
 
     Raises:
-        ValueError: a file of checks cannot be read (the message is pytest's), there is no check, or one has no cell, no points
-            or no docstring.
+        ValueError: A file of checks cannot be read (the message is pytest's), there are no checks, or one of them has
+            no cell, no points or no docstring.
     """
     collector = _Collector(lab)
     output = io.StringIO()
@@ -104,7 +104,7 @@ def _check(item: pytest.Item, lab: Lab) -> Check:
 
 
 def page(labs: Iterable[Lab]) -> str:
-    """A page of documentation with all checks: public ones with their points, hidden ones by title alone."""
+    """Return a documentation page of all checks: public ones with their points, hidden ones only with titles."""
     lines = [
         "# Checks",
         "",

@@ -1,6 +1,6 @@
-"""Where the parts of a lab are."""
+"""The locations of the parts of a lab."""
 
 from pathlib import Path
 
-# of each lab: autograder/checks/<lab>
+# one folder per lab: autograder/checks/<lab>
 HIDDEN_CHECKS = Path(__file__).parent.parent / "checks"

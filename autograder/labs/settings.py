@@ -1,8 +1,8 @@
-"""A lab's settings, looked through before anything is built or graded: ``lab.toml``, and the points of its checks.
+"""The settings of a lab, validated before anything is built or graded: ``lab.toml``, and the points of its checks.
 
-The library reads ``lab.toml`` as it is (:mod:`amllab.checks.lab`), as students have no use for more. Whoever builds, grades or
-audits a lab calls :func:`load_lab` instead: a mistake in the file is then named with its line, and not found at three in the
-morning by the first submission that reaches a limit.
+The library reads ``lab.toml`` without validation (:mod:`amllab.checks.lab`), since students need no more. Code that
+builds, grades or audits a lab calls :func:`load_lab` instead. It reports a mistake in the file with its line, so that
+the mistake does not surface at three in the morning, in the first submission that reaches a limit.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Bytes = Annotated[int, Field(gt=0)]
 
 
 class _Table(BaseModel):
-    """No other keys, and nothing is converted: ``"5"`` is no number."""
+    """A table that allows no other keys and converts nothing: ``"5"`` is not a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Limits(_Table):
-    """``[limits]``: what a submission may use, see :mod:`autograder.grading.worker`."""
+    """The table ``[limits]``: what a submission may use, see :mod:`autograder.grading.worker`."""
 
     cell_seconds: Seconds
     answer_seconds: Seconds
@@ -52,7 +52,7 @@ class Limits(_Table):
 
 
 class Photographs(_Table):
-    """``[accuracy.photographs]``: what replaces values of ``[accuracy]`` where ``data`` are photographs."""
+    """The table ``[accuracy.photographs]``: values that replace those of ``[accuracy]`` if ``data`` are photographs."""
 
     max_epochs: Count | None = None
     train_images: Count | None = None
@@ -62,7 +62,10 @@ class Photographs(_Table):
 
 
 class Accuracy(_Table):
-    """``[accuracy]``: the training whose accuracy is worth points, see :mod:`autograder.authoring.calibration`."""
+    """The table ``[accuracy]``: the training whose accuracy is worth points.
+
+    See :mod:`autograder.authoring.calibration`.
+    """
 
     data: Annotated[str, Field(min_length=1)]
     backbone: Annotated[str, Field(min_length=1)]
@@ -77,7 +80,10 @@ class Accuracy(_Table):
 
 
 class Deadline(_Table):
-    """``[deadline]``: when submissions are late, and what that costs, see :mod:`autograder.nbgrader_plugins.late_penalty`."""
+    """The table ``[deadline]``: when submissions are late, and what that costs.
+
+    See :mod:`autograder.nbgrader_plugins.late_penalty`.
+    """
 
     due: AwareDatetime
     grace_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -96,7 +102,11 @@ def _requirement(text: str) -> str:
 
 
 class Settings(_Table):
-    """``lab.toml``; ``packages`` are those that notebooks may import beyond what the library installs, ``[points]`` replaces those of single checks, ``[own]`` is the place of whatever a lab's own checks read."""
+    """The contents of ``lab.toml``.
+
+    ``packages`` are the packages that notebooks may import in addition to those that the library installs. ``[points]``
+    replaces the points of individual checks. ``[own]`` holds anything that only the lab's own checks read.
+    """
 
     title: Annotated[str, Field(min_length=1)]
     notebook: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -109,11 +119,12 @@ class Settings(_Table):
 
 
 def load_lab(name: str) -> Lab:
-    """The lab of this name, or of this assignment, with settings that were looked through, and its packages at hand.
+    """Return the lab with this name or assignment, after validating its settings and finding its packages installed.
 
     Raises:
-        LookupError: no such lab; the message lists those there are.
-        SettingsError: each line of the message names file, line and field.
+        LookupError: There is no such lab; the message lists the existing ones.
+        SettingsError: The settings are invalid, and each line of the message names file, line and field; or a package
+            is missing or has another version, and the message says how to install it.
     """
     file = CHECKS / name.replace("-", "_") / "lab.toml"
     if not file.is_file():
@@ -127,11 +138,11 @@ def load_lab(name: str) -> Lab:
 
 
 def problems_of(text: str, file: str) -> list[str]:
-    """What is wrong with the text of a ``lab.toml``, in the order of its lines; nothing where all is well.
+    """Return the problems of a ``lab.toml`` in the order of its lines, or an empty list if there are none.
 
     Args:
-        text: the file's.
-        file: its name, for the messages.
+        text: Text of the file.
+        file: Name of the file, for the messages.
     """
     try:
         Settings.model_validate(tomllib.loads(text))
@@ -144,19 +155,19 @@ def problems_of(text: str, file: str) -> list[str]:
 
 
 def _field(location: Sequence[int | str]) -> str:
-    """``limits.cell_seconds``, ``accuracy.learning_rates[1]``."""
+    """Format the location of a field, such as ``limits.cell_seconds`` or ``accuracy.learning_rates[1]``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
 
 def _line(text: str, location: Sequence[int | str]) -> int:
-    """The line where a field begins, 1-based; where it is missing, that of its table, or the first of the file.
+    """Return the line where a field begins, 1-based; for a missing field, that of its table, or 1.
 
-    Every beginning of the file that is TOML by itself is read: the field begins behind the last one that does not have it.
+    Every prefix of the file that is valid TOML is parsed: the field begins after the last prefix that does not have it.
     """
     keys = [part for part in location if isinstance(part, str)]
     lines = text.splitlines(keepends=True)
     while keys:
-        without = 0  # lines of the longest beginning that does not have the field
+        without = 0  # lines of the longest prefix that does not have the field
         for count in range(1, len(lines) + 1):
             try:
                 value: Any = tomllib.loads("".join(lines[:count]))
@@ -172,7 +183,7 @@ def _line(text: str, location: Sequence[int | str]) -> int:
 
 
 def _expectation(error: Any) -> str:
-    """What is expected, in the words of the file."""
+    """Describe what is expected, in the terms of the file."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "missing":
         return "is missing"
@@ -205,7 +216,7 @@ def _expectation(error: Any) -> str:
 
 
 def _known(table: Sequence[int | str]) -> list[str]:
-    """Names of the fields of a table."""
+    """Return the names of a table's fields."""
     models: dict[Any, type[BaseModel]] = {
         (): Settings,
         ("limits",): Limits,
@@ -217,11 +228,11 @@ def _known(table: Sequence[int | str]) -> list[str]:
 
 
 def point_problems(notebook: NotebookNode, checks: Iterable[Check]) -> list[str]:
-    """Where the points of a lab's checks are not those of its cells: one message for each cell.
+    """Return one message for each cell whose points differ from those of its checks.
 
     Args:
-        notebook: built from the master text.
-        checks: of the lab, public and hidden.
+        notebook: Notebook built from the master text.
+        checks: All checks of the lab, public and hidden.
     """
     from autograder.notebooks.metadata import is_autograded
 
@@ -250,7 +261,10 @@ def point_problems(notebook: NotebookNode, checks: Iterable[Check]) -> list[str]
 
 
 def unknown_checks(lab: Lab, checks: Iterable[Check]) -> list[str]:
-    """Names in ``[points]`` of ``lab.toml`` that no check has, with line and the one that may be meant."""
+    """Return one message for each name in ``[points]`` of ``lab.toml`` that no check has.
+
+    A message contains the line, and a similar name if there is one.
+    """
     file = lab.folder / "lab.toml"
     known = {check.function for check in checks}
     problems = []
@@ -263,7 +277,7 @@ def unknown_checks(lab: Lab, checks: Iterable[Check]) -> list[str]:
 
 
 def package_problems(lab: Lab) -> list[str]:
-    """Packages of ``lab.toml`` that are not installed here, or in another version: one message for each."""
+    """Return one message for each package of ``lab.toml`` that is not installed, or only in another version."""
     problems = []
     for wanted in map(Requirement, lab.packages):
         try:
@@ -279,16 +293,16 @@ def package_problems(lab: Lab) -> list[str]:
 
 
 def check_points(lab: Lab, master: Path, notebook: NotebookNode, checks: Sequence[Check]) -> None:
-    """Refuses a lab whose points do not add up, or that gives points to checks that there are not.
+    """Reject a lab whose points do not add up, or that gives points to checks that do not exist.
 
     Args:
-        lab: whose points.
-        master: the text, for the message.
-        notebook: built from it.
-        checks: of the lab, public and hidden.
+        lab: Lab whose points to check.
+        master: Path of the master text, for the message.
+        notebook: Notebook built from the master text.
+        checks: All checks of the lab, public and hidden.
 
     Raises:
-        SettingsError: the message names cell, sums and files, or line and check.
+        SettingsError: The points are wrong; the message names cell, sums and files, or line and check.
     """
     if problems := unknown_checks(lab, checks):
         raise SettingsError("\n".join(problems))

@@ -1,4 +1,4 @@
-"""What a mutation study found out about a lab's checks, and whether it was made with the present ones."""
+"""The results of a mutation study of a lab's checks, and whether the checks have changed since."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NAME = "fairness"  # bench/results/fairness-<lab>.json, or fairness.json
 
 @dataclass(frozen=True)
 class Study:
-    """What a mutation study says of a lab's checks.
+    """The results of a mutation study of a lab's checks.
 
     Attributes:
-        killed: names of checks that some mistake failed.
-        source: its size and its file; empty where there is no study.
-        stale: whether it was made with other checks than the present ones.
+        killed: Names of the checks that failed for at least one mistake.
+        source: Size and file of the study; empty if there is none.
+        stale: Whether the study was made with other checks than the present ones.
     """
 
     killed: frozenset[str] = frozenset()
@@ -33,7 +33,10 @@ class Study:
 
 
 def read_study(course: Course, lab: Lab, checks: Sequence[Check]) -> Study:
-    """The study of a lab, as ``bench/mutation_study.py`` writes it; a common file counts where it names one of the checks."""
+    """Return the study of a lab, as written by ``bench/mutation_study.py``.
+
+    A file counts only if at least one of the lab's checks failed in it, since labs may share a common file.
+    """
     for name in (f"{NAME}-{lab.assignment}.json", f"{NAME}.json"):
         file = course.root / "bench" / "results" / name
         if file.is_file():
@@ -47,13 +50,14 @@ def read_study(course: Course, lab: Lab, checks: Sequence[Check]) -> Study:
 
 
 def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
-    """Changes with what the checks, their probes and their helpers do; what was found with others says nothing of these.
+    """Return a digest of what the checks, their probes and their helpers do.
 
-    Points, docstrings and comments do not count: they change no verdict.
+    Results found under another digest say nothing about these checks. Points, docstrings and comments do not count,
+    because they change no verdict.
 
     Args:
-        lab: whose checks.
-        accuracy: with what the accuracy check alone consists of.
+        lab: Lab whose checks to digest.
+        accuracy: Whether to include the files that belong to the accuracy check alone.
     """
     folders = (lab.folder, HIDDEN_CHECKS / lab.name)
     files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
@@ -65,7 +69,7 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
 
 
 def code(source: str) -> str:
-    """Python source without docstrings, comments, empty lines and points."""
+    """Return Python source without docstrings, comments, empty lines and points."""
     lines = source.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
@@ -73,14 +77,14 @@ def code(source: str) -> str:
             lines[row - 1] = lines[row - 1][:column]
     for node in _silent(ast.parse(source)):
         if lines[node.lineno - 1][: node.col_offset].strip() not in ("", "@"):
-            continue  # beside something that counts
+            continue  # shares a line with code that counts
         for row in range(node.lineno, (node.end_lineno or node.lineno) + 1):
             lines[row - 1] = ""
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def _silent(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
-    """Docstrings, and decorators that give points."""
+    """Yield docstrings, and decorators that give points."""
     for node in ast.walk(tree):
         if (
             isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))

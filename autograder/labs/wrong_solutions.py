@@ -1,6 +1,6 @@
-"""Wrong functions that a lab keeps, to show that its checks notice them: ``autograder/checks/<lab>/wrong.py``.
+"""Wrong functions stored with a lab, to show that its checks detect them: ``autograder/checks/<lab>/wrong.py``.
 
-That file has a list ``WRONG``. The lab's tests and ``autograder audit`` grade each of them.
+That file defines a list ``WRONG``. The lab's tests and ``autograder audit`` grade each of its entries.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from amllab.checks.results import CheckResult
 
 @dataclass(frozen=True)
 class Wrong:
-    """What a student could hand in for one exercise.
+    """A wrong solution that a student could submit for one exercise.
 
     Attributes:
-        name: the mistake as a clause: ``"divides by zero"``.
-        cell: grade id of the cell that the function stands in.
-        source: of that cell.
-        fails: names of all checks that do not pass, those included that are skipped as they need a failed one.
+        name: The mistake as a clause, such as ``"divides by zero"``.
+        cell: Grade id of the cell that contains the function.
+        source: Source of that cell.
+        fails: Names of all checks that do not pass, including those skipped because they need a failed one.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Wrong:
     fails: frozenset[str]
 
     def put_into(self, notebook: NotebookNode) -> NotebookNode:
-        """A copy of the notebook that has this function in its cell.
+        """Return a copy of the notebook with this function in its cell.
 
         Raises:
-            LookupError: the notebook has no such cell.
+            LookupError: The notebook has no such cell.
         """
         notebook = copy.deepcopy(notebook)
         for cell in notebook.cells:
@@ -48,12 +48,12 @@ class Wrong:
 
 
 def not_passed(results: Iterable[CheckResult]) -> frozenset[str]:
-    """Names of the checks that did not pass."""
+    """Return the names of the checks that did not pass."""
     return frozenset(result.name for result in results if result.outcome != "passed")
 
 
 def wrong_of(lab: Lab) -> list[Wrong]:
-    """The wrong functions of a lab; none where it keeps none."""
+    """Return the wrong functions of a lab, or an empty list if it has none."""
     name = f"autograder.checks.{lab.name}.wrong"
     if importlib.util.find_spec(name) is None:
         return []

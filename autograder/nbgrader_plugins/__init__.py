@@ -1,1 +1,1 @@
-"""What nbgrader's own commands load by configuration."""
+"""Plugins that nbgrader's own commands load through its configuration."""

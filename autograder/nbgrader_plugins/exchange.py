@@ -1,4 +1,7 @@
-"""The two commands of nbgrader's exchange that one submission could stop for all: ``collect`` and ``release_feedback``."""
+"""Replacements for nbgrader's ``collect`` and ``release_feedback``.
+
+In nbgrader's own versions of these exchange commands, one bad submission stops the run for the whole class.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from nbgrader.utils import notebook_hash
 from autograder.collect.submission_folders import inside
 from autograder.gradebook.timestamps import NAME, settle
 
-_SECRET = "submission_secret.txt"  # by which a student's 'nbgrader fetch_feedback' finds the page
-_MAX_BYTES = 100_000_000  # of a file that is copied although the rest of its folder is not
+_SECRET = "submission_secret.txt"  # 'nbgrader fetch_feedback' locates a student's page by it
+_MAX_BYTES = 100_000_000  # size limit for files copied out of a folder that nbgrader cannot copy
 
 
 class Collect(ExchangeCollect):  # type: ignore[misc]
-    """Copies what students submitted; what is no time, or cannot be copied, is a matter of that student alone."""
+    """A ``collect`` in which an invalid timestamp or an uncopyable folder affects only the student concerned."""
 
     def _path_to_record(self, path: str) -> dict[str, Any]:
         try:
@@ -31,12 +34,12 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
         return record
 
     def copy_files(self) -> None:
-        self._settle()  # nbgrader compares with the times of what was collected before
+        self._settle()  # nbgrader compares timestamps with those of earlier collections
         super().copy_files()
         self._settle()
 
     def do_copy(self, src: str, dest: str, log: Any = None) -> None:
-        """Copies a folder; of one that nbgrader cannot copy, the notebooks and what lies beside them."""
+        """Copy a folder, or only its top-level notebooks and text files if nbgrader cannot copy it."""
         if why := inside(Path(src)):
             self._copy_files_alone(Path(src), Path(dest), why)
             return
@@ -68,7 +71,7 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
 
 
 class ReleaseFeedback(ExchangeReleaseFeedback):  # type: ignore[misc]
-    """Releases every page that the exchange can take to its student, and names those that it cannot."""
+    """A ``release_feedback`` that releases every page it can, and lists the students whose pages it cannot."""
 
     def copy_files(self) -> None:
         coursedir, released, elsewhere = self.coursedir, 0, []
@@ -83,7 +86,7 @@ class ReleaseFeedback(ExchangeReleaseFeedback):  # type: ignore[misc]
             name = f"{notebook_hash(secret=secret, notebook_id=page.stem)}.html"
             part = Path(self.dest_path, f"{name}.part")
             shutil.copy(page, part)
-            os.replace(part, Path(self.dest_path, name))  # a student at the same time sees the old page or the new one
+            os.replace(part, Path(self.dest_path, name))  # atomic: a student fetching now gets the old or new page
             released += 1
             self.log.info("Feedback of %s released: %s", student, name)
         self.log.info("%d pages released", released)

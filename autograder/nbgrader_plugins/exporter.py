@@ -1,15 +1,16 @@
-"""Grading as a part of nbgrader's own pipeline, put in place by configuration alone (:func:`autograder.configure`).
+"""Grading inside nbgrader's own pipeline, enabled by configuration alone (:func:`autograder.configure`).
 
 ``nbgrader autograde`` reads each submission through :class:`SubmissionExporter`, which repairs it, and runs
-:class:`GradeChecks` where stock nbgrader executes the notebook. Everything behind that, from the gradebook to late
-penalties, formgrader and feedback, is nbgrader as it comes.
+:class:`GradeChecks` where stock nbgrader executes the notebook. Everything after that, from the gradebook to late
+penalties, formgrader and feedback, is stock nbgrader.
 
-The class is graded ahead, on all cores (:mod:`autograder.scheduling.local_pool`), while nbgrader goes through it one by one and keeps its
-book. A submission that was graded before, with the same code, checks and libraries, is not graded again
-(:mod:`autograder.grading.cache`); ``--force`` grades again.
+Other processes grade the class in parallel, on all cores (:mod:`autograder.scheduling.local_pool`), while nbgrader
+records the results one at a time. A submission that was graded before with the same code, checks and libraries comes
+from the cache (:mod:`autograder.grading.cache`); ``--force`` grades it again.
 
-A run may be killed at any moment: the next one goes on where it ended. What was finished is read off what stands there
-(:func:`is_graded`), and who is graded again is asked the same questions (:func:`autograder.scheduling.local_pool.seed_of`).
+A run may be killed at any moment, and the next one continues where it ended. It recognises finished submissions by
+their graded notebooks (:func:`is_graded`), and a submission that is graded again gets the same questions
+(:func:`autograder.grading.session.seed_of`).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from autograder.scheduling.capacity import choose_jobs
 from autograder.scheduling.local_pool import LocalPool
 from autograder.text import safe_line
 
-if TYPE_CHECKING:  # needs the packages of the extra "cluster"
+if TYPE_CHECKING:  # requires the extra "cluster"
     from autograder.scheduling.dask_pool import DaskPool
 from autograder.nbgrader_plugins.run import Run
 
@@ -52,26 +53,26 @@ if TYPE_CHECKING:
     from autograder.nbgrader_plugins.preprocessors import GradeChecks
 
 
-_SPARE_SECONDS = 120.0  # beyond a submission's limit of time: for the judge's own work
+_SPARE_SECONDS = 120.0  # allowed on top of a submission's time limit, for the grader's own work
 
 
 class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
-    """Reads submissions: whatever the file is, what comes out is a notebook in the release's shape.
+    """An exporter that turns any submitted file into a notebook in the release's shape.
 
-    nbgrader makes one for each run of ``autograde`` (``parent`` is its converter), after it has listed the submissions
-    and before it goes through them. Here the list is completed: submissions without the expected notebook are graded
-    too, with zero and a message, and those whose grading was cut short are graded again.
+    nbgrader creates one instance per run of ``autograde`` (``parent`` is its converter), after it has listed the
+    submissions and before it iterates over them. The exporter completes this list: submissions without the expected
+    notebook are graded too, with zero points and a message, and interrupted gradings are repeated.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        gc.collect()  # formgrader grades inside its server: what an earlier run there still holds is given back
+        gc.collect()  # formgrader grades inside its server: release what an earlier run there still holds
         coursedir = self.parent.coursedir
         self.run = Run(self.log, Path(coursedir.root))
         weakref.finalize(self, self.run.end)
         self.repaired: dict[str, NormalizedSubmission] = {}
-        self.given: dict[str, dict[str, float]] = {}  # student -> check cell -> points that the grader gave in this run
-        self.digests: dict[str, str] = {}  # student -> of what was submitted, when the run began
+        self.given: dict[str, dict[str, float]] = {}  # student -> check cell -> points the grader gave in this run
+        self.digests: dict[str, str] = {}  # student -> digest of the submission at the start of the run
         assignment = coursedir.assignment_id
         try:
             self.lab = load_lab(assignment)
@@ -82,7 +83,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 found = assignment_in(gradebook, coursedir.db_url, self.lab, self.release)
                 self.secret = found.id
                 self._require_same_cells(found)
-                # notebook -> check cell -> points, as the gradebook has them
+                # notebook -> check cell -> points in the gradebook
                 self.checks = {notebook.name: check_cells(notebook) for notebook in found.notebooks}
                 self.cells = {notebook.name: book_cells(notebook) for notebook in found.notebooks}
                 self.run.notebooks = list(self.checks)
@@ -98,7 +99,10 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         self._forget_times()
 
     def _require_same_cells(self, assignment: Assignment) -> None:
-        """Refuses a release that is not the one in the gradebook: scores would have no place, or that of another cell."""
+        """Refuse a release whose graded cells differ from the gradebook's.
+
+        Their scores would have no place in the gradebook, or would end up in another cell.
+        """
         name, build = assignment.name, f"'autograder build {assignment.name}'"
         for recorded in assignment.notebooks:
             if recorded.name != self.lab.notebook:
@@ -110,13 +114,13 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 self._refuse(f"release and gradebook do not have the same graded cells ({cells}): run {build}")
 
     def course_path(self, directory: str, assignment: str) -> Path:
-        """Absolute path of an assignment in one of the course's directories, such as ``release_directory``."""
+        """Return the absolute path of an assignment in a course directory such as ``release_directory``."""
         coursedir = self.parent.coursedir
         relative = coursedir.format_path(getattr(coursedir, directory), ".", assignment)
         return Path(coursedir.root, relative)
 
     def session(self, settings: GradeChecks) -> GradingSession:
-        """What grades submissions in this process; made once for the run."""
+        """Return the session that grades submissions in this process, created once per run."""
         if self.run.session is None:
             assignment, name = self.lab.assignment, f"{self.lab.notebook}.ipynb"
             setting = GradingConfig(
@@ -125,7 +129,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 release=self.course_path("release_directory", assignment) / name,
                 solution=self.course_path("solution_directory", assignment) / name,
                 root=self.run.root,
-                kept=self.run.root / FOLDER,
+                cache=self.run.root / FOLDER,
                 secret=self.secret,
                 seed=settings.seed,
                 isolation=settings.isolation,
@@ -135,7 +139,11 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         return self.run.session
 
     def pool(self, settings: GradeChecks) -> LocalPool | DaskPool | None:
-        """What grades the class, started once for the run; nothing where one submission is graded at a time."""
+        """Return the pool that grades the class in parallel, started once per run.
+
+        Returns:
+            The pool, or ``None`` if submissions are graded one at a time.
+        """
         run = self.run
         if run.pool is None and not run.alone:
             waiting = self._waiting()
@@ -156,21 +164,20 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                     waiting,
                     jobs=number,
                     again=self.parent.force,
-                    # where the machine was busy, a second time alone, and waiting for the others before it
-                    seconds=3 * (session.lab.limits["total_seconds"] + _SPARE_SECONDS),
+                    seconds=session.lab.limits["total_seconds"] + _SPARE_SECONDS,
                     reference=session.new_reference,
                 )
         return run.pool
 
     def _waiting(self) -> dict[str, Path]:
-        """Student -> notebook, of the submissions that nbgrader will come to, in its order (``should_process``)."""
+        """Map students to the notebooks that nbgrader will process, in its order (see ``should_process``)."""
         converter, found = self.parent, {}
         for folder in sorted(converter.assignments):
             student = self.run.students.get(folder, "")
             graded = self.run.folders.get(student)
             times = [converter.coursedir.get_existing_timestamp(str(path)) for path in (folder, graded)]
             newer = None not in times and times[0] > times[1]
-            # the folder of the one that is graded just now has been made already
+            # nbgrader has already created the folder of the submission it is processing now
             if graded is not None and (converter.force or newer or not is_graded(graded, self.run.notebooks)):
                 found[student] = Path(folder, f"{self.lab.notebook}.ipynb")
         return found
@@ -178,7 +185,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
     def from_filename(self, filename: str, resources: Any = None, **kwargs: Any) -> Any:
         path, student = Path(filename), resources["nbgrader"]["student"]
         coursedir = self.parent.coursedir
-        if Path(coursedir.root, coursedir.autograded_directory) in path.parents:  # the second pass reads what we wrote
+        if Path(coursedir.root, coursedir.autograded_directory) in path.parents:  # the second pass reads our output
             return super().from_filename(filename, resources=resources, **kwargs)
         repaired = self.repaired[student] = repair(path, self.release)
         for note in repaired.notes:
@@ -187,25 +194,29 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         return self.from_notebook_node(repaired.notebook, resources=resources, **kwargs)
 
     def stop(self, student: str, fault: str) -> NoReturn:
-        """Ends the run for a fault of the course, before it costs anybody points."""
+        """End the run because of a fault of the course, before it costs anyone points."""
         self.run.stopped = True
-        rmtree(str(self.run.folders[student]))  # as nbgrader does where grading fails
+        rmtree(str(self.run.folders[student]))  # as nbgrader does when grading fails
         self.log.error("Grading stops, %s and those after keep what they had: %s", student, fault)
         sys.exit(1)
 
     def _refuse(self, fault: str) -> NoReturn:
-        """Ends the run before anything was touched, in nbgrader's way."""
+        """End the run the way nbgrader does, before anything has been changed."""
         self.log.error("Nothing was graded: %s", fault)
         raise NbGraderException(fault)
 
     def _list_submissions(self) -> dict[str, tuple[Path, str]]:
-        """Completes nbgrader's list; returns student -> folder of a grading that is not up to date, and why."""
+        """Complete nbgrader's list of submissions.
+
+        Returns:
+            Student -> folder of a grading that is not up to date, and the reason.
+        """
         converter, run, unfinished = self.parent, self.run, {}
         coursedir = converter.coursedir
         named = converter._format_source("(?P<assignment_id>.*)", "(?P<student_id>.*)", escape=True)
         pattern = converter._format_source(coursedir.assignment_id, coursedir.student_id)
         for folder in sorted(run.root.glob(os.path.relpath(pattern, run.root))):
-            match = re.match(named, str(folder), re.S)  # nbgrader itself stops at a name with a line break
+            match = re.match(named, str(folder), re.S)  # nbgrader's own matching fails on names with a line break
             if match is None or match["student_id"] in coursedir.student_id_exclude.split(","):
                 continue
             graded = Path(converter._format_dest(match["assignment_id"], match["student_id"]))
@@ -228,7 +239,11 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         return unfinished
 
     def _prepare(self, folder: Path, student: str, graded: Path) -> str:
-        """Puts a submission's timestamp right; returns why it must not be handed to nbgrader, empty where it may."""
+        """Fix a submission's timestamp.
+
+        Returns:
+            Why nbgrader must not process the submission; empty if it may.
+        """
         if why := refusal(folder, student):
             return why
         try:
@@ -242,7 +257,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         return ""
 
     def _forget_times(self) -> None:
-        """Takes the time out of the gradebook where the submission has none any more: nbgrader would keep it."""
+        """Clear gradebook times of submissions that no longer have one, because nbgrader would keep them."""
         coursedir, row = self.parent.coursedir, SubmittedAssignment
         untimed = {student for folder, student in self.run.students.items() if not _time(Path(folder))}
         try:
@@ -258,7 +273,10 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
             self._refuse(f"the gradebook cannot be written: {getattr(error, 'orig', None) or error}")
 
     def _remove(self, unfinished: dict[str, tuple[Path, str]]) -> None:
-        """Removes gradings that are not up to date, as nbgrader removes what fails: it skips whatever has a folder."""
+        """Remove gradings that are not up to date.
+
+        nbgrader skips every submission that has a folder of results, and removes failed ones in the same way.
+        """
         alone = self.run.lock()
         for student, (folder, why) in unfinished.items():
             if alone:
@@ -270,12 +288,12 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
 
 
 class Listed(dict[str, list[str]]):
-    """nbgrader's list of submissions, where some could not be put on it: after the last one the run ends with status 1.
+    """An incomplete list of submissions that makes nbgrader exit with status 1 after the last one.
 
-    nbgrader goes through the sorted keys, and has no other place to say that not all were graded.
+    nbgrader iterates over the sorted keys, and offers no other way to report that some submissions were not graded.
     """
 
-    _END = "\U0010ffff"  # behind all paths
+    _END = "\U0010ffff"  # sorts after all paths
 
     def __init__(self, submissions: dict[str, list[str]]) -> None:
         super().__init__(submissions | {self._END: []})

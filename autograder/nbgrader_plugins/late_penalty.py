@@ -1,8 +1,9 @@
-"""Deadlines and late penalties: ``[deadline]`` of a lab's ``lab.toml``, in nbgrader's own books.
+"""Deadlines and late penalties, from ``[deadline]`` in a lab's ``lab.toml`` to nbgrader's gradebook.
 
-nbgrader compares the time of a submission (``timestamp.txt``) with the due date that the assignment has in the gradebook, and
-asks a plugin what lateness costs. Here the due date is that of ``lab.toml``, and the penalty a share of *all* points for each
-day: it does not change when a person grades the reflection later. nbgrader takes no more than a submission has.
+nbgrader compares the time of a submission (``timestamp.txt``) with the assignment's due date in the gradebook, and
+asks a plugin for the penalty. Here the due date comes from ``lab.toml``, and the penalty is a share of *all* points
+for each day, so that it does not change when a person grades the reflection later. nbgrader never deducts more points
+than a submission has.
 """
 
 from __future__ import annotations
@@ -20,18 +21,19 @@ _DAY, _MINUTE = 86400.0, 60.0  # seconds
 
 
 def deadline_of(lab: Lab) -> Deadline | None:
-    """The lab's deadline, if it has one."""
+    """Return the lab's deadline, or ``None`` if it has none."""
     found = lab.settings.get("deadline")
     return Deadline.model_validate(found) if found is not None else None
 
 
 def penalty(deadline: Deadline, possible: float, seconds_late: float) -> float:
-    """Points that a submission loses.
+    """Return the points that a submission loses.
 
     Args:
-        deadline: of the lab.
-        possible: points of the whole assignment.
-        seconds_late: beyond the due date; every day that has begun counts, none within the grace period.
+        deadline: The lab's deadline.
+        possible: Points of the whole assignment.
+        seconds_late: Seconds after the due date. Every day that has begun counts; lateness within the grace period
+            costs nothing.
 
     >>> from datetime import datetime, timezone
     >>> ten = Deadline(due=datetime(2026, 12, 18, tzinfo=timezone.utc), penalty_percent=10.0, most_percent=25.0)
@@ -45,10 +47,12 @@ def penalty(deadline: Deadline, possible: float, seconds_late: float) -> float:
 
 
 def set_due_date(lab: Lab, assignment: Any) -> bool:
-    """Gives an assignment of the gradebook the lab's due date, in UTC without a zone as nbgrader has it.
+    """Set an assignment's due date in the gradebook to that of the lab, as naive UTC like nbgrader.
+
+    A lab without a deadline leaves a due date that was set by hand.
 
     Returns:
-        Whether it had another one. A lab without a deadline leaves what was set by hand.
+        Whether the due date changed.
     """
     deadline = deadline_of(lab)
     if deadline is None:
@@ -60,7 +64,10 @@ def set_due_date(lab: Lab, assignment: Any) -> bool:
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
-    """What nbgrader's ``AssignLatePenalties`` asks; for a lab without a deadline as nbgrader's own plugin is configured."""
+    """A plugin for nbgrader's ``AssignLatePenalties`` that applies the lab's deadline.
+
+    For a lab without a deadline, it behaves like nbgrader's own plugin, with its configuration.
+    """
 
     def late_submission_penalty(self, student_id: str, score: float, total_seconds_late: float) -> float | None:
         preprocessor = self.parent

@@ -1,4 +1,4 @@
-"""Runs the checks, and puts the scores of the grader into the gradebook: steps of ``nbgrader autograde``."""
+"""Steps of ``nbgrader autograde`` that run the checks and save their scores in the gradebook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autograder.sandbox.launcher import ISOLATIONS
 
 
 class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
-    """Runs the checks in place of the notebook's own grade cells and writes reports and scores."""
+    """A preprocessor that runs the checks instead of the notebook's grade cells, and writes reports and scores."""
 
     seed = Integer(
         None, allow_none=True, help="Seed of the checks' inputs; by default each submission has its own"
@@ -53,7 +53,7 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         return nb, resources
 
     def _graded(self, student: str, nb: NotebookNode, repaired: NormalizedSubmission) -> CachedGrading:
-        """The grading of a submission: made ahead, kept from before, or made now."""
+        """Return the grading of a submission: from the cache, from the pool, or made now."""
         exporter, session = self.parent, self.parent.session(self)
         key, again = session.key(student, nb, repaired), exporter.parent.force
         if not again and (before := session.cache.get(key)) is not None:
@@ -68,9 +68,9 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 class SaveScores(SaveAutoGrades):  # type: ignore[misc]
-    """Puts scores into the gradebook, where each check cell has the one that the grader gave in this run, and no other.
+    """A preprocessor that saves scores only if each check cell has exactly the score the grader gave in this run.
 
-    nbgrader itself gives full points for a check cell that has no result.
+    nbgrader itself gives full points for a check cell without a result.
     """
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:

@@ -1,4 +1,4 @@
-"""What ``nbgrader generate_assignment`` and ``generate_solution`` replace is not lost where they fail."""
+"""Exporters that protect existing files when ``nbgrader generate_assignment`` or ``generate_solution`` fails."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from autograder.gradebook.changed_cells import difference, refusal
 
 
 class KeepingExporter(NotebookExporter):  # type: ignore[misc]
-    """Keeps what a command of nbgrader is about to replace, and puts it back where the command has failed.
+    """An exporter that backs up the folder nbgrader is about to replace, and restores it if the command fails.
 
-    nbgrader makes one for each run (``parent`` is its converter), before it removes anything.
+    nbgrader creates one instance per run (``parent`` is its converter), before it removes anything.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -36,7 +36,7 @@ class KeepingExporter(NotebookExporter):  # type: ignore[misc]
 
 
 def _put_back(copy: Path, target: Path, log: Any) -> None:
-    """At the end of a run: what it was to replace is there, or it is put back."""
+    """Restore the folder from its backup if it is missing at the end of a run."""
     if not target.exists():
         shutil.copytree(copy / target.name, target)
         log.error("%s is as it was before", target.parent.name + "/" + target.name)
@@ -44,7 +44,10 @@ def _put_back(copy: Path, target: Path, log: Any) -> None:
 
 
 class ReleaseExporter(KeepingExporter):
-    """Refuses a release whose graded cells are not those of the submissions in the gradebook, before anything is removed."""
+    """An exporter that refuses a release if its graded cells differ from those of recorded submissions.
+
+    It does so before nbgrader removes anything.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         converter = kwargs["parent"]

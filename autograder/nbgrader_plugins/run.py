@@ -1,4 +1,4 @@
-"""One run of ``nbgrader autograde``: what it holds, its lock, and its summary."""
+"""The state of one run of ``nbgrader autograde``, with its lock and its summary."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from autograder.sandbox.launcher import Launcher
 from autograder.scheduling.local_pool import LocalPool
 from autograder.text import safe_line
 
-if TYPE_CHECKING:  # needs the packages of the extra "cluster"
+if TYPE_CHECKING:  # requires the extra "cluster"
     from autograder.scheduling.dask_pool import DaskPool
 
 
 class Run:
-    """One run of ``nbgrader autograde``: what it holds, and what became of whom.
+    """One run of ``nbgrader autograde``: its resources, and the outcome for each student.
 
     Attributes:
-        root: the course's folder.
-        launcher: starts the workers.
-        judge: grades in this process.
-        ahead: grades ahead, in other processes or on other machines.
-        alone: whether this process grades all by itself.
-        notebooks: that the assignment consists of.
-        students: folder that was handed in -> whose it is.
-        folders: student -> where the graded notebooks are put.
-        graded: whose checks were run in this one.
-        attention: student -> what a person should look at.
-        left_out: student -> why nbgrader must not touch what was handed in.
-        stopped: whether a fault of the course ended it.
+        root: The course's folder.
+        launcher: Starts the workers.
+        session: Grades in this process.
+        pool: Grades in parallel, in other processes or on Dask workers.
+        alone: Whether this process does all the grading.
+        notebooks: Names of the assignment's notebooks.
+        students: Submitted folder -> student.
+        folders: Student -> folder for the graded notebooks.
+        graded: Students whose gradings this run has written.
+        attention: Student -> lines about what a person should check.
+        left_out: Student -> why nbgrader must not process the submission.
+        stopped: Whether a fault of the course ended the run.
     """
 
     def __init__(self, log: Any, root: Path) -> None:
@@ -51,18 +51,22 @@ class Run:
         self._lock: int | None = None
 
     def lock(self) -> bool:
-        """Whether no other run is at work in this course; the kernel takes the lock back however a run ends."""
+        """Lock the course for this run; the kernel releases the lock however the run ends.
+
+        Returns:
+            Whether no other run is active in this course.
+        """
         self._lock = os.open(self.root, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
-            return True  # a file system without locks cannot say, and unfinished work must not stay so for ever
+            return True  # without file locks there is no way to tell, and unfinished gradings must not stay forever
         return True
 
     def share_lock(self) -> None:
-        """Lets other runs begin, which then know of this one."""
+        """Share the lock, so that other runs can start but know that this one is active."""
         if self._lock is not None:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_SH)
@@ -70,7 +74,7 @@ class Run:
                 self.log.debug("This file system has no locks")
 
     def end(self) -> None:
-        """Closes what it holds and says what became of whom; called when the exporter goes, at the latest at exit."""
+        """Close all resources and log a summary; called when the exporter is deleted, at the latest at exit."""
         try:
             if self.pool is not None:
                 self.pool.close()

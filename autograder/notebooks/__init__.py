@@ -1,1 +1,1 @@
-"""Submitted notebooks: normalized, sanitized and rendered."""
+"""Reading, normalizing, sanitizing and rendering of submitted notebooks."""

@@ -1,4 +1,4 @@
-"""The cells that grading fills in, and the data that it leaves in them for other commands."""
+"""Metadata of graded notebooks: the cells that grading fills in, and the data that it stores for other commands."""
 
 from __future__ import annotations
 
@@ -7,46 +7,47 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-STORED = "amllab"  # key in the metadata of a report: the same results for machines
+STORED = "amllab"  # metadata key of data for other commands, in reports and in graded notebooks
 STORED_VERSION = 1
 EXPERIMENT = "experiment"  # tag of a cell that grading does not run
-NOTE = "grading-note"  # tag of the cell that grading puts in front
-COLLECTION_NOTE = (
-    "collected.txt"  # a file of the submission's folder: what a person should know of how it was collected
-)
-COLLECTION = "From the collection:"  # before a line of it among the notes of grading
-SUBMITTED = "submitted"  # in the metadata of a graded notebook, under STORED: the digest of what was submitted
+NOTE = "grading-note"  # tag of the cell that grading inserts at the top
+# a file in the submission's folder: what a person should know about the collection
+COLLECTION_NOTE = "collected.txt"
+COLLECTION = "From the collection:"  # prefix of its lines among the notes of grading
+# key in the metadata of a graded notebook, under STORED: the digest of what was submitted
+SUBMITTED = "submitted"
 
 
 def is_autograded(cell: NotebookNode) -> bool:
-    """Whether a cell's score comes from checks."""
+    """Return whether a cell's score comes from checks."""
     nbgrader = cell.metadata.get("nbgrader") or {}
     return cell.cell_type == "code" and bool(nbgrader.get("grade")) and not nbgrader.get("solution")
 
 
 def score_of(cell: Mapping[str, Any]) -> float | None:
-    """The score that the grader wrote into a check cell: its one result, a number from 0 to the cell's points.
+    """Return the score that the grader wrote into a check cell: its only result, a number from 0 to the cell's points.
 
-    Anything else is no score. nbgrader gives full points for a check cell without a result, or with one that is no number.
+    Anything else is not a score, although nbgrader gives full points to a check cell without a result or with a result
+    that is not a number.
     """
     outputs = cell["outputs"]
     results = [output["data"].get("text/plain") for output in outputs if output["output_type"] == "execute_result"]
     if len(results) != 1 or any(output["output_type"] in ("error", "stream") for output in outputs):
         return None
     try:
-        score = float("".join(results[0]))  # in a file, a text is a list of lines
+        score = float("".join(results[0]))  # in a file, text is a list of lines
     except (TypeError, ValueError):
         return None
     return score if 0 <= score <= float(cell["metadata"]["nbgrader"]["points"]) else None
 
 
 def scores_of(notebook: NotebookNode) -> dict[str, float | None]:
-    """Check cell -> the score in it; see :func:`score_of`."""
+    """Return the score in each check cell, by grade id; see :func:`score_of`."""
     return {cell.metadata.nbgrader.grade_id: score_of(cell) for cell in notebook.cells if is_autograded(cell)}
 
 
 def graded_cells(cells: Iterable[NotebookNode]) -> dict[str, float]:
-    """Grade id -> points, of all cells that checks or people grade."""
+    """Return the points of all cells that checks or people grade, by grade id."""
     marked = [cell.metadata.nbgrader for cell in cells if cell.metadata.get("nbgrader")]
     return {
         marks.grade_id: float(marks.get("points") or 0) for marks in marked if marks.get("grade") or marks.get("task")
@@ -54,18 +55,22 @@ def graded_cells(cells: Iterable[NotebookNode]) -> dict[str, float]:
 
 
 def submitted_of(notebook: Mapping[str, Any]) -> str:
-    """The digest of what was submitted when a notebook was graded (:mod:`autograder.gradebook.regrading`); empty where it has none."""
+    """Return the digest of what was submitted when a notebook was graded, or an empty string if it has none.
+
+    See :func:`autograder.gradebook.regrading.digest_of`.
+    """
     stored = notebook["metadata"].get(STORED)
     digest = stored.get(SUBMITTED) if isinstance(stored, Mapping) else None
     return digest if isinstance(digest, str) else ""
 
 
 def skipped_cells(notebook: NotebookNode) -> list[int]:
-    """Indices of the cells that grading does not run: experiments, and the cells that the judge fills in."""
+    """Return the indices of cells that grading does not run: experiments, and the cells that the grader fills in."""
     return [
         i for i, cell in enumerate(notebook.cells) if is_autograded(cell) or EXPERIMENT in cell.metadata.get("tags", [])
     ]
 
 
 def is_experiment(cell: NotebookNode) -> bool:
+    """Return whether a cell is an experiment."""
     return EXPERIMENT in cell.metadata.get("tags", [])

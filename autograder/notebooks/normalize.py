@@ -1,8 +1,9 @@
-"""Repair: brings whatever was handed in into the shape of the released notebook, before anything of it runs.
+"""Normalization of submitted notebooks: bring any submitted file into the shape of the release before it runs.
 
-The release decides what the graded cells are: their ids, points, locks and the text of locked cells. The submission
-contributes the sources of its own cells, and their outputs, for cells that are not run again or cannot be. What cannot be read becomes the untouched
-release with a note on top, so that it scores zero and everybody sees why.
+The release determines the graded cells: their ids, points, locks and the text of locked cells. The submission
+contributes the sources of its own cells, and the outputs of cells that grading does not or cannot run again. A
+submission that cannot be read becomes the untouched release with a note on top, so that it scores zero and everybody
+sees why.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from autograder.notebooks.reading import SubmittedCell, find_notebook, is_own_fi
 from autograder.notebooks.rendering import limited
 from autograder.notebooks.sanitize import clean_outputs, without_pictures
 
-MAX_PROSE = 1_000_000  # characters of all markdown cells together
-MAX_PICTURE_BYTES = 10_000_000  # of all pictures in them
-MAX_OUTPUT_BYTES = 10_000_000  # of all cells together, experiments first
+MAX_PROSE = 1_000_000  # characters in all markdown cells together
+MAX_PICTURE_BYTES = 10_000_000  # of all pictures in these cells, encoded in base64
+MAX_OUTPUT_BYTES = 10_000_000  # of all cells together; experiments come first
 
 _HEADING = re.compile(r"^#{1,6} .*$", re.M)
 _FUNCTION = re.compile(r"^(?:async )?def +(\w+)", re.M)
@@ -33,13 +34,13 @@ _FUNCTION = re.compile(r"^(?:async )?def +(\w+)", re.M)
 
 @dataclass
 class NormalizedSubmission:
-    """A notebook in the release's shape.
+    """A submission in the shape of the release.
 
     Attributes:
         notebook: valid nbformat 4.
-        notes: what was mended, or why nothing could be read, in the student's terms; what comes from the submission
-            stands in them as code, so that they are safe as markdown.
-        readable: False where nothing of the submission is in the notebook: there is nothing to run.
+        notes: what was fixed, or why nothing could be read, in the student's terms. Text from the submission is quoted
+            as code, so that the notes are safe as markdown.
+        readable: False if the notebook contains nothing of the submission, so that there is nothing to run.
     """
 
     notebook: NotebookNode
@@ -48,10 +49,10 @@ class NormalizedSubmission:
 
 
 def read_release(path: Path) -> NotebookNode:
-    """The released notebook.
+    """Read the released notebook.
 
     Raises:
-        FileNotFoundError: it was not built; the message gives the command.
+        FileNotFoundError: if the release has not been built; the message gives the command that builds it.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -61,10 +62,10 @@ def read_release(path: Path) -> NotebookNode:
 
 
 def repair(path: Path, release: NotebookNode) -> NormalizedSubmission:
-    """Reads a submission and brings it into shape; see the module.
+    """Read a submission and bring it into the shape of the release, as the module's docstring describes.
 
     Args:
-        path: the file that was expected. Where it does not exist and there is exactly one other notebook in its folder, that is taken.
+        path: the expected file. If it does not exist and its folder has exactly one other notebook, that one is used.
         release: the released notebook.
     """
     notes: list[str] = []
@@ -86,7 +87,7 @@ def repair(path: Path, release: NotebookNode) -> NormalizedSubmission:
 
 
 def collection_notes(folder: Path) -> list[str]:
-    """What ``nbgrader zip_collect`` noted on a submission, line by line."""
+    """Return the first ten lines of the notes that ``nbgrader zip_collect`` left with a submission."""
     path = folder / COLLECTION_NOTE
     if not is_own_file(path):
         return []
@@ -109,7 +110,7 @@ def _in_shape(submitted: list[SubmittedCell], release: NotebookNode, notes: list
 
 
 def _recognise(cells: list[SubmittedCell], release: NotebookNode, notes: list[str]) -> None:
-    """Gives graded cells that lost their metadata their grade ids back, where it is clear which they are."""
+    """Restore the grade ids of graded cells that lost their metadata, where the match is clear."""
     wanted = {_grade_id(cell): cell for cell in release.cells if _grade_id(cell)}
     for cell in cells:
         cell.grade_id = cell.grade_id if cell.grade_id in wanted else None
@@ -131,7 +132,7 @@ def _recognise(cells: list[SubmittedCell], release: NotebookNode, notes: list[st
 
 
 def _with_id(cells: list[SubmittedCell], released: NotebookNode, release: NotebookNode) -> list[SubmittedCell]:
-    """Cells of the released notebook have their grade ids as cell ids."""
+    """Match by cell id: the graded cells of a release have their grade ids as cell ids."""
     return [cell for cell in cells if cell.cell_id == _grade_id(released)]
 
 
@@ -147,7 +148,7 @@ def _with_text(cells: list[SubmittedCell], released: NotebookNode, release: Note
 
 
 def _with_questions(cells: list[SubmittedCell], released: NotebookNode, release: NotebookNode) -> list[SubmittedCell]:
-    """The answer in which most of the released text's own lines stand."""
+    """Match the answers that contain more than half of the lines that occur once in the released text."""
     if released.cell_type != "markdown":
         return []
     lines = [line.strip() for line in released.source.splitlines() if line.strip()]
@@ -160,7 +161,7 @@ def _with_questions(cells: list[SubmittedCell], released: NotebookNode, release:
 
 
 def _behind_heading(cells: list[SubmittedCell], released: NotebookNode, release: NotebookNode) -> list[SubmittedCell]:
-    """The text behind the one under whose heading the released cell stands."""
+    """Match the text that follows the heading under which the release has the cell."""
     before = release.cells[: release.cells.index(released)]
     headings = _HEADING.findall(before[-1].source) if before and before[-1].cell_type == "markdown" else []
     if released.cell_type != "markdown" or not headings:
@@ -174,7 +175,7 @@ def _behind_heading(cells: list[SubmittedCell], released: NotebookNode, release:
 
 
 def _mark_experiments(cells: list[SubmittedCell], release: NotebookNode) -> None:
-    """Which cells are experiments is the release's to say for its cells, and the student's for new ones."""
+    """Decide which cells are experiments: the release decides for its own cells, the student for new ones."""
     own = [cell for cell in release.cells if cell.cell_type == "code" and not _grade_id(cell)]
     by_source = {cell.source.strip(): cell for cell in own}
     by_id = {cell.get("id"): cell for cell in own}
@@ -192,11 +193,12 @@ def _mark_experiments(cells: list[SubmittedCell], release: NotebookNode) -> None
 def _one_of_each(
     cells: list[SubmittedCell], wanted: dict[str | None, NotebookNode], notes: list[str]
 ) -> list[SubmittedCell]:
-    """Of several cells with one grade id, keeps the last check cell, the first of others that are locked, and the last changed solution.
+    """Keep one cell of each grade id: the last check cell, the first of other locked cells, the last changed solution.
 
-    So the functions are checked where the student looked at them last; what locked cells define is there from the first on.
-    The other changed ones stay as cells of the student's own, so that all are run in order, as in the notebook. Copies
-    without a change go: a copy of the stub behind the solution would otherwise take its place.
+    This way functions are checked where the student last checked them, and definitions in locked cells are available
+    from their first occurrence on. The other changed solutions stay as the student's own cells, so that all of them run
+    in the notebook's order. Unchanged copies are removed: a copy of the stub after the solution would otherwise
+    replace it.
     """
     gone: list[int] = []
     for grade_id, released in wanted.items():
@@ -221,7 +223,7 @@ def _one_of_each(
 
 
 def _limit_prose(cells: list[SubmittedCell], notes: list[str]) -> None:
-    """Cuts text, and leaves pictures out, where all markdown cells together have too much of them."""
+    """Cut the text and remove the pictures of cells that exceed the limits for all markdown cells together."""
     words_left, pictures_left, cut = MAX_PROSE, MAX_PICTURE_BYTES, 0
     for cell in cells:
         if cell.kind != "markdown":
@@ -240,7 +242,7 @@ def _limit_prose(cells: list[SubmittedCell], notes: list[str]) -> None:
 
 
 def _own(cell: SubmittedCell) -> NotebookNode:
-    """A cell of the student's own, with nothing but its content and whether it is an experiment."""
+    """Return one of the student's own cells, with only its content and the tag of an experiment."""
     if cell.kind == "code":
         tags = {"tags": [EXPERIMENT]} if cell.experiment else {}
         return NotebookNode(
@@ -258,7 +260,7 @@ def _own(cell: SubmittedCell) -> NotebookNode:
 
 
 def _as_released(cell: SubmittedCell, released: NotebookNode) -> NotebookNode:
-    """The cell with the release's metadata; locked cells with its text too."""
+    """Return the cell with the release's metadata and, if it is locked, with the release's text."""
     result = copy.deepcopy(released)
     if not _is_locked(released):
         result.source = cell.source
@@ -270,7 +272,7 @@ def _as_released(cell: SubmittedCell, released: NotebookNode) -> NotebookNode:
 
 
 def _clean_submitted(cells: list[NotebookNode]) -> None:
-    """Cleans the outputs that a person may look at: of experiments, and of cells that grading cannot run again."""
+    """Clean the outputs that a person may see: of experiments, and of cells that grading cannot run again."""
     left = MAX_OUTPUT_BYTES
     with limited():
         for cell in sorted(cells, key=lambda cell: EXPERIMENT not in cell.metadata.get("tags", [])):
@@ -280,7 +282,7 @@ def _clean_submitted(cells: list[NotebookNode]) -> None:
 
 
 def _put_back_missing(cells: list[NotebookNode], release: NotebookNode, notes: list[str]) -> None:
-    """Inserts every graded cell that is missing behind the one that it follows in the release."""
+    """Insert each missing graded cell after the one that it follows in the release."""
     place = 0
     for released in release.cells:
         grade_id = _grade_id(released)
@@ -292,7 +294,7 @@ def _put_back_missing(cells: list[NotebookNode], release: NotebookNode, notes: l
             continue
         missing = copy.deepcopy(released)
         if missing.metadata.nbgrader.solution and missing.cell_type == "code":
-            # the function may well be defined in another cell: an inserted stub must not replace it
+            # another cell may define the function, and an inserted stub would replace it
             missing.source = "# This cell was missing from the submission."
         if not _is_locked(released):
             notes.append(f"The cell `{grade_id}` was missing; it was put back empty.")

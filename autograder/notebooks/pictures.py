@@ -1,4 +1,4 @@
-"""Pictures and text of a notebook's fields: what they are is looked at, whatever their name says."""
+"""Pictures and text in a notebook's fields, validated by their content whatever type they declare."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import binascii
 import re
 from typing import Any
 
-MOST_PIXELS = 50_000_000  # of one picture: some kilobytes can stand for gigabytes in a browser
+MOST_PIXELS = 50_000_000  # of one picture: a few kilobytes can expand to gigabytes in a browser
 
 _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
 _INLINE_PICTURE = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/=]+")
-# all but tab, line feed, carriage return, form feed, and escape, with which colours of a terminal begin
+# all except tab, line feed, carriage return, form feed, and escape, which begins the colours of a terminal
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
-# markers of JPEG that begin a frame, and with it its size; others of their range are tables
+# JPEG markers of a frame header, which has the size; the other markers in this range do not
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 def picture(kind: str, value: Any) -> str:
-    """A picture's base64 without line breaks.
+    """Validate a picture in base64 and return it without line breaks.
 
     Raises:
-        ValueError: it is no picture of this kind, or a larger one than a browser can show.
+        ValueError: if it is not a picture of this kind, or larger than a browser can show.
     """
     text = "".join(joined(value).split())
     try:
@@ -38,7 +38,7 @@ def picture(kind: str, value: Any) -> str:
 
 
 def _size(kind: str, content: bytes) -> tuple[int, int]:
-    """Width and height as the picture gives them, 0 where it does not."""
+    """Return the width and height that the picture declares, 0 if it declares none."""
     if kind == "image/png":
         return int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
     if kind == "image/gif":
@@ -52,10 +52,10 @@ def _size(kind: str, content: bytes) -> tuple[int, int]:
 
 
 def joined(value: Any) -> str:
-    """Text of a notebook's field, which may be a list of lines, as it can be written in UTF-8.
+    """Return the text of a notebook's field, which may be a list of lines, in a form that UTF-8 can encode.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: if the field is neither text nor a list of lines.
     """
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         value = "".join(value)
@@ -66,5 +66,5 @@ def joined(value: Any) -> str:
 
 
 def without_pictures(source: str, instead: str = "") -> str:
-    """Markdown without the pictures that it holds as data."""
+    """Replace the pictures that are embedded in markdown as data URLs."""
     return _INLINE_PICTURE.sub(instead, source)

@@ -1,4 +1,4 @@
-"""Reads a submitted file, whatever it is: a notebook's cells, or what is left of them."""
+"""Reading of submitted files of any kind: the cells of a notebook, or what is left of them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MAX_BYTES = 50_000_000  # of the file
 MAX_CELLS = 2000
 
 
-# of all code together, some twenty times what the lab's own notebook has: room for any work, not for a network's weights
+# of all code together: about twenty times the lab's own notebook, enough for any work but not for a network's weights
 MAX_SOURCE_BYTES = 200_000
 
 
 @dataclass
 class SubmittedCell:
-    """What is taken from a cell of the submission."""
+    """The parts of a submitted cell that grading uses."""
 
     kind: str
     source: str
@@ -40,16 +40,26 @@ class SubmittedCell:
 
 
 def quoted(text: object) -> str:
-    """Text from a submission within a note: as code, where neither markdown nor HTML means anything."""
+    """Quote text from a submission in a note, as code, in which neither markdown nor HTML has a meaning."""
     plain = "".join(c if c.isprintable() and c not in "`$\\" else "?" for c in str(text)[:200])
     return f"`{plain}`"
 
 
 def named(path: Path) -> str:
+    """Return a file's name for a note or message, with unusual characters replaced."""
     return re.sub(r"[^\w.() -]", "?", path.name)
 
 
 def find_notebook(path: Path, notes: list[str]) -> Path:
+    """Find the submitted notebook: the expected file, or the only other notebook in its folder.
+
+    Args:
+        path: the expected file.
+        notes: extended by notes for the student.
+
+    Raises:
+        NotebookError: if there is no such notebook; the message says what is there instead.
+    """
     folder = path.parent
     if folder.is_symlink():
         raise NotebookError("The submission is a link to another folder.")
@@ -61,7 +71,7 @@ def find_notebook(path: Path, notes: list[str]) -> Path:
         raise NotebookError(f"The submission's folder cannot be opened ({error.strerror}).") from None
     others = [n for n in names if ".ipynb" in n.lower() and n[0] != "." and n != path.name and is_own_file(folder / n)]
     if path.name in names and is_own_file(path):
-        if others:  # such as the copy that a student went on with
+        if others:  # such as a copy in which the student went on working
             listed = ", ".join(map(quoted, others[:10]))
             notes.append(f"The submission also has {listed}; only {named(path)} is graded.")
         return path
@@ -77,7 +87,7 @@ def find_notebook(path: Path, notes: list[str]) -> Path:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether it is an ordinary file of the submission's folder; a link may lead to one, but not out of the folder."""
+    """Return whether a path is a regular file in the submission's folder, or a link to one."""
     try:
         real = path.resolve(strict=True)
         return stat.S_ISREG(real.lstat().st_mode) and real.is_relative_to(path.parent.resolve())
@@ -86,6 +96,15 @@ def is_own_file(path: Path) -> bool:
 
 
 def read_cells(path: Path, notes: list[str]) -> list[SubmittedCell]:
+    """Read the cells of a submitted notebook.
+
+    Args:
+        path: the file.
+        notes: extended by notes for the student on damage to the file.
+
+    Raises:
+        NotebookError: if the file is not a notebook, cannot be opened or exceeds a limit.
+    """
     raw = _parsed(_content(path), named(path), notes)
     if not isinstance(raw, dict) or not {"nbformat", "cells", "worksheets"} & raw.keys():
         raise NotebookError(f"{named(path)} is no notebook: it is JSON, but not of a notebook.")
@@ -112,7 +131,7 @@ def read_cells(path: Path, notes: list[str]) -> list[SubmittedCell]:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file, which is never waited for."""
+    """Read the bytes of a file without ever waiting for it."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         with os.fdopen(os.open(path.resolve(), flags), "rb") as file:
@@ -126,7 +145,7 @@ def _content(path: Path) -> bytes:
 
 
 def _parsed(content: bytes, name: str, notes: list[str]) -> Any:
-    """The JSON in a file, in any of the encodings that editors write."""
+    """Parse the JSON in a file, in any encoding that editors write."""
     if not content.strip(b"\0 \t\r\n"):
         raise NotebookError(f"{name} is no notebook: it is empty.")
     try:
@@ -150,12 +169,15 @@ def _json(text: str) -> Any:
 
 
 def _whole(digits: str) -> int | None:
-    # Python refuses to turn very long numbers into text again
+    # Python refuses to convert very long integers back to text
     return int(digits) if len(digits) < 1000 else None
 
 
 def _listed_cells(raw: dict[str, Any]) -> list[Any] | None:
-    """The cells of a notebook in format 4, or of all worksheets in formats 2 and 3; the version number may be wrong."""
+    """Return the cells of a notebook, or ``None`` if it has no list of cells.
+
+    Format 4 has one list, formats 2 and 3 have one in each worksheet. The version number may be wrong.
+    """
     cells, sheets = raw.get("cells"), raw.get("worksheets")
     if isinstance(cells, list):
         return cells
@@ -166,7 +188,7 @@ def _listed_cells(raw: dict[str, Any]) -> list[Any] | None:
 
 
 def new_cell(raw: dict[str, Any]) -> SubmittedCell:
-    """What counts of a raw cell; a field of the wrong type counts as if it were not there."""
+    """Convert a raw cell; a field of the wrong type counts as missing."""
     metadata = _dict(raw.get("metadata"))
     tags = metadata.get("tags")
     tags = tags if isinstance(tags, list) else []
@@ -201,7 +223,7 @@ def _text(value: Any) -> str:
 
 
 def _new_output(output: Any) -> Any:
-    """An output of format 3 as one of format 4; others as they are."""
+    """Convert an output of format 3 to format 4; return others unchanged."""
     if not isinstance(output, dict):
         return output
     kind = output.get("output_type")

@@ -1,7 +1,8 @@
-"""The process that renders and cleans for :mod:`autograder.notebooks.rendering`: one text at a time, each with its limit of processor time.
+"""The process that renders and cleans texts for :mod:`autograder.notebooks.rendering`.
 
-The kernel ends this process when a text takes longer, whatever runs then: a parser in another language does not look at signals.
-A request and a reply are JSON, each behind its length.
+It processes one text at a time, each within a limit of CPU time. The kernel ends the process when a text takes longer,
+whatever is running: no Python signal handler could interrupt a parser in another language. Requests and replies are
+JSON, each preceded by its length.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from collections.abc import Callable
 from typing import IO, Any
 
 _MEMORY_BYTES = 2 << 30
-_HEAD = 8  # bytes of a length
+_HEAD = 8  # bytes of the length
 
 
 def send(stream: IO[bytes], message: dict[str, Any]) -> None:
-    """Writes a message."""
+    """Write a message, preceded by its length."""
     data = json.dumps(message).encode()
     stream.write(len(data).to_bytes(_HEAD) + data)
     stream.flush()
 
 
 def receive(stream: IO[bytes]) -> dict[str, Any] | None:
-    """The next message; ``None`` where the other side has ended."""
+    """Read the next message; return ``None`` if the other side has ended."""
     head = stream.read(_HEAD)
     data = stream.read(int.from_bytes(head)) if len(head) == _HEAD else b""
     message: dict[str, Any] | None = json.loads(data) if data and len(data) == int.from_bytes(head) else None
@@ -34,7 +35,10 @@ def receive(stream: IO[bytes]) -> dict[str, Any] | None:
 
 
 def main() -> int:
-    """``python -m autograder.notebooks.render_process``: answers on the standard output until the standard input ends."""
+    """Answer requests on standard output until standard input ends.
+
+    Run as ``python -m autograder.notebooks.render_process``.
+    """
     from autograder.notebooks import safe_html
 
     work: dict[str, Callable[..., str]] = {
@@ -43,20 +47,20 @@ def main() -> int:
         "code": safe_html.highlighted,
         "ansi": safe_html.coloured,
     }
-    work["code"]("x = 1\n")  # what is loaded when first used does not count for a text
+    work["code"]("x = 1\n")  # loads modules on first use, which must not count against a text
     work["markdown"]("# x\n", {})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     answers = sys.stdout.buffer
-    sys.stdout = sys.stderr  # whatever a library prints is no answer
+    sys.stdout = sys.stderr  # text that a library prints must not mix with the answers
     send(answers, {"ready": True})
     while (asked := receive(sys.stdin.buffer)) is not None:
         began = time.process_time()
         signal.setitimer(signal.ITIMER_PROF, asked["seconds"])
         try:
             reply = {"html": work[asked["kind"]](*asked["arguments"])}
-        except Exception as error:  # parsers fail in their own ways on some texts
+        except Exception as error:  # each parser raises its own exceptions on some texts
             reply = {"failed": type(error).__name__}
         signal.setitimer(signal.ITIMER_PROF, 0)
         send(answers, {**reply, "seconds": time.process_time() - began})

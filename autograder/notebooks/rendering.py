@@ -1,11 +1,12 @@
-"""Rendering and cleaning of what students wrote, with a limit of time: what takes longer is shown as plain text.
+"""Rendering and cleaning of students' texts within a time limit; texts that take longer are shown as plain text.
 
-Parsers of markdown, HTML, code and colours take time that grows with the square of some texts, and some kilobytes could keep the
-grader, ``nbgrader generate_feedback`` or formgrader's only thread busy for hours. So what is slow in known ways is recognised
-before; all else is done by another process (:mod:`autograder.notebooks.render_process`), which ends when a text takes too long. A page, and a
-submission that is cleaned, has a limit for all its texts together.
+For some texts, the time of parsers for markdown, HTML, code and terminal colours grows with the square of the length. A
+few kilobytes could keep the grader, ``nbgrader generate_feedback`` or formgrader's only thread busy for hours. Texts
+that are slow in known ways are therefore recognised in advance. All others go to another process
+(:mod:`autograder.notebooks.render_process`), which ends when a text takes too long. All texts of a page, or of a
+submission that is cleaned, share one limit.
 
-The filters of nbconvert's templates that :func:`autograder.configure` replaces are here.
+This module also has the filters with which :func:`autograder.configure` replaces those of nbconvert's templates.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ from autograder.notebooks.render_process import receive, send
 
 log = logging.getLogger(__name__)
 
-SECONDS = 2.0  # of the processor, for one text
-# of one markdown cell; beyond that it is shown as plain text: the parser's time grows with the square of the formulas
+SECONDS = 2.0  # of CPU time, for one text
+# of one markdown cell; beyond these it is shown as plain text: parsing time grows with the square of the formulas
 MAX_PROSE, MAX_FORMULAS = 100_000, 300
 MAX_FORMULA = 5_000  # characters of one formula, which the browser typesets
-_MAX_DOLLARS = 2000  # around formulas, of one text
-_MAX_DEPTH = 500  # elements within each other
-_MAX_BLANKS = 300  # in a row, in code
-_MAX_COPIED = 500_000_000  # bytes: nbconvert copies the rest of a text at each change of colour
-_AT_ONCE = 2_000  # characters of HTML that are cleaned here: no text of this size is slow
-_START_SECONDS, _REPLY_SECONDS = 120.0, 120.0  # of waiting, on a machine that others keep busy
+_MAX_DOLLARS = 2000  # dollar signs, which delimit formulas, in one text
+_MAX_DEPTH = 500  # nested elements
+_MAX_BLANKS = 300  # consecutive whitespace characters in code
+_MAX_COPIED = 500_000_000  # bytes: nbconvert copies the rest of a text at each colour change
+_AT_ONCE = 2_000  # characters of HTML that this process cleans itself: no text of this size is slow
+_START_SECONDS, _REPLY_SECONDS = 120.0, 120.0  # waiting time, on a machine that others keep busy
 _FORMULA = re.compile(r"\\begin\{|\\\\[(\[]")
 _TAG = re.compile(r"<(/?)([a-zA-Z][^\s/>]*)")
-# these need no end, and tables of some thousand rows come without
+# these elements need no end tag, and tables with thousands of rows may come without
 _WITHOUT_END = frozenset(
     "area br col dd dt hr img input li meta option p source tbody td tfoot th thead tr wbr".split()  # noqa: SIM905
 )
@@ -55,11 +56,11 @@ _WITHOUT_END = frozenset(
 
 @dataclass
 class Budget:
-    """What the texts of one page, or of one submission, may still take.
+    """The remaining resources for the texts of one page, or of one submission.
 
     Attributes:
-        seconds: of the processor.
-        tags: elements of HTML, each of which is parsed again on the way to the page.
+        seconds: CPU time.
+        tags: HTML elements; each is parsed again on the way to the page.
     """
 
     seconds: float = 20.0
@@ -71,7 +72,7 @@ _budget: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """What is cleaned in here has one limit of time in all."""
+    """Share one budget among all texts that are cleaned in this context."""
     token = _budget.set(Budget())
     try:
         yield
@@ -80,7 +81,7 @@ def limited() -> Iterator[None]:
 
 
 def html_or_nothing(text: str) -> str | None:
-    """HTML with structure, tables, pictures and harmless styles, without what can act; ``None`` where cleaning takes too long."""
+    """Clean HTML as :func:`clean_html` does; return ``None`` if that takes too long."""
     budget = _budget.get() or Budget()
     if _nested(text) or long_formula(text):
         return None
@@ -88,23 +89,26 @@ def html_or_nothing(text: str) -> str | None:
 
 
 def clean_html(text: Any) -> str:
-    """Filter: HTML with structure, tables, pictures and harmless styles; text stays, everything that can act goes."""
+    """Filter: clean HTML, or show it as plain text if cleaning takes too long.
+
+    Text, structure, tables, pictures and harmless styles are kept; active content is removed.
+    """
     return _or_plain(html_or_nothing(str(text)), str(text))
 
 
 @pass_context
 def clean_html_of_page(context: Any, text: Any) -> str:
-    """As :func:`clean_html`, within the limit of the page."""
+    """Filter: clean HTML as :func:`clean_html` does, within the budget of the page."""
     with _of_page(context):
         return clean_html(text)
 
 
 @pass_context
 def markdown2html(context: Any, source: str) -> str:
-    """Filter of nbconvert's templates: a markdown cell as clean HTML, whatever it holds.
+    """Filter: convert a markdown cell to clean HTML, or show it as plain text if that takes too long.
 
     Args:
-        context: of the template; the cell in it has the attachments.
+        context: of the template; its cell has the attachments.
         source: markdown with mathematics.
     """
     source = str(source)
@@ -118,7 +122,7 @@ def markdown2html(context: Any, source: str) -> str:
 
 @pass_context
 def highlight_code(context: Any, source: str, language: str | None = None, metadata: Any = None) -> str:
-    """Filter: a code cell in colours."""
+    """Filter: highlight a code cell, or show it as plain text if that takes too long."""
     source = str(source)
     shown = None
     if not re.search(rf"\s{{{_MAX_BLANKS}}}", source):
@@ -129,7 +133,7 @@ def highlight_code(context: Any, source: str, language: str | None = None, metad
 
 @pass_context
 def ansi2html(context: Any, text: Any) -> str:
-    """Filter: what was printed, with the colours of a terminal as far as they can be shown in time."""
+    """Filter: convert printed text to HTML, with the colours of a terminal unless that takes too long."""
     from nbconvert.filters import strip_ansi
 
     text = str(text)
@@ -143,7 +147,7 @@ def ansi2html(context: Any, text: Any) -> str:
 
 @contextlib.contextmanager
 def _of_page(context: Any) -> Iterator[None]:
-    """Within the limit of the page that a template makes: it lies beside what the page is made from."""
+    """Use the budget of the page that a template renders, which is stored in the template's resources."""
     resources = context.get("resources") if hasattr(context, "get") else None
     budget = resources.setdefault("rendering", Budget()) if isinstance(resources, dict) else Budget()
     token = _budget.set(budget)
@@ -154,7 +158,7 @@ def _of_page(context: Any) -> Iterator[None]:
 
 
 def _limited(kind: str, budget: Budget, text: str, *arguments: Mapping[str, Any]) -> str | None:
-    """What comes of a text; ``None`` where it takes more than there is, or the parser fails."""
+    """Process a text within the budget; return ``None`` if it exceeds the budget or the parser fails."""
     allowed = min(SECONDS, budget.seconds)
     if allowed <= 0:
         return None
@@ -173,7 +177,7 @@ def _limited(kind: str, budget: Budget, text: str, *arguments: Mapping[str, Any]
 
 
 def _nested(text: str) -> bool:
-    """Whether elements are nested to a depth at which parsers and browsers become slow."""
+    """Return whether elements are nested so deeply that parsers and browsers become slow."""
     depth = 0
     for end, name in _TAG.findall(text):
         if name.lower() not in _WITHOUT_END:
@@ -184,7 +188,7 @@ def _nested(text: str) -> bool:
 
 
 def long_formula(text: str) -> bool:
-    """Whether the browser would have to typeset formulas that no person has written."""
+    """Return whether the browser would have to typeset more or longer formulas than a person writes."""
     if text.count("$") > _MAX_DOLLARS:
         return True
     inline = any(len(part) > MAX_FORMULA and "\n\n" not in part for part in text.split("$")[1:-1])
@@ -193,7 +197,7 @@ def long_formula(text: str) -> bool:
 
 
 def _longest_block(text: str) -> int:
-    """Characters of the longest part between marks at which formulas begin or end."""
+    """Return the length of the longest part between delimiters of formulas, in characters."""
     return max(map(len, re.split(r"\\(?:begin\{|end\{|\\?[\[\]()])", text)[1:-1]), default=0)
 
 
@@ -207,7 +211,7 @@ def _as_plain(source: str) -> str:
 
 
 class _Helper:
-    """The process that renders, started when first needed, and again after it was ended."""
+    """The rendering process, which is started on first use and again after it was ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -215,7 +219,11 @@ class _Helper:
         self._owner = 0
 
     def ask(self, kind: str, arguments: tuple[Any, ...], seconds: float) -> tuple[str | None, float]:
-        """What it made of a text, ``None`` where it did not within the limit; and the seconds that this took."""
+        """Send a text to the process.
+
+        Returns:
+            The result, ``None`` if the text exceeded the limit or the parser failed; and the CPU time in seconds.
+        """
         with self._lock:
             if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
                 self._start()
@@ -252,7 +260,7 @@ class _Helper:
             env={**os.environ, "PYTHONPATH": packages.rstrip(os.pathsep)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # an interrupt from the keyboard is for the command
+            start_new_session=True,  # a keyboard interrupt is for the command only
         )
         if self._reply(_START_SECONDS) is None:
             self._end()
@@ -268,7 +276,7 @@ class _Helper:
                     stream.close()  # type: ignore[union-attr]
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         with self._lock:
             self._end()
 

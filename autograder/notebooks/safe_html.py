@@ -1,6 +1,7 @@
-"""HTML of what students wrote, without anything that acts: cleaned, from markdown, and of highlighted code.
+"""HTML of students' texts without active content: from HTML, markdown, printed text and code.
 
-Plain functions of texts. Some texts take them minutes: callers use :mod:`autograder.notebooks.rendering`, which ends them in time.
+These functions can take minutes for some texts. Call them through :mod:`autograder.notebooks.rendering`, which stops
+them in time.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _ATTRIBUTES = {
     "details": {"open"},
     "font": {"color"},
 }
-# classes of highlighted code and of pandas' tables; those of the page around (bootstrap, formgrader) have functions
+# classes of highlighted code and of pandas tables; those of the surrounding page (Bootstrap, formgrader) have effects
 _CLASSES = {"highlight", "dataframe", "anchor-link", *STANDARD_TYPES.values()} - {""}
 _STYLES = _words(
     """
@@ -50,20 +51,20 @@ _STYLES = _words(
     text-align text-decoration vertical-align white-space width
     """
 )
-# words, numbers, colours; no minus sign before a number, which could move a box out of its cell, and no function
+# words, numbers, colours; no minus sign before a number, which could move a box out of its cell, and no functions
 _RGB = re.compile(r"rgba?\([\d\s.,%/]+\)", re.I)
 _STYLE_WORD = re.compile(r"#[0-9a-f]{3,8}|[a-z][a-z-]*|\d{0,4}\.?\d{1,4}(?:[a-z]+|%)?", re.I)
 _LINK = re.compile(r"(?:https?://|mailto:)[^\s]+", re.I)
 _DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif));base64,([A-Za-z0-9+/=\s]+)", re.I)
 _LENGTH = re.compile(r"\d{1,4}%?|\d{0,3}\.\d+(?:px|em|%)?|\d{1,4}px")
-# ids of a submission must not be those that the page around looks for
+# ids of a submission must not collide with those that the surrounding page looks up
 _ID = "nb-"
-# TeX commands by which MathJax makes links, styles and ids, or loads code
+# TeX commands with which MathJax makes links, styles and ids, or loads code
 _ACTIVE_TEX = re.compile(r"\\(?=(?:href|url|class|cssId|style|data|require|bbox|unicode|mmlToken|includegraphics)\b)")
 
 
 def cleaned(text: str) -> str:
-    """HTML with structure, tables, pictures and harmless styles; text stays, everything that can act goes."""
+    """Clean HTML: keep text, structure, tables, pictures and harmless styles, and remove active content."""
     clean = nh3.clean(
         text,
         tags=_TAGS,
@@ -77,32 +78,32 @@ def cleaned(text: str) -> str:
 
 
 def from_markdown(source: str, attachments: dict[str, dict[str, str]]) -> str:
-    """A markdown cell as clean HTML, mathematics left to the browser."""
+    """Convert a markdown cell to clean HTML; the browser typesets its mathematics."""
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
     shown = {name: bundle for name, bundle in attachments.items() if bundle}
     for name in re.findall(r"attachment:([^\s)\"'<>]*)", source):
-        shown.setdefault(name, {"image/png": ""})  # nbconvert stops at a picture that is missing
+        shown.setdefault(name, {"image/png": ""})  # nbconvert fails on a missing picture
     renderer = IPythonRenderer(escape=False, attachments=shown)
     return cleaned(MarkdownWithMath(renderer=renderer, plugins=_markdown_plugins()).render(source))
 
 
 def coloured(text: str) -> str:
-    """What was printed, with the colours of a terminal."""
+    """Convert printed text to HTML, with the colours of a terminal."""
     from nbconvert.filters import ansi2html
 
     return str(ansi2html(text))
 
 
 def highlighted(source: str) -> str:
-    """A code cell with the colours of Python."""
+    """Convert Python code to HTML with syntax highlighting."""
     from nbconvert.filters.highlight import Highlight2HTML
 
     return str(Highlight2HTML()(source))
 
 
 def _attribute(tag: str, name: str, value: str) -> str | None:
-    """The value with which an attribute is kept, None where it goes."""
+    """Return the safe value of an attribute, or ``None`` to remove the attribute."""
     value = value.strip()
     if name == "style":
         return _style(value)
@@ -140,12 +141,12 @@ def _embedded_picture(value: str) -> str | None:
 
 
 def without_active_tex(text: str) -> str:
-    """Formulas without the commands that make links, styles and ids, or load code."""
+    """Disable the TeX commands that make links, styles and ids, or load code."""
     return _ACTIVE_TEX.sub("\\\\\u200b", text)
 
 
 def _markdown_plugins() -> list[Any]:
     from mistune.plugins import import_plugin
 
-    # nbconvert's own but task lists, whose boxes are form fields: as text, they can be read
+    # nbconvert's plugins except task lists, whose boxes are form fields: as text, they remain readable
     return [import_plugin(name) for name in ("strikethrough", "table", "url", "def_list")]

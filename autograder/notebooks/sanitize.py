@@ -1,9 +1,10 @@
-"""Outputs and prose of a submission, made safe to open: capped, without active content, without the machine's paths.
+"""Sanitizing of a submission's outputs and prose: limit their size, remove active content and the machine's paths.
 
-What a student wrote or printed is opened by a person who is logged in to the grading machine: in formgrader, in the
-feedback, in a notebook. Outputs are cleaned before they are stored. Markdown is stored as it was written, because a
-HTML sanitiser would damage its code blocks; it is cleaned where it becomes HTML, by :func:`markdown2html`, which
-:func:`autograder.configure` puts in the place of nbconvert's filter of this name, for formgrader and feedback alike.
+People who are logged in to the grading machine open what students wrote or printed: in formgrader, in the feedback, in
+a notebook. Outputs are cleaned before they are stored. Markdown is stored as written, because an HTML sanitizer would
+damage its code blocks; it is cleaned during its conversion to HTML, by :func:`markdown2html`.
+:func:`autograder.configure` installs this function in place of nbconvert's filter of the same name, for both formgrader
+and the feedback.
 """
 
 from __future__ import annotations
@@ -29,20 +30,22 @@ from autograder.notebooks.rendering import html_or_nothing, long_formula
 from autograder.notebooks.rendering import markdown2html as markdown2html
 from autograder.notebooks.safe_html import without_active_tex
 
-MAX_OUTPUTS, MOST_LOOKED_AT = 200, 2000  # of one cell: that are kept, and that are looked at
+MAX_OUTPUTS, MOST_LOOKED_AT = 200, 2000  # of one cell: outputs to keep, and outputs to inspect
 LEFT_OUT = "... further output left out ..."
 
 _MARKUP = re.compile(r"[<>\"'`&\x00-\x1f\x7f]")
-MOST_ALT, MOST_WIDTH = 2000, 2000  # characters; pixels
+MOST_ALT, MOST_WIDTH = 2000, 2000  # characters of a picture's alternative text; pixels
 
 
 def clean_outputs(outputs: Iterable[Any], limit: int, hide: Mapping[str, str] | None = None) -> list[NotebookNode]:
-    """Keeps text, tables and pictures of a cell's outputs, without active content; of metadata, what pictures show and how wide.
+    """Return the text, tables and pictures of a cell's outputs, without active content.
+
+    The only metadata kept are the alternative texts and widths of pictures.
 
     Args:
-        outputs: as in a notebook; what is no output is left out.
-        limit: bytes kept in all.
-        hide: paths to replace, see :func:`scrub`.
+        outputs: as in a notebook; entries that are not outputs are left out.
+        limit: bytes to keep in total.
+        hide: paths to replace; see :func:`scrub`.
     """
     kept: list[NotebookNode] = []
     left = limit
@@ -65,9 +68,9 @@ def clean_outputs(outputs: Iterable[Any], limit: int, hide: Mapping[str, str] | 
 
 
 def _joined_streams(outputs: Iterable[Any], limit: int) -> Iterator[Any]:
-    """The outputs, consecutive ones on one stream joined: each print of a cell may be an output of its own.
+    """Yield the outputs with consecutive ones on the same stream joined: each print of a cell may be its own output.
 
-    Not more of them than have to be looked at, and of a stream not much more than ``limit`` characters.
+    Yields at most ``MOST_LOOKED_AT`` outputs. A joined stream has not much more than ``limit`` characters.
     """
     name, parts, size, looked_at = "", [], 0, 0
     for output in outputs:
@@ -89,7 +92,7 @@ def _joined_streams(outputs: Iterable[Any], limit: int) -> Iterator[Any]:
 
 
 def _stream(output: Any) -> tuple[str, str] | None:
-    """Name and text, where an output is a part of a stream."""
+    """Return the name and text of a stream output, or ``None`` for any other output."""
     if not isinstance(output, Mapping) or output.get("output_type") != "stream":
         return None
     try:
@@ -99,11 +102,11 @@ def _stream(output: Any) -> tuple[str, str] | None:
 
 
 def scrub(text: str, replacements: Mapping[str, str]) -> str:
-    """Replaces paths of the grading machine by neutral names.
+    """Replace paths of the grading machine with neutral names.
 
     Args:
         text: as a student would see it.
-        replacements: from paths to names; ``/*`` at the end of a path stands for one more part of it.
+        replacements: a name for each path; ``/*`` at the end of a path matches one more component.
 
     >>> scrub('File "/home/ta/course/x.py"', {"/home/ta": "~", "/home/ta/course": "course"})
     'File "course/x.py"'
@@ -113,16 +116,16 @@ def scrub(text: str, replacements: Mapping[str, str]) -> str:
         return text
     names = {f"p{i}": replacements[path] for i, path in enumerate(paths)}
     parts = [f"(?P<p{i}>{_path_pattern(path)})" for i, path in enumerate(paths)]
-    # a path begins at the start, behind something that is no part of a word, or behind a change of colour
+    # a path begins at the start, after a character that is not part of a word, or after a colour change
     pattern = re.compile(rf"(^|[^\w]|\x1b\[[\d;]*m)(?:{'|'.join(parts)})(?![\w-])")
     return pattern.sub(lambda found: found[1] + names[str(found.lastgroup)], text)
 
 
 def machine_paths(root: Path | None = None) -> dict[str, str]:
-    """What :func:`scrub` replaces on this machine.
+    """Return the paths of this machine and the names with which :func:`scrub` replaces them.
 
     Args:
-        root: of the course.
+        root: the course's folder.
     """
     import amllab
 
@@ -131,7 +134,7 @@ def machine_paths(root: Path | None = None) -> dict[str, str]:
     paths = {
         sys.base_prefix: "python",
         sys.prefix: "python",
-        os.path.expanduser("~"): "~",  # itself where there is no home
+        os.path.expanduser("~"): "~",  # stays "~" if there is no home folder
         places["stdlib"]: python,
         places["platstdlib"]: python,
         places["purelib"]: "site-packages",
@@ -170,7 +173,7 @@ def _clean_output(output: Any, limit: int, hide: Mapping[str, str]) -> NotebookN
     for mime, value in output["data"].items():
         if mime not in cleaners:
             continue
-        if mime != "text/plain" and len(value) > limit:  # not worth the work of cleaning it
+        if mime != "text/plain" and len(value) > limit:  # too large to be worth cleaning
             data.setdefault("text/plain", LEFT_OUT)
             continue
         try:
@@ -190,12 +193,12 @@ def _clean_output(output: Any, limit: int, hide: Mapping[str, str]) -> NotebookN
 
 
 def _of_picture(metadata: Any, mime: str, hide: Mapping[str, str]) -> dict[str, Any]:
-    """A picture's text for those who do not see it, and its width: plain text, and a number."""
+    """Return a picture's alternative text, as plain text, and its width, as a number."""
     told = metadata.get(mime) if isinstance(metadata, Mapping) and mime.startswith("image/") else None
     kept: dict[str, Any] = {}
     if isinstance(told, Mapping):
         if isinstance(told.get("alt"), str):
-            # not every page that shows it escapes it
+            # not every page that shows the text escapes it
             kept["alt"] = _MARKUP.sub(" ", scrub(told["alt"], hide))[:MOST_ALT]
         if type(told.get("width")) is int and 0 < told["width"] <= MOST_WIDTH:
             kept["width"] = told["width"]
@@ -203,7 +206,7 @@ def _of_picture(metadata: Any, mime: str, hide: Mapping[str, str]) -> dict[str, 
 
 
 def _as_shown(line: str) -> str:
-    """What is left to see of a line that was written over, as progress bars are."""
+    """Return the visible part of a line that carriage returns overwrite, as progress bars do."""
     return line.rstrip("\r").rpartition("\r")[2]
 
 
@@ -212,7 +215,7 @@ def _size(output: NotebookNode) -> int:
 
 
 def _cut(output: NotebookNode, left: int) -> list[NotebookNode]:
-    """As much of an output's text as there is room for."""
+    """Return as much of an output's text as fits into the remaining bytes, as a stream."""
     if output.output_type == "stream":
         text, name = output.text, output.name
     elif output.output_type == "error":

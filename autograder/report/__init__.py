@@ -1,8 +1,8 @@
-"""The class view for an instructor: ``autograder report LAB`` writes one HTML page, and its numbers as CSV.
+"""The class report for instructors: ``autograder report LAB`` writes one HTML page, and its numbers as CSV.
 
-Gradebook and autograded notebooks (``collect``, ``stored``) become statistics (``analysis``, ``measures``), and these
-tables, plots and a page (``tables``, ``plots``, ``page``). Nothing here knows a lab: cells and checks are what the
-gradebook and the notebooks name.
+The gradebook and the autograded notebooks, as :mod:`autograder.results` reads them, become statistics (``analysis``,
+``item_statistics``), and the statistics become tables, plots and a page (``csv_tables``, ``plots``, ``html_page``).
+Nothing here depends on a particular lab: the gradebook and the notebooks name the cells and checks.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ __all__ = ["write_report"]
 
 
 def write_report(course: Course, assignment: str, folder: Path | None = None, *, anonymous: bool = False) -> list[Path]:
-    """Writes the page and the tables of an assignment.
+    """Write the page and the tables of an assignment.
 
     Args:
-        course: whose gradebook is read.
+        course: the course with the gradebook.
         assignment: such as ``"transfer-learning"``.
-        folder: where to; the course's ``reports/`` by default.
-        anonymous: without student ids, and without texts that come from submissions.
+        folder: the output folder; the course's ``reports/`` by default.
+        anonymous: whether to leave out student ids and texts that come from submissions.
 
     Returns:
         The files: page, table of checks, table of students.
 
     Raises:
-        FileNotFoundError, LookupError, ValueError: there is nothing to report on; see :func:`autograder.results.class_results.collect`.
+        FileNotFoundError: if there is no gradebook.
+        LookupError: if the gradebook does not have the assignment, or nothing of it is graded.
+        ValueError: if the gradebook cannot be read.
     """
-    # matplotlib and the gradebook are loaded for this command only
+    # load matplotlib and the gradebook for this command only
     from autograder.report.analysis import analyse
     from autograder.report.csv_tables import checks_table, students_table
     from autograder.report.html_page import page

@@ -1,4 +1,4 @@
-"""What a report says about a class, as data: checks, mistakes, and what went wrong in grading."""
+"""The contents of a class report as data: checks, mistakes, and failures of grading."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from autograder.report.item_statistics import TRUSTED_FROM, Item, Summary, corre
 from autograder.results.class_results import Cell, ClassResults, Submission
 from autograder.results.stored_checks import LIMITS, TAMPERED, StoredCheck
 
-FULL = 1 - 1e-9  # a mean share from here on means everybody, whatever floats do
+FULL = 1 - 1e-9  # a mean share from here on means all students, despite rounding of floats
 
 
 @dataclass
 class CheckStatistics:
-    """One check over the class.
+    """Statistics of one check over the class.
 
     Attributes:
-        number: in the page's tables and plots, from 1.
-        cell: that it counts for.
-        name, title: of the check.
-        points: what it is worth.
-        outcomes: outcome -> number of students.
+        number: its number in the page's tables and plots, from 1.
+        cell: key of the cell for which it counts.
+        name: its name.
+        title: its title.
+        points: the maximum score.
+        outcomes: number of students by outcome.
         item: its statistics as an item of a test.
         seconds: median wall time.
-        remarks: what an instructor should look at.
+        remarks: problems that an instructor should review.
     """
 
     number: int
@@ -43,6 +44,7 @@ class CheckStatistics:
 
     @property
     def count(self) -> int:
+        """Number of students with a result."""
         return self.outcomes.total()
 
     @property
@@ -53,16 +55,17 @@ class CheckStatistics:
 
 @dataclass(frozen=True)
 class CellStatistics:
-    """One cell over the class, from the gradebook.
+    """Statistics of one cell over the class, from the gradebook.
 
     Attributes:
-        cell: which.
-        scores: of those with a score.
-        summary: of these; ``None`` where nobody has one yet.
-        waiting: how many a person has to grade.
-        by_hand: how many a person graded or changed.
-        full, nothing: how many have all points, and none.
-        discrimination: as of an item among the other cells, over the students who wait for nothing.
+        cell: the cell.
+        scores: scores of the students who have one.
+        summary: summary of these scores; ``None`` if nobody has one yet.
+        waiting: number of students for whom a person has to review the cell.
+        by_hand: number of students whose score a person gave or changed.
+        full: number of students with all points.
+        nothing: number of students with no points.
+        discrimination: of the cell as an item among the other cells, over students who wait for no review.
     """
 
     cell: Cell
@@ -86,12 +89,12 @@ class MistakeStatistics:
 
 @dataclass(frozen=True)
 class Remark:
-    """Something in the grading itself, about some students.
+    """A remark on the grading itself, about some students.
 
     Attributes:
-        title: what.
-        meaning: what follows from it, and what to do.
-        entries: student and text; the text may come from a submission.
+        title: the problem.
+        meaning: its consequences, and how to deal with it.
+        entries: pairs of student and text; the text may come from a submission.
     """
 
     title: str
@@ -100,12 +103,13 @@ class Remark:
 
     @property
     def students(self) -> int:
+        """Number of students concerned."""
         return len({student for student, _ in self.entries})
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """All that a report shows; see the attributes' classes."""
+    """All data that a report shows; see the classes of the attributes."""
 
     results: ClassResults
     totals: Summary
@@ -117,12 +121,12 @@ class Analysis:
 
     @property
     def trusted(self) -> bool:
-        """Whether there are enough students for discriminations."""
+        """Whether there are enough students to trust discriminations."""
         return len(self.results.checked) >= TRUSTED_FROM
 
 
 def analyse(results: ClassResults) -> Analysis:
-    """The statistics of a class of which at least one submission is graded."""
+    """Compute the statistics of a class with at least one graded submission."""
     totals = summary([submission.total for submission in results.graded])
     assert totals is not None
     seconds = [submission.seconds for submission in results.graded]
@@ -161,7 +165,7 @@ def _of(submission: Submission, cell: Cell) -> list[StoredCheck]:
 
 
 def _checks(results: ClassResults) -> list[CheckStatistics]:
-    """Statistics of every check that any submission has a result of, cell by cell."""
+    """Compute the statistics of each check with a result in any submission, cell by cell."""
     students = results.checked
     by_check: dict[tuple[str, str], dict[int, StoredCheck]] = {}
     for cell in results.automatic:
@@ -175,7 +179,7 @@ def _checks(results: ClassResults) -> list[CheckStatistics]:
     for column, found in enumerate(by_check.values()):
         for row, check in found.items():
             points[row, column] = check.points
-            if check.outcome != "error":  # says nothing of the submission
+            if check.outcome != "error":  # an error says nothing about the submission
                 earned[row, column] = check.earned
     statistics = [
         _check(number, key[0], list(found.values()), item)
@@ -190,7 +194,7 @@ def _checks(results: ClassResults) -> list[CheckStatistics]:
 
 
 def _check(number: int, cell: str, found: list[StoredCheck], item: Item) -> CheckStatistics:
-    last = found[-1]  # titles and points are those of the latest grading where a course changed them
+    last = found[-1]  # if a course changed titles or points between gradings, those of the last submission are shown
     outcomes = Counter(check.outcome for check in found)
     seconds = median(check.seconds for check in found)
     return CheckStatistics(number, cell, last.name, last.title, last.points, outcomes, item, seconds)
@@ -215,7 +219,7 @@ def _look_at(check: CheckStatistics) -> Iterator[str]:
 
 
 def _mistakes(results: ClassResults) -> list[MistakeStatistics]:
-    """Recognised mistakes, the most frequent first."""
+    """Count the students who made each recognised mistake, the most frequent first."""
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
     for submission in results.checked:
         for cell in results.automatic:
@@ -227,7 +231,7 @@ def _mistakes(results: ClassResults) -> list[MistakeStatistics]:
 
 
 def _remarks(results: ClassResults) -> Iterator[Remark]:
-    """What went wrong in the grading, the most serious first."""
+    """Yield remarks on failures of grading, the most serious first."""
     states: dict[str, list[Submission]] = defaultdict(list)
     for submission in results.graded:
         states[results.state(submission)].append(submission)
@@ -305,7 +309,7 @@ def _stopped_cells(submissions: Sequence[Submission]) -> Iterator[tuple[str, str
 
 
 def _stopped_checks(submissions: Sequence[Submission], results: ClassResults) -> Iterator[tuple[str, str]]:
-    """One line for each student and limit: one endless function is seen by many checks."""
+    """Yield one line for each student and limit: a single endless function affects many checks."""
     counts: Counter[tuple[str, str]] = Counter()
     for submission, check in _each(submissions, results):
         if check.outcome == "failed" and check.symptom in LIMITS:

@@ -1,4 +1,4 @@
-"""The numbers of a report as CSV, for further work with them."""
+"""The numbers of a report as CSV, for further analysis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from autograder.text import csv_text
 
 
 def checks_table(analysis: Analysis) -> str:
-    """A row for each check."""
+    """Return a table with a row for each check."""
     header = [
         "number", "cell", "check", "title", "points", "students", "passed", "failed", "skipped", "broke", "pass_rate",
         "difficulty", "discrimination", "upper_lower_27", "median_seconds",
@@ -36,7 +36,10 @@ def checks_table(analysis: Analysis) -> str:
 
 
 def students_table(analysis: Analysis, anonymous: bool) -> str:
-    """A row for each submission; anonymous ones by score, so that their order tells nothing."""
+    """Return a table with a row for each submission, and for each student without one unless anonymous.
+
+    Anonymous rows are sorted by score, so that their order reveals nobody.
+    """
     results = analysis.results
     cells = results.cells
     header = [*(cell.key for cell in cells), "late_penalty", "total", "max_total", "status", "grading_seconds"]
@@ -62,7 +65,7 @@ def students_table(analysis: Analysis, anonymous: bool) -> str:
 
 
 def in_order(results: ClassResults, anonymous: bool) -> list[Submission]:
-    """Submissions by student id; anonymous ones with the best first."""
+    """Return the submissions by student id or, if anonymous, with the best first."""
     if not anonymous:
         return results.submissions
     return sorted(results.submissions, key=lambda s: (not s.graded, -s.total, s.seconds or 0.0))

@@ -1,4 +1,4 @@
-"""The report as one HTML page: nothing is loaded, no script runs, whatever comes from a submission is escaped."""
+"""The report as one HTML page that loads nothing, runs no scripts and escapes all text from submissions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from autograder.report.csv_tables import in_order, status
 from autograder.report.item_statistics import TRUSTED_FROM, summary
 
 MAX_TEXT = 300  # characters of a text that may come from a submission
-MAX_ENTRIES = 40  # of one list about the grading
+MAX_ENTRIES = 40  # lines of one list about the grading
 NONE = "–"
 
 
 def page(analysis: Analysis, files: Sequence[Path], anonymous: bool) -> str:
-    """The whole page.
+    """Render the whole page.
 
     Args:
-        analysis: what is shown.
-        files: page and tables; only their names are shown.
-        anonymous: without student ids, and without texts that come from submissions.
+        analysis: the data to show.
+        files: the page and the tables; the page shows only the names of the tables.
+        anonymous: whether to leave out student ids and texts that come from submissions.
     """
     environment = Environment(
         loader=PackageLoader("autograder.report", "."),
@@ -73,26 +73,29 @@ def page(analysis: Analysis, files: Sequence[Path], anonymous: bool) -> str:
 
 
 def plain(text: str, most: int = MAX_TEXT) -> str:
-    """Text on one line, without characters that turn or hide what stands around them, and not longer than ``most``."""
+    """Return text on one line, cut after ``most`` characters.
+
+    Characters that hide the text around them or reverse its direction become spaces.
+    """
     line = "".join(c if c.isprintable() else " " for c in text[: most + 1])
     return line if len(line) <= most else line[:most] + " …"
 
 
 def code(text: str) -> Markup:
-    """Escapes, and sets what stands in backticks as code; as in the reports of single submissions."""
+    """Escape text and format parts in backticks as code, as the reports of single submissions do."""
     parts = str(escape(text)).split("`")
     return Markup("".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts)))
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A number of points or students: whole ones without decimals."""
+    """Format a number of points or students; whole numbers have no decimals."""
     if value is None:
         return NONE
     return f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:.0f}"
 
 
 def share(value: float | None) -> str:
-    """A share as a percentage; only what is exactly nothing or all is 0 % or 100 %."""
+    """Format a share as a percentage; only exactly 0 and 1 become 0 % and 100 %."""
     if value is None:
         return NONE
     percent = round(100 * value)
@@ -102,7 +105,7 @@ def share(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """A correlation, with a minus sign that is one."""
+    """Format a correlation, with a minus sign instead of a hyphen."""
     if value is None:
         return NONE
     text = f"{value:.2f}"
@@ -110,7 +113,7 @@ def signed(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in units that can be read."""
+    """Format seconds in readable units."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -118,7 +121,7 @@ def duration(seconds: float) -> str:
 
 
 def label(key: str) -> str:
-    """A cell's name for people: grade cells of checks have ``check_`` in front."""
+    """Return a cell's readable name, without the prefix ``check_`` of check cells."""
     return key.removeprefix("check_").replace("_", " ")
 
 
@@ -134,7 +137,10 @@ def _can_be_drawn(analysis: Analysis) -> bool:
 
 
 def _entries(remark: Remark, anonymous: bool) -> list[tuple[str, str]]:
-    """Lines of a list; the same text of several students is one line, and none of it is shown where ids are not."""
+    """Return the lines of a list, as pairs of students and text; none if anonymous.
+
+    Students with the same text share a line.
+    """
     if anonymous:
         return []
     by_text: dict[str, list[str]] = {}

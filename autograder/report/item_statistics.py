@@ -1,8 +1,8 @@
-"""Statistics of scores and of checks as items of a test.
+"""Statistics of scores, and of checks as items of a test.
 
-Difficulty and discrimination as in classical test theory: L. Crocker and J. Algina, *Introduction to Classical and
-Modern Test Theory* (1986), chapter 14; the upper and lower 27 % after T. L. Kelley, *The selection of upper and lower
-groups for the validation of test items* (1939). What cannot be computed is ``None``, never NaN.
+Difficulty and discrimination are those of classical test theory: L. Crocker and J. Algina, *Introduction to Classical
+and Modern Test Theory* (1986), chapter 14. The upper and lower 27 % follow T. L. Kelley, *The selection of upper and
+lower groups for the validation of test items* (1939). Statistics that cannot be computed are ``None``, never NaN.
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 UPPER_LOWER = 0.27  # share of the students in each of the two groups
-TRUSTED_FROM = 10  # students; with fewer, a discrimination is chance above all
-_SAME = 1e-9  # points: sums of scores that differ by less are equal
+TRUSTED_FROM = 10  # students; with fewer, a discrimination is mostly chance
+_SAME = 1e-9  # points: sums of scores that differ by less count as equal
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of some numbers: scores in points, or times in seconds.
+    """A summary of numbers: scores in points, or times in seconds.
 
     Attributes:
-        count: how many.
-        mean, deviation: standard deviation of the sample, ``None`` for one number.
-        lowest, lower, median, upper, highest: extremes and quartiles (linear interpolation).
+        count: how many numbers there are.
+        mean: their mean.
+        deviation: standard deviation of the sample, ``None`` for a single number.
+        lowest: the minimum.
+        lower: the lower quartile (linear interpolation).
+        median: the median (linear interpolation).
+        upper: the upper quartile (linear interpolation).
+        highest: the maximum.
     """
 
     count: int
@@ -41,7 +46,7 @@ class Summary:
 
 
 def summary(numbers: Sequence[float]) -> Summary | None:
-    """Mean, deviation and quartiles; ``None`` where there is no number."""
+    """Return mean, deviation and quartiles; ``None`` if there are no numbers."""
     if not numbers:
         return None
     values = np.asarray(numbers, dtype=float)
@@ -55,11 +60,12 @@ class Item:
     """Statistics of one item.
 
     Attributes:
-        count: students with a result.
-        difficulty: mean share of the points that was earned, in [0, 1]: 1 is easy.
-        discrimination: correlation of the item's score with the sum of the other items, in [-1, 1]; ``None`` where
-            either is the same for everybody.
-        upper_lower: difference between the mean shares of the best and the last 27 %, in [-1, 1]; ``None`` as above.
+        count: number of students with a result.
+        difficulty: mean share of the points earned, in [0, 1], where 1 is easy; ``None`` without any result.
+        discrimination: correlation of the item's score with the sum of the other items, in [-1, 1]; ``None`` if either
+            is the same for all students.
+        upper_lower: difference between the mean shares of the best and the last 27 %, in [-1, 1]; ``None`` if the
+            item's share or the sum of all items is the same for all students.
     """
 
     count: int
@@ -69,11 +75,11 @@ class Item:
 
 
 def items(earned: Numbers, points: Numbers) -> list[Item]:
-    """Statistics of all items of a test.
+    """Compute the statistics of all items of a test.
 
     Args:
-        earned: students × items, points; NaN where an item has no result for a student.
-        points: of the same shape or one number an item: what could be earned.
+        earned: points, students × items; NaN where an item has no result for a student.
+        points: maximum points, of the same shape or one number per item.
     """
     shares = earned / np.where(points > 0, points, np.nan)
     known = np.nan_to_num(earned)
@@ -96,7 +102,7 @@ def _item(earned: Numbers, shares: Numbers, others: Numbers, total: Numbers) -> 
 
 
 def correlation(one: Numbers, other: Numbers) -> float | None:
-    """Pearson's correlation; ``None`` where one of the two does not vary."""
+    """Return Pearson's correlation; ``None`` if one of the two does not vary."""
     if len(one) < 2 or np.ptp(one) < _SAME or np.ptp(other) < _SAME:
         return None
     a, b = one - one.mean(), other - other.mean()
@@ -104,10 +110,10 @@ def correlation(one: Numbers, other: Numbers) -> float | None:
 
 
 def upper_lower(shares: Numbers, total: Numbers) -> float | None:
-    """Mean share of the best 27 % minus that of the last 27 %; ``None`` where shares or totals do not vary.
+    """Return the mean share of the best 27 % minus that of the last 27 %; ``None`` if shares or totals do not vary.
 
-    Students with the same total at the border of a group are in it in part, all to the same part: the order in which they
-    are listed makes no difference.
+    Students with the same total at the border of a group belong to it with equal weights, so that the order of students
+    makes no difference.
     """
     if len(shares) < 2 or np.ptp(shares) < _SAME or np.ptp(total) < _SAME:
         return None
@@ -116,7 +122,7 @@ def upper_lower(shares: Numbers, total: Numbers) -> float | None:
 
 
 def _group(total: Numbers, size: int) -> Numbers:
-    """How much of each student is in the group of the ``size`` best."""
+    """Return the weight of each student in the group of the ``size`` best, in [0, 1]."""
     border = np.sort(total)[-size]
     above, at = total > border + _SAME, np.abs(total - border) <= _SAME
     return above + at * (size - above.sum()) / at.sum()

@@ -1,6 +1,7 @@
-"""The report's plots as SVG that becomes part of the page: its colours and its font are the page's, in light and dark.
+"""The report's plots as SVG elements of the page, in the page's font and in its colours for light and dark mode.
 
-matplotlib knows no CSS: it draws with stand-ins, and each of them is replaced by a variable of the page's style sheet.
+matplotlib does not support CSS: it draws with placeholder colours, which are then replaced with variables of the page's
+style sheet.
 """
 
 from __future__ import annotations
@@ -52,16 +53,16 @@ _STYLE: dict[Any, Any] = {
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 _MOST_BINS = 20
-_COLUMNS = 5  # of small plots side by side
+_COLUMNS = 5  # small plots in a row
 
 
 def histogram_of_scores(totals: Sequence[float], most: float, known: Summary) -> Markup:
-    """Distribution of total scores, with mean and median.
+    """Plot the distribution of total scores, with mean and median.
 
     Args:
         totals: points of each student.
-        most: points that can be reached; extra credit may go beyond.
-        known: their statistics.
+        most: maximum points; extra credit may exceed them.
+        known: statistics of the totals.
     """
     top = max([most, *totals])
     edges = _edges(top, _MOST_BINS)
@@ -80,7 +81,7 @@ def histogram_of_scores(totals: Sequence[float], most: float, known: Summary) ->
 
 
 def histograms_of_cells(cells: Sequence[CellStatistics]) -> Markup:
-    """A small distribution for each cell that has scores."""
+    """Plot a small histogram for each cell that has scores."""
     shown = [cell for cell in cells if cell.scores]
     rows = math.ceil(len(shown) / _COLUMNS)
     columns = math.ceil(len(shown) / max(rows, 1))
@@ -105,7 +106,7 @@ def histograms_of_cells(cells: Sequence[CellStatistics]) -> Markup:
 
 
 def difficulty_and_discrimination(checks: Sequence[CheckStatistics]) -> Markup:
-    """Scatter plot of the checks that have both; numbers are those of the tables."""
+    """Plot discrimination over difficulty of the checks that have both, numbered as in the tables."""
     shown = [c for c in checks if c.item.difficulty is not None and c.item.discrimination is not None]
     cells = list(dict.fromkeys(check.cell for check in checks))
     with mpl.rc_context(_STYLE):
@@ -150,7 +151,7 @@ def difficulty_and_discrimination(checks: Sequence[CheckStatistics]) -> Markup:
 
 
 def histogram_of_seconds(seconds: Sequence[float], known: Summary) -> Markup:
-    """Distribution of the time that grading took."""
+    """Plot the distribution of the time that grading took."""
     edges = _edges(known.highest, _MOST_BINS)
     with mpl.rc_context(_STYLE):
         figure, (axes,) = _figure(7.4, 2.6)
@@ -182,7 +183,10 @@ def _bars(axes: Axes, values: Sequence[float], edges: list[float]) -> None:
 
 
 def _edges(top: float, most: int) -> list[float]:
-    """Borders of at most ``most`` bins from 0 to ``top``, each 1, 2, 2.5 or 5 times a power of ten wide; the last has both ends."""
+    """Return the edges of at most ``most`` bins from 0 to ``top``.
+
+    Their width is 1, 2, 2.5 or 5 times a power of ten. The last bin includes both of its edges.
+    """
     raw = max(top, 1e-3) / most
     power = 10 ** math.floor(math.log10(raw))
     width = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= raw * (1 - 1e-9))
@@ -190,8 +194,8 @@ def _edges(top: float, most: int) -> list[float]:
 
 
 def _number_marks(figure: Figure, axes: Axes, checks: Sequence[CheckStatistics]) -> None:
-    """Writes the number of each check beside its mark, on the side where it covers least of other marks and numbers."""
-    figure.draw_without_rendering()  # places are known once the layout is
+    """Write the number of each check next to its mark, on the side where it overlaps other marks and numbers least."""
+    figure.draw_without_rendering()  # positions are known only after the layout
     scale = figure.dpi / 72
     at: dict[tuple[float, float], list[str]] = defaultdict(list)
     for check in checks:
@@ -218,7 +222,7 @@ def _number_marks(figure: Figure, axes: Axes, checks: Sequence[CheckStatistics])
 
 
 def _overlap(a: Box, b: Box) -> float:
-    """Area that two boxes share."""
+    """Return the area that two boxes share."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
 
 
@@ -227,13 +231,13 @@ def _label(key: str) -> str:
 
 
 def _short(text: str, most: int = 26) -> str:
-    """For a title of a plot; a dollar would begin a formula."""
+    """Shorten a text for a plot, without dollar signs, which would begin a formula."""
     text = text.replace("$", "")
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _svg(figure: Figure, name: str, title: str, alt: str) -> Markup:
-    """The figure as an element of a page, with title and description for those who do not see it."""
+    """Return the figure as an element of a page, with a title and a description for screen readers."""
     buffer = StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -265,14 +269,14 @@ def _references(value: str) -> list[str]:
 
 
 def _own_id(element: ElementTree.Element, name: str, used: set[str]) -> None:
-    """Ids are the page's: only those that something refers to stay, with the plot's name in front."""
+    """Keep only ids that something refers to, prefixed with the plot's name: ids must be unique in the page."""
     own = element.attrib.pop("id", None)
     if own in used:
         element.set("id", f"{name}-{own}")
 
 
 def _in_page(value: str, name: str) -> str:
-    """An attribute with the page's colours, font and ids."""
+    """Return an attribute's value with the page's colours, font and ids."""
     for colour, variable in _VARIABLES.items():
         value = value.replace(colour, f"var(--{variable})")
     value = re.sub(r"font: ([^';\"]*?px) [^;]*", r"font: \1 var(--font)", value)

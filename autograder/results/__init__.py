@@ -1,1 +1,1 @@
-"""Results of a class, from the gradebook and from graded notebooks."""
+"""Results of a class, from the gradebook and the graded notebooks."""

@@ -1,4 +1,4 @@
-"""A class's results: scores from the gradebook, which is what counts, joined with what the judge stored beside them."""
+"""Results of a class: the scores in the gradebook, which count, joined with the results that the grader stored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from autograder.errors import NotGradedError
 from autograder.gradebook.regrading import digest_of
 from autograder.results.stored_checks import Stored, read
 
-_SAME = 1e-6  # points: floats of the gradebook that differ by less are equal
+_SAME = 1e-6  # points: floats in the gradebook that differ by less count as equal
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Cell:
     """A graded cell.
 
     Attributes:
-        key: its grade id; with the notebook's name in front where an assignment has several.
-        notebook: that it stands in.
-        grade_id: within that notebook.
-        points: what it is worth.
+        key: its grade id, after the notebook's name if the assignment has several notebooks.
+        notebook: name of its notebook.
+        grade_id: its id within that notebook.
+        points: the maximum score.
         automatic: whether its score comes from checks.
     """
 
@@ -53,10 +53,10 @@ class CellScore:
     """A student's score in a cell.
 
     Attributes:
-        score: what counts, in points.
-        automatic: what the checks gave, ``None`` before grading.
-        by_hand: whether a person gave or changed it.
-        waiting: whether a person has to look at it.
+        score: the score that counts, in points.
+        automatic: the score from the checks, ``None`` before grading.
+        by_hand: whether a person gave or changed the score.
+        waiting: whether a person has to review the cell.
     """
 
     score: float
@@ -66,22 +66,23 @@ class CellScore:
 
     @property
     def to_grade(self) -> bool:
-        """Whether nobody has given a score yet: it counts as nothing so far."""
+        """Whether nobody has given a score yet; the cell counts as 0 points until then."""
         return self.waiting and self.automatic is None and not self.by_hand
 
 
 @dataclass
 class Submission:
-    """What is known of one student's submission.
+    """The results of one student's submission.
 
     Attributes:
         student: the id in the gradebook.
-        scores: by the key of the cell; empty where the gradebook has no submission.
-        penalty: points that lateness costs.
-        stored: what the judge stored, by notebook; ``None`` where the autograded notebook cannot be read.
+        scores: by the key of the cell; empty if the gradebook has no submission.
+        penalty: points deducted for lateness.
+        stored: results that the grader stored, by notebook; ``None`` if the autograded notebook is missing or cannot be
+            read.
         graded: whether all automatic cells have scores.
         handed_in: whether it is in ``submitted/``.
-        outdated: why its scores are not of what is there now; empty where they are.
+        outdated: why its scores are not those of the current submission and cells; empty if they are.
     """
 
     student: str
@@ -99,18 +100,18 @@ class Submission:
 
     @property
     def waiting(self) -> bool:
-        """Whether a person has to grade something in it."""
+        """Whether it is graded, but a person still has to review cells in it."""
         return self.graded and any(score.waiting for score in self.scores.values())
 
     @property
     def seconds(self) -> float | None:
-        """That grading took; ``None`` where it is not known."""
+        """Seconds that grading took; ``None`` if unknown."""
         known = [s.seconds for s in self.stored.values() if s is not None and s.seconds is not None]
         return sum(known) if known else None
 
     @property
     def readable(self) -> bool:
-        """Whether anything in it could be run."""
+        """Whether any part of it could be run, as far as known."""
         return any(stored is None or stored.readable for stored in self.stored.values()) or not self.stored
 
 
@@ -121,8 +122,8 @@ class ClassResults:
     Attributes:
         assignment: its name.
         cells: in the order of the notebooks.
-        submissions: by student id; graded ones, and those that were handed in only.
-        missing: students in the gradebook who handed in nothing.
+        submissions: by student id, whether graded or only submitted.
+        missing: students in the gradebook who submitted nothing.
     """
 
     assignment: str
@@ -132,21 +133,26 @@ class ClassResults:
 
     @property
     def points(self) -> float:
+        """Maximum points of the assignment."""
         return sum(cell.points for cell in self.cells)
 
     @property
     def graded(self) -> list[Submission]:
+        """Submissions that are graded."""
         return [submission for submission in self.submissions if submission.graded]
 
     @property
     def checked(self) -> list[Submission]:
-        """Those whose stored results belong to the scores in the gradebook, and of which something could be run."""
+        """Graded submissions with stored results that match the gradebook, and of which some part could be run."""
         return [s for s in self.graded if self.state(s) == "" and s.readable]
 
     def state(self, submission: Submission) -> str:
-        """Why the results of checks of a graded submission cannot be used: ``""`` where they can, else ``"absent"``
-        (no autograded notebook, or a damaged one), ``"older"`` (graded before results were stored) or ``"differs"`` (from
-        the scores in the gradebook)."""
+        """Return why the check results of a graded submission cannot be used.
+
+        Returns:
+            ``""`` if they can be used; else ``"absent"`` (no autograded notebook, or a damaged one), ``"older"``
+            (graded before results were stored) or ``"differs"`` (from the scores in the gradebook).
+        """
         if any(stored is None for stored in submission.stored.values()) or not submission.stored:
             return "absent"
         for cell in self.automatic:
@@ -160,21 +166,22 @@ class ClassResults:
 
     @property
     def automatic(self) -> list[Cell]:
+        """Cells whose scores come from checks."""
         return [cell for cell in self.cells if cell.automatic]
 
 
 def collect(course: Course, assignment: str, students: Collection[str] | None = None) -> ClassResults:
-    """Reads the gradebook and the autograded notebooks.
+    """Read the gradebook and the autograded notebooks.
 
     Args:
-        course: whose they are.
+        course: the course to which they belong.
         assignment: such as ``"transfer-learning"``.
-        students: whose autograded notebooks are read; all by default, which takes seconds for a large class.
+        students: students whose autograded notebooks are read; all by default, which takes seconds for a large class.
 
     Raises:
-        FileNotFoundError: there is no gradebook.
-        LookupError: the assignment is not in it, or nothing of it is graded.
-        ValueError: the gradebook cannot be read.
+        FileNotFoundError: if there is no gradebook.
+        LookupError: if the gradebook does not have the assignment, or nothing of it is graded.
+        ValueError: if the gradebook cannot be read.
     """
     handed_in = set(_handed_in(course, assignment))
     require_gradebook(course, assignment)
@@ -198,7 +205,7 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
         if students is not None and submission.student not in students:
             continue
         folder = course.directories["autograded_directory"] / submission.student / assignment
-        # an id with a slash in it would lead to another folder
+        # an id with a slash would lead to another folder
         inside = Path(submission.student).name == submission.student
         submission.stored = {name: read(folder / f"{name}.ipynb") if inside else None for name in notebooks}
         submission.outdated = _outdated(course, results, submission)
@@ -217,10 +224,10 @@ def _outdated(course: Course, results: ClassResults, submission: Submission) -> 
 
 
 def require_gradebook(course: Course, assignment: str) -> None:
-    """nbgrader makes an empty gradebook where there is none; to ask for a report should not.
+    """Check that the course has a gradebook: nbgrader would create an empty one, which a report should not do.
 
     Raises:
-        FileNotFoundError: there is none; the message says what makes one.
+        FileNotFoundError: if there is none; the message says how to create it.
     """
     url = make_url(course.db_url)
     if url.drivername.startswith("sqlite") and url.database and not Path(url.database).is_file():
@@ -229,7 +236,7 @@ def require_gradebook(course: Course, assignment: str) -> None:
 
 
 def next_step(assignment: str, handed_in: Collection[str]) -> str:
-    """The command by which there is something to show."""
+    """Return which command to run to get results."""
     if handed_in:
         return f"run 'nbgrader autograde {assignment}'"
     return (
@@ -239,10 +246,10 @@ def next_step(assignment: str, handed_in: Collection[str]) -> str:
 
 
 def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
-    """What an open gradebook has of an assignment: all scores, no results of single checks.
+    """Read all scores of an assignment from an open gradebook, without results of single checks.
 
     Raises:
-        LookupError: the assignment is not in it.
+        LookupError: if the gradebook does not have the assignment.
     """
     try:
         assignment = gradebook.find_assignment(name)
@@ -273,14 +280,14 @@ def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
     for submission in submissions.values():
         scores = [submission.scores.get(cell.key) for cell in cells]
         automatic = [s for s, cell in zip(scores, cells, strict=True) if cell.automatic]
-        # an assignment that only people grade is graded as soon as it is in the gradebook
+        # an assignment that only people grade counts as graded as soon as it is in the gradebook
         submission.graded = None not in scores and all(s is not None and s.automatic is not None for s in automatic)
     missing = [student.id for student in gradebook.students if student.id not in submissions]
     return ClassResults(name, cells, list(submissions.values()), missing)
 
 
 def _cells(assignment: AssignmentRow) -> Iterator[Cell]:
-    """The assignment's graded cells in the order of the notebook, as far as the gradebook keeps it."""
+    """Yield the assignment's graded cells in the order of the notebook, as far as the gradebook stores it."""
     several = len(assignment.notebooks) > 1
     for notebook in assignment.notebooks:
         place = {cell.name: i for i, cell in enumerate(notebook.source_cells)}
@@ -293,7 +300,7 @@ def _cells(assignment: AssignmentRow) -> Iterator[Cell]:
 
 
 def _grades(gradebook: Gradebook, assignment: AssignmentRow) -> Iterator[Any]:
-    """All grades of an assignment, in one query: row by row, nbgrader's objects ask the database for every field."""
+    """Return all grades of an assignment in one query: nbgrader's objects query every field of every row."""
     return (
         gradebook.db.query(
             SubmittedAssignment.student_id.label("student"),
@@ -314,7 +321,7 @@ def _grades(gradebook: Gradebook, assignment: AssignmentRow) -> Iterator[Any]:
 
 
 def _handed_in(course: Course, assignment: str) -> Iterator[str]:
-    """Students who have a folder for the assignment, whatever is in it."""
+    """Yield the students who have a folder for the assignment, whatever it contains."""
     submitted = course.directories["submitted_directory"]
     for folder in sorted(submitted.glob(f"*/{assignment}")):
         if folder.is_dir():
@@ -322,7 +329,7 @@ def _handed_in(course: Course, assignment: str) -> Iterator[str]:
 
 
 def status(submission: Submission) -> str:
-    """How far grading has come."""
+    """Return the progress of grading: ``not graded``, ``to grade by hand`` or ``graded``."""
     if not submission.graded:
         return "not graded"
     return "to grade by hand" if submission.waiting else "graded"

@@ -1,4 +1,4 @@
-"""All about one graded submission, for a terminal: ``autograder explain``."""
+"""Everything about one graded submission, for a terminal: ``autograder explain``."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TIME = "%Y-%m-%d %H:%M:%S"
 
 @dataclass(frozen=True)
 class Given:
-    """What the gradebook has of a cell beside the score, in points; ``None`` where nobody gave any.
+    """The gradebook's entries for a cell besides its score, in points; ``None`` if nobody gave any.
 
     Attributes:
-        by_hand: a person's score, which counts in place of the automatic one.
+        by_hand: a person's score, which counts instead of the automatic one.
         extra: extra credit.
         comment: a person's remark.
     """
@@ -34,7 +34,14 @@ class Given:
 
 @dataclass(frozen=True)
 class Times:
-    """When things happened: handed in and due in UTC, as nbgrader keeps them; graded in local time."""
+    """The times of a submission.
+
+    Attributes:
+        handed_in: when it was submitted, in UTC, as nbgrader stores it.
+        due: the due date, in UTC, as nbgrader stores it.
+        graded: when its autograded notebooks were written, in local time.
+        late: seconds after the due date.
+    """
 
     handed_in: datetime | None
     due: datetime | None
@@ -43,16 +50,18 @@ class Times:
 
 
 def explain(course: Course, assignment: str, student: str) -> str:
-    """What is known of a submission, as text without control characters.
+    """Describe a submission, as text without control characters.
 
     Args:
-        course: whose gradebook is read.
+        course: the course with the gradebook.
         assignment: such as ``"transfer-learning"``.
         student: the id in the gradebook.
 
     Raises:
-        FileNotFoundError, ValueError: there is no gradebook, or it cannot be read.
-        LookupError: no such assignment, nothing of it is graded, or no such submission; the message names those there are.
+        FileNotFoundError: if there is no gradebook.
+        ValueError: if the gradebook cannot be read.
+        LookupError: if there is no such assignment or submission, or nothing of the assignment is graded; the message
+            names the existing ones, or the command to run.
     """
     results = collect(course, assignment, [student])
     submission = find(results, student)
@@ -93,7 +102,7 @@ def _from_gradebook(course: Course, assignment: str, submission: Submission) -> 
             for notebook in entry.notebooks
             for grade in notebook.grades
         }
-        # a solution cell has a comment and no score
+        # a solution cell has a comment but no score
         for (notebook, cell), comment in comments.items():
             given[f"{notebook}: {cell}" if several else cell] = Given(None, None, comment)
         return given, Times(entry.timestamp, entry.duedate, graded, entry.total_seconds_late)
@@ -153,7 +162,7 @@ def _cells(results: ClassResults, submission: Submission, given: dict[str, Given
 
 
 def _of_the_grading(submission: Submission) -> Iterator[str]:
-    """Sections on what the judge stored."""
+    """Yield sections on the results that the grader stored."""
     for name, stored in submission.stored.items():
         of = f" ({safe_line(name)})" if len(submission.stored) > 1 else ""
         if stored is None:

@@ -1,4 +1,4 @@
-"""Grades single submissions again, with nbgrader's own command, and says what changed: ``autograder regrade``."""
+"""Regrade single submissions with nbgrader's own command, and show what changed: ``autograder regrade``."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from autograder.course import Course
 from autograder.results.class_results import Submission, collect
 from autograder.text import closest, number, safe_line, table
 
-_LAST_LINES = 15  # of nbgrader's log, where it failed
+_LAST_LINES = 15  # of nbgrader's log, shown if it failed
 
 
 def regrade(course: Course, assignment: str, students: Sequence[str]) -> bool:
-    """Runs ``nbgrader autograde --force`` for each student and prints the scores before and after.
+    """Run ``nbgrader autograde --force`` for each student and print the scores before and after.
 
-    Whoever handed in the same code again is asked the same questions again: see :func:`autograder.nbgrader_plugins.exporter.seed_of`. Scores
-    by hand stay, and nbgrader marks them to be looked at again.
+    The same code is asked the same questions again: see :func:`autograder.grading.session.seed_of`. Scores by hand
+    stay, and nbgrader marks them for review.
 
     Returns:
-        Whether all were graded.
+        Whether all submissions were graded.
 
     Raises:
-        LookupError: no such lab or submission, named before anything is graded.
+        LookupError: if there is no such lab or submission; raised before anything is graded.
     """
     submitted = course.directories["submitted_directory"]
     handed_in = {folder.parent.name for folder in submitted.glob(f"*/{glob.escape(assignment)}") if folder.is_dir()}
@@ -77,10 +77,10 @@ def _regrade(course: Course, assignment: str, student: str) -> bool:
 
 
 def _scores(course: Course, assignment: str, student: str) -> tuple[Submission | None, dict[str, float]]:
-    """The student's submission as the gradebook has it, ``None`` where it is not graded, and the points of the cells."""
+    """Return the student's submission in the gradebook, ``None`` if it is not graded, and the points of the cells."""
     try:
         results = collect(course, assignment, [student])
-    except (FileNotFoundError, LookupError):  # nothing is graded yet
+    except (FileNotFoundError, LookupError):  # no gradebook, or nothing is graded yet
         return None, {}
     found = next((s for s in results.graded if s.student == student), None)
     return found, {cell.key: cell.points for cell in results.cells}

@@ -1,4 +1,4 @@
-"""The class as a table, what needs a person on top: ``autograder scores``. And how text gets into a terminal."""
+"""The scores of a class as a table, submissions that need a person first: ``autograder scores``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from autograder.text import closest, csv_text, number, safe_line, table
 
 FAULT, NOTHING = "fault", "no submission"
 WAITS = "waits for a score"
-_ORDER = (FAULT, "not graded", "to grade by hand", "graded", NOTHING)  # what needs a person comes first
+_ORDER = (FAULT, "not graded", "to grade by hand", "graded", NOTHING)  # submissions that need a person come first
 
 
 def find(results: ClassResults, student: str) -> Submission:
-    """A student's submission.
+    """Return a student's submission.
 
     Raises:
-        LookupError: there is none; the message names those there are.
+        LookupError: if there is none; the message names the existing ones, or says that the student submitted nothing.
     """
     for submission in results.submissions:
         if submission.student == student:
@@ -32,12 +32,16 @@ def find(results: ClassResults, student: str) -> Submission:
 
 
 def state(results: ClassResults, submission: Submission) -> str:
-    """``graded``, ``to grade by hand``, ``not graded``, or ``fault`` where grading itself went wrong."""
+    """Return the state of a submission.
+
+    Returns:
+        ``graded``, ``to grade by hand``, ``not graded``, or ``fault`` if grading itself failed.
+    """
     return FAULT if submission.graded and faults(results, submission) else status(submission)
 
 
 def faults(results: ClassResults, submission: Submission) -> list[str]:
-    """What went wrong with the grading of a submission, in words; no fault of the student."""
+    """Describe what went wrong in grading a submission; none of it is the student's fault."""
     reasons = {
         "absent": "its autograded notebook is missing or damaged",
         "differs": "results in its autograded notebook differ from the scores in the gradebook",
@@ -52,7 +56,7 @@ def faults(results: ClassResults, submission: Submission) -> list[str]:
 
 
 def needs(results: ClassResults, submission: Submission) -> list[str]:
-    """What a person has to do or to look at."""
+    """List what a person has to do or to review."""
     again = f"run 'nbgrader autograde {results.assignment}'"
     if not submission.handed_in:  # grading would not find it
         again = (
@@ -84,15 +88,17 @@ def needs(results: ClassResults, submission: Submission) -> list[str]:
 
 
 def short(cell: Cell) -> str:
-    """A cell's name as the head of a column."""
+    """Return a cell's name as the heading of a column."""
     return cell.key.replace("check_", "", 1)
 
 
 def write_scores(course: Course, assignment: str) -> tuple[str, str]:
-    """The table of an assignment, for a terminal and as CSV.
+    """Return the table of an assignment's scores, for a terminal and as CSV.
 
     Raises:
-        FileNotFoundError, LookupError, ValueError: as :func:`autograder.results.class_results.collect`.
+        FileNotFoundError: if there is no gradebook.
+        LookupError: if the gradebook does not have the assignment, or nothing of it is graded.
+        ValueError: if the gradebook cannot be read.
     """
     results = collect(course, assignment)
     submitted = course.directories["submitted_directory"]
@@ -104,7 +110,7 @@ def write_scores(course: Course, assignment: str) -> tuple[str, str]:
     rows = sorted(
         _rows(results, refused), key=lambda row: (_ORDER.index(row["state"]), -(row["total"] or 0.0), row["student"])
     )
-    # that a cell waits for a score stands in its own column
+    # the column of a cell already says that it waits for a score
     remarks = ["; ".join(need for need in row["needs"] if not need.endswith(WAITS)) for row in rows]
     late, remarked = any(row["late_penalty"] for row in rows), any(remarks)
     header = ["student", "state", *(f"{short(cell)} ({cell.points:g})" for cell in results.cells)]

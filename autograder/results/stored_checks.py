@@ -1,8 +1,9 @@
-"""Results of checks as the judge stored them in an autograded notebook (``autograder.grading.grader``, ``STORED``).
+"""Check results that the grader stored in an autograded notebook, under ``STORED``.
 
-Only grade cells whose score comes from checks are read: their outputs are the judge's, all others are a submission's. A
-notebook that was graded before results were stored has none, and one that a person edited may have anything: what is not
-exactly of the expected form is not there.
+See :mod:`autograder.grading.report_cells` for how they are written. Only graded cells whose scores come from checks are
+read: their outputs come from the grader, all others from a submission. A notebook that was graded before results were
+stored has none, and a notebook that a person edited may contain anything: data that does not have exactly the expected
+form is ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from autograder.notebooks.metadata import STORED, STORED_VERSION, graded_cells, 
 
 OUTCOMES = ("passed", "failed", "skipped", "error")
 
-# how a check ends where the submission gave no answer (amllab.checks.submission.SubmissionError, autograder.grading.worker)
+# symptoms of checks that a limit left without an answer
+# (see amllab.checks.submission.SubmissionError, autograder.grading.worker)
 LIMITS = {
     "timeout": "no answer within the limit of time",
     "memory": "more memory than the limit",
@@ -35,7 +37,7 @@ class StoredCheck:
     """One check of one submission; see :class:`amllab.checks.results.CheckResult`.
 
     Attributes:
-        broke: the exception of a check that broke.
+        broke: the exception, if the check itself broke.
     """
 
     name: str
@@ -57,19 +59,20 @@ class Mistake:
 
 @dataclass
 class Stored:
-    """What stands in an autograded notebook.
+    """The results stored in an autograded notebook.
 
     Attributes:
-        checks: grade id -> its checks.
-        mistakes: grade id -> what was recognised in its failures.
-        seconds: that grading took; ``None`` where it is not known.
-        isolation: how the submission was kept apart; empty where it is not known.
-        readable: whether anything of the submission could be run.
+        checks: checks by grade id.
+        mistakes: mistakes recognised in the failures, by grade id.
+        seconds: time that grading took; ``None`` if unknown.
+        isolation: how the submission was isolated; empty if unknown.
+        readable: whether any part of the submission could be run.
         stopped: cells that a limit ended or kept from running.
-        notes: of the repair.
-        submitted: of what was submitted when it was graded (:func:`autograder.gradebook.regrading.digest_of`); empty where it is not known.
-        cells: graded cells, by checks or by a person -> their points.
-        seed: that the checks drew their inputs from, as a whole number in decimals; empty where it is not known.
+        notes: notes of the repair.
+        seed: seed of the inputs that the checks sampled, in decimal digits; empty if unknown.
+        submitted: digest of what was submitted when it was graded
+            (:func:`autograder.gradebook.regrading.digest_of`); empty if unknown.
+        cells: points of all cells that checks or people grade, by grade id.
     """
 
     checks: dict[str, list[StoredCheck]] = field(default_factory=dict)
@@ -85,18 +88,19 @@ class Stored:
 
 
 def read(path: Path) -> Stored | None:
-    """The stored results in a notebook, without any checks where it was graded by an older version.
+    """Read the results stored in a notebook.
 
     Returns:
-        ``None`` where there is no such file, or it cannot be read.
+        The results, without any checks if an older version graded the notebook; ``None`` if the file does not exist or
+        cannot be read.
     """
     try:
-        # only nbgrader's cells become objects: the outputs of experiments are nearly all of a file
+        # only nbgrader's cells become objects: the outputs of experiments make up most of a file
         notebook = json.loads(path.read_bytes())
         marked = [nbformat.from_dict(cell) for cell in notebook["cells"] if cell["metadata"].get("nbgrader")]
         found = Stored(submitted=submitted_of(notebook), cells=graded_cells(marked))
         for cell in filter(is_autograded, marked):
-            # a grade id stands once in a notebook that nbgrader wrote; of several, the first is what it graded
+            # a grade id occurs once in a notebook that nbgrader wrote; of several cells, nbgrader graded the first
             _add(found, cell.metadata.nbgrader.grade_id, cell.outputs)
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
@@ -148,7 +152,7 @@ def _check(raw: Any) -> StoredCheck | None:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number that is not below zero."""
+    """Return a finite, non-negative number, or ``None`` for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None
     return float(value)

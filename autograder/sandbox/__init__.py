@@ -1,9 +1,12 @@
-"""Isolation: a submission's processes see, reach and use what they are given, and nothing else of the machine.
+"""Isolation of submissions: their processes see, reach and use only what they are given.
 
-:mod:`~autograder.sandbox.process_tree` builds a process tree from namespaces, mounts, limits and privileges given up;
-:mod:`~autograder.sandbox.seccomp` and :mod:`~autograder.sandbox.landlock` are two further locks behind it;
-:mod:`~autograder.sandbox.cgroups` has the kernel count its memory and share the processors, :mod:`~autograder.sandbox.memory_watch`
-counts where that cannot be had; :mod:`~autograder.sandbox.diagnostics` says what a machine offers of all this. Linux only, no privileges needed.
+:mod:`~autograder.sandbox.process_tree` starts a process tree in its own namespaces and mounts, with limits and
+without privileges. :mod:`~autograder.sandbox.seccomp` and :mod:`~autograder.sandbox.landlock` add two further layers of
+protection. With :mod:`~autograder.sandbox.cgroups`, the kernel counts the memory of the tree and shares the processors;
+where control groups are unavailable, :mod:`~autograder.sandbox.memory_watch` counts the memory.
+:mod:`~autograder.sandbox.diagnostics` reports which of these layers a machine supports.
+
+Isolation works only on Linux and needs no privileges.
 """
 
 from autograder.errors import IsolationError
@@ -16,10 +19,10 @@ __all__ = [
     "OUT_OF_MEMORY",
     "SCRATCH",
     "ControlGroups",
+    "FileSystemView",
     "Group",
     "IsolationError",
     "Limits",
-    "View",
-    "supervise",
+    "run_isolated",
     "visible_paths",
 ]

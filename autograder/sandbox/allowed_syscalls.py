@@ -1,7 +1,7 @@
-"""The system calls that a notebook may use, whatever their arguments: name, number on x86_64, number on aarch64.
+"""The system calls that a notebook may use with any arguments: name, number on x86_64, number on aarch64.
 
-The numbers are those of the kernel's ``unistd.h``; a test compares them where the headers are installed. Whatever is not here is
-refused by :mod:`~autograder.sandbox.seccomp`, also what kernels after Linux 6.10 offer.
+The numbers come from the kernel's ``unistd.h``; a test compares them where the headers are installed.
+:mod:`~autograder.sandbox.seccomp` inspects or refuses every other call, including those added after Linux 6.10.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _numbers(text: str) -> tuple[int | None, int | None]:
     return x86_64, aarch64
 
 
-# name: number on x86_64, on aarch64 (None: there is no such call)
+# name -> numbers on x86_64 and aarch64; None where the architecture lacks the call
 ALLOWED = {
     name: _numbers(numbers) for name, _, numbers in (entry.strip().partition(" ") for entry in _TABLE.split(","))
 }

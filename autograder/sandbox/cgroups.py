@@ -1,8 +1,10 @@
-"""Control groups: where this process may make them, the kernel itself limits the memory of a submission and shares the processors.
+"""Control groups, with which the kernel limits the memory of a submission and shares the processors.
 
-The memory controller counts every kind of memory that processes can hold: their own, shared, files in memory, page tables, buffers of
-pipes and sockets, other memory of the kernel on their behalf. Where no group can be made, :mod:`~autograder.sandbox.memory_watch`
-samples instead. Version 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html) needs a delegated group, version 1 a writable one.
+The memory controller counts every kind of memory that processes can hold: private and shared memory, files in memory,
+page tables, buffers of pipes and sockets, and other kernel memory allocated on their behalf. Where this process may not
+create groups, :mod:`~autograder.sandbox.memory_watch` samples the memory instead.
+
+Version 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html) needs a delegated group, version 1 a writable one.
 """
 
 from __future__ import annotations
@@ -21,39 +23,42 @@ _LEAF = "amllab-graders"
 
 @dataclass
 class Group:
-    """The control groups of one submission, one for each controller: open files, since its root hides their folders.
+    """The control groups of one submission, one for each controller.
+
+    They are held as open files, because the root of the submission hides their folders.
 
     Attributes:
-        name: of its folders.
-        files: what the kernel counts of what it ended for want of memory; then for each controller the folder that holds the group's,
-            and the file that a process writes to, to become a member.
+        name: Name of the groups' folders.
+        files: Descriptors: first the file with the kernel's count of out-of-memory kills; then, for each controller,
+            the parent of the group's folder and the file that a process writes to in order to join the group.
     """
 
     name: str
     files: list[int] = field(default_factory=list)
 
     def join(self) -> None:
-        """Moves this process, and what it starts from here on, into the group."""
+        """Move this process, and all processes that it starts from now on, into the group."""
         for descriptor in self.files[2::2]:
             os.write(descriptor, b"0")
 
     def exceeded(self) -> bool:
-        """Whether the kernel has ended a process of the group for its memory."""
+        """Return whether the kernel has killed a process of the group for using too much memory."""
         found = re.search(rb"^oom_kill (\d+)$", os.pread(self.files[0], 1 << 12, 0), re.MULTILINE)
         return found is None or int(found[1]) > 0
 
     def remove(self, seconds: float = 2.0) -> None:
-        """Removes the folders, once the last process has left."""
+        """Remove the folders once the last process has left, or give up after ``seconds``."""
         deadline = time.monotonic() + seconds
         for parent in self.files[1::2]:
             while time.monotonic() < deadline:
                 try:
                     os.rmdir(self.name, dir_fd=parent)
                     break
-                except OSError:  # a process that has ended is still on its way out
+                except OSError:  # the kernel has not yet removed a process that has ended
                     time.sleep(0.01)
 
     def close(self) -> None:
+        """Close the open files; the groups stay."""
         for descriptor in self.files:
             os.close(descriptor)
         self.files = []
@@ -61,13 +66,13 @@ class Group:
 
 @dataclass(frozen=True)
 class ControlGroups:
-    """Folders in which groups can be made.
+    """Folders in which this process can create control groups.
 
     Attributes:
-        memory: of the memory controller, if any.
-        processors: of the controller that shares the processors, if any.
-        version: 1 or 2, of the memory controller.
-        reason: why there is none for memory.
+        memory: Folder of the memory controller, if any.
+        processors: Folder of the controller that shares the processors, if any.
+        version: Version of the memory controller, 1 or 2.
+        reason: Why no memory controller is available.
     """
 
     memory: Path | None = None
@@ -76,10 +81,12 @@ class ControlGroups:
     reason: str = ""
 
     def new(self, number: int, memory_bytes: int) -> Group:
-        """A group with a limit of memory. A process of this program makes it, and none that runs a submission's code.
+        """Create a group with a memory limit.
+
+        Call this in a process of the grader, never in one that runs the code of a submission.
 
         Raises:
-            OSError: it cannot be made although others could.
+            OSError: The group cannot be created although :func:`find` could create one.
         """
         group = Group(f"amllab-{os.getpid()}-{number}")
         for parent in dict.fromkeys(path for path in (self.memory, self.processors) if path is not None):
@@ -92,7 +99,7 @@ class ControlGroups:
         return group
 
     def _limit(self, folder: Path, memory_bytes: int) -> int:
-        """Sets the limit, none of it on disk; returns the file with the kernel's count of what it ended."""
+        """Limit the memory, without swap, and open the file with the kernel's count of out-of-memory kills."""
         if self.version == 1:
             _write(folder / "memory.limit_in_bytes", str(memory_bytes))
             if (folder / "memory.memsw.limit_in_bytes").exists():
@@ -105,17 +112,20 @@ class ControlGroups:
         return os.open(folder / "memory.events", os.O_RDONLY | os.O_CLOEXEC)
 
     def sweep(self) -> None:
-        """Removes groups of graders that were killed."""
+        """Remove the groups of graders that were killed."""
         for parent in filter(None, (self.memory, self.processors)):
             for folder in parent.iterdir():
                 match = _NAME.fullmatch(folder.name)
                 if match and not Path("/proc", match[1]).exists():
-                    with suppress(OSError):  # of another machine's process numbers, with processes in it
+                    with suppress(OSError):  # still in use: its PID is from another PID namespace
                         folder.rmdir()
 
 
 def find() -> ControlGroups:
-    """Where this process may make control groups; tries it. In a delegated group of version 2 it makes room for them."""
+    """Find out by trying where this process may create control groups.
+
+    In a delegated group of version 2, move the processes of the group into a leaf to make room for new groups.
+    """
     reasons = []
     memory, version = None, 0
     own = _own()
@@ -142,7 +152,7 @@ def find() -> ControlGroups:
 
 
 def _own() -> dict[str, Path]:
-    """Controller ("" for all of version 2) -> folder of the group that this process is in."""
+    """Map each controller ("" for all of version 2) to the folder of the group that this process belongs to."""
     mounts = dict(_mounts())
     found = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -150,7 +160,7 @@ def _own() -> dict[str, Path]:
         for name in controllers.split(","):
             if name in mounts:
                 root, point = mounts[name]
-                # in a container the mounted root can be the group that the path starts with
+                # in a container, the root of the mount can be the group that the path starts with
                 inner = path[len(root) :] if root != "/" and (path + "/").startswith(root.rstrip("/") + "/") else path
                 folder = Path(point, inner.lstrip("/"))
                 if ".." not in folder.parts and folder.is_dir():
@@ -182,12 +192,12 @@ def _try(folder: Path, needed: str) -> None:
 
 
 def _delegated(folder: Path) -> Path:
-    """The group of version 2 itself, with the memory controller (and that of the processors) given on to groups in it.
+    """Enable the memory and processor controllers for the groups in a version 2 group, and return its folder.
 
-    A group that gives controllers on has no processes of its own: they move into a leaf. Only where the group was handed over to
-    this user or container are these ours to move.
+    A group that enables controllers for its children must not contain processes itself, so they move into a leaf. This
+    is allowed only where the group was delegated to this user or container.
     """
-    if folder.name == _LEAF:  # moved before, by a grader that still runs or the one that started this
+    if folder.name == _LEAF:  # another grader, still running or the parent of this one, has moved the processes before
         folder = folder.parent
     offered = (folder / "cgroup.controllers").read_text().split()
     if "memory" not in offered:
@@ -209,7 +219,7 @@ def _delegated(folder: Path) -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether systemd says that the group was delegated, or all that this container sees is in it."""
+    """Return whether systemd has delegated the group, or it is the root of the hierarchy that this container sees."""
     for name in ("user.delegate", "trusted.delegate"):
         with suppress(OSError):
             if os.getxattr(folder, name) == b"1":

@@ -1,7 +1,7 @@
-"""Whether others kept the processors from a submission: how much its processes got of them, and how long they waited for one.
+"""Detect whether other processes starved a submission of CPU time, from the time it got and the time it waited.
 
-A limit of time is one of the wall clock, since code that sleeps for ever has to end too. Where it was reached and the processes had
-been waiting for a processor that others had, it says nothing of the code.
+Time limits refer to the wall clock, because code that sleeps forever must end too. When a submission reaches its limit
+while its processes waited for processors that others were using, the timeout says nothing about the code.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _TICK = os.sysconf("SC_CLK_TCK")
-_MARK_SECONDS = 1.0  # between two looks: they cost milliseconds, and limits are many seconds
-_WAITED = 0.2  # share of the time: less is what any machine has
-_GOT = 0.8  # share of its processors; whose processes had as much only waited for each other
+_MARK_SECONDS = 1.0  # between two measurements: each costs milliseconds, and limits are many seconds
+_WAITED = 0.2  # share of the elapsed time; shorter waits occur on any machine
+_GOT = 0.8  # share of its processors' time; a tree that got more waited only for its own processes
 
 
 @dataclass(frozen=True)
 class Use:
-    """What a process tree has used: seconds.
+    """The CPU use of a process tree up to one moment, in seconds.
 
     Attributes:
-        at: when this was.
-        got: processor time of all its processes, with those that have ended.
-        waited: that its threads were ready to run and did not.
-        stolen: that the host of this virtual machine took, of each processor.
+        at: Time of the measurement (``time.monotonic()``).
+        got: CPU time of all its processes, including those that have ended.
+        waited: Time that its threads were ready to run but did not run.
+        stolen: Time that the host of this virtual machine took from each processor, on average.
     """
 
     at: float
@@ -35,11 +35,11 @@ class Use:
 
 
 class Load:
-    """What a process tree has used over time.
+    """The CPU use of a process tree over time.
 
     Args:
-        root: number of the process that all others descend from.
-        cores: processors that it may use.
+        root: PID of the process that all others descend from.
+        cores: Number of processors that the tree may use.
     """
 
     def __init__(self, root: int, cores: int) -> None:
@@ -47,13 +47,13 @@ class Load:
         self.first = self.last = use(root)
 
     def mark(self) -> Use:
-        """What has been used up to now, or a moment ago."""
+        """Return the use up to now; the measurement may be a second old."""
         if time.monotonic() - self.last.at > _MARK_SECONDS:
             self.last = use(self.root)
         return self.last
 
     def taken(self, since: Use) -> str:
-        """Says how others kept the processors from it since then; empty where they did not."""
+        """Describe how others have starved the tree of CPU time since ``since``; return "" if they have not."""
         now = use(self.root)
         seconds = max(now.at - since.at, 1e-9)
         got, waited = max(0.0, now.got - since.got), max(0.0, now.waited - since.waited)
@@ -64,7 +64,7 @@ class Load:
 
 
 def use(root: int) -> Use:
-    """What a process and all that descend from it have used."""
+    """Measure the CPU use of a process and all its descendants."""
     got = waited = 0.0
     for process in _descendants(root):
         with suppress(OSError):
@@ -89,7 +89,7 @@ def _descendants(root: int) -> list[int]:
 
 
 def _stat(process: int) -> list[bytes]:
-    """The fields of /proc/PID/stat from the state on; the name before it may hold anything."""
+    """Return the fields of /proc/PID/stat from the state on; the name before it may contain any character."""
     with open(f"/proc/{process}/stat", "rb") as file:
         return file.read().rpartition(b")")[2].split()
 

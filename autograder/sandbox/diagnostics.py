@@ -1,4 +1,4 @@
-"""What this machine offers to isolate submissions with, layer by layer: each is tried in a process of its own."""
+"""Diagnostics of the isolation that this machine supports: each layer is tried in its own process."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _OLDEST = (5, 14)
 
 @dataclass(frozen=True)
 class Finding:
-    """One layer.
+    """The result of trying one layer.
 
     Attributes:
-        layer: its name.
-        works: whether it does what is needed of it here.
-        detail: versions, or why not.
-        remedy: what to do where it does not work.
+        layer: Name of the layer.
+        works: Whether the layer works on this machine as grading needs it.
+        detail: Versions, or why the layer does not work.
+        remedy: What to do if the layer does not work.
     """
 
     layer: str
@@ -58,7 +58,13 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Tries every layer; needs a process with one thread. The last finding is about all of them together."""
+    """Try every layer, and finally all of them together.
+
+    Call this in a process with a single thread, because each layer is tried in a fork.
+
+    Returns:
+        One result per layer; the last one covers all layers together.
+    """
     if sys.platform != "linux":
         remedy = "grade on Linux, or in a Linux container or virtual machine"
         return [Finding("system", False, f"{platform.system()}: namespaces exist on Linux alone", remedy)]
@@ -89,7 +95,7 @@ def examine() -> list[Finding]:
 
 
 def report(findings: list[Finding]) -> str:
-    """The findings as text."""
+    """Format the results as text."""
     width = max(len(finding.layer) for finding in findings)
     lines = []
     for finding in findings:
@@ -106,7 +112,7 @@ def _release() -> tuple[int, ...]:
 
 
 def _memory() -> str:
-    """Who counts the memory of a submission."""
+    """Describe how the memory of a submission is counted."""
     found = cgroups.find()
     if found.memory is None:
         return f"sampled from outside, {1 / PERIOD:.0f} times a second: no control group ({found.reason}); {_GROUPS}"
@@ -118,7 +124,7 @@ def _memory() -> str:
 
 
 def _processors() -> str:
-    """Who shares the processors between submissions."""
+    """Describe how submissions share the processors."""
     found = cgroups.find()
     shared = "control groups with equal shares" if found.processors else "no control group for equal shares"
     waits = (
@@ -140,7 +146,7 @@ def _install_filter() -> str:
 
 
 def _finding(layer: str, attempt: Callable[[], str | None], remedy: str) -> Finding:
-    """What becomes of ``attempt`` in a forked process."""
+    """Run ``attempt`` in a forked process and return the result."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -160,7 +166,7 @@ def _finding(layer: str, attempt: Callable[[], str | None], remedy: str) -> Find
 
 
 def _whole() -> Finding:
-    """All layers together, and what a process sees from inside."""
+    """Try all layers together, and report what an isolated process sees."""
     reading, writing = os.pipe()
     inside, told = os.pipe()
     found = cgroups.find()

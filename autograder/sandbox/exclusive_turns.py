@@ -1,4 +1,4 @@
-"""Who grades alone: a submission that was kept from the processors is graded again while nothing else of the run is."""
+"""Exclusive grading: a submission starved of CPU time is graded again while nothing else of the run is graded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 
 
 class Turns:
-    """Lets many grade beside each other, or one alone; between processes, and over when a process ends.
+    """A lock between processes that lets many of them grade at the same time, or one exclusively.
+
+    A process that ends releases its lock.
 
     Args:
-        folder: the same for all that share the processors.
+        folder: Folder of the lock files, the same for all processes that share the processors.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -21,13 +23,16 @@ class Turns:
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Waits while one grades alone, or is about to."""
+        """Grade at the same time as others, after waiting for any process that grades exclusively or is about to."""
         with self._locked("room", fcntl.LOCK_SH):
             yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Waits until all others have finished what they grade; they wait with what comes next."""
+        """Grade exclusively, after waiting until all others have finished their current submission.
+
+        The others start their next submission only afterwards.
+        """
         with self._locked("room", fcntl.LOCK_EX):
             yield
 
@@ -36,7 +41,7 @@ class Turns:
         room, door = (os.open(self._folder / n, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for n in (name, "door"))
         try:
             try:
-                # what waits for the room holds the door: those that come later cannot overtake
+                # a process that waits for the room holds the door, so that later ones cannot overtake it
                 fcntl.flock(door, fcntl.LOCK_EX)
                 fcntl.flock(room, kind)
             finally:

@@ -1,4 +1,4 @@
-"""What a submission sees of the file system: its own root, made of mounts."""
+"""The file system that a submission sees: its own root, built from mounts."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ _TERMINALS = 16
 
 @dataclass(frozen=True)
 class FileSystemView:
-    """What of the file system a submission sees, read-only. Of two entries, the one with the longer path decides.
+    """The part of the file system that a submission sees, read-only.
+
+    Where entries overlap, the one with the longest path wins.
 
     Attributes:
-        readable: files and folders seen at their own paths.
-        hidden: folders that are empty, whatever they lie in.
-        links: symbolic links, place and target, by which the former are reached too.
+        readable: Files and folders that appear at their own paths.
+        hidden: Folders that appear empty, even inside readable folders.
+        links: Symbolic links to readable paths, as pairs of location and target.
     """
 
     readable: tuple[str, ...]
@@ -42,7 +44,11 @@ class FileSystemView:
     links: tuple[tuple[str, str], ...] = ()
 
     def check(self) -> None:
-        """Raises :class:`IsolationError` where an entry is both."""
+        """Check that no path is both readable and hidden.
+
+        Raises:
+            IsolationError: A path is both.
+        """
         for path in set(self.readable) & set(self.hidden):
             raise IsolationError(
                 f"{path} holds the interpreter's packages and is to be hidden: use a virtual environment"
@@ -50,16 +56,26 @@ class FileSystemView:
 
 
 def new_root(view: FileSystemView, limits: Limits, user: int, *, counted: bool) -> None:
-    """A root of nothing but what ``view`` names, a scratch directory, ``/proc`` and a few devices."""
+    """Replace the root by a new one and change to its scratch directory.
+
+    The new root contains only the paths in ``view``, the system's programs and libraries, a scratch directory,
+    ``/proc``, a minimal ``/etc`` and a few devices.
+
+    Args:
+        view: Paths to show and to hide.
+        limits: Limits that set the size of the scratch directory and of ``/dev/shm``.
+        user: Owner of the scratch directory, as numbered inside.
+        counted: Whether a control group counts all memory; if not, ``/dev/zero`` is left out.
+    """
     libc.mount("none", "/", flags=libc.MS_REC | libc.MS_PRIVATE)
-    # two steps, so that everything of the old root can be bound, what lies in /tmp too
+    # two steps, so that everything in the old root can be bound, including the contents of /tmp
     libc.mount("tmpfs", "/tmp", "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=755,size=16m")
     os.mkdir("/tmp/old")
     os.mkdir("/tmp/new")
     libc.pivot_root("/tmp", "/tmp/old")
     os.chdir("/")
     libc.mount("tmpfs", "/new", "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=755,size=16m")
-    # before the rest: the interpreter may lie in a folder of that name, and is then shown inside
+    # before the rest: the interpreter may be in a folder of that name, and is then bound inside this one
     os.makedirs("/new" + SCRATCH)
     options = f"mode=700,uid={user},gid={user},size={limits.scratch_bytes},nr_inodes=20000"
     libc.mount("tmpfs", "/new" + SCRATCH, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, options)
@@ -77,7 +93,7 @@ def new_root(view: FileSystemView, limits: Limits, user: int, *, counted: bool) 
 
 
 def _show(view: FileSystemView) -> None:
-    """Binds what is readable and covers what is hidden, shorter paths first so that longer ones lie on top."""
+    """Bind readable paths and cover hidden ones, shorter paths first so that longer ones end up on top."""
     entries = [(path, True) for path in (*_SYSTEM, *_SETTINGS, *view.readable)] + [(p, False) for p in view.hidden]
     for path, readable in sorted(set(entries), key=lambda entry: (len(Path(entry[0]).parts), entry[0])):
         source, target = "/old" + path, "/new" + path
@@ -96,7 +112,7 @@ def _show(view: FileSystemView) -> None:
 
 
 def _make_target(source: str, target: str) -> None:
-    """A place to bind to; one that lies in a folder already bound, and so read-only, is there."""
+    """Create the mount point, unless it exists already inside a folder that is bound, and so read-only."""
     if os.path.exists(target):
         return
     if os.path.isdir(source):
@@ -119,7 +135,7 @@ def _make_etc(user: int) -> None:
 
 def _make_dev(user: int, limits: Limits, *, counted: bool) -> None:
     os.makedirs("/new/dev/pts")
-    # what is mapped of "zero" is shared memory that belongs to no process
+    # shared mappings of "zero" are memory that belongs to no process
     for name in (*_DEVICES, "zero") if counted else _DEVICES:
         Path("/new/dev", name).touch()
         libc.mount(f"/old/dev/{name}", f"/new/dev/{name}", flags=libc.MS_BIND)
@@ -140,10 +156,10 @@ def _make_dev(user: int, limits: Limits, *, counted: bool) -> None:
 
 
 def visible_paths(hidden: Iterable[str] = ()) -> FileSystemView:
-    """What a submission needs to see of this machine: the interpreter and its packages, without the grading package.
+    """Return the view that a submission needs: the interpreter and its packages, without the grading package.
 
     Args:
-        hidden: folders to hide beside that package.
+        hidden: Folders to hide in addition to the grading package.
     """
     import amllab
     import autograder
@@ -159,7 +175,7 @@ def visible_paths(hidden: Iterable[str] = ()) -> FileSystemView:
     readable = real({*prefixes, library, *entries})
     covered = real({grading, *hidden})
     covered |= {alias for folder in covered for alias in interpreter_paths.aliases(folder, readable)}
-    # a folder of packages that is to be hidden holds the library, which is shown by itself
+    # a folder of packages that must be hidden can contain the course library, which is then shown on its own
     readable = {path for path in readable if path not in covered or path in real(prefixes)}
     own = {
         path
@@ -174,5 +190,5 @@ def visible_paths(hidden: Iterable[str] = ()) -> FileSystemView:
 
 
 def _library_folders() -> list[str]:
-    """Where the dynamic linker looks for libraries, on machines whose modules set that."""
+    """Return the search path of the dynamic linker, which environment modules set on some machines."""
     return [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder.startswith("/")]

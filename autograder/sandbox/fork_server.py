@@ -1,10 +1,12 @@
-"""The fork server: one process for a run of grading, with everything imported, that forks a process tree for each worker.
+"""The fork server: one process per grading run that imports everything once and forks a process tree for each worker.
 
-It never holds anything secret: no reference, no hidden check, no gradebook, an environment of a few names. A worker that is
-forked from it has PyTorch at hand at once, and enters its isolation (:mod:`autograder.sandbox`) before it runs a line of
-a submission. The judge talks to it over a socket (:class:`autograder.sandbox.launcher.Launcher`); when that closes, the server
-ends, and with it all trees. Further judges of the same run share the server: each connects to a socket in a folder of the
-first one's, and when it goes, the trees that it started end.
+It never holds anything secret: no reference, no hidden check, no gradebook, and only a few environment variables. A
+worker forked from it starts with PyTorch loaded, and enters its isolation (:mod:`autograder.sandbox`) before it runs a
+line of a submission.
+
+The grader talks to the server over a socket (:class:`autograder.sandbox.launcher.Launcher`). When the grader closes the
+socket, the server ends, and all process trees end with it. Further graders of the same run share the server: they
+connect to a socket in a folder of the first grader. When one of them disconnects, its process trees end.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import Any
 from autograder.errors import IsolationError
 from autograder.sandbox import SCRATCH, ControlGroups, Group, Limits, cgroups, libc, run_isolated, visible_paths
 
-# the last ones are what a kernel would import when it starts
+# modules to import before forking; a kernel would import the last ones when it starts
 PRELOAD = (
     *("torch", "torchvision", "timm", "matplotlib.pyplot", "IPython", "ipykernel.kernelapp", "nbclient", "amllab"),
     *("ipykernel.debugger", "IPython.extensions.storemagic", "IPython.core.completerlib", "tornado.queues", "sqlite3"),
@@ -39,15 +41,15 @@ _PATIENCE_SECONDS = 5.0
 
 
 class Server:
-    """Answers the judge's requests: start a worker, end one.
+    """A server that starts and ends workers at the request of graders.
 
     Args:
-        control: connection to the first judge.
-        listener: for further judges.
-        hidden: folders that no worker sees.
-        instruments: :func:`amllab.checks.integrity.packed`, for all workers.
-        at_a_time: how many submissions share the processors.
-        control_groups: where they are made.
+        control: Connection to the first grader.
+        listener: Listening socket for further graders.
+        hidden: Folders that no worker sees.
+        instruments: Trusted functions for all workers, from :func:`amllab.checks.integrity.packed`.
+        at_a_time: Number of submissions that share the processors.
+        control_groups: Folders in which to create control groups.
     """
 
     def __init__(
@@ -61,14 +63,14 @@ class Server:
     ) -> None:
         self.control, self.listener, self.instruments = control, listener, instruments
         self.view = visible_paths(hidden)
-        # of each judge: supervisor -> its own scratch directory, where it is not isolated
+        # grader -> supervisor -> scratch directory of a tree that is not isolated, else None
         self.trees: dict[socket.socket, dict[int, str | None]] = {control: {}}
         self.cores = Cores(at_a_time)
         self.control_groups = control_groups
         self._started = 0
 
     def serve(self) -> None:
-        """Until the first judge closes its connection."""
+        """Serve requests until the first grader closes its connection."""
         while self.control in self.trees:
             for ready in select.select([self.listener, *self.trees], [], [])[0]:
                 if ready is self.listener:
@@ -79,7 +81,7 @@ class Server:
             self._forget(judge)
 
     def _answer(self, judge: socket.socket) -> bool:
-        """Answers one request; False where the connection has ended."""
+        """Answer one request; return False if the connection has ended."""
         try:
             data, descriptors, _, _ = socket.recv_fds(judge, _MESSAGE_BYTES, 1)
             if not data:
@@ -91,7 +93,7 @@ class Server:
             else:
                 answer = self._end(judge, request["tree"])
             judge.send(json.dumps({**answer, "number": request["number"]}).encode())
-        except ConnectionError:  # it died in the meantime
+        except ConnectionError:  # the grader has ended in the meantime
             return False
         return True
 
@@ -174,7 +176,7 @@ class Server:
         return worker()
 
     def _end(self, judge: socket.socket, tree: int) -> dict[str, Any]:
-        """Ends a tree, waits until all of it is gone, and tells its exit status."""
+        """End a process tree, wait until all its processes are gone, and return its exit status."""
         scratch = self.trees[judge].pop(tree)
         self.cores.taken.pop(tree, None)
         if scratch is None:
@@ -183,8 +185,9 @@ class Server:
                 os.kill(tree, signal.SIGTERM)
                 status = _wait(tree)
         else:
-            # its first process may have ended and left others in the group, whose number nobody else gets until it is waited for
-            with suppress(PermissionError):  # macOS, where that one was alone
+            # the first process may have ended and left others in the process group, whose ID cannot be reused before
+            # the wait below
+            with suppress(PermissionError):  # raised by macOS if no others are left
                 os.killpg(tree, signal.SIGKILL)
             status = os.waitpid(tree, 0)[1]
             shutil.rmtree(scratch, ignore_errors=True)
@@ -192,29 +195,30 @@ class Server:
 
 
 class Cores:
-    """Shares the processors out: as many as fall to each submission, those that fewest others have.
+    """An allocator of processors that gives each submission an equal share, the one that the fewest others use.
 
     Args:
-        at_a_time: number of submissions.
+        at_a_time: Number of submissions that share the processors.
     """
 
     def __init__(self, at_a_time: int) -> None:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self.number = len(cores) or os.cpu_count() or 1
         size = max(1, len(cores) // at_a_time)
-        # one submission at a time may use all of them
+        # a submission that runs alone may use all of them
         self.shares = (
             [tuple(cores[i : i + size]) for i in range(0, len(cores) - size + 1, size)] if at_a_time > 1 else []
         )
         self.taken: dict[int, tuple[int, ...]] = {}
 
     def next(self) -> tuple[int, ...]:
+        """Return the processors for the next submission; empty if it may use all."""
         taken = list(self.taken.values())
         return min(self.shares, key=taken.count, default=())
 
 
 def _wait(process: int) -> int:
-    """Waits for a child for some seconds, then kills it; returns its status."""
+    """Wait for a child, kill it if it has not ended after a few seconds, and return its wait status."""
     descriptor = os.pidfd_open(process) if hasattr(os, "pidfd_open") else None
     if descriptor is not None:
         ready = select.select([descriptor], [], [], _PATIENCE_SECONDS)[0]
@@ -225,7 +229,7 @@ def _wait(process: int) -> int:
 
 
 def _keep_only(*descriptors: int) -> list[int]:
-    """Closes every descriptor but these, moves them to 3 and on, and connects the standard streams to nothing."""
+    """Move these descriptors to 3 and up, close all others, and connect the standard streams to the null device."""
     moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in descriptors]
     nothing = os.open(os.devnull, os.O_RDWR)
     for place, descriptor in enumerate([nothing, nothing, nothing, *moved]):
@@ -235,7 +239,7 @@ def _keep_only(*descriptors: int) -> list[int]:
 
 
 def _environment(home: str, names: dict[str, str]) -> None:
-    """The few names that a worker's process has in its environment."""
+    """Replace the environment by the few variables that a worker needs, with ``home`` as home and temporary folder."""
     os.environ.clear()
     os.environ.update(names)
     os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR"), home))
@@ -243,11 +247,14 @@ def _environment(home: str, names: dict[str, str]) -> None:
 
 
 def main() -> int:
-    """``python -m autograder.sandbox.fork_server DESCRIPTOR``: started by :class:`autograder.sandbox.launcher.Launcher`."""
+    """Run the server as ``python -m autograder.sandbox.fork_server DESCRIPTOR``.
+
+    :class:`autograder.sandbox.launcher.Launcher` starts it.
+    """
     control = socket.socket(fileno=int(sys.argv[1]))
     try:
         return _run(control)
-    except ConnectionError:  # the grader has ended in the meantime, and says why itself
+    except ConnectionError:  # the grader has ended in the meantime, and reports the reason itself
         return 1
 
 
@@ -259,7 +266,7 @@ def _run(control: socket.socket) -> int:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(begin["address"])
     listener.listen()
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the debugger has a warning for whoever wants to debug with it
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # silences a warning meant for people who use the debugger
     import amllab
     from amllab.checks import integrity
     from amllab.checks.lab import all_labs
@@ -267,7 +274,7 @@ def _run(control: socket.socket) -> int:
 
     for name in (*PRELOAD, *(f"amllab.checks.{lab}.probes" for lab in all_labs())):
         importlib.import_module(name)
-    for name in amllab.__all__:  # loads what it is made of
+    for name in amllab.__all__:  # attributes are lazy: this loads their modules
         getattr(amllab, name)
     if Path("/proc/self/task").is_dir() and (threads := len(os.listdir("/proc/self/task"))) > 1:
         control.send(
@@ -279,7 +286,7 @@ def _run(control: socket.socket) -> int:
     instruments = integrity.packed(integrity.identities())
     keep_freed_memory()
     gc.collect()
-    gc.freeze()  # a collection in a forked process would otherwise copy all that it shares
+    gc.freeze()  # otherwise a garbage collection in a fork would copy all the memory that it shares
     server = Server(control, listener, tuple(begin["hidden"]), instruments, begin["at_a_time"], control_groups)
     control.send(json.dumps({"ready": os.getpid()}).encode())
     server.serve()

@@ -1,7 +1,7 @@
-"""Where the interpreter's folders really are: homes, environments and packages are often reached through symbolic links.
+"""The real paths of the interpreter and its packages, which are often reached through symbolic links.
 
-A submission sees folders at their real places, and the links that lead there. So what is hidden needs to be covered in one place
-only, whatever the number of its names.
+A submission sees folders at their real paths, and the links that lead there. A hidden folder therefore has to be
+covered only once, no matter how many names it has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MOST_LINKS = 40  # on one path, as in the kernel
 
 
 def follow(path: str, links: dict[str, str]) -> str:
-    """The real path; the links that are met on the way are added to ``links`` (place -> target), those of targets included."""
+    """Resolve a path, and add all links on the way to ``links`` (location -> target), including links in targets."""
     real, parts, met = "/", path.split("/")[::-1], 0
     while parts:
         part = parts.pop()
@@ -28,7 +28,7 @@ def follow(path: str, links: dict[str, str]) -> str:
             real = place
             continue
         met += 1
-        if met > _MOST_LINKS:  # a circle: nothing is there
+        if met > _MOST_LINKS:  # a loop: the path leads nowhere
             return os.path.abspath(path)
         links[place] = target = os.readlink(place)
         parts += target.split("/")[::-1]
@@ -37,17 +37,18 @@ def follow(path: str, links: dict[str, str]) -> str:
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Whether a path is that of a folder or of something in it."""
+    """Return whether a path is a folder or something inside it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def of_packages(entries: Iterable[str]) -> set[str]:
-    """What packages consist of outside of the folders in which Python looks for them.
+    """Find the files and folders of packages that are outside the folders in which Python looks for packages.
 
-    Installers may link to a cache instead of copying (uv, conda), and an editable installation may name another folder.
+    Installers such as uv and conda may link to a cache instead of copying, and an editable installation may refer to
+    another folder.
 
     Args:
-        entries: of ``sys.path``.
+        entries: Entries of ``sys.path``.
     """
     found = {place for entry in entries if os.path.isdir(entry) for place in _linked(entry)}
     for name, module in list(sys.modules.items()):
@@ -61,7 +62,7 @@ def of_packages(entries: Iterable[str]) -> set[str]:
 
 
 def _linked(entry: str) -> Iterator[str]:
-    """Where links among the packages in a folder lead: those of the packages themselves, and of their first files."""
+    """Yield the real paths of packages in a folder that are links themselves or contain linked files."""
     with os.scandir(entry) as packages:
         for package in packages:
             if package.is_symlink():
@@ -80,18 +81,18 @@ def _first_link(folder: str) -> str | None:
 
 
 def _package(name: str, file: str) -> str:
-    """The folder of the package where a file of it really is; the file alone where that is a folder of another name."""
+    """Return the real folder of a package from one of its files, or the real file if the folder has another name."""
     real = os.path.realpath(file)
     folder = os.path.dirname(real)
     return folder if os.path.basename(folder) == name else real
 
 
 def aliases(folder: str, shown: Iterable[str]) -> set[str]:
-    """Further names of a folder among those shown: bind mounts have no link to follow.
+    """Find other paths of a folder inside the shown folders; bind mounts create them without links to follow.
 
     Args:
-        folder: real path.
-        shown: real paths of folders.
+        folder: Real path of the folder.
+        shown: Real paths of the folders that are shown.
     """
     found = set()
     above, others = folder, [other for other in shown if not is_below(other, folder)]

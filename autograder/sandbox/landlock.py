@@ -1,6 +1,7 @@
-"""Landlock: whatever the mounts allow, only the scratch directory can be written, and no signal leaves.
+"""Landlock rules that restrict writing to given paths, whatever the mounts allow, and keep signals inside.
 
-A second lock behind the namespaces, kept by another part of the kernel (https://docs.kernel.org/userspace-api/landlock.html).
+They add a second layer of protection to the namespaces, enforced by another part of the kernel
+(https://docs.kernel.org/userspace-api/landlock.html).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from autograder.sandbox.libc import syscall
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
 _VERSION, _PATH_BENEATH = 1, 1
-# rights that change something: write, remove (dir, file), make (7 kinds); then refer (2), truncate (3), ioctl on devices (5)
+# rights to change something: write, remove (directory, file), make (7 kinds); versions 2, 3 and 5 add refer, truncate
+# and ioctl on devices
 _WRITE_FILE, _TRUNCATE, _IOCTL = 1 << 1, 1 << 14, 1 << 15
 _CHANGES = _WRITE_FILE | sum(1 << bit for bit in range(4, 13))
 _REFER = 1 << 13
@@ -31,16 +33,20 @@ class _PathBeneath(ctypes.Structure):
 
 
 def version() -> int:
-    """Version of the kernel's Landlock interface.
+    """Return the version of the kernel's Landlock interface.
 
     Raises:
-        OSError: the kernel was built or started without it.
+        OSError: The kernel was built or started without Landlock.
     """
     return syscall(_CREATE, None, 0, _VERSION, what="landlock_create_ruleset")
 
 
 def restrict(writable: Iterable[str]) -> None:
-    """Leaves only what is below the given paths writable, for this process and all that it starts, for good."""
+    """Permanently restrict writing to the given paths, for this process and all processes that it starts.
+
+    Where the kernel supports it, also deny TCP (version 4), and signals and abstract Unix sockets to processes outside
+    (version 6).
+    """
     available = version()
     rights = _CHANGES
     for since, right in ((2, _REFER), (3, _TRUNCATE), (5, _IOCTL)):
@@ -59,7 +65,7 @@ def restrict(writable: Iterable[str]) -> None:
 def _allow(ruleset: int, path: str, rights: int) -> None:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        # a rule for a file may name only what can be done to a file
+        # the kernel rejects rules for a file that contain rights of directories
         allowed = rights if os.path.isdir(path) else rights & (_WRITE_FILE | _TRUNCATE | _IOCTL)
         rule = _PathBeneath(allowed, descriptor)
         syscall(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), 0, what=f"landlock_add_rule {path}")

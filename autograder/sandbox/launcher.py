@@ -1,4 +1,4 @@
-"""The judge's end of the fork server: starts it when first needed, asks for workers, ends them."""
+"""The grader's client of the fork server: it starts the server when first needed, and starts and ends workers."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ WAYS_OUT = (
     "With c.GradeChecks.isolation = 'none' (autograder grade --isolation=none) submissions run with all your rights: only "
     "for notebooks whose every line you trust."
 )
-# what a worker's process may know of the grader's environment
+# variables of the grader's environment that a worker's process receives
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL")
-# what the fork server needs of it beyond that, to find the same packages and libraries as the grader
+# further variables that the fork server needs, to find the same packages and libraries as the grader
 _FINDING = ("HOME", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH")
 _SETTINGS = {
-    # threads that wait do not spin: on a busy machine a training would otherwise take many times as long
+    # waiting threads must not spin: on a busy machine, training would otherwise take many times as long
     "OMP_WAIT_POLICY": "PASSIVE",
-    # sums come out the same whatever the machine has, and threads of small models wait for each other more than they compute
+    # sums do not depend on the number of processors; threads of small models also wait for each other longer than they
+    # compute
     "OMP_NUM_THREADS": "1",
-    # OpenBLAS starts its threads when it is imported, and a fork does not copy threads
+    # OpenBLAS starts its threads on import, and a fork does not copy threads
     "OPENBLAS_NUM_THREADS": "1",
     "AMLLAB_PROGRESS": "0",
     "AMLLAB_DATA": "drawn",
@@ -47,9 +48,9 @@ _SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 _START_SECONDS = 180.0
-_SOCKET = "launch"  # in the folder that only the grader's user can enter
+_SOCKET = "launch"  # in a folder that only the grader's user can enter
 _MESSAGE_BYTES = 1 << 16
-_LONGEST_FOLDER = 60  # an address of a socket has at most 107 bytes
+_LONGEST_FOLDER = 60  # a socket address has at most 107 bytes
 
 
 @dataclass
@@ -57,9 +58,9 @@ class Tree:
     """A worker's process tree.
 
     Attributes:
-        number: of its supervisor.
-        connection: the judge's end of the socket to the worker.
-        cores: processors that it may use.
+        number: PID of its supervisor.
+        connection: The grader's end of the socket to the worker.
+        cores: Number of processors that it may use.
     """
 
     number: int
@@ -68,21 +69,24 @@ class Tree:
 
 
 def _short_folder() -> str | None:
-    """Where to make folders for sockets: the temporary folder, unless its name is too long for their addresses."""
+    """Return the parent folder for sockets.
+
+    This is ``None``, for the default temporary folder, unless its name is too long for socket addresses.
+    """
     return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER and os.path.isdir("/tmp") else None
 
 
 class Launcher:
-    """Starts isolated workers.
+    """A client of the fork server that starts isolated workers.
 
     Args:
-        isolation: ``"namespaces"`` or, for notebooks that are trusted, ``"none"``.
-        course: folder that no worker sees, whatever it lies in.
-        address: of the fork server of another launcher, to share it (:attr:`address`); by default it starts one of its own.
-        control_groups: whether they are used where they can be had.
+        isolation: ``"namespaces"`` or, for trusted notebooks, ``"none"``.
+        course: Folder that no worker sees, even inside a folder that workers see.
+        address: :attr:`address` of another launcher, to share its fork server; by default, the launcher starts its own.
+        control_groups: Whether to use control groups where they are available.
 
     Attributes:
-        at_a_time: how many submissions share the processors; to be set before the first is started.
+        at_a_time: Number of submissions that share the processors; set it before the first worker starts.
     """
 
     def __init__(
@@ -109,15 +113,17 @@ class Launcher:
 
     @property
     def isolates(self) -> bool:
-        """Whether workers are kept apart from the machine."""
+        """Whether workers are isolated from the machine."""
         return self.isolation != "none"
 
     @property
     def address(self) -> str:
-        """Where other launchers of this machine reach the same fork server; it is started where it is not running.
+        """The address at which other launchers on this machine can share the fork server.
+
+        Reading it starts the server if necessary.
 
         Raises:
-            IsolationError: it does not start.
+            IsolationError: The fork server does not start.
         """
         with self._lock:
             if self._control is None:
@@ -127,19 +133,21 @@ class Launcher:
 
     @property
     def turns(self) -> Turns:
-        """Who of those that share the fork server grades alone."""
+        """The lock for exclusive grading among all graders that share the fork server."""
         return Turns(Path(self._shared or self.address).parent)
 
     def start(self, limits: dict[str, int], serve: dict[str, Any], *, own_cores: bool = True) -> Tree:
-        """Starts a worker.
+        """Start a worker.
 
         Args:
-            limits: of :class:`autograder.sandbox.process_tree.Limits`.
-            serve: arguments of :func:`amllab.checks.serve.serve`.
-            own_cores: keeps it to its share of the processors, so that it takes none of those of others; for submissions.
+            limits: Arguments of :class:`autograder.sandbox.limits.Limits`.
+            serve: Keyword arguments of :func:`amllab.checks.serve.serve`.
+            own_cores: Whether to restrict the worker to its share of the processors, so that it does not slow down
+                others; meant for submissions.
 
         Raises:
-            IsolationError: this machine cannot isolate it; the message says what failed and which ways there are.
+            IsolationError: This machine cannot isolate the worker; the message names the failed layer and the
+                alternatives.
         """
         ours, theirs = socket.socketpair()
         request = {
@@ -161,15 +169,19 @@ class Launcher:
         return Tree(answer["tree"], ours, answer["cores"])
 
     def end(self, tree: Tree) -> str:
-        """Ends a tree with all its processes; returns what had ended it: ``"memory"``, ``"died"`` or ``""``."""
+        """End a tree with all its processes.
+
+        Returns:
+            How the tree had ended before: ``"memory"`` (it exceeded its memory limit), ``"died"``, or ``""``.
+        """
         tree.connection.close()
-        if self._control is None:  # the fork server has ended, and every tree with it
+        if self._control is None:  # the fork server has ended, and all trees with it
             return ""
         status = self._ask({"do": "end", "tree": tree.number})["status"]
         return "memory" if status == OUT_OF_MEMORY else "died" if status > 0 else ""
 
     def close(self) -> None:
-        """Ends the fork server and every worker."""
+        """End the fork server and all workers."""
         atexit.unregister(self.close)
         if self._control is not None:
             self._control.close()
@@ -197,7 +209,7 @@ class Launcher:
             try:
                 socket.send_fds(self._control, [json.dumps({**request, "number": self._asked}).encode()], descriptors)
                 while (answer := self._answer()).get("number") != self._asked:
-                    pass  # of a request that was interrupted before its answer came
+                    pass  # this answers an earlier request that was interrupted
                 return answer
             except OSError as error:
                 self._control.close()
@@ -231,7 +243,7 @@ class Launcher:
         names["MPLCONFIGDIR"] = self._home.name
         with theirs:
             self._server = subprocess.Popen(
-                # no folder of the course comes into the path of imports
+                # -P keeps folders of the course out of the import path
                 [sys.executable, "-P", "-m", "autograder.sandbox.fork_server", str(theirs.fileno())],
                 env=names,
                 cwd=self._home.name,
@@ -241,7 +253,7 @@ class Launcher:
             )
         self._control = ours
         ours.settimeout(_START_SECONDS)
-        # not in the arguments: workers can read these
+        # sent, because workers can read command-line arguments
         begin = {
             "hidden": [str(self.course)] if self.course else [],
             "address": str(Path(self._home.name) / _SOCKET),

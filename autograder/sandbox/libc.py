@@ -1,4 +1,4 @@
-"""The system calls of Linux that Python's ``os`` does not offer, by ctypes: errors become ``OSError``."""
+"""Linux system calls that Python's ``os`` does not offer, through ctypes; errors raise ``OSError``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def checked(result: int, what: str) -> int:
-    """Raises ``OSError`` with the call's name where a call of libc failed."""
+    """Return the result of a libc call.
+
+    Raises:
+        OSError: The call failed; the message contains ``what``, the name of the call.
+    """
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -30,30 +34,42 @@ def checked(result: int, what: str) -> int:
 
 
 def syscall(number: int, *arguments: object, what: str) -> int:
-    """A system call that libc has no function for."""
-    # integers as C longs: the variadic syscall() would take the lower half of a register otherwise
+    """Make a system call for which libc has no function."""
+    # as C longs: otherwise only the lower half of a register is set for the variadic syscall()
     values = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     return checked(_libc.syscall(ctypes.c_long(number), *values), what)
 
 
 def unshare(flags: int) -> None:
-    """Moves this process (its children, for a pid namespace) into new namespaces: unshare(2)."""
+    """Move this process (for a PID namespace, its children) into new namespaces.
+
+    See unshare(2).
+    """
     checked(_libc.unshare(flags), "unshare")
 
 
 def mount(source: str, target: str, fstype: str = "", flags: int = 0, data: str = "") -> None:
-    """Mounts a file system, or binds a folder: mount(2)."""
+    """Mount a file system, or bind a folder.
+
+    See mount(2).
+    """
     arguments = [text.encode() if text else None for text in (source, target, fstype)]
     checked(_libc.mount(*arguments, ctypes.c_ulong(flags), data.encode() or None), f"mount {fstype or 'bind'} {target}")
 
 
 def unmount(target: str) -> None:
-    """Takes a mount and everything below it out of sight: umount2(2)."""
+    """Detach a mount and all mounts below it.
+
+    See umount2(2).
+    """
     checked(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    """Makes a mount the root of the mount namespace: pivot_root(2)."""
+    """Make a mount the root of the mount namespace.
+
+    See pivot_root(2).
+    """
     checked(_libc.pivot_root(new_root.encode(), put_old.encode()), "pivot_root")
 
 
@@ -62,7 +78,10 @@ class _MountAttributes(ctypes.Structure):
 
 
 def read_only(target: str) -> None:
-    """Makes a mount and all mounts below it read-only, without set-user-ID and devices: mount_setattr(2), Linux 5.12."""
+    """Make a mount and all mounts below it read-only, and disable set-user-ID programs and devices there.
+
+    See mount_setattr(2); needs Linux 5.12.
+    """
     attributes = _MountAttributes(_MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
     syscall(
         _MOUNT_SETATTR,
@@ -76,22 +95,22 @@ def read_only(target: str) -> None:
 
 
 def die_with_parent(signal: int) -> None:
-    """Has the kernel send ``signal`` to this process when its parent ends. A change of user undoes it."""
+    """Have the kernel send ``signal`` to this process when its parent ends; a change of user undoes this."""
     checked(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl PDEATHSIG")
 
 
 def set_dumpable(value: bool) -> None:
-    """Whether other processes of the same user may read this one's memory through /proc."""
+    """Set whether other processes of the same user may read the memory of this process through /proc."""
     checked(_libc.prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0), "prctl DUMPABLE")
 
 
 def no_huge_pages() -> None:
-    """This process and all that it starts get pages of the ordinary size alone."""
+    """Disable transparent huge pages for this process and all processes that it starts."""
     checked(_libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0), "prctl THP_DISABLE")
 
 
 def no_new_privileges() -> None:
-    """From here on no program started, set-user-ID or not, gains a privilege."""
+    """Prevent programs started from now on, set-user-ID or not, from gaining privileges."""
     checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl NO_NEW_PRIVS")
 
 
@@ -100,7 +119,7 @@ class _CapabilityHeader(ctypes.Structure):
 
 
 def empty_bounding_set() -> None:
-    """Takes every capability out of what programs started from here on could ever have; needs CAP_SETPCAP."""
+    """Remove all capabilities that programs started from now on could ever gain; needs CAP_SETPCAP."""
     with open("/proc/sys/kernel/cap_last_cap") as file:
         last = int(file.read())
     for capability in range(last + 1):
@@ -109,7 +128,7 @@ def empty_bounding_set() -> None:
 
 
 def drop_capabilities() -> None:
-    """Gives up all capabilities: capset(2) with empty sets."""
+    """Drop all capabilities, with capset(2) and empty sets."""
     header = _CapabilityHeader(0x20080522, 0)
     empty = (ctypes.c_uint32 * 6)()
     checked(_libc.capset(ctypes.byref(header), ctypes.byref(empty)), "capset")
@@ -124,7 +143,11 @@ class _SockProgram(ctypes.Structure):
 
 
 def install_filter(instructions: list[tuple[int, int, int, int]]) -> None:
-    """Installs a seccomp filter, BPF instructions (code, jump if true, jump if false, operand), for good."""
+    """Install a seccomp filter, which cannot be removed.
+
+    Args:
+        instructions: BPF instructions as tuples of code, jump if true, jump if false, and operand.
+    """
     program = (_SockFilter * len(instructions))(*(_SockFilter(*i) for i in instructions))
     head = _SockProgram(len(instructions), program)
     checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(head), 0, 0), "prctl SECCOMP")

@@ -1,26 +1,26 @@
-"""Limits of a submission's processes, and the error where it cannot be isolated."""
+"""Limits of the resources that the processes of a submission may use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-ADDRESS_BYTES = (
-    16 << 30
-)  # that a process may reserve beyond its memory: page tables take a 512th of what it reads of it
+# address space that a process may reserve beyond its memory; reading it costs page tables of a 512th of its size
+ADDRESS_BYTES = 16 << 30
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission's process tree may use.
+    """The limits for the process tree of one submission.
 
     Attributes:
-        memory_bytes: of all its processes together, beyond what they share with the fork server: their own memory, shared memory,
-            files in the scratch directory, and what the kernel holds on their behalf.
-        processes: processes and threads.
-        open_files: of each process.
-        file_bytes: of one file.
-        scratch_bytes: of all files in the scratch directory; shared memory (``/dev/shm``) gets a sixteenth of it on top.
-        cpu_seconds: processor time of each process.
+        memory_bytes: Memory of all processes together, in addition to what they share with the fork server: private
+            and shared memory, files in the scratch directory, and kernel memory on their behalf.
+        processes: Number of processes and threads.
+        open_files: Number of open files per process.
+        file_bytes: Size of a single file.
+        scratch_bytes: Size of all files in the scratch directory; shared memory (``/dev/shm``) gets an additional
+            sixteenth of this size.
+        cpu_seconds: CPU time per process.
     """
 
     memory_bytes: int

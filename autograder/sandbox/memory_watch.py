@@ -1,13 +1,17 @@
-"""What the processes of a submission hold of the machine's memory, where no control group counts it: sampled from outside.
+"""Sampling of a submission's memory from outside, for machines without control groups.
 
-Every process is forked from the fork server and shares its memory with it until it writes to it. Three sums, the cheap ones first:
+Every process of a submission is forked from the fork server and shares its memory until it writes to it. The sampler
+computes up to three sums, the cheap ones first:
 
-- without what a process may share with the fork server: if this is above the limit, the truth is;
-- all of every process: if this is below the limit, the truth is;
-- between the two, what the kernel says each process's share of its pages is (``smaps_rollup``), which takes milliseconds for each.
+- A lower bound: the memory of all processes without what they may share with the fork server. If it exceeds the limit,
+  so does the actual use.
+- An upper bound: the whole memory of all processes. If it is within the limit, so is the actual use.
+- Between the two, each process's proportional share of its pages according to the kernel (``smaps_rollup``), which
+  takes milliseconds per process.
 
-What cannot be read counts in full, and what cannot be understood ends the submission. Shared memory that belongs to no process cannot
-be seen from outside; :mod:`~autograder.sandbox.seccomp` refuses it where this module is in force.
+Memory that cannot be read counts in full, and data that cannot be parsed ends the submission. Shared memory that
+belongs to no process is invisible from outside; where this module is used, :mod:`~autograder.sandbox.seccomp` refuses
+such memory.
 """
 
 from __future__ import annotations
@@ -18,25 +22,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-PERIOD = 0.05  # seconds between two looks
+PERIOD = 0.05  # seconds between two samples
 _KB = 1024
-_PIPE_BYTES = 8 << 10  # a descriptor may be a pipe that holds two pages, once a user has many
-_THREAD_BYTES = 32 << 10  # its stack in the kernel, and what describes it
+_PIPE_BYTES = 8 << 10  # per descriptor: it can be a pipe, which holds two pages once its user has many
+_THREAD_BYTES = 32 << 10  # kernel stack and descriptor of the thread
 _MAPPING_BYTES = 256
-_MAPPINGS = 65536  # of a process that does not show its own, as many as the kernel allows
-_AGAIN_SECONDS = 0.02  # a process that is about to run a program counts its parent's memory for a moment
+_MAPPINGS = 65536  # assumed for a process whose mappings cannot be read: the kernel's maximum
+_AGAIN_SECONDS = 0.02  # until the second sample: a process about to exec briefly counts its parent's memory
 
 
 @dataclass
 class Origin:
-    """What this process has of the fork server's memory, and everything that it forks.
+    """The memory of the fork server that this process and all its forks share.
 
     Attributes:
-        stack: where its stack begins, which is drawn by lot for every program that is started.
-        anonymous: bytes.
-        share: open file with this process's own share of its pages.
-        sockets: open file that lists the sockets of the network namespace, one a line.
-        socket_bytes: what one of them may hold.
+        stack: Start address of the stack. The kernel randomizes it for every program that starts, so processes with the
+            same address are forks.
+        anonymous: Anonymous memory, in bytes.
+        share: Open ``smaps_rollup`` file with this process's proportional share of its pages.
+        sockets: Open file that lists the sockets of the network namespace, one per line.
+        socket_bytes: Bytes that one socket may hold.
     """
 
     stack: int
@@ -47,7 +52,10 @@ class Origin:
 
     @classmethod
     def of_this_process(cls) -> Origin:
-        """To be called in the new namespaces, while ``/proc`` still shows this process."""
+        """Measure this process.
+
+        Call this in the new namespaces, while ``/proc`` still shows this process.
+        """
         own = _fields(_read(b"/proc/self/status"))
         return cls(
             _stack(_read(b"/proc/self/stat")),
@@ -58,24 +66,25 @@ class Origin:
         )
 
     def close(self) -> None:
+        """Close the open files."""
         os.close(self.share)
         os.close(self.sockets)
 
 
 class Sampler:
-    """Adds up the memory of a process tree.
+    """A sampler of the memory of a process tree.
 
     Args:
-        origin: what its processes share with the fork server.
-        limit: bytes.
-        places: file systems in memory that belong to it.
+        origin: Memory that its processes share with the fork server.
+        limit: Memory limit, in bytes.
+        places: Mount points of its file systems in memory.
     """
 
     def __init__(self, origin: Origin, limit: int, places: Sequence[str]) -> None:
         self.origin, self.limit, self.places = origin, limit, places
 
     def exceeded(self) -> bool:
-        """Whether the tree has more than its limit; also where that cannot be told."""
+        """Return whether the tree exceeds its limit, or its memory cannot be measured."""
         try:
             if not self._above():
                 return False
@@ -95,9 +104,8 @@ class Sampler:
             except (FileNotFoundError, ProcessLookupError):  # it has just ended
                 continue
             kernel = _kernel(fields)
-            anonymous = (
-                fields.get(b"RssAnon", 0) + fields.get(b"VmSwap", 0)
-            ) * _KB  # none: it has ended, and waits for its parent
+            # missing for a process that has ended and waits for its parent
+            anonymous = (fields.get(b"RssAnon", 0) + fields.get(b"VmSwap", 0)) * _KB
             forked = stack == self.origin.stack
             inherited += forked
             most += anonymous + kernel
@@ -107,7 +115,7 @@ class Sampler:
         return most > self.limit and self._exact(processes, inherited) > self.limit
 
     def _shared(self) -> int:
-        """Bytes of what belongs to no single process: files in memory, and what sockets may hold."""
+        """Return the bytes that belong to no single process: files in memory, and what sockets may hold."""
         files = 0
         for place in self.places:
             system = os.statvfs(place)
@@ -118,9 +126,13 @@ class Sampler:
         return files + listed.count(b"\n") * self.origin.socket_bytes
 
     def _exact(self, processes: Sequence[bytes], inherited: int) -> int:
-        """Bytes by the kernel's own sharing out, without the fork server's pages; as soon as they are above the limit."""
+        """Sum the proportional shares of all processes, in bytes, without the fork server's pages.
+
+        The sum is incomplete if it exceeds the limit: adding stops there.
+        """
         own = _fields(os.pread(self.origin.share, 1 << 14, 0))[b"Pss_Anon"] * _KB
-        # as many times what this process has, which has written nothing; a tree that gave pages back gets no more than there was
+        # subtract the share of this process, which has written nothing, once for each forked process, but at most the
+        # memory of the fork server: a tree that has released pages must not gain by this
         total = self._shared() - min(self.origin.anonymous, inherited * own)
         for name in processes:
             with suppress(FileNotFoundError, ProcessLookupError):
@@ -130,7 +142,7 @@ class Sampler:
                     share = _fields(_read(path + b"/smaps_rollup"))
                     total += (share.get(b"Pss_Anon", 0) + share.get(b"SwapPss", 0)) * _KB
                     total += _read(path + b"/maps").count(b"\n") * _MAPPING_BYTES
-                except PermissionError:  # it does not let itself be read
+                except PermissionError:  # the process is not readable
                     total += (fields.get(b"RssAnon", 0) + fields.get(b"VmSwap", 0)) * _KB
                     total += _MAPPINGS * _MAPPING_BYTES
             if total > self.limit:
@@ -147,7 +159,10 @@ def _read(path: bytes) -> bytes:
 
 
 def _living(process: bytes) -> tuple[bytes, dict[bytes, int]]:
-    """A process, or the first of its threads that lives: where that of the process itself has ended, it shows no memory."""
+    """Return the path and fields of a process, or of its first living thread if its main thread has ended.
+
+    A process whose main thread has ended shows no memory itself.
+    """
     fields = _fields(_read(process + b"/status"))
     if b"VmSize" in fields:
         return process, fields
@@ -161,7 +176,10 @@ def _living(process: bytes) -> tuple[bytes, dict[bytes, int]]:
 
 
 def _fields(text: bytes) -> dict[bytes, int]:
-    """The fields of /proc/PID/status or smaps_rollup that are numbers. A process's name may be any bytes, but no line of its own."""
+    """Parse the numeric fields of /proc/PID/status or smaps_rollup.
+
+    The name of a process may contain any bytes, but cannot form a line of its own.
+    """
     found = {}
     for line in text.split(b"\n"):
         name, _, value = line.partition(b":")
@@ -172,11 +190,14 @@ def _fields(text: bytes) -> dict[bytes, int]:
 
 
 def _stack(stat: bytes) -> int:
-    """Where the stack of a program begins, from /proc/PID/stat; the name in brackets may hold anything. 0 where it is not shown."""
+    """Return the start address of the stack from /proc/PID/stat, or 0 where the kernel hides it.
+
+    The name in parentheses may contain any character, so fields are counted from the last closing parenthesis.
+    """
     return int(stat[stat.rindex(b")") + 2 :].split()[25])
 
 
 def _kernel(fields: dict[bytes, int]) -> int:
-    """Bytes that the kernel holds for a process beside its pages: page tables, huge pages, pipes, threads."""
+    """Return the bytes that a process uses in addition to its pages: page tables, huge pages, pipes and threads."""
     tables = (fields.get(b"VmPTE", 0) + fields.get(b"HugetlbPages", 0)) * _KB
     return tables + fields[b"FDSize"] * _PIPE_BYTES + fields.get(b"Threads", 1) * _THREAD_BYTES

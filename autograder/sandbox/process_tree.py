@@ -1,14 +1,15 @@
-"""A process tree of its own for a submission: what it sees, what it may use, and that all of it ends.
+"""Isolated process trees: what a submission sees and may use, and how all its processes end.
 
-:func:`run_isolated` is called in a freshly forked process. It moves into new namespaces and starts the tree's first process,
-which builds the new root, gives up every privilege, locks itself in, and starts the worker::
+Call :func:`run_isolated` in a freshly forked process. It moves into new namespaces and starts the first process of the
+tree, which builds the new root, drops all privileges, locks itself in, and starts the worker::
 
     fork server ── supervisor ── init (pid 1 inside) ── worker ── kernel of the notebook
-                   outside: watches the tree's memory, and ends it on SIGTERM or with the fork server
+                   outside: watches the tree's memory, and ends the tree on SIGTERM or with the fork server
 
-Nothing inside can name the supervisor, and so neither stop nor slow it.
+No process inside has a PID for the supervisor, so none can stop it or slow it down.
 
-When init ends, the kernel ends everything else in its pid namespace: daemons, threads, whatever ignored its signals.
+When init ends, the kernel ends everything else in its PID namespace, including daemons, threads, and processes that
+ignore signals.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from autograder.sandbox.file_system import SCRATCH, FileSystemView, new_root
 from autograder.sandbox.limits import ADDRESS_BYTES, Limits
 from autograder.sandbox.memory_watch import PERIOD, Origin, Sampler
 
-OUT_OF_MEMORY = 97  # exit status of a tree that was ended for its memory
-_USER = 1000  # a plain user's number inside
-# as root every tree gets a user of its own, in a range that neither people nor services are numbered in
+OUT_OF_MEMORY = 97  # exit status of a tree that exceeded its memory limit
+_USER = 1000  # ID of the ordinary user inside
+# as root, every tree gets its own user ID, in a range that neither people nor services use
 _FIRST_OUTER_USER = 2_000_000_000
 
 
@@ -44,15 +45,19 @@ def run_isolated(
     group: Group | None = None,
     cores: Collection[int] = (),
 ) -> int:
-    """Runs ``worker`` isolated, in this (freshly forked, single-threaded) process's descendants; returns its exit status.
+    """Run ``worker`` in an isolated descendant of this process, which must be freshly forked and single-threaded.
 
     Args:
-        view: what it sees.
-        limits: what it may use.
-        worker: runs inside; descriptors other than its own must have been closed.
-        ready: descriptor that gets nothing and is closed once ``worker`` starts, or a message, in JSON, saying what failed.
-        group: control group, which has the limit of memory; without one this process samples.
-        cores: processors that it runs on, by default all.
+        view: Part of the file system that the worker sees.
+        limits: Limits of the resources that it may use.
+        worker: Function to run inside; the caller must have closed all descriptors except its own.
+        ready: Descriptor to report to: it is closed without a message once ``worker`` starts, or receives a JSON
+            message about the layer that failed.
+        group: Control group with the memory limit; without one, this process samples the memory.
+        cores: Processors to run on, by default all.
+
+    Returns:
+        The exit status of the worker, or :data:`OUT_OF_MEMORY` if the tree exceeded its memory limit.
     """
     outer_user = None if os.geteuid() else _FIRST_OUTER_USER + os.getpid()
     layer = "namespaces"
@@ -79,28 +84,29 @@ def run_isolated(
             os.kill(init, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, end)
-    os.read(built, 1)  # until then /proc is still that of the machine
+    os.read(built, 1)  # until init closes its end, /proc is still that of the machine
     exceeded = _watch(ended, group, origin, limits.memory_bytes)
     if exceeded:
         end(0, None)
     code = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
     if group is not None:
-        exceeded = exceeded or group.exceeded()  # it can have ended of this, or before anybody looked
+        # the tree can have ended because the kernel killed a process, or between two checks
+        exceeded = exceeded or group.exceeded()
         group.remove()
     return OUT_OF_MEMORY if exceeded else code
 
 
 def _watch(ended: int, group: Group | None, origin: Origin | None, memory_bytes: int) -> bool:
-    """Waits until the tree has ended, or has more than its limit of memory; returns which of them."""
+    """Wait until the tree has ended or exceeds its memory limit; return whether it exceeds the limit."""
     sampler = None if origin is None else Sampler(origin, memory_bytes, (SCRATCH, "/dev/shm"))
-    with suppress(OSError):  # only an administrator may
+    with suppress(OSError):  # only root may raise its priority
         os.setpriority(os.PRIO_PROCESS, 0, -10)
     pause = PERIOD
     while not select.select([ended], [], [], pause)[0]:
         began = time.process_time()
         if (sampler is not None and sampler.exceeded()) or (group is not None and group.exceeded()):
             return True
-        # hundreds of processes shall not cost others a processor
+        # sampling hundreds of processes must not take a whole processor away from others
         pause = max(PERIOD, 4 * (time.process_time() - began))
     return False
 
@@ -137,16 +143,16 @@ def _init(
     cores: Collection[int],
     building: int,
 ) -> int:
-    """The tree's first process: locks itself in, starts the worker, waits for it, and ends everything by ending."""
+    """Run as the first process of the tree: lock it in, start the worker and wait for it; ending ends the tree."""
     user = _USER if outer_user is None else outer_user
     layer = "parent"
     try:
         libc.die_with_parent(signal.SIGKILL)
-        os.setsid()  # signals and priorities for "my group" would otherwise reach the fork server
+        os.setsid()  # otherwise signals and priorities for "my group" would reach the fork server
         layer = "control group"
         if group is not None:
             group.join()
-            group.close()  # its folders are those of the machine
+            group.close()  # the descriptors lead to folders of the machine
         if origin is not None:
             origin.close()
         libc.unshare(libc.CLONE_NEWCGROUP)
@@ -158,7 +164,7 @@ def _init(
         layer = "limits"
         _set_limits(limits)
         if group is None:
-            libc.no_huge_pages()  # of one that was given back in part, the rest is counted nowhere
+            libc.no_huge_pages()  # nothing counts the rest of a huge page that was released in part
         layer = "privileges"
         _drop_privileges(outer_user)
         layer = "Landlock"
@@ -166,18 +172,18 @@ def _init(
         layer = "seccomp"
         seccomp.install(counted=group is not None)
         libc.set_dumpable(False)
-        libc.die_with_parent(signal.SIGKILL)  # the change of user has undone the first
+        libc.die_with_parent(signal.SIGKILL)  # the change of user has undone the first call
         os.close(building)
         child = os.fork()
     except (OSError, ValueError) as error:
         return _failed(ready, layer, error)
     os.close(ready)
     if child == 0:
-        libc.set_dumpable(True)  # a process that cannot be dumped cannot read its own /proc
+        libc.set_dumpable(True)  # a process that is not dumpable cannot read its own /proc
         os._exit(worker())
-    # signals from inside reach the first process only where it has a handler, and Python has one for this
+    # signals from inside reach the first process only if it has a handler, and Python installs one for SIGINT
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.closerange(0, 1024)  # nothing of the worker's stays open here: its end is seen as an end
+    os.closerange(0, 1024)  # keep no descriptor of the worker open, so that its peers notice when it ends
     while True:
         process, status = os.wait()
         if process == child:
@@ -186,17 +192,18 @@ def _init(
 
 
 def _set_limits(limits: Limits) -> None:
-    # where the machine itself runs out of memory, this is what goes first; written before files are limited
+    # the kernel kills these processes first if the machine runs out of memory; written before the limits on files apply
     Path("/proc/self/oom_score_adj").write_text("1000")
     private, reserved = (int(_status()[name].split()[0]) * 1024 for name in ("VmData", "VmSize"))
     for kind, value in (
-        (resource.RLIMIT_DATA, private + limits.memory_bytes),  # one allocation that is too large fails, and says so
+        # a single allocation that is too large fails with an error
+        (resource.RLIMIT_DATA, private + limits.memory_bytes),
         (resource.RLIMIT_AS, reserved + limits.memory_bytes + ADDRESS_BYTES),
         (resource.RLIMIT_NPROC, limits.processes),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_CPU, limits.cpu_seconds),
-        (resource.RLIMIT_CORE, 1),  # 0 would still hand the dump to a program of the machine that waits for it
+        (resource.RLIMIT_CORE, 1),  # 0 would still pipe core dumps to a handler of the machine
         (resource.RLIMIT_SIGPENDING, 4096),
         (resource.RLIMIT_NICE, 0),
         (resource.RLIMIT_RTPRIO, 0),
@@ -219,6 +226,6 @@ def _drop_privileges(outer_user: int | None) -> None:
 
 
 def _status() -> dict[str, str]:
-    """Of this process, before anything of a submission runs."""
+    """Return the fields of /proc/self/status; called before any code of a submission runs."""
     with open("/proc/self/status") as file:
         return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}

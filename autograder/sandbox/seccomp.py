@@ -1,10 +1,15 @@
-"""The seccomp filter: only system calls that a notebook needs reach the kernel.
+"""The seccomp filter, which lets only the system calls that a notebook needs reach the kernel.
 
-What is not on the list of :mod:`~autograder.sandbox.allowed_syscalls` does not exist for a submission: ways to reach other processes, to
-change mounts and namespaces, to talk to the network or to other submissions (locks and watches on files that all of them see),
-pools of the whole machine (asynchronous I/O, inotify), large parts of the kernel that had holes before (bpf, io_uring, perf,
-keyrings, ...), and whatever newer kernels add. Of a few calls, some arguments are refused. The numbers are those of the kernel's
-``unistd.h``; a test compares them where the headers are installed.
+Calls that :mod:`~autograder.sandbox.allowed_syscalls` does not list are unavailable to a submission:
+
+- calls to reach other processes, or to change mounts and namespaces;
+- calls to talk to the network or to other submissions, through locks and watches on files that all of them see;
+- resources shared by the whole machine (asynchronous I/O, inotify);
+- large parts of the kernel with a history of vulnerabilities (bpf, io_uring, perf, keyrings, ...);
+- everything that newer kernels add.
+
+A few calls are allowed only with certain arguments. The numbers come from the kernel's ``unistd.h``; a test compares
+them where the headers are installed.
 """
 
 from __future__ import annotations
@@ -16,10 +21,10 @@ from collections.abc import Iterable, Mapping
 from autograder.sandbox.allowed_syscalls import ALLOWED
 from autograder.sandbox.libc import install_filter
 
-# AUDIT_ARCH_* of the kernel's audit.h
+# AUDIT_ARCH_* in the kernel's audit.h
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
-# refused with "operation not permitted"; everything else that is not allowed, with "function not implemented"
+# fail with "operation not permitted"; all other calls that are not allowed fail with "function not implemented"
 REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     # other processes
     "ptrace": (101, 117),
@@ -76,22 +81,23 @@ REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     "iopl": (172, None),
     "ioperm": (173, None),
     "modify_ldt": (154, None),
-    # memory and queues outside of the scratch directory and of every process's own memory
+    # memory and queues outside the scratch directory and the private memory of processes
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),
     "msgget": (68, 186),
     "semget": (64, 190),
     "mq_open": (240, 180),
-    # whose processor a process gets
+    # scheduling: processors, policies and priorities
     "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
     "sched_setparam": (142, 118),
     "ioprio_set": (251, 30),
 }
-# there is nothing to write back: all files of a submission are in memory, and the call would make the whole machine write
+# succeed without reaching the kernel: all files of a submission are in memory, and the call would make the whole
+# machine write to disk
 DONE_ALREADY: Mapping[str, tuple[int | None, int | None]] = {"sync": (162, 81), "syncfs": (306, 267)}
-# some of their arguments are refused
+# allowed only with certain arguments
 INSPECTED = {
     "clone": (56, 220),
     "clone3": (435, 435),
@@ -110,13 +116,14 @@ _THREAD, _FILES = 0x10000, 0x400  # CLONE_THREAD, CLONE_FILES
 _AF_UNIX, _AF_NETLINK = 1, 16
 _SOL_SOCKET, _BUFFERS = 1, (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and with FORCE
 _SHARED, _ANONYMOUS, _HUGE = 0x1, 0x20, 0x40000  # of mmap
-# descriptors, their flags, whom to signal, the size and seals of what is one's own: no locks, leases, notices or hints, which live
-# with a file and are seen by everybody who sees the file, and no larger pipes
+# descriptors and their flags, signal owners, reading pipe sizes and seals; no locks, leases, notifications or hints,
+# which belong to a file and are visible to everyone who sees the file, and no larger pipes
 _FCNTL = (0, 1, 2, 3, 4, 8, 9, 10, 11, 15, 16, 1030, 1032, 1034)
-# terminals and sockets (0x54..), without what types for others or loads modules: TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD
+# terminals and sockets (0x54..), except requests that type for others or load modules: TIOCSTI, TIOCLINUX, TIOCCONS,
+# TIOCSETD
 _TERMINAL, _TERMINAL_REFUSED = 0x5400, (0x5412, 0x541C, 0x541D, 0x5423)
-# PDEATHSIG, DUMPABLE, KEEPCAPS, NAME, GET_SECCOMP, TSC, CAPBSET_READ, TIMERSLACK, CHILD_SUBREAPER, NO_NEW_PRIVS, GET_TID_ADDRESS,
-# GET_THP_DISABLE, CAP_AMBIENT, SET_VMA
+# PDEATHSIG, DUMPABLE, KEEPCAPS, NAME, GET_SECCOMP, TSC, CAPBSET_READ, TIMERSLACK, CHILD_SUBREAPER, NO_NEW_PRIVS,
+# GET_TID_ADDRESS, GET_THP_DISABLE, CAP_AMBIENT, SET_VMA
 _PRCTL = (1, 2, 3, 4, 7, 8, 15, 16, 21, 23, 25, 26, 29, 30, 36, 37, 38, 39, 40, 42, 47, 0x53564D41)
 
 _LOAD, _AND, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
@@ -132,11 +139,11 @@ def _error(number: int) -> Instruction:
 
 
 def _argument(place: int) -> Instruction:
-    return _LOAD, 0, 0, _ARGUMENTS + 8 * place  # its lower half: the kernel takes all that are looked at as 32 bits
+    return _LOAD, 0, 0, _ARGUMENTS + 8 * place  # the lower half: the kernel uses 32 bits of all inspected arguments
 
 
 def _is(value: int, *then: Instruction) -> list[Instruction]:
-    """What happens where the loaded value is this one; it has to end in a return."""
+    """Return a branch for a loaded value that equals ``value``; ``then`` must end in a return."""
     return [(_JUMP_EQUAL, 0, len(then), value), *then]
 
 
@@ -149,12 +156,12 @@ def _one_of(place: int, values: Iterable[int], otherwise: int) -> list[Instructi
 
 
 def _inspections(counted: bool) -> dict[str, list[Instruction]]:
-    """For each call whose arguments matter, what decides about it."""
+    """Return the instructions that inspect the arguments, for each call in :data:`INSPECTED`."""
     family = [
         _argument(0),
         *_is(_AF_UNIX, _PASS),
-        *_is(_AF_NETLINK, _error(errno.EOPNOTSUPP)),  # at any other error libzmq ends the process
-        _error(errno.ENETUNREACH),  # what a program expects of a machine without network
+        *_is(_AF_NETLINK, _error(errno.EOPNOTSUPP)),  # libzmq aborts the process on any other error
+        _error(errno.ENETUNREACH),  # the error that programs expect on a machine without a network
     ]
     buffers = [_argument(1), (_JUMP_EQUAL, 1, 0, _SOL_SOCKET), _PASS, _argument(2)]
     buffers += [step for option in _BUFFERS for step in _is(option, _error(errno.EPERM))]
@@ -163,16 +170,16 @@ def _inspections(counted: bool) -> dict[str, list[Instruction]]:
         "clone": [
             _argument(0),
             *_has(_NAMESPACES, _error(errno.EPERM)),
-            # a thread with files of its own: nobody outside sees how many it has
+            # a thread with its own file table: its open files cannot be counted from outside
             (_AND, 0, 0, _THREAD | _FILES),
             *_is(_THREAD, _error(errno.EPERM)),
             _PASS,
         ],
-        # it hides its flags behind a pointer: where it does not exist, libc falls back to clone
+        # its flags are behind a pointer, out of reach of the filter; if it does not exist, libc falls back to clone
         "clone3": [_error(errno.ENOSYS)],
         "socket": family,
         "socketpair": family,
-        # what a control group does not count is refused: larger buffers, and shared memory that belongs to no process
+        # without a control group to count them, refuse larger buffers, and shared memory that belongs to no process
         "setsockopt": [_PASS] if counted else [*buffers, _PASS],
         "mmap": [_argument(3), *_has(_HUGE, _error(errno.ENOMEM)), *([] if counted else shared), _PASS],
         "fcntl": _one_of(1, _FCNTL, errno.EINVAL),
@@ -181,27 +188,26 @@ def _inspections(counted: bool) -> dict[str, list[Instruction]]:
             *(step for request in _TERMINAL_REFUSED for step in _is(request, _error(errno.EPERM))),
             (_AND, 0, 0, 0xFFFFFF00),
             *_is(_TERMINAL, _PASS),
-            # as terminals with a size in the number: TIOCGPTN, TIOCSPTLCK, TIOCGPTPEER
+            # requests of terminals that encode a size: TIOCGPTN, TIOCSPTLCK, TIOCGPTPEER
             *_one_of(1, (0x80045430, 0x40045431, 0x5441), errno.ENOTTY),
         ],
         "prctl": _one_of(0, _PRCTL, errno.EINVAL),
-        # its own priority, and no higher one: for that the kernel wants a privilege
+        # only the priority of the process itself, which the kernel does not let it raise without a privilege
         "setpriority": [_argument(0), (_JUMP_EQUAL, 1, 0, 0), _error(errno.EPERM), *_one_of(1, (0,), errno.EPERM)],
-        "sched_setscheduler": _one_of(
-            1, (0,), errno.EPERM
-        ),  # the ordinary scheduling that it has, which libzmq asks for
+        # only the ordinary scheduling that the process already has, which libzmq requests
+        "sched_setscheduler": _one_of(1, (0,), errno.EPERM),
     }
 
 
 def program(machine: str, *, counted: bool = True) -> list[Instruction]:
-    """The filter for a machine (``platform.machine()``).
+    """Return the filter program for an architecture.
 
     Args:
-        machine: the architecture.
-        counted: whether a control group counts all memory; if not, more is refused.
+        machine: Architecture, as returned by ``platform.machine()``.
+        counted: Whether a control group counts all memory; if not, the filter refuses more calls.
 
     Raises:
-        OSError: no filter is known for it.
+        OSError: No filter exists for the architecture.
     """
     if machine not in ARCHITECTURES:
         raise OSError(errno.ENOSYS, f"no seccomp filter for {machine}, only for {', '.join(ARCHITECTURES)}")
@@ -209,9 +215,9 @@ def program(machine: str, *, counted: bool = True) -> list[Instruction]:
     rules: list[Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_EQUAL, 1, 0, ARCHITECTURES[machine]),
-        (_RETURN, 0, 0, _KILL),  # calls of another architecture have other numbers
+        (_RETURN, 0, 0, _KILL),  # other architectures number their calls differently
         (_LOAD, 0, 0, _NUMBER),
-        (_JUMP_GREATER_EQUAL, 0, 1, 0x40000000),  # the x32 calls of x86_64: the same under other numbers
+        (_JUMP_GREATER_EQUAL, 0, 1, 0x40000000),  # x32 calls of x86_64: the same calls under other numbers
         (_RETURN, 0, 0, _KILL),
     ]
     for first, last in _ranges(numbers[column] for numbers in ALLOWED.values()):
@@ -228,7 +234,7 @@ def program(machine: str, *, counted: bool = True) -> list[Instruction]:
 
 
 def _ranges(numbers: Iterable[int | None]) -> list[tuple[int, int]]:
-    """The numbers as ranges, first and last."""
+    """Return the numbers as ranges of first and last number."""
     ranges: list[tuple[int, int]] = []
     for number in sorted(number for number in numbers if number is not None):
         if ranges and number == ranges[-1][1] + 1:
@@ -239,5 +245,5 @@ def _ranges(numbers: Iterable[int | None]) -> list[tuple[int, int]]:
 
 
 def install(*, counted: bool = True) -> None:
-    """Installs the filter in this process and everything that it starts; needs ``no_new_privileges``."""
+    """Install the filter for this process and all processes that it starts; needs ``no_new_privileges``."""
     install_filter(program(platform.machine(), counted=counted))

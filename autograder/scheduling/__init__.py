@@ -1,1 +1,1 @@
-"""Grading in parallel, on all cores or on the workers of a Dask scheduler."""
+"""Parallel grading of a class, on all cores or on the workers of a Dask scheduler."""

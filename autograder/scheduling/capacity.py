@@ -1,4 +1,4 @@
-"""How many submissions are graded at a time."""
+"""The number of submissions to grade at a time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import psutil
 
 from amllab.checks.lab import Lab
 
-_SPARE = 0.9  # share of the memory at hand that is planned with
+_SPARE = 0.9  # share of the available memory to use
 
 
 def choose_jobs(wanted: int, lab: Lab, submissions: Sequence[object]) -> tuple[int, str]:
-    """How many submissions are graded at a time, and why no more.
+    """Choose how many submissions to grade at a time.
 
     Args:
-        wanted: number; 0 for one for each core.
-        lab: whose limit of memory every submission may use up.
-        submissions: of which there are as many at most.
+        wanted: Configured number; 0 for one per core.
+        lab: The lab, whose memory limit every submission may use up.
+        submissions: The submissions, whose number is an upper limit.
+
+    Returns:
+        The number, at least 1, and the reason why it is not higher.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = {
@@ -32,7 +35,7 @@ def choose_jobs(wanted: int, lab: Lab, submissions: Sequence[object]) -> tuple[i
 
 
 def _available() -> int:
-    """Bytes of memory that are at hand, on the machine and in the control group that this process is in."""
+    """Return the bytes of memory available on the machine or in this process's control group, whichever is less."""
     free = [psutil.virtual_memory().available]
     for most, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),

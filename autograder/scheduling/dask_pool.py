@@ -1,11 +1,12 @@
-"""Grading on other machines: the workers of a Dask scheduler grade, nbgrader keeps its book here.
+"""Grade submissions on Dask workers, while nbgrader records the results on this machine.
 
-A task carries everything that it needs (a repaired notebook, the release, the solution), so that the machines share no
-folder; back comes what grading made of it, as data. Every worker isolates submissions as one machine does. Whatever becomes
-of workers and scheduler, each submission enters the gradebook once: it is nbgrader here that writes it, when its turn has come.
+A task carries everything that it needs (a repaired notebook, the release, the solution), so that the machines need no
+shared folder, and it returns the results as data. Every worker isolates submissions just as a single machine does.
+Whatever happens to the workers and the scheduler, each submission enters the gradebook once: the local nbgrader writes
+it when it gets to the submission.
 
-A worker that is lost, or falls silent (``distributed.scheduler.worker-ttl``), costs its submission a second attempt elsewhere. A
-scheduler that is restarted gets what was not finished.
+If a worker is lost or falls silent (``distributed.scheduler.worker-ttl``), its submission gets a second attempt on
+another worker. If the scheduler is restarted, it receives the unfinished submissions again.
 """
 
 from __future__ import annotations
@@ -38,15 +39,16 @@ from autograder.scheduling.progress import Progress
 
 log = logging.getLogger(__name__)
 
-_WAIT_SECONDS = 300.0  # for a scheduler, and for a first worker
+_WAIT_SECONDS = 300.0  # for a scheduler with at least one worker
 _LOOK_SECONDS = 0.5
-_AT_HAND = 2  # tasks for each thread of a worker: one that runs, one that waits. Who is assigned more suffers with every lost worker
+# tasks for each thread of a worker: one that runs, one that waits; with more, each lost worker affects more submissions
+_AT_HAND = 2
 _LOST = (CancelledError, CommClosedError, OSError)
 
 
 @dataclass(frozen=True)
 class Course:
-    """What a worker needs to know: the setting, and the files that its paths name."""
+    """The course as a worker needs it: the settings, and the content of the files that their paths name."""
 
     setting: GradingConfig
     release: bytes
@@ -59,16 +61,16 @@ class Course:
 
 
 class DaskPool:
-    """Submissions graded by the workers of a scheduler, in the order in which they are given.
+    """A pool of Dask workers that grade submissions in the given order.
 
     Args:
-        scheduler: its address.
-        judge: of this process: keeps what comes back.
-        submissions: student -> notebook as handed in.
-        again: also grades those of which a grading is kept.
+        scheduler: Address of the scheduler.
+        session: Session of this process, whose cache stores the results.
+        submissions: Student -> path of the submitted notebook.
+        again: Also grade submissions that have a cached grading.
 
     Raises:
-        ClusterError: there is no scheduler at the address, or it has no workers.
+        ClusterError: There is no scheduler at the address, or it has no workers.
     """
 
     def __init__(self, scheduler: str, session: GradingSession, submissions: dict[str, Path], *, again: bool) -> None:
@@ -87,11 +89,11 @@ class DaskPool:
         self._connect()
 
     def result(self, student: str) -> str | None:
-        """Waits until a submission is graded; returns the key of its grading, or ``None`` if it was not among those given.
+        """Wait until a submission is graded; return the key of its grading, or ``None`` if it is not in this pool.
 
         Raises:
-            (CourseError, ChecksBroken): as a worker met them.
-            RuntimeError: several workers were lost over it.
+            CourseError, ChecksBroken: Raised on a worker, or the cluster cannot grade.
+            RuntimeError: Several workers were lost over the submission, or its task failed on a worker.
         """
         if student not in self._submissions:
             return None
@@ -108,7 +110,7 @@ class DaskPool:
                     self._give_up(student)
                     raise RuntimeError(f"{student} is not graded: its workers were lost, several times") from error
                 log.warning("%s: once more, its worker was lost", student)
-                self._share_course()  # it may be what was lost, and would be lost for good
+                self._share_course()  # the course itself may be what was lost, and would be lost for good
             except (CourseError, ChecksBroken):
                 raise
             except Exception as error:
@@ -123,7 +125,7 @@ class DaskPool:
         return self._keys.pop(student, None)
 
     def _connect(self) -> None:
-        """To a scheduler with workers, and with nothing of what it may have been given before."""
+        """Connect to a scheduler with workers, and forget the tasks that were given to it before."""
         self._running.clear()
         ends = time.monotonic() + _WAIT_SECONDS
         while True:
@@ -140,12 +142,12 @@ class DaskPool:
         self._share_course()
 
     def _share_course(self) -> None:
-        """Computed where it is needed, and again where the worker that had it is gone."""
+        """Submit the course as a task: Dask runs it where it is needed, and again if the worker that had it is gone."""
         assert self._client is not None
         self._course_there = self._client.submit(_same, self._course, pure=False)
 
     def _fill(self, first: str) -> None:
-        """Hands out as many submissions as the workers can take, the one that is waited for before all others."""
+        """Submit as many tasks as the workers can take, beginning with the submission that is waited for."""
         assert self._client is not None
         room = max(_AT_HAND * sum(self._client.nthreads().values()), 1) - len(self._running)
         for student in dict.fromkeys([first, *self._open]):
@@ -166,7 +168,10 @@ class DaskPool:
             room -= 1
 
     def _result(self, student: str) -> dict[str, Any]:
-        """What came back for one; those that came in the meantime are kept too, so that others can be handed out."""
+        """Wait for the result of one submission.
+
+        Results of others that arrive in the meantime are stored too, which makes room for new tasks.
+        """
         while True:
             for other, future in list(self._running.items()):
                 if other != student and future.status == "finished":
@@ -201,7 +206,7 @@ class DaskPool:
                 client.close(timeout=2)
 
     def close(self) -> None:
-        """Gives back what is not finished."""
+        """Cancel unfinished tasks and disconnect."""
         self._progress.close()
         if self._client is not None:
             with contextlib.suppress(*_LOST, TimeoutError):
@@ -209,9 +214,9 @@ class DaskPool:
         self._disconnect()
 
 
-# On the workers
+# Code that runs on the workers
 
-_alone = threading.Lock()  # pytest runs once at a time in a process
+_alone = threading.Lock()  # pytest can run only once at a time in a process
 _sessions: dict[str, tuple[GradingSession, tempfile.TemporaryDirectory[str]]] = {}
 
 
@@ -220,7 +225,7 @@ def _same(course: Course) -> Course:
 
 
 def _grade(course: Course, student: str, text: str, notes: list[str], readable: bool) -> dict[str, Any]:
-    """Grades a repaired notebook; returns the key that this worker would keep it under, and what came of it."""
+    """Grade a repaired notebook; return the result, the key under which this worker would cache it, and versions."""
     import platform
     import socket
     from importlib.metadata import version
@@ -242,7 +247,7 @@ def _grade(course: Course, student: str, text: str, notes: list[str], readable: 
 
 
 def _session(course: Course) -> tuple[GradingSession, tempfile.TemporaryDirectory[str]]:
-    """A judge with the files of the course in a folder of its own, which goes with the process."""
+    """Create a session with the course files in its own temporary folder, which is removed when the process ends."""
     place = tempfile.TemporaryDirectory(prefix="amllab-course-")
     folder = Path(place.name)
     release, solution = folder / course.setting.release.name, folder / f"solution-{course.setting.solution.name}"

@@ -1,8 +1,9 @@
-"""Grading ahead: processes that grade the class on all cores, while nbgrader goes through it one by one.
+"""Grade a class in parallel, on all cores, while nbgrader records the results one at a time.
 
-Every process is a judge of its own; all of them share one fork server for the workers of submissions, and one reference. What they find is kept
-(:mod:`autograder.grading.cache`), and taken from there when nbgrader comes to a submission: the same scores, book and log as one after
-the other. A judge that dies costs its submission a second attempt, and the others nothing.
+Every process has its own grading session; all share one fork server for the workers of submissions, and one reference.
+The results are cached (:mod:`autograder.grading.cache`), and nbgrader takes them from the cache when it gets to a
+submission, so that scores, gradebook and log are the same as in a sequential run. If a process dies, its submission
+gets a second attempt, and the others are not affected.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from autograder.scheduling.progress import Progress
 log = logging.getLogger(__name__)
 
 
-_SUBMISSIONS_A_PROCESS = 200  # then it makes room for a new one: its reference keeps what it has answered
+_SUBMISSIONS_A_PROCESS = 200  # then a new process replaces it, since its reference caches all answers
 _LOOK_SECONDS = 0.5
 
 
-# In the processes that grade ahead
+# Code that runs in the grading processes
 
 _session: GradingSession | None = None
 
@@ -46,18 +47,21 @@ def _begin(setting: GradingConfig, address: str, reference: str | None) -> None:
 
 
 def _grade_in_process(student: str, path: Path, again: bool) -> str:
-    """Grades what was handed in, unless that was done before; returns the key that it is kept under."""
+    """Grade a submission unless its grading is cached; return the key of the grading."""
     assert _session is not None
     repaired = repair(path, _session.release)
     key = _session.key(student, repaired.notebook, repaired)
     if again or _session.cache.get(key) is None:
         _session.graded(student, repaired.notebook, repaired)
-        gc.collect()  # pytest leaves cycles that hold the answers: without it every submission takes up more memory
+        gc.collect()  # pytest leaves reference cycles that hold the answers, and memory would grow
     return key
 
 
 def _with_readable_errors(grade_in_process: Callable[..., str], *arguments: Any) -> str:
-    """Grades a submission; an error that another process could not read would end the grading of all others."""
+    """Grade a submission, and replace an error that cannot be pickled.
+
+    The nbgrader process could not read such an error, which would end the grading of all other submissions.
+    """
     try:
         return grade_in_process(*arguments)
     except Exception as error:
@@ -68,20 +72,21 @@ def _with_readable_errors(grade_in_process: Callable[..., str], *arguments: Any)
         raise
 
 
-# In the process of nbgrader
+# Code that runs in the nbgrader process
 
 
 class LocalPool:
-    """Processes that grade submissions in the order in which they are given.
+    """A pool of processes that grade submissions in parallel, in the given order.
 
     Args:
-        setting: of the course.
-        launcher: whose fork server is shared.
-        submissions: student -> notebook as handed in.
-        jobs: number of processes.
-        again: also grades those of which a grading is kept.
-        seconds: that one submission may take at most, in all; a process that needs longer is ended.
-        reference: makes the one that all processes ask; by default each starts its own.
+        setting: Settings of the course.
+        launcher: Launcher whose fork server the processes share.
+        submissions: Student -> path of the submitted notebook.
+        jobs: Number of processes.
+        again: Also grade submissions that have a cached grading.
+        seconds: Time that grading one submission may take. A process that needs three times as long is ended: the rest
+            is for grading again exclusively, and for waiting for the others before that.
+        reference: Creates the reference that all processes share; by default each process starts its own.
     """
 
     def __init__(
@@ -98,26 +103,25 @@ class LocalPool:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "autograder.scheduling.preload"])
         launcher.at_a_time = jobs
-        forkserver.ensure_running()  # it imports while the launcher's server does so too
+        forkserver.ensure_running()  # it imports its modules while the launcher's fork server does the same
         address = launcher.address
         self._serving = ReferenceServer(reference()) if reference is not None else None
         arguments = (setting, address, self._serving and self._serving.address)
         self._pool = ProcessPool(jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=arguments, context=context)
         self._schedule: Callable[[str], ProcessFuture] = lambda student: self._pool.schedule(
-            # a second time alone, and waiting for the others before it
             _with_readable_errors,
             args=[_grade_in_process, student, submissions[student], again],
-            timeout=3 * seconds,
+            timeout=3 * seconds,  # also to wait for the others and grade again exclusively
         )
         self._waiting = {student: self._schedule(student) for student in submissions}
         self._progress = Progress(len(submissions))
 
     def result(self, student: str) -> str | None:
-        """Waits until a submission is graded; returns the key of its grading, or ``None`` if it was not among those given.
+        """Wait until a submission is graded; return the key of its grading, or ``None`` if it is not in this pool.
 
         Raises:
-            (CourseError, ChecksBroken): as the process met them.
-            RuntimeError: two processes ended over it.
+            CourseError, ChecksBroken: Raised in the grading process.
+            RuntimeError: Two processes died or took too long over the submission, or its error could not be pickled.
         """
         for last in (False, True):
             future = self._waiting.get(student)
@@ -142,13 +146,13 @@ class LocalPool:
             try:
                 return future.result(_LOOK_SECONDS)
             except NotYet:
-                if future.done():  # by its own limit of time, or just now
+                if future.done():  # at its own time limit, or just now
                     return future.result()
             finally:
                 self._progress.show(sum(not future.done() for future in self._waiting.values()))
 
     def close(self) -> None:
-        """Ends all processes, also in the middle of their work."""
+        """End all processes, even in the middle of their work."""
         self._progress.close()
         self._pool.stop()
         self._pool.join()

@@ -1,7 +1,7 @@
-"""What processes that grade ahead have at hand when they are forked: imported once, in the server that forks them.
+"""Modules that the fork server imports once, so that grading processes start with them loaded.
 
-Their memory is shared as long as nobody writes to it. A garbage collection would write to every object, to count it:
-these objects are put where collections do not look (:func:`gc.freeze`).
+The processes share this memory as long as nobody writes to it. Garbage collection would write to every object in order
+to count its references, so these objects are excluded from it (:func:`gc.freeze`).
 """
 
 import gc
@@ -15,7 +15,7 @@ from amllab.numerics import keep_freed_memory
 from autograder.grading.grader import UnreadableSubmission
 from autograder.labs.locations import HIDDEN_CHECKS
 
-# nbgrader, since a process first imports what the program imports that started it (Python before 3.14 cannot preload that)
+# nbgrader, because a process first imports the main module of the program (Python before 3.14 cannot preload that one)
 for name in (
     "nbgrader.apps",
     "pytest",
@@ -28,11 +28,11 @@ for name in (
     importlib.import_module(name)
 for name in all_labs():
     importlib.import_module(f"amllab.checks.{name}.probes")
-for name in amllab.__all__:  # loads what it is made of
+for name in amllab.__all__:  # loads the modules that define it
     getattr(amllab, name)
-# what pytest and the checks load when they first run, on a submission that answers nothing
+# modules that pytest and the checks import on their first run; the submission of this run answers nothing
 for name in all_labs():
-    # settings or checks that are broken: whoever grades with them is told so, and other labs are graded nevertheless
+    # broken settings or checks: anyone who grades with them gets the error, and other labs can still be graded
     with suppress(ValueError, ChecksBroken):
         lab = find_lab(name)
         run_checks(lab, [lab.folder, HIDDEN_CHECKS / name], UnreadableSubmission(name))

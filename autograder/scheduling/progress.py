@@ -1,4 +1,4 @@
-"""How far a run has come, in a terminal."""
+"""Display of a run's progress in a terminal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A bar for people who look on, with the time left; a log in a file has its lines.
+    """A progress bar with the remaining time, shown in terminals only: a log file has its own lines.
 
     Args:
-        total: number of submissions.
+        total: Number of submissions.
 
     Attributes:
-        failed: how many of them could not be graded.
+        failed: Number of submissions that could not be graded.
     """
 
     def __init__(self, total: int) -> None:

@@ -1,1 +1,1 @@
-"""Submissions with similar code: ``autograder similar``."""
+"""Comparison of submissions by their code: ``autograder similar``."""

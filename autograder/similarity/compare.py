@@ -1,8 +1,9 @@
-"""Submissions whose code looks alike, as a list that is worth a look and never a verdict: ``autograder similar``.
+"""A list of submissions with similar code, as hints to look at and never as a verdict: ``autograder similar``.
 
-Winnowing over normalised code: S. Schleimer, D. Wilkerson and A. Aiken, *Winnowing: local algorithms for document
-fingerprinting* (2003), the method of MOSS, as the library copydetect has it. Names, comments, layout and the order of
-functions make no difference. What the release says, and what most of the class writes, is nobody's own and does not count.
+The method is winnowing over normalised code: S. Schleimer, D. Wilkerson and A. Aiken, *Winnowing: local algorithms for
+document fingerprinting* (2003). It is the method of MOSS, as implemented by the library copydetect. Names, comments,
+layout and the order of functions make no difference. Code from the release, and code that most of the class writes,
+does not count as anyone's own.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from autograder.notebooks.metadata import EXPERIMENT, is_autograded
 from autograder.notebooks.normalize import read_release, repair
 from autograder.text import safe_line, table
 
-THRESHOLD = 0.5  # of what is a submission's own; correct solutions that know nothing of each other stay below
-LENGTH = 25  # characters of normalised code that must be the same in a row
-OWN = 150  # characters of normalised code: whoever has less of their own is not compared
-SHARED = 0.5  # what more than this share of the class writes is nobody's own,
-SHARED_FROM = 10  # where that is at least so many
+THRESHOLD = 0.5  # share of a submission's own code; independent correct solutions stay below
+LENGTH = 25  # consecutive characters of normalised code that must be the same
+OWN = 150  # characters of normalised code; submissions with less of their own are not compared
+SHARED = 0.5  # code that more than this share of the class writes is nobody's own,
+SHARED_FROM = 10  # if it is also in more than this many submissions
 MAX_CODE = 60_000  # characters of a submission that are compared
 MAX_PAIRS = 100  # on the page
 _DEFINES = re.compile(r"^\s*(?:async\s+def|def|class)\s", re.M)
@@ -40,13 +41,13 @@ _DEFINES = re.compile(r"^\s*(?:async\s+def|def|class)\s", re.M)
 
 @dataclass(frozen=True)
 class Pair:
-    """Two submissions.
+    """A pair of submissions.
 
     Attributes:
-        students: their ids.
-        shares: of each one's own code, the share that is in the other's too, in [0, 1].
-        same: characters of normalised code that are in both.
-        codes: what was compared, with the places that are the same marked.
+        students: Ids of the two students.
+        shares: For each submission, the share of its own code that is also in the other one, in [0, 1].
+        same: Number of characters of normalised code that are in both.
+        codes: The code that was compared, with the matching passages marked.
     """
 
     students: tuple[str, str]
@@ -56,18 +57,19 @@ class Pair:
 
     @property
     def share(self) -> float:
+        """The larger of the two shares."""
         return max(self.shares)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of a class.
+    """The comparison of a class.
 
     Attributes:
-        pairs: those at or above the threshold, the most similar first.
-        compared: how many submissions.
-        left_out: student -> why there is nothing to compare.
-        highest_below: share of the most similar pair below the threshold.
+        pairs: Pairs at or above the threshold, the most similar first.
+        compared: Number of submissions that were compared.
+        left_out: Student -> why there is nothing to compare.
+        highest_below: Share of the most similar pair below the threshold.
     """
 
     pairs: list[Pair]
@@ -79,20 +81,21 @@ class Comparison:
 def similar(
     course: Course, assignment: str, output: Path | None = None, threshold: float = THRESHOLD
 ) -> tuple[str, Path]:
-    """Compares what was handed in and writes the page.
+    """Compare the submissions of an assignment and write the page.
 
     Args:
-        course: whose submissions they are; they need not be graded.
-        assignment: such as ``"transfer-learning"``.
-        output: of the page; in the course's ``reports/`` by default.
-        threshold: share from which on a pair is listed, in [0, 1].
+        course: Course whose submissions to compare; they need not be graded.
+        assignment: Name of the assignment, such as ``"transfer-learning"``.
+        output: Path of the page; in the course's ``reports/`` by default.
+        threshold: Share from which on a pair is listed, in [0, 1].
 
     Returns:
-        A table for the terminal, and where the page is.
+        A table for the terminal, and the path of the page.
 
     Raises:
-        LookupError: no such lab, or fewer than two submissions.
-        OSError, ValueError: the release cannot be read, or the threshold is no share.
+        LookupError: There is no such lab, or there are fewer than two submissions.
+        OSError: The release cannot be read.
+        ValueError: The release is not a notebook, or the threshold is not in [0, 1].
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"the threshold is a share between 0 and 1, not {threshold:g}")
@@ -109,7 +112,7 @@ def similar(
 
 
 def submitted(course: Course, lab: Lab, release: NotebookNode) -> dict[str, str]:
-    """Student -> the code that was handed in, whatever the file is."""
+    """Return the submitted code by student, from whatever kind of file it is in."""
     folders = sorted(course.directories["submitted_directory"].glob(f"*/{lab.assignment}"))
     return {
         folder.parent.name: own_code(repair(folder / f"{lab.notebook}.ipynb", release).notebook, release)
@@ -119,7 +122,10 @@ def submitted(course: Course, lab: Lab, release: NotebookNode) -> dict[str, str]
 
 
 def own_code(notebook: NotebookNode, release: NotebookNode) -> str:
-    """The solution cells, and whatever else defines functions or classes that the release does not have."""
+    """Return the code of a notebook that can be the student's own.
+
+    This is the solution cells, and any other cells that define functions or classes and are not in the release.
+    """
     released = {cell.source for cell in release.cells}
     chosen = []
     for cell in notebook.cells:
@@ -133,23 +139,23 @@ def own_code(notebook: NotebookNode, release: NotebookNode) -> str:
 
 
 def release_code(release: NotebookNode) -> str:
-    """All code that everybody got."""
+    """Return all code that every student received."""
     return printable("\n\n\n".join(cell.source for cell in release.cells if cell.cell_type == "code"))
 
 
 def printable(code: str) -> str:
-    """Code of the same length without characters that hide or turn what stands around them, cut off where it is too long."""
+    """Replace each character that hides or reorders the text around it, and cut off code that is too long."""
     code = code.replace("\r\n", "\n")[:MAX_CODE].replace("\t", " ")
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in code)
 
 
 def compare(codes: Mapping[str, str], boilerplate: str, threshold: float = THRESHOLD) -> Comparison:
-    """Compares all pairs.
+    """Compare all pairs of submissions.
 
     Args:
-        codes: student -> code.
-        boilerplate: code that is nobody's own.
-        threshold: share from which on a pair is listed.
+        codes: Code of each student.
+        boilerplate: Code that does not count as anyone's own.
+        threshold: Share from which on a pair is listed.
     """
     prints = {student: _fingerprint(code) for student, code in codes.items()}
     given = _fingerprint(boilerplate).hashes
@@ -176,24 +182,27 @@ def compare(codes: Mapping[str, str], boilerplate: str, threshold: float = THRES
 
 
 def _fingerprint(code: str) -> CodeFingerprint:
-    # a window of one keeps all fingerprints: which of them a wider one chooses depends on Python's hashes, which differ
-    # from run to run, and functions are short
+    # a window of one keeps all fingerprints: a wider one would choose by Python's hashes, which differ from run to run,
+    # and functions are short
     found = CodeFingerprint("code", LENGTH, 1, language="python", fp=io.StringIO(code))
     if len(found.offsets):
-        # the library's offset behind a name of a class is not the sum of those before it
+        # the library's offset after the name of a class is not the sum of those before it
         found.offsets[:, 1] = np.maximum.accumulate(found.offsets[:, 1])
     return found
 
 
 def _leave_out(found: CodeFingerprint, keys: set[int]) -> None:
-    """Takes away what is nobody's own. The library's own way to do so assumes that no fingerprint comes twice."""
+    """Remove the fingerprints of code that is nobody's own.
+
+    The library's own method assumes that no fingerprint occurs twice.
+    """
     found.hashes = found.hashes - keys
     found.hash_idx = {key: places for key, places in found.hash_idx.items() if key not in keys}
     found.token_coverage = get_token_coverage(found.hash_idx, LENGTH, len(found.filtered_code))
 
 
 def _marked(found: CodeFingerprint, slices: Sequence[Sequence[int]]) -> Markup:
-    """The code, escaped, with the slices marked."""
+    """Return the code, escaped, with the slices marked."""
     code, parts, at = found.raw_code, [], 0
     for start, end in sorted(zip(map(int, slices[0]), map(int, slices[1]), strict=True)):
         start, end = max(start, at), max(end, at)
@@ -203,7 +212,7 @@ def _marked(found: CodeFingerprint, slices: Sequence[Sequence[int]]) -> Markup:
 
 
 def text(found: Comparison, threshold: float) -> str:
-    """The table for a terminal."""
+    """Format the comparison for the terminal."""
     pairs = "1 pair" if len(found.pairs) == 1 else f"{len(found.pairs)} pairs"
     lines = [f"{found.compared} submissions compared, {pairs} worth a look (from {threshold:.0%} on)"]
     if found.pairs:
@@ -219,7 +228,7 @@ def text(found: Comparison, threshold: float) -> str:
 
 
 def page(found: Comparison, title: str, threshold: float) -> str:
-    """One HTML page, on which nothing runs and nothing is loaded."""
+    """Return one HTML page that runs no scripts and loads nothing."""
     environment = Environment(
         loader=PackageLoader("autograder.similarity", "."),
         autoescape=True,

@@ -1,12 +1,12 @@
-"""What the checks of exercise 4 share: the data, the training under a budget, and what the judge makes of its result.
+"""The accuracy check of exercise 4: its data, the training under a budget, and the evaluation of the result.
 
-Images and labels are drawn again in every run, from a seed that never leaves the judge, and which class has which label is
-drawn as well: neither a table of answers nor a head trained beforehand fits. The images to be recognised go to the submission
-when its training is over, without their labels, and changed once more.
+Images and labels are sampled again in every run, from a seed that never leaves the grader, and so is the assignment of
+labels to classes: neither a table of answers nor a head trained in advance fits. The submission gets the test images
+once its training is over, without their labels and with further random changes.
 
-Which optimizer a submission uses is its own affair, and one learning rate does not suit all: where the first does not reach
-the accuracy for full points, the next ones are tried, each with a training of its own, and the best counts. The thresholds, and
-how often they are wrong, were measured with ``autograder calibrate`` (``thresholds.json``).
+A submission may use any optimizer, and one learning rate does not suit all. If the first does not reach the accuracy
+for full points, the next ones are tried, each with a separate training, and the best counts. The thresholds and their
+error rates were measured with ``autograder calibrate`` (``thresholds.json``).
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ from amllab.numerics import same_numbers
 
 THRESHOLDS = Path(__file__).with_name("thresholds.json")
 SHIFT = 2  # pixels
-CONTRAST, NOISE = 0.04, 2.0  # share; standard deviation in steps of 255
-# parameters that a model may have beyond those of the backbone: a head, not a second network
+CONTRAST, NOISE = 0.04, 2.0  # share; standard deviation, in levels of 0 to 255
+# numbers that a model may have beyond those of the backbone: enough for a head, not for a second network
 MOST_IN_HEAD = 100_000
-# Share of predictions that have to follow from the backbone's features. Measured with net6 over two seeds and three optimizers:
-# at least 0.92 for a linear layer, dropout before it, two layers, or the maximum over the image.
+# Share of predictions that must follow from the backbone's features. Measured with net6 over two seeds and three
+# optimizers: at least 0.92 for a linear layer, dropout before it, two layers, or the maximum over the image.
 AGREEING = 0.8
-RIDGE = 10.0  # of the linear map from features to logits
-AT_ONCE = 25  # images whose features the judge computes together
-PREDICTED_AT_ONCE = 100  # images of one question: more would take more memory than the training did
+RIDGE = 10.0  # regularisation of the linear map from features to logits
+AT_ONCE = 25  # images whose features the grader computes together
+PREDICTED_AT_ONCE = 100  # images per question: more would take more memory than the training did
 
 
 def data_seed(seed: int) -> int:
-    """Of the images, from the seed of the run."""
+    """Return the seed of the images, derived from the seed of the run."""
     return derive(seed, "accuracy", "images")
 
 
 def key(seed: int, attempt: int) -> str:
-    """Under which the trained model is kept."""
+    """Return the key that the trained model is stored under."""
     return f"{derive(seed, 'accuracy', 'key', str(attempt)):x}"
 
 
 def thresholds(lab: Lab) -> dict[str, float]:
-    """Shares of test images: ``start``, above which there are points, and ``full``, from which there are all of them.
+    """Return shares of test images: ``start``, above which there are points, and ``full``, from which all are given.
 
     Raises:
-        ValueError: they were not measured for this data and budget.
+        ValueError: The thresholds were not measured for this data and budget.
     """
     budget = budget_of(lab)
     found = _calibrations().get(kind_of_data(budget["data"]))
@@ -82,14 +82,14 @@ def _calibrations() -> dict[str, Any]:
 
 
 def budget_of(lab: Lab) -> dict[str, Any]:
-    """``[accuracy]`` of the lab's settings, with what ``[accuracy.photographs]`` replaces where the data are photographs."""
+    """Return ``[accuracy]`` of the lab's settings, with overrides of ``[accuracy.photographs]`` for photographs."""
     budget = dict(lab.settings["accuracy"])
     photographs = budget.pop("photographs", {})
     return budget if kind_of_data(budget["data"]) == "drawn" else budget | photographs
 
 
 def kind_of_data(source: str) -> str:
-    """``"drawn"``, or ``"reptiles"`` for photographs: from a folder, or CIFAR-100."""
+    """Return ``"drawn"`` for synthetic images, or ``"reptiles"`` for photographs from a folder or CIFAR-100."""
     return "drawn" if source == "drawn" else "reptiles"
 
 
@@ -103,7 +103,7 @@ class Part:
 
 @lru_cache(maxsize=1)
 def reptiles(seed: int, sizes: tuple[int, int, int], source: str = "drawn") -> tuple[Part, Part, Part]:
-    """Training, validation and test images of a run."""
+    """Return the training, validation and test images of a run."""
     data = draw(sum(sizes), seed=data_seed(seed)) if source == "drawn" else _photographs(seed, sizes, source)
     generator = torch.Generator().manual_seed(derive(seed, "accuracy", "labels"))
     labels = torch.randperm(len(CLASSES), generator=generator)[data.labels]
@@ -112,7 +112,7 @@ def reptiles(seed: int, sizes: tuple[int, int, int], source: str = "drawn") -> t
 
 
 def _photographs(seed: int, sizes: tuple[int, int, int], source: str) -> LabelledImages:
-    """As many as are asked for, drawn from the training and the test part of a folder of images or of CIFAR-100."""
+    """Sample as many images as needed from the training and the test part of a folder of images or of CIFAR-100."""
     generator = torch.Generator().manual_seed(data_seed(seed))
     learning, test = (reptile_arrays(part, os.path.expanduser(source)) for part in ("train", "test"))
     chosen = []
@@ -125,7 +125,7 @@ def _photographs(seed: int, sizes: tuple[int, int, int], source: str) -> Labelle
 
 
 def perturbed(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images mirrored at random, shifted by up to ``SHIFT`` pixels, with another contrast and some noise; uint8."""
+    """Return images mirrored at random, shifted by up to ``SHIFT`` pixels, with new contrast and some noise; uint8."""
     n, _, height, width = images.shape
     mirrored = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.5, images.flip(3), images)
     padded = F.pad(mirrored.float(), [SHIFT] * 4, mode="reflect")
@@ -133,7 +133,7 @@ def perturbed(images: Tensor, generator: torch.Generator) -> Tensor:
     shifted = torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(corners)])
     contrast = 1 + CONTRAST * (2 * torch.rand(n, 1, 1, 1, generator=generator) - 1)
     noise = torch.randn(shifted.shape, generator=generator).mul_(NOISE)
-    # in place: what a judge once needed it keeps
+    # in place, because a grader does not give back memory that it once needed
     return shifted.sub_(127.5).mul_(contrast).add_(127.5).add_(noise).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -142,8 +142,8 @@ class Measured:
     """What a submission reached.
 
     Attributes:
-        shares: learning rate -> share of test images that were recognised, in the order in which they were tried.
-        own_model: whether it was the submission's; else one that was built as the contract has it.
+        shares: Learning rate -> share of test images that were recognised, in the order of the trainings.
+        own_model: Whether the submission built the model; otherwise it was built according to the contract.
     """
 
     shares: dict[float, float] = field(default_factory=dict)
@@ -162,9 +162,9 @@ _measured: WeakKeyDictionary[Submission, dict[int, Measured]] = WeakKeyDictionar
 
 
 def measured(submission: Submission, lab: Lab, seed: int) -> Measured:
-    """Builds and trains with the submission under the lab's budget, with further learning rates where one is not enough.
+    """Build and train with the submission under the lab's budget, with further learning rates if one is not enough.
 
-    Fails the check where the training went beyond the budget, or the predictions are not those of the model to be trained.
+    Fails the check if the training exceeded the budget, or if the predictions are not those of the trained model.
     """
     known = _measured.setdefault(submission, {})
     if seed not in known:
@@ -176,7 +176,7 @@ def measured(submission: Submission, lab: Lab, seed: int) -> Measured:
             except (CheckFailure, SubmissionError):
                 if attempt == 0:
                     raise
-                found.shares[lr] = 0.0  # a rate that is too high for this optimizer may well end in NaN, or an error
+                found.shares[lr] = 0.0  # a rate too high for this optimizer may well end in NaN, or an error
             if found.shares[lr] >= full:
                 break
         known[seed] = found
@@ -184,12 +184,12 @@ def measured(submission: Submission, lab: Lab, seed: int) -> Measured:
 
 
 def builds_the_backbone(submission: Submission, budget: dict[str, Any]) -> bool:
-    """Whether the submission returns the backbone that it is asked for, with a head for the classes.
+    """Return whether the submission builds the requested backbone, with a head for the classes.
 
-    Where it does not, that is charged in the exercise on building, and another model is trained here.
+    If not, that loses points in the exercise on building, and another model is trained here.
 
     Raises:
-        SubmissionError: building does not come to an end, or there is no function; before images are drawn for it.
+        SubmissionError: Building does not finish, or there is no function. This comes before images are sampled.
     """
     try:
         got = submission.ask(
@@ -217,14 +217,14 @@ def builds_the_backbone(submission: Submission, budget: dict[str, Any]) -> bool:
 def one_training(
     submission: Submission, lab: Lab, seed: int, attempt: int = 0, *, with_own_model: bool = True
 ) -> float:
-    """Share of test images that are recognised after a training with one learning rate; see :func:`measured`."""
+    """Return the share of test images recognised after a training with one learning rate; see :func:`measured`."""
     budget = budget_of(lab)
     fitted, predicted, test = fit_and_predict(submission, lab, seed, attempt, with_own_model=with_own_model)
     _keeps_to_the_budget(fitted, budget)
     _keeps_the_frozen_layers(predicted["state"], budget)
     _trained_the_others(predicted["state"], budget)
     share = accuracy(predicted["logits"], test.labels)
-    if share > thresholds(lab)["start"]:  # logits that have learned nothing yet need not follow from anything
+    if share > thresholds(lab)["start"]:  # logits of a model that has learned nothing need not follow from its features
         _predicts_from_its_features(predicted, test.images, budget["backbone"])
     return share
 
@@ -232,9 +232,9 @@ def one_training(
 def fit_and_predict(
     submission: Submission, lab: Lab, seed: int, attempt: int = 0, *, with_own_model: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any], Part]:
-    """The answers of the probes ``fit`` and ``predict``, and the images and labels that were to be predicted.
+    """Return the answers of the probes ``fit`` and ``predict``, and the images and labels to predict.
 
-    Fails the check where logits are not there for every image.
+    Fails the check unless there are logits for every image.
     """
     budget = budget_of(lab)
     sizes = (budget["train_images"], budget["val_images"], budget["test_images"])
@@ -261,7 +261,7 @@ def fit_and_predict(
 
 
 def _joined(logits: list[Tensor], parts: Sequence[Tensor]) -> Tensor:
-    """Logits ``(n, classes)`` of all parts of the images, where every image has some."""
+    """Join the logits ``(n, classes)`` of all parts of the images; fail the check unless every image has some."""
     classes = logits[0].shape[1]
     for got, images in zip(logits, parts, strict=True):
         expect(
@@ -274,7 +274,10 @@ def _joined(logits: list[Tensor], parts: Sequence[Tensor]) -> Tensor:
 
 
 def _keeps_to_the_budget(fitted: dict[str, Any], budget: dict[str, Any]) -> None:
-    """A pass of its own for the training figures is fine, and so is an optimizer that takes two looks at a batch."""
+    """Fail the check if the training exceeded its budget.
+
+    A separate pass for the training figures is allowed, and so is an optimizer that evaluates each batch twice.
+    """
     passes = 2 * budget["max_epochs"] + 1
     batches = -(-budget["train_images"] // budget["batch_size"])
     expect(
@@ -290,7 +293,10 @@ def _keeps_to_the_budget(fitted: dict[str, Any], budget: dict[str, Any]) -> None
 
 
 def _keeps_the_frozen_layers(state: dict[str, Tensor], budget: dict[str, Any]) -> None:
-    """BatchNorm's statistics play no part here: exercise 3 is about them."""
+    """Fail the check if frozen layers have changed, or if the head is too large.
+
+    BatchNorm statistics do not matter here: exercise 3 is about them.
+    """
     backbone = pretrained(budget["backbone"])
     frozen = first_layers(budget["backbone"], budget["n_trainable"])
     different = differing({name: backbone[name] for name in frozen}, state)
@@ -323,10 +329,11 @@ def _trained_the_others(state: dict[str, Tensor], budget: dict[str, Any]) -> Non
 
 
 def _predicts_from_its_features(predicted: dict[str, Any], images: Tensor, backbone: str) -> None:
-    """The judge computes the features with the weights that came back: whatever the head is made of, its classes follow from them.
+    """Fail the check unless the predictions follow from the features of the trained backbone.
 
-    A linear map from features to logits is fitted on some images, and has to give the classes of the others: a network of
-    another origin, hidden in the head or in ``forward``, sees what the backbone does not.
+    The grader computes the features with the returned weights. A linear map from features to logits is fitted on some
+    images and must give the classes of the others, however the head is built. A network of another origin, hidden in
+    the head or in ``forward``, sees what the backbone does not.
     """
     state, logits = predicted["state"], predicted["logits"].double().nan_to_num(0, 0, 0)
     model = timm.create_model(backbone).eval()
@@ -335,9 +342,9 @@ def _predicts_from_its_features(predicted: dict[str, Any], images: Tensor, backb
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
     averages, maxima = [], []
     with torch.no_grad(), same_numbers():
-        # in parts: all at once they would take memory that could grade another submission
+        # in parts: all at once they would take memory that grading another submission could use
         for part in images.split(AT_ONCE):
-            # in the memory format that convolutions are faster in
+            # convolutions are faster in this memory format
             inputs = ((part.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
             maps = model.forward_features(inputs).double().nan_to_num(0, 0, 0)
             averages.append(maps.mean((2, 3)))
@@ -352,7 +359,10 @@ def _predicts_from_its_features(predicted: dict[str, Any], images: Tensor, backb
 
 
 def _agreement(features: Tensor, logits: Tensor) -> float:
-    """Share of images whose class a linear map finds from ``features`` ``(n, f)`` that was fitted on three fifths of them."""
+    """Return the share of images whose class a linear map gives from ``features`` ``(n, f)``.
+
+    The map is fitted on three fifths of the images; the share is of the others.
+    """
     n = len(features) * 3 // 5
     x = (features - features[:n].mean(0)) / (features[:n].std(0) + 1e-6)
     x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
@@ -362,7 +372,10 @@ def _agreement(features: Tensor, logits: Tensor) -> float:
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of rows of ``logits`` ``(n, classes)`` whose largest entry is the label; rows that are not finite are wrong."""
+    """Return the share of rows of ``logits`` ``(n, classes)`` whose largest entry is the label.
+
+    Rows that are not finite are wrong.
+    """
     right = (logits.argmax(1) == labels) & logits.isfinite().all(1)
     return right.double().mean().item()
 

@@ -1,7 +1,8 @@
-"""Which layers are trainable: the usual mistakes as rules, by which a wrong choice is described, named and explained.
+"""Rules for which layers are trainable: the usual mistakes, used to describe, name and explain a wrong choice.
 
-A rule says which parameters would be trainable, had that mistake been made. The rule that explains what a submission did with
-one network also says what it will do with others: there it is asked whether it does the same, so that a wrong count is charged once.
+A rule says which parameters would be trainable if a certain mistake had been made. The rule that explains what a
+submission did with one network also predicts what it does with others. For those, checks ask only whether it does the
+same, so that a wrong count loses points once.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import timm
 from amllab.checks.transfer_learning.models import layer_names
 
 RIGHT = ""
-IDLE = ("nothing frozen", "everything frozen")  # whatever number is asked for
+IDLE = ("nothing frozen", "everything frozen")  # whatever number is requested
 
 
 @dataclass(frozen=True)
 class Net:
-    """A backbone's parameters.
+    """The parameters of a backbone.
 
     Attributes:
-        layers: names of the parameters of each layer, from input to output.
-        ndim: number of dimensions of each parameter, in the order of the model.
+        layers: Names of the parameters of each layer, from input to output.
+        ndim: Number of dimensions of each parameter, in the order of the model.
     """
 
     layers: list[list[str]]
@@ -34,7 +35,7 @@ class Net:
         return set(self.ndim)
 
     def last(self, n: int) -> set[str]:
-        """The parameters of the last ``n`` layers; of none below 0, of all beyond their number."""
+        """Return the parameters of the last ``n`` layers: none if ``n`` is negative, all if it exceeds their number."""
         count = len(self.layers)
         return {name for layer in self.layers[count - min(max(n, 0), count) :] for name in layer}
 
@@ -42,17 +43,17 @@ class Net:
         return {name for layer in self.layers[:n] for name in layer}
 
     def with_(self, n: int, missed: Callable[[str], bool]) -> set[str]:
-        """The last ``n`` layers, and those other parameters that freezing has missed."""
+        """Return the last ``n`` layers, and the other parameters that freezing has missed."""
         return self.last(n) | {name for name in self.ndim if missed(name)}
 
 
 @lru_cache(maxsize=64)
 def net(backbone: str) -> Net:
-    """The parameters of a backbone."""
+    """Return the parameters of a backbone."""
     return Net(layer_names(backbone), {name: p.ndim for name, p in timm.create_model(backbone).named_parameters()})
 
 
-# what would be trainable, had a usual mistake been made, for the number that was asked for
+# name of a mistake -> what it would leave trainable, for the requested number of layers
 _RULES: dict[str, Callable[[Net, int], set[str]]] = {
     RIGHT: lambda net, n: net.last(n),
     "nothing frozen": lambda net, n: net.all(),
@@ -79,23 +80,23 @@ _RULES: dict[str, Callable[[Net, int], set[str]]] = {
     "all but convolutions missed": lambda net, n: net.with_(n, lambda p: net.ndim[p] != 4),
 }
 
-# backbone, the number that was asked for, names of the parameters that were trainable afterwards
+# backbone, the requested number of layers, names of the parameters that were trainable afterwards
 Case = tuple[str, int, set[str]]
 
 
 def rules_of(cases: Sequence[Case]) -> list[str]:
-    """The rules that explain all cases: names of mistakes, or ``RIGHT`` alone; none where it is no usual mistake."""
+    """Return the rules that explain all cases: names of mistakes, or ``RIGHT`` alone; empty if none does."""
     found = [name for name, rule in _RULES.items() if all(seen == rule(net(b), n) for b, n, seen in cases)]
     return [RIGHT] if RIGHT in found else found
 
 
 def by_rule(rule: str, backbone: str, n: int) -> set[str]:
-    """What is trainable by a rule."""
+    """Return what is trainable according to a rule."""
     return _RULES[rule](net(backbone), n)
 
 
 def symptom(cases: Sequence[Case]) -> str:
-    """How the choice of trainable parameters is wrong, in a few fixed words; empty where it is right."""
+    """Describe how the choice of trainable parameters is wrong, in a few fixed words; empty if it is right."""
     rules = rules_of(cases)
     if rules:
         return rules[0]
@@ -140,12 +141,12 @@ _REASONS = {
 
 
 def reason(symptom: str) -> str:
-    """Why a wrong choice matters: a reason that fits the mistake, or one that always holds."""
+    """Return why a wrong choice matters: a reason that fits the mistake, or one that always holds."""
     return _REASONS.get(symptom, "with other layers trainable, the experiment is not the one that you report")
 
 
 def layers_in_words(backbone: str, trainable: set[str]) -> str:
-    """Trainable parameters as numbers of layers: ``"layers 3, 4, 5"``; a layer that is in part trainable names a parameter."""
+    """Describe trainable parameters by numbers of layers: ``"layers 3, 4, 5"``, or ``"parts of layer 2"``."""
     layers = net(backbone).layers
     whole = [str(i) for i, layer in enumerate(layers) if trainable.issuperset(layer)]
     parts = [
@@ -161,19 +162,22 @@ def layers_in_words(backbone: str, trainable: set[str]) -> str:
 
 
 def wrong_in_words(seen: set[str], wanted: set[str]) -> str:
-    """Which parameters are trainable or frozen where they should not be."""
+    """List the parameters that are trainable or frozen but should not be."""
     found = {"trainable but should be frozen": seen - wanted, "frozen but should be trainable": wanted - seen}
     return "; ".join(f"{what}: {some(sorted(names))}" for what, names in found.items() if names)
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of many names, for a report."""
+    """List the first of many names, for a report."""
     first = ", ".join(f"`{name}`" for name in names[:3])
     return first + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
 
 
 def count_in_words(backbone: str, cases: Sequence[Case]) -> str:
-    """How many layers were trainable for each number that was asked for; empty where as many were, or parts of layers."""
+    """Describe how many layers were trainable for each requested number.
+
+    Empty if the numbers agree, or if layers were trainable in part.
+    """
     layers = net(backbone).layers
     asked: list[str] = []
     got: list[str] = []

@@ -1,4 +1,4 @@
-"""What happened in a training of the scripted model: read off the journal that the model kept, whatever was returned."""
+"""The log of a training of the scripted model: what happened in it, whatever the training returned."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from amllab.checks.transfer_learning.scripted import CHANGES, CLASSES
 
 
 class Journal:
-    """The journal in an answer of ``train_scripted``, with what the grader can compute of it itself.
+    """The log in an answer of ``train_scripted``, with what the grader itself can compute from it.
 
     Args:
-        script: of the question.
-        got: the answer; fails the check unless its parts fit together.
+        script: Script of the question.
+        got: The answer; fails the check unless its parts are consistent.
 
     Attributes:
-        epochs: number of epochs that were trained.
-        batches: examples of each differentiated batch, in order; of validation examples ``-1 - number``.
-        gradients: with respect to the logits of each of these batches.
-        epoch_of, again: of each of these batches.
-        states, final: weight and buffers at the last validation of each epoch, and at the end.
-        is_val, any_training, head_training, root_training, with_gradients, changed, images, epoch: of each forward pass.
-        how_changed: how most of the changed images were changed, a key of ``scripted.CHANGES``; empty where none were.
+        epochs: Number of epochs that were trained.
+        batches: Examples of each backward pass, in order; ``-1 - number`` for validation examples.
+        gradients: Gradients with respect to the logits of each of these batches.
+        epoch_of: Epoch of each of these batches.
+        again: Whether each of these batches is the previous one again.
+        states: Weight and buffers at the last validation of each epoch.
+        final: Weight and buffers at the end.
+        is_val, any_training, head_training, root_training, with_gradients, changed, images, epoch: The columns of
+            ``forwards``, with one entry per forward pass.
+        how_changed: How most of the changed images were changed, an entry of ``scripted.CHANGES``; empty if none were.
     """
 
     def __init__(self, script: dict[str, Any], got: dict[str, Any]) -> None:
@@ -72,30 +75,30 @@ class Journal:
 
     @cached_property
     def first_looks(self) -> list[int]:
-        """Which batches of training examples come for the first time, and not once more for the same step."""
+        """Indices of the batches of training examples that come for the first time, and not again for the same step."""
         return [i for i, part in enumerate(self.batches) if not self.again[i] and bool((part >= 0).all())]
 
     @property
     def looks(self) -> float:
-        """Mean number of looks at a batch; 1 where nothing was differentiated."""
+        """Mean number of backward passes per batch; 1 if there were none."""
         return len(self.batches) / max(len(self.batches) - sum(self.again), 1) if self.batches else 1.0
 
     def trained_on(self, epoch: int) -> Tensor:
-        """Training examples that were differentiated in an epoch, sorted."""
+        """Return the training examples that had a backward pass in an epoch, sorted."""
         parts = [self.batches[i] for i in self.first_looks if self.epoch_of[i] == epoch]
         return torch.cat([torch.zeros(0, dtype=torch.int64, device="cpu"), *parts]).sort().values
 
     @property
     def trained(self) -> list[int]:
-        """Number of training examples that were differentiated in each epoch; one entry at least."""
+        """Number of training examples that had a backward pass in each epoch; at least one entry."""
         return [len(self.trained_on(epoch)) for epoch in range(max(self.epochs, 1))]
 
     def count(self, chosen: Tensor) -> int:
-        """Number of images in the chosen forward passes."""
+        """Return the number of images in the chosen forward passes."""
         return int(self.images[chosen].sum())
 
     def restored(self) -> dict[str, list[int]]:
-        """Epochs whose validated weight, and whose buffers, the model ends with."""
+        """Return the epochs whose validated weight, and whose buffers, the model ends with."""
         kinds = {"weights": ("head.weight",), "buffers": ("steps", "noise")}
         return {
             kind: [e for e, s in sorted(self.states.items()) if all(alike(s[n], self.final[n]) for n in names)]
@@ -103,7 +106,7 @@ class Journal:
         }
 
     def moved(self) -> dict[int, list[bool]]:
-        """For each epoch, of each of its batches, whether the weight is another one when the next batch comes.
+        """Return, for each batch of each epoch, whether the weight has changed when the next batch comes.
 
         A batch that went through the model in parts is one batch.
         """
@@ -114,28 +117,28 @@ class Journal:
         return found
 
     def _given_with(self, i: int) -> int:
-        """Which batch of the loader the examples are of: the loaders of scripted models do not shuffle."""
+        """Return which batch of the loader the examples belong to: the loaders of scripted models do not shuffle."""
         ends = torch.tensor(self.script["train"]["sizes"], device="cpu").cumsum(0)
         return int(torch.searchsorted(ends, self.batches[i][0], right=True))
 
     def first_trial(self) -> float:
-        """How far the weight was moved between the first two looks at one batch; 0 where there is one look only."""
+        """Return how far the weight moved between the first two passes of one batch; 0 if each has only one pass."""
         weights = self.got["weights"]
         return next((float((weights[i] - weights[i - 1]).norm()) for i, again in enumerate(self.again) if again), 0.0)
 
     def labels(self, part: Tensor) -> Tensor:
-        """Of training examples."""
+        """Return the labels of training examples."""
         labels: Tensor = self.script["train"]["labels"]
         return labels[part]
 
     def logits(self, i: int) -> Tensor:
-        """What the script gives for a batch of training examples that comes for the first time."""
+        """Return the scripted logits of a batch of training examples that comes for the first time."""
         table: Tensor = self.script["train_logits"]
         return table[min(max(self.epoch_of[i], 0), len(table) - 1)][self.batches[i]]
 
 
 def alike(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same but for rounding: a weight that was put together again is the weight."""
+    """Return whether two tensors are the same except for rounding, as a weight is that was computed from parts."""
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-6, atol=1e-7, equal_nan=True)
 
 

@@ -1,7 +1,8 @@
-"""What a question lends to a submission, and where the model is that it built.
+"""Weights that probes provide to a submission, and the search for the model that it built.
 
-Backbones whose weights would have to be downloaded get some for the time of a question. ``load_backbone`` takes down what it
-gives out: a function that forgets its ``return`` has built a model all the same, and that one can be looked at.
+Backbones whose weights would have to be downloaded get some for the duration of a question. ``load_backbone`` records
+the models that it returns: a function that forgets its ``return`` has built a model nevertheless, and that model can be
+inspected.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from amllab.loading import load_backbone
 
 @contextmanager
 def lent_weights(backbone: str, state: dict[str, Tensor] | None) -> Iterator[None]:
-    """Has timm find ``state``, with a classifier of 10 classes, where it looks for a backbone's pretrained weights."""
+    """Make timm find ``state``, with a classifier of 10 classes, when it looks for a backbone's pretrained weights."""
     if state is None:
         yield
         return
@@ -41,7 +42,7 @@ def lent_weights(backbone: str, state: dict[str, Tensor] | None) -> Iterator[Non
 
 @contextmanager
 def recorded(functions: Functions) -> Iterator[list[nn.Module]]:
-    """A list of the models that the notebook's ``load_backbone`` gives out."""
+    """Yield a list of the models that the notebook's ``load_backbone`` returns."""
     own = functions.namespace.get("load_backbone")
     given: list[nn.Module] = []
 
@@ -57,20 +58,21 @@ def recorded(functions: Functions) -> Iterator[list[nn.Module]]:
     try:
         yield given
     finally:
-        open_ = False  # a function that is kept gives no models
+        open_ = False  # a stored reference to the function records no more models
         if callable(own):
             functions.namespace["load_backbone"] = own
 
 
 def model_in(value: Any, given: list[nn.Module]) -> tuple[nn.Module | None, str]:
-    """The timm model that a call has built, and where it is.
+    """Return the timm model that a call has built, and where it is.
 
     Args:
-        value: what the call returned.
-        given: what ``load_backbone`` gave out meanwhile.
+        value: What the call returned.
+        given: The models that ``load_backbone`` returned meanwhile.
 
     Returns:
-        The model, and ``"returned"``, ``"inside"`` (of what was returned) or ``"not returned"``; ``None`` where there is none.
+        The model, and ``"returned"``, ``"inside"`` (of what was returned) or ``"not returned"``; ``None`` and an empty
+        string if there is no model.
     """
     if isinstance(value, nn.Module) and hasattr(value, "get_classifier"):
         return value, "returned"
@@ -85,7 +87,10 @@ def model_in(value: Any, given: list[nn.Module]) -> tuple[nn.Module | None, str]
 
 
 def head_of(model: nn.Module) -> list[str]:
-    """Names of the parameters of a timm model's classifier, whatever it is made of; none where it has no classifier."""
+    """Return the names of the parameters of a timm model's classifier, however it is built.
+
+    The list is empty if the model has no classifier.
+    """
     try:
         classifier = model.get_classifier()  # type: ignore[operator]
     except Exception:

@@ -1,4 +1,4 @@
-"""The judge's own view of models: which layers are which, what was pretrained, and whether tensors are the same."""
+"""The grader's own view of models: their layers, what was pretrained, and whether tensors are the same."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from amllab.layers import layers_of
 
 @lru_cache(maxsize=64)
 def layer_names(backbone: str) -> list[list[str]]:
-    """Names of the parameters of each layer, from input to output."""
+    """Return the names of the parameters of each layer, from input to output."""
     layers = layers_of(timm.create_model(backbone))
     return [[name for name, _ in layer.named_parameters()] for layer in layers]
 
 
 def last_layers(backbone: str, n_trainable: int) -> list[str]:
-    """Names of the parameters of the last ``n_trainable`` layers."""
+    """Return the names of the parameters of the last ``n_trainable`` layers."""
     layers = layer_names(backbone)
     return [name for layer in layers[len(layers) - n_trainable :] for name in layer]
 
 
 def first_layers(backbone: str, n_trainable: int) -> list[str]:
-    """Names of the parameters of all layers but the last ``n_trainable``."""
+    """Return the names of the parameters of all layers except the last ``n_trainable``."""
     layers = layer_names(backbone)
     return [name for layer in layers[: len(layers) - n_trainable] for name in layer]
 
 
 @lru_cache(maxsize=4)
 def pretrained(backbone: str) -> dict[str, Tensor]:
-    """The state of the pretrained backbone, its classifier included."""
+    """Return the state of the pretrained backbone, including its classifier."""
     return load_backbone(backbone).state_dict()
 
 
 def random_state(backbone: str, seed: int, num_classes: int = 5) -> dict[str, Tensor]:
-    """Random weights and BatchNorm statistics, none of them at the values that models start with."""
+    """Return random weights and BatchNorm statistics, none of which have the values that models start with."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = timm.create_model(backbone, num_classes=num_classes)
@@ -51,7 +51,7 @@ def random_state(backbone: str, seed: int, num_classes: int = 5) -> dict[str, Te
 
 
 def frozen_tensors(backbone: str, trainable: list[str]) -> list[str]:
-    """Names of the parameters and BatchNorm statistics of every module whose own parameters are all frozen."""
+    """Return the names of the parameters and BatchNorm statistics of modules whose own parameters are all frozen."""
     names: list[str] = []
     for prefix, module in timm.create_model(backbone).named_modules():
         path = f"{prefix}." if prefix else ""
@@ -63,17 +63,20 @@ def frozen_tensors(backbone: str, trainable: list[str]) -> list[str]:
 
 
 def same(a: Tensor | None, b: Tensor | None) -> bool:
-    """Whether two tensors are equal bit for bit; a tensor that is missing equals none."""
+    """Return whether two tensors are equal bit for bit; a missing tensor equals none."""
     if a is None or b is None or a.dtype != b.dtype or a.shape != b.shape:
         return False
     return torch.equal(*(t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b)))
 
 
 def differing(wanted: dict[str, Tensor], seen: dict[str, Tensor]) -> list[str]:
-    """Names of the tensors of ``wanted`` that are missing from ``seen`` or not the same there."""
+    """Return the names of the tensors in ``wanted`` that are missing from ``seen`` or different there."""
     return [name for name, value in wanted.items() if not same(value, seen.get(name))]
 
 
 def values_changed(wanted: dict[str, Tensor], seen: dict[str, Tensor]) -> list[str]:
-    """Like :func:`differing`, but for ``num_batches_tracked``: it decides nothing, and a BatchNorm that is frozen for good has none."""
+    """Return :func:`differing` without ``num_batches_tracked``.
+
+    That tensor affects nothing, and a BatchNorm that is frozen permanently does not have it.
+    """
     return [name for name in differing(wanted, seen) if not name.endswith("num_batches_tracked")]

@@ -1,7 +1,8 @@
-"""Probes of lab 1: what the checks can ask a submission. Each calls its functions and returns plain data.
+"""Probes of lab 1: the questions that checks can ask a submission.
 
-A probe observes and does not judge: it returns tensors, names and counts, and the check compares them where it runs, with
-values that never were in the submission's process. Weights, images and losses come with the question.
+Each probe calls the submission's functions and returns plain data. A probe observes and does not judge: it returns
+tensors, names and counts. The check compares them where it runs, with values that were never in the submission's
+process. Weights, images and losses come with the question.
 """
 
 from __future__ import annotations
@@ -27,12 +28,18 @@ from amllab.loading import load_backbone
 from amllab.numerics import same_numbers, without_compiling
 
 State = dict[str, AnyTensor]
-_STATES = 8  # at most, of one training
-_PASSES = 30  # over a loader, before a training counts as one without end
+_STATES = 8  # at most, recorded of one training
+_PASSES = 30  # over a loader, after which a training counts as endless
 
 
 class Raised(TypedDict):
-    """The call raised an error: the names of its classes, its own first, its message, and the line of the submission's code."""
+    """An error that the call raised.
+
+    Attributes:
+        error: Names of its classes, its own first.
+        message: Its message.
+        line: The line of the submission's code that raised it.
+    """
 
     error: list[str]
     message: str
@@ -48,17 +55,17 @@ def _trainable(model: nn.Module) -> list[str]:
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
-    # torch's own method: a class of the submission's may show another state than it computes with
+    # torch's own method, because a class of the submission may show a state that it does not compute with
     return {name: value.detach().cpu().clone() for name, value in nn.Module.state_dict(model).items()}
 
 
 def _device(model: nn.Module) -> torch.device:
-    """Of its parameters: a notebook may have moved the model to a GPU."""
+    """Return the device of the model's parameters: a notebook may have moved the model to a GPU."""
     return next((p.device for p in nn.Module.parameters(model)), torch.device("cpu"))
 
 
 def _model(backbone: str, state: dict[str, Tensor] | None) -> nn.Module:
-    """A model for five classes, with the weights of the question."""
+    """Create a model for five classes, with the weights of the question if there are any."""
     model = timm.create_model(backbone, num_classes=5)
     if state is not None:
         model.load_state_dict(state)
@@ -66,12 +73,14 @@ def _model(backbone: str, state: dict[str, Tensor] | None) -> nn.Module:
 
 
 class Frozen(TypedDict):
-    """After a call of ``freeze_layers``: what it returned, names of trainable parameters; the state, where one was given.
+    """The result of a call of ``freeze_layers``.
 
     Attributes:
-        returned: ``"model"`` (the very one), ``"copy"`` (another one, and the one that was given is as it was), or the type of
-            what was returned. What else is told is of the copy, where it is one.
-        flagged: whether ``requires_grad`` was set on a module, where it has no effect.
+        returned: ``"model"`` (the same object), ``"copy"`` (another model, while the original is unchanged), or the
+            type of what was returned. The other attributes describe the copy if there is one.
+        flagged: Whether ``requires_grad`` was set on a module, where it has no effect.
+        trainable: Names of the trainable parameters.
+        state: State of the model, if the question came with one.
     """
 
     returned: str
@@ -88,7 +97,7 @@ def freeze(
     state: dict[str, Tensor] | None = None,
     one_model: bool = True,
 ) -> list[Raised | Frozen]:
-    """Calls ``freeze_layers`` once for each number of ``calls``: on one model, or each time on a new one."""
+    """Call ``freeze_layers`` once for each number in ``calls``, on one model or each time on a new one."""
     new = _model(backbone, state)
     model = copy.deepcopy(new)
     answers: list[Any] = []
@@ -116,15 +125,15 @@ def _type(value: Any) -> str:
 
 @contextmanager
 def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> Iterator[list[int]]:
-    """Replaces the notebook's ``freeze_layers`` by one that knows the layers from the question.
+    """Replace the notebook's ``freeze_layers`` by one that knows the layers from the question.
 
-    What another exercise is about is then judged by itself, whatever became of this one. The replacement freezes as many
-    layers as it is told to: which number it gets is the caller's affair. It ends with the question: who keeps it, in whatever
-    form, has nothing for another exercise.
+    Other exercises are then judged independently of this one. The replacement freezes as many layers as it is told to:
+    the caller is responsible for the number. It works only until the question ends, so that a stored reference to it,
+    in whatever form, is of no use in another exercise.
 
     Args:
-        functions: of the notebook.
-        layers: names of the parameters of each layer; ``None`` replaces nothing.
+        functions: Functions of the notebook.
+        layers: Names of the parameters of each layer; ``None`` replaces nothing.
 
     Yields:
         The numbers that it was called with.
@@ -158,7 +167,10 @@ def _freezing_by_name(functions: Functions, layers: list[list[str]] | None) -> I
 
 
 def _freeze(model: nn.Module, layers: list[list[str]], n_trainable: int) -> nn.Module:
-    """Leaves the last layers trainable. What has a name of its own belongs to the head: that may be made of anything."""
+    """Leave the last layers trainable.
+
+    Parameters under names that the backbone does not have belong to the head, which may be built in any way.
+    """
     body = {name for layer in layers[:-1] for name in layer}
     frozen = {name for layer in layers[: len(layers) - n_trainable] for name in layer}
     model.requires_grad_(n_trainable > 0)
@@ -169,7 +181,7 @@ def _freeze(model: nn.Module, layers: list[list[str]], n_trainable: int) -> nn.M
 
 
 class NoModel(TypedDict):
-    """No model was returned, but something of this type, and no model was loaded either."""
+    """The call returned something of this type instead of a model, and no model was loaded either."""
 
     type: str
 
@@ -178,17 +190,18 @@ class Built(TypedDict):
     """A model that was built.
 
     Attributes:
-        type: of what was returned.
-        place: where the model is: ``"returned"``, ``"inside"`` of what was returned, or ``"not returned"``.
-        architecture: its name, as the model itself says.
-        loaded: number of models that ``load_backbone`` gave out.
-        output: shape of its logits; none where it raised an error.
-        probabilities: whether each row of them is one of probabilities.
-        error: which one, in words.
-        shapes: of all tensors.
-        trainable, head: names of the trainable parameters, and of those of the classifier.
-        called: whether ``freeze_layers`` was called.
-        state: on demand.
+        type: Type of what was returned.
+        place: Where the model is: ``"returned"``, ``"inside"`` of what was returned, or ``"not returned"``.
+        architecture: Name of the architecture, according to the model itself.
+        loaded: Number of models that ``load_backbone`` returned.
+        output: Shape of the logits; empty if the model raised an error.
+        probabilities: Whether each row of the logits is a distribution of probabilities.
+        error: The error that the model raised, as text.
+        shapes: Shapes of all tensors.
+        trainable: Names of the trainable parameters.
+        head: Names of the parameters of the classifier.
+        called: Whether ``freeze_layers`` was called.
+        state: State of the model, on demand.
     """
 
     type: str
@@ -216,10 +229,17 @@ def build(
     weights: dict[str, Tensor] | None = None,
     with_state: bool = False,
 ) -> Raised | NoModel | Built:
-    """Calls ``build_transfer_model`` once, and the model on ``images``, float ``(n, 3, h, w)``.
+    """Call ``build_transfer_model`` once, and apply the model to ``images``.
 
     Args:
-        weights: what ``load_backbone`` finds for this backbone, where it cannot have its own.
+        functions: Functions of the notebook.
+        backbone: Name of the backbone.
+        num_classes: Number of classes.
+        n_trainable: Number of trainable layers.
+        images: Float ``(n, 3, h, w)``.
+        layers: Names of the parameters of each layer, for a replacement of ``freeze_layers``.
+        weights: Weights that ``load_backbone`` finds for this backbone, if it cannot have its own.
+        with_state: Whether to return the state of the model.
     """
     with (
         lent_weights(backbone, weights),
@@ -266,7 +286,14 @@ def _architecture(model: nn.Module) -> str:
 
 
 class Twice(TypedDict):
-    """Two models: addresses of their storages, and states before and after all tensors of the second were raised by 1."""
+    """Two models, before and after all tensors of the second were increased by 1.
+
+    Attributes:
+        same_object: Whether both are the same object.
+        storages: For each model, addresses of the storages of its tensors.
+        before: States of both models before the change.
+        after: States of both models after it.
+    """
 
     same_object: bool
     storages: list[dict[str, int]]
@@ -277,7 +304,7 @@ class Twice(TypedDict):
 def build_twice(
     functions: Functions, *, backbone: str, num_classes: int, layers: list[list[str]]
 ) -> Raised | NoModel | Twice:
-    """Builds two models and changes every tensor of the second."""
+    """Build two models and change every tensor of the second."""
     with _freezing_by_name(functions, layers), recorded(functions) as given:
         found = []
         for _ in range(2):
@@ -299,7 +326,14 @@ def build_twice(
 
 
 class Interrupted(TypedDict):
-    """A training raised an error: as :class:`Raised`, with the number of epochs that were validated before."""
+    """An error that a training raised: see :class:`Raised`.
+
+    Attributes:
+        error: Names of its classes, its own first.
+        message: Its message.
+        line: The line of the submission's code that raised it.
+        epochs: Number of epochs that were validated before.
+    """
 
     error: list[str]
     message: str
@@ -308,7 +342,14 @@ class Interrupted(TypedDict):
 
 
 class History(TypedDict):
-    """What a training returned: its type, and of each entry of the dict in it the numbers (where it holds any) and their types."""
+    """What a training returned.
+
+    Attributes:
+        type: Type of what was returned.
+        is_dict: Whether it is a dict.
+        values: The numbers in each entry of the dict in it; ``None`` for entries without numbers.
+        types: Types of these entries, such as ``"list of float"``.
+    """
 
     type: str
     is_dict: bool
@@ -324,24 +365,28 @@ class Epoch(TypedDict):
 
 
 class Trained(TypedDict):
-    """A training of the scripted model, and the model's journal.
+    """A training of the scripted model, with the model's log.
 
     Attributes:
-        epochs: number of epochs that were trained.
-        forwards: one row for each forward pass: is it of validation images, is any module in train mode, is the head, is the
-            model itself, are gradients switched on, were the images changed, number of images, epoch.
-        batches: number of examples of each backward pass through logits.
-        examples: their numbers, in order; of validation examples ``-1 - number``.
-        gradients: ``(len(examples), CLASSES)``: of the loss with respect to their logits.
-        rows: one for each of ``batches``: epoch, is it the batch before once more, and then the sum of its losses and its hits.
-        weights: one row for each of ``batches``: the trainable weight when it was passed.
-        accumulated: the weight's ``grad`` whenever a backward pass had reached it, behind a row of zeros.
-        accumulated_after: number of ``batches`` until then.
-        states: what was validated.
-        final: weight and buffers at the end.
-        loads: calls of ``load_state_dict`` behind the last forward pass: of the model itself, or of a copy?
-        steps: taken by optimizers.
-        idle: why the first of them that could not move the weight could not; see ``ScriptedModel.why_idle``.
+        history: What the training returned.
+        steps: Number of steps taken by optimizers.
+        idle: Why the first step that could not move the weight could not; see ``ScriptedModel.why_idle``.
+        epochs: Number of epochs that were trained.
+        forwards: One row per forward pass: whether it is of validation images; whether any module, the head, and the
+            model itself are in train mode; whether gradients are enabled; how the images were changed, as an index into
+            ``scripted.CHANGES``; number of images; epoch.
+        batches: Number of examples of each backward pass through logits.
+        examples: Numbers of these examples, in order; ``-1 - number`` for validation examples.
+        gradients: ``(len(examples), CLASSES)``, gradients of the loss with respect to their logits.
+        rows: One row per entry of ``batches``: epoch; whether it is the previous batch again; and if so, the sum of its
+            losses and its number of hits, else zeros.
+        weights: One row per entry of ``batches``: the trainable weight at that pass.
+        accumulated: The weight's ``grad`` each time a backward pass has reached it, after a row of zeros.
+        accumulated_after: Number of ``batches`` up to each of these times.
+        states: Weight and buffers at the validation of each epoch.
+        final: Weight and buffers at the end.
+        loads: For each call of ``load_state_dict`` after the last forward pass, whether it was on the model itself and
+            not on a copy.
     """
 
     history: History
@@ -364,12 +409,15 @@ class Trained(TypedDict):
 def train_scripted(
     functions: Functions, *, script: dict[str, Any], arguments: dict[str, Any], lists: bool = False
 ) -> Interrupted | Trained:
-    """Calls ``train_with_early_stopping`` on a model whose losses are laid down in ``script``.
+    """Call ``train_with_early_stopping`` on a model whose losses are fixed in advance.
 
     Args:
-        lists: whether the loaders are plain lists of batches.
+        functions: Functions of the notebook.
+        script: Script of the model; see :func:`amllab.checks.transfer_learning.scripted.make_script`.
+        arguments: Further arguments of the call.
+        lists: Whether the loaders are plain lists of batches.
     """
-    # as the last evaluation left it: which mode to train in is for the training to see to
+    # in eval mode, as an evaluation leaves it: the training itself must choose the mode
     model = ScriptedModel(script).eval()
     train, val = Batches(script["train"]), Batches(script["val"])
     model.follow(train, val)
@@ -384,7 +432,10 @@ def train_scripted(
 
 
 def _plain_history(returned: Any) -> History:
-    """The returned dictionary as plain data; ``types`` tells what each value is, as the contract asks for lists of floats."""
+    """Convert the returned dictionary to plain data.
+
+    ``types`` describes each value, because the contract asks for lists of floats.
+    """
     values: dict[str, list[float] | float | None] = {}
     types: dict[str, str] = {}
     for key, value in _dictionary(returned).items():
@@ -401,7 +452,10 @@ def _plain_history(returned: Any) -> History:
 
 
 def _dictionary(returned: Any) -> dict[Any, Any]:
-    """The dict that was returned, alone, with other values, or as the attributes of an object; empty where there is none."""
+    """Return the dict that a training returned; empty if there is none.
+
+    It may come alone, with other values, or as the attributes of an object.
+    """
     for part in [returned, *(returned if isinstance(returned, (tuple, list)) else ())]:
         if isinstance(part, dict):
             return part
@@ -412,12 +466,12 @@ def _dictionary(returned: Any) -> dict[Any, Any]:
 
 
 def _items(value: Any) -> list[Any] | None:
-    """The members of a sequence, whatever it is made of; ``None`` of what is none."""
+    """Return the items of a sequence of any type; ``None`` for anything else."""
     if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__len__") or not hasattr(value, "__iter__"):
         return None
     try:
         return list(value)
-    except Exception:  # an array without dimensions, or a class of their own
+    except Exception:  # such as an array without dimensions, or a custom class
         return None
 
 
@@ -426,14 +480,24 @@ def _container(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    """``"float"`` and ``"int"`` for whatever is one: NumPy's float64 is a float, and its integers are indices."""
+    """Return the type of a value, with ``"float"`` for any float and ``"int"`` for any integer except booleans.
+
+    NumPy's float64 is a float, and NumPy's integers are valid indices.
+    """
     if isinstance(value, float):
         return "float"
     return "int" if isinstance(value, Integral) and not isinstance(value, bool) else type(value).__name__
 
 
 class Trainable(TypedDict):
-    """Names of trainable parameters before and after a training, the states it was validated in, and the one after it."""
+    """Trainable parameters and states of a model that was trained.
+
+    Attributes:
+        trainable: Names of the trainable parameters before the training.
+        trainable_after: Names of the trainable parameters after it.
+        validated: States that the model was validated in.
+        state: State after the training.
+    """
 
     trainable: list[str]
     trainable_after: list[str]
@@ -452,10 +516,10 @@ def train_frozen(
     epochs: int,
     layers: list[list[str]] | None,
 ) -> Trainable:
-    """Freezes with ``freeze_layers``, trains with ``train_with_early_stopping``, in batches of 8.
+    """Freeze with ``freeze_layers`` and train with ``train_with_early_stopping``, in batches of 8.
 
-    Which parameters are frozen is read off the model, so that *which* layers were frozen plays no part here. A
-    ``freeze_layers`` that cannot be called is replaced (``layers``).
+    Which parameters are frozen is read from the model, so that it does not matter here *which* layers were frozen.
+    ``layers`` replaces a ``freeze_layers`` that cannot be called.
     """
     model = _model(backbone, state)
     with _freezing_by_name(functions, layers):
@@ -464,7 +528,7 @@ def train_frozen(
     train = _Counted({"images": images, "labels": labels, "batch_size": 8})
     val = _Watched({"images": images[:8], "labels": labels[:8]})
     val.model, val.names = model, list(state)
-    # a training without end is charged where max_epochs is asked for; here is looked at what it did to the layers
+    # an endless training is penalised where max_epochs is checked; this probe is about the layers
     with same_numbers(), without_compiling(), suppress(_WithoutEndError):
         functions.train_with_early_stopping(model, train, val, max_epochs=epochs, patience=epochs)
     return {
@@ -476,7 +540,10 @@ def train_frozen(
 
 
 def _effective(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
-    """The tensors of these names as the model computes with them, of parametrised layers too; those that are gone are left out."""
+    """Return the tensors of these names as the model computes with them, also in parametrised layers.
+
+    Tensors that are gone are left out.
+    """
     found = {}
     for name in names:
         value: Any = model
@@ -488,11 +555,11 @@ def _effective(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
 
 
 class _WithoutEndError(Exception):
-    """A training goes on long after max_epochs."""
+    """The training continues long after ``max_epochs``."""
 
 
 class _Counted(Batches):
-    """Batches that end a training after so many passes over them that no training of a few epochs comes to them."""
+    """Batches that end a training after more passes over them than a training of a few epochs ever makes."""
 
     passes = 0
 
@@ -504,7 +571,7 @@ class _Counted(Batches):
 
 
 class _Watched(_Counted):
-    """Batches that take down the state of a model at the beginning of each pass over them."""
+    """Batches that record the state of a model at the beginning of each pass over them."""
 
     model: nn.Module
     names: list[str]
@@ -514,14 +581,21 @@ class _Watched(_Counted):
         self.states: list[dict[str, Tensor]] = []
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        # one state each epoch, and some for those who look more often: no limit of the answer's size is reached
+        # one state per epoch, and some more for trainings that validate more often, within the size limit of an answer
         if len(self.states) < _STATES:
             self.states.append(_effective(self.model, self.names))
         return super().__iter__()
 
 
 class Fitted(TypedDict):
-    """What a training took: batches that the loader gave, examples seen in train mode with gradients, optimizer steps."""
+    """A training under a budget, and what it used.
+
+    Attributes:
+        history: What the training returned.
+        batches: Number of batches taken from the loader.
+        examples: Number of examples seen in train mode with gradients.
+        steps: Number of steps taken by optimizers.
+    """
 
     history: History
     batches: int
@@ -554,14 +628,13 @@ def fit(
     layers: list[list[str]],
     with_own_model: bool,
 ) -> Fitted:
-    """Builds with ``build_transfer_model``, trains with ``train_with_early_stopping``; what is frozen is given.
+    """Build with ``build_transfer_model`` and train with ``train_with_early_stopping``, with given frozen layers.
 
-    Images are uint8 ``(n, 3, h, w)``. The model is kept under ``key`` for :func:`predict`. Computes with
+    Images are uint8 ``(n, 3, h, w)``. The model is stored under ``key`` for :func:`predict`. Computes with
     :func:`amllab.numerics.same_numbers`.
 
-    Args:
-        with_own_model: whether the model is the notebook's own; else it is one as the contract has it, so that a model of
-            another architecture is charged in its own exercise alone.
+    With ``with_own_model``, the notebook builds the model. Otherwise it is built according to the contract, so that a
+    model of another architecture loses points only in its own exercise.
     """
     torch.manual_seed(seed)
     train = Batches(
@@ -591,14 +664,14 @@ def fit(
 
 @contextmanager
 def _effort(model: nn.Module) -> Iterator[dict[str, int]]:
-    """Counts the examples that a model sees in train mode with gradients, and the steps of all optimizers."""
+    """Count the examples that a model sees in train mode with gradients, and the steps of all optimizers."""
     effort, kind = {"examples": 0, "steps": 0}, type(model)
 
     def forward(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if type(module) is kind and torch.is_grad_enabled() and inputs and any(m.training for m in module.modules()):
             effort["examples"] += len(inputs[0])
 
-    # of all modules, and not on the model: that can be copied and written to a file, and its copies are counted too
+    # a hook for all modules, because the model can be copied or saved to a file, and its copies count too
     handle = register_module_forward_pre_hook(forward)
     try:
         with _steps() as steps, without_compiling():
@@ -610,7 +683,7 @@ def _effort(model: nn.Module) -> Iterator[dict[str, int]]:
 
 @contextmanager
 def _steps(note: Callable[[torch.optim.Optimizer], str] = lambda optimizer: "") -> Iterator[list[str]]:
-    """A list that grows by one note with each step of any optimizer."""
+    """Yield a list that grows by one note with each step of any optimizer."""
     steps: list[str] = []
     handle = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(note(optimizer)))
     try:
@@ -620,14 +693,14 @@ def _steps(note: Callable[[torch.optim.Optimizer], str] = lambda optimizer: "") 
 
 
 class Predicted(TypedDict):
-    """Logits ``(n, num_classes)`` of the model that :func:`fit` kept, and its state."""
+    """Logits ``(n, num_classes)`` of the model that :func:`fit` stored, and its state."""
 
     logits: Floats
     state: State
 
 
 def predict(functions: Functions, *, key: str, images: Tensor, mean: list[float], std: list[float]) -> Predicted:
-    """Applies the model that was trained under ``key`` to images uint8 ``(n, 3, h, w)`` that it has not seen before."""
+    """Apply the model that was trained under ``key`` to new images, uint8 ``(n, 3, h, w)``."""
     model = functions.kept(key)
     model.eval()
     device = _device(model)

@@ -1,16 +1,17 @@
-"""A model whose losses are laid down beforehand, so that early stopping can be checked to the last epoch.
+"""A model whose losses are fixed in advance, so that early stopping can be checked to the exact epoch.
 
-Every example carries its number in its "image". The model looks the logits up in the script, for the epoch that it is in: an
-epoch begins when a loss is differentiated whose examples were trained on in the epoch before. A loop that validates twice an
-epoch or that keeps the validation batches in a list sees the same losses. A pass over the training set behind an epoch,
-without gradients, sees other logits than the epoch itself.
+Every example carries its number in its "image". The model looks up its logits in the script for the current epoch. A
+new epoch begins with the backward pass of a loss whose examples were already trained on in the current epoch. A loop
+that validates twice in an epoch, or stores the validation batches in a list, sees the same losses. A pass over the
+training set after an epoch, without gradients, sees other logits than the epoch itself.
 
-The trainable parameter has a gradient but no effect on the loss: it enters as ``weight - weight.detach()``. An optimizer that
-looks several times at a batch before it goes on does see its effect, from the second look on: a line search finds a way down.
+The trainable parameter has a gradient but no effect on the loss: it enters as ``weight - weight.detach()``. An
+optimizer that evaluates a batch several times before it continues does see the effect, from the second evaluation on: a
+line search finds a way down.
 
-The model keeps a journal: every forward pass, and the gradient that came back to the logits of every example. Who knows the
-losses of epochs to come has won nothing: the grader computes those gradients itself, and counts the epochs of the journal.
-Copies and checkpoints of the model write into the same journal.
+The model logs every forward pass, and the gradient that reached the logits of every example. Knowing the losses of
+epochs to come is no advantage: the grader computes these gradients itself, and counts the epochs in the log. Copies and
+checkpoints of the model write into the same log.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CLASSES = 4
-# whatever the notebook has set as defaults
+# whatever defaults the notebook has set
 _FLOAT: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 _INT: dict[str, Any] = {"dtype": torch.int64, "device": "cpu"}
 _TRAIN, _VAL = 0.0, 1.0
-_MAX_LOSS = 40  # of a script: what logits of float32 reach with ease
-_STATES = 64  # at most, of one training
-# how images can be changed on their way into the model; the journal has the number of each
+_MAX_LOSS = 40  # of a script; logits in float32 reach it easily
+_STATES = 64  # at most, recorded of one training
+# how images can be changed before the model gets them; the log has the index of each change
 CHANGES = ("", "otherwise", "mirrored", "mixed", "scaled", "erased", "resized")
 
 
 class _Examples:
-    """Single examples, as ``DataLoader.dataset`` has them."""
+    """Single examples, as in ``DataLoader.dataset``."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -52,11 +53,11 @@ class _Examples:
 
 
 class Batches:
-    """A re-iterable of ``(images, labels)``, with what people read off a ``DataLoader``.
+    """A re-iterable of ``(images, labels)``, with the attributes that code often reads from a ``DataLoader``.
 
     Args:
         data: ``images`` float ``(n, ...)``, ``labels`` int64 ``(n,)``, and ``batch_size`` or ``sizes`` (of each batch);
-            with ``shuffle_seed`` in another order each time.
+            with ``shuffle_seed``, the order differs in each pass.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
@@ -67,7 +68,7 @@ class Batches:
         self.generator = None if seed is None else torch.Generator("cpu").manual_seed(seed)
         self.given = 0  # batches so far
         self.note: Callable[[Tensor], None] | None = None  # called with the numbers of the examples of each batch
-        # which loader is read is one question, what a loop takes from it beside batches another
+        # checks are about which loader a loop reads, not about what else it takes from it
         self.dataset = _Examples(self.images, self.labels)
         self.batch_size, self.drop_last, self.sampler = max(self.sizes), False, range(n)
 
@@ -96,20 +97,23 @@ def make_script(
     train_varies: bool = False,
     train_losses: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """Lays down a training run: its validation losses, and random logits behind them.
+    """Create the script of a training: its validation losses, and random logits that have them.
 
     Args:
-        val_losses: mean cross-entropy of the validation examples in each epoch; NaN is allowed.
-        rng: draws logits and labels.
-        train_sizes, val_sizes: sizes of the batches.
-        in_each_batch: whether each validation batch has the mean cross-entropy of its epoch, and not only all together.
-        train_losses: mean cross-entropy of each training batch in each epoch; without them, training logits are random.
-        train_varies: whether random logits of training examples differ between epochs, and between an epoch and passes behind it.
+        val_losses: Mean cross-entropy of the validation examples in each epoch; NaN is allowed.
+        rng: Generator of logits and labels.
+        train_sizes: Sizes of the training batches.
+        val_sizes: Sizes of the validation batches.
+        in_each_batch: Whether each validation batch has the mean cross-entropy of its epoch, and not only all together.
+        train_losses: Mean cross-entropy of each training batch in each epoch; ``None`` for random training logits.
+        train_varies: Whether random logits of training examples differ between epochs, and between an epoch and passes
+            after it.
 
     Returns:
-        The script for :class:`ScriptedModel`, plain data: ``state`` (the model's at the start), ``val_logits`` float
-        ``(epochs, n_val, CLASSES)``, ``train_logits`` and ``after_logits`` (of passes behind an epoch) likewise, and under
-        ``train`` and ``val`` what :class:`Batches` takes. Each training batch has all classes, as far as it is large enough.
+        The script for :class:`ScriptedModel` as plain data: ``state`` (of the model at the start), ``val_logits`` float
+        ``(epochs, n_val, CLASSES)``, ``train_logits`` and ``after_logits`` (of passes after an epoch) likewise, and
+        under ``train`` and ``val`` the data for :class:`Batches`. Each training batch has all classes, if it is large
+        enough.
     """
     generator = torch.Generator("cpu").manual_seed(rng.getrandbits(63))
     n_train, n_val, epochs = sum(train_sizes), sum(val_sizes), len(val_losses)
@@ -121,7 +125,7 @@ def make_script(
         each = [torch.cat([_logits_with_loss(loss, part, generator) for part in batches]) for loss in train_losses]
         tables = torch.stack(each)
     parts = val_labels.split(list(val_sizes)) if in_each_batch else [val_labels]
-    # the same logits for the same loss: what is equal on paper is equal in every digit
+    # the same logits for the same loss, so that losses that are equal in theory are equal in every digit
     by_loss = {
         loss: torch.cat([_logits_with_loss(loss, part, generator) for part in parts])
         for loss in dict.fromkeys(val_losses)
@@ -144,17 +148,22 @@ def _labels(n: int, generator: torch.Generator) -> Tensor:
 
 
 def _logits_with_loss(loss: float, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Random logits ``(n, CLASSES)`` whose mean cross-entropy is ``loss``: the true class is shifted until it fits."""
+    """Return random logits ``(n, CLASSES)`` whose mean cross-entropy is ``loss``.
+
+    The logit of the true class is shifted until it fits.
+    """
     logits = torch.randn(len(labels), CLASSES, generator=generator, dtype=torch.float64, device="cpu")
     if loss != loss:
         return torch.full_like(logits, loss).float()
     loss = max(loss, 1e-20)
     true = F.one_hot(labels, CLASSES).bool()
-    # an example's cross-entropy is softplus(margin - shift), its margin by how much the other classes exceed the true one
+    # an example's cross-entropy is softplus(margin - shift); its margin is how far the other classes exceed the true
+    # one
     margins = (logits.masked_fill(true, -math.inf).logsumexp(1) - logits[true]).numpy()
-    # Newton's method, from where no example's loss is below the mean: convex and falling, so that it never overshoots
+    # Newton's method, from where no example's loss is below the mean: the function is convex and decreasing, so that it
+    # never overshoots
     shift = margins.min() - math.log(math.expm1(loss))
-    for _ in range(40):  # to a ten-billionth; what follows is float32
+    for _ in range(40):  # to a relative error of 1e-10, before rounding to float32
         excess = np.logaddexp(0, margins - shift).mean() - loss
         if excess < 1e-10 * loss:
             break
@@ -163,9 +172,9 @@ def _logits_with_loss(loss: float, labels: Tensor, generator: torch.Generator) -
 
 
 def _images(kind: float, n: int, generator: torch.Generator) -> Tensor:
-    """ "Images" ``(n, 3, 4, 4)``: a channel with their kind, one of noise, one with their number.
+    """Return "images" ``(n, 3, 4, 4)``: a channel with their kind, one of noise, one with their number.
 
-    A flip or a crop leaves kind and number readable and moves the noise; a mixture has no whole number.
+    A flip or a crop leaves kind and number readable and moves the noise; the number of a mixture is not an integer.
     """
     images = torch.randn(n, 3, 4, 4, generator=generator, **_FLOAT)
     images[:, 0] = kind
@@ -174,22 +183,25 @@ def _images(kind: float, n: int, generator: torch.Generator) -> Tensor:
 
 
 def how_changed(images: Tensor, x: Tensor) -> str:
-    """How images ``(n, 3, 4, 4)`` were changed before the model was given ``x``; a key of ``CHANGES``, empty where they were not."""
+    """Return how images ``(n, 3, 4, 4)`` were changed before the model got ``x``.
+
+    The result is an entry of ``CHANGES``, and empty if they were not changed.
+    """
     if images.shape != x.shape:
         return "resized"
-    different = ~((images - x).abs().flatten(1).max(1).values <= 0.02)  # NaN is a change, too
+    different = ~((images - x).abs().flatten(1).max(1).values <= 0.02)  # NaN is also a change
     if not different.any():
         return ""
     own, seen = images[different], x[different]
     if any(bool((own.flip(side) - seen).abs().max() <= 0.02) for side in (-1, -2)):
         return "mirrored"
     noise, given = seen[:, 1].flatten(1), images[:, 1].flatten(1)
-    # every value is one of the image's own, or one and the same
+    # every value is the image's own, or the same constant
     kept = (noise - own[:, 1].flatten(1)).abs() <= 0.02
     rest = noise[~kept]
     if kept.any() and rest.numel() and (rest.max() - rest.min()) <= 0.02:
         return "erased"
-    # each is a weighted sum of two images of the batch, or has pixels of two
+    # each image is a weighted sum of two images of the batch, or has pixels of two
     if all(_of_two(row, given) for row in noise[:3]):
         return "mixed"
     a, b = own[:, 1].flatten(), seen[:, 1].flatten()
@@ -197,7 +209,7 @@ def how_changed(images: Tensor, x: Tensor) -> str:
 
 
 def _of_two(row: Tensor, given: Tensor) -> bool:
-    """Whether values ``(m,)`` are a weighted sum of two of the rows of ``given`` ``(n, m)``, or are taken from two of them."""
+    """Return whether values ``(m,)`` are a weighted sum of two rows of ``given`` ``(n, m)``, or taken from two."""
     a, b = given[:, None], given[None]
     off = torch.minimum((row - a).abs(), (row - b).abs())
     share = (((row - b) * (a - b)).sum(-1) / ((a - b) ** 2).sum(-1).clamp(min=1e-6)).clamp(0, 1)[..., None]
@@ -209,23 +221,24 @@ _numbers = itertools.count()
 
 
 def _find_stage(number: int) -> _Stage:
-    """The stage of a model that was read from a file."""
+    """Return the stage of a model that was read from a file."""
     return _stages[number]
 
 
 class _Stage:
-    """Script and journal of a model. Copies of the model, and what was saved of it, play on the same stage."""
+    """Script and log of a model, shared by copies of the model and models loaded from its checkpoints."""
 
     def __init__(self, script: dict[str, Any]) -> None:
         self.script = script
         self.images = {False: script["train"]["images"], True: script["val"]["images"]}
-        self.epoch = -1  # 0-based; -1 before the first loss was differentiated
-        self.seen: set[int] = set()  # examples of this epoch
-        self.last: list[int] = []  # training examples that were differentiated last, unless others followed
-        self.anchor: Tensor | None = None  # the weight's effect when it was first looked at them
-        self.pending: list[list[int]] = []  # passes with gradients that were not differentiated yet
-        self.differentiated = False  # anything, since the last validation
-        self.given: tuple[bool, Tensor] = (False, torch.zeros(0, **_INT))  # last batch of a loader
+        self.epoch = -1  # 0-based; -1 before the first backward pass
+        self.seen: set[int] = set()  # examples of the current epoch
+        self.last: list[int] = []  # examples of the last backward pass, until the next validation
+        self.anchor: Tensor | None = None  # effect of the weight at the first evaluation of these examples
+        self.pending: list[list[int]] = []  # passes with gradients that had no backward pass yet
+        self.differentiated = False  # whether there was a backward pass since the last validation
+        # last batch that a loader returned: whether it is of validation, and its examples
+        self.given: tuple[bool, Tensor] = (False, torch.zeros(0, **_INT))
         self.forwards: list[list[int]] = []
         self.examples: list[Tensor] = []
         self.gradients: list[Tensor] = []
@@ -234,7 +247,7 @@ class _Stage:
         self.accumulated: list[Tensor] = []
         self.accumulated_after: list[int] = []
         self.states: dict[int, dict[str, Tensor]] = {}
-        self.loads: list[bool] = []  # since the last forward pass: into the model itself, and not into a copy?
+        self.loads: list[bool] = []  # loads since the last forward pass: into the model itself, and not into a copy?
         self.number = next(_numbers)
         _stages[self.number] = self
 
@@ -245,19 +258,19 @@ class _Stage:
         return _find_stage, (self.number,)
 
     def note_given(self, is_val: bool, index: Tensor) -> None:
-        """A loader gives a batch."""
+        """Record the batch that a loader returns."""
         self.given = (is_val, index)
 
     def read(self, x: Tensor) -> tuple[bool, Tensor, str]:
-        """Of what the model is given: validation images? Their numbers, and how they were changed on the way."""
+        """Return whether an input has validation images, their numbers, and how they were changed."""
         x = x.detach().float().cpu()
         is_val, given = self.given
         if x.ndim == 4 and x.shape[1] == 3 and x.numel():
-            # most of an image says what it is, also where a part was erased
+            # the median identifies an image even if a part of it was erased
             kinds, numbers = (x[:, channel].flatten(1).median(1).values for channel in (0, 2))
             images = self.images[bool(kinds.mean() > 0.5)]
             index = numbers.round().long()
-            if (numbers - index).abs().max() > 1e-3:  # mixed: the mean of their numbers is that of the batch
+            if (numbers - index).abs().max() > 1e-3:  # mixed: their mean number is that of the batch
                 index = torch.arange(len(x), **_INT) + round(float(numbers.nan_to_num().mean()) - (len(x) - 1) / 2)
             if (kinds - kinds.round()).abs().max() < 1e-3 and index.min() >= 0 and index.max() < len(images):
                 seen = images[index]
@@ -267,51 +280,51 @@ class _Stage:
         return is_val, given, how_changed(self.images[is_val][given], x)
 
     def epoch_of(self, keys: list[int]) -> int:
-        """The epoch that a pass with gradients belongs to."""
+        """Return the epoch that a pass with gradients belongs to."""
         begins = keys != self.last and (self.epoch < 0 or not self.seen.isdisjoint(keys))
         return self.epoch + 1 if begins else self.epoch
 
     def train_on(self, keys: list[int]) -> None:
-        """A loss of these examples was differentiated; of validation examples, ``-1 - number``."""
+        """Record a backward pass of the loss of these examples; ``-1 - number`` for validation examples."""
         if keys != self.last:
             epoch = self.epoch_of(keys)
             self.seen = set(keys) if epoch > self.epoch else self.seen | set(keys)
             self.epoch, self.last = epoch, keys
 
     def begin_validation(self) -> None:
-        """An epoch that ends without any gradient is one all the same."""
+        """Record the beginning of a validation; an epoch without any backward pass still counts as an epoch."""
         if self.pending and not self.differentiated:
             for keys in self.pending:
                 self.train_on(keys)
         self.pending, self.differentiated, self.last = [], False, []
 
     def logits(self, table: str, epoch: int, examples: Tensor, device: torch.device) -> Tensor:
-        """Of examples, from one of the script's tables; epochs behind the last repeat it."""
+        """Return logits of examples from one of the script's tables; epochs after the last repeat it."""
         logits: Tensor = self.script[table]
         return logits[min(max(epoch, 0), len(logits) - 1)][examples].to(device)
 
     def note_gradient(self, keys: list[int], row: list[float], weight: list[float], gradient: Tensor) -> None:
-        """A loss was differentiated: ``gradient`` is that with respect to the logits of the examples."""
+        """Record a backward pass: ``gradient`` is that of the loss with respect to the logits of the examples."""
         again = keys == self.last
         self.train_on(keys)
         self.pending, self.differentiated = [], True
         self.examples.append(torch.tensor(keys, **_INT))
-        # a copy: what is clipped, added to or cleared in place later is another gradient
+        # copied, because gradients may be clipped, accumulated or cleared in place later
         self.gradients.append(gradient.detach().float().cpu().clone())
         self.rows.append([self.epoch, again, *row])
         self.weights.append(weight)
 
     def note_accumulated(self, parameter: Tensor) -> None:
-        """A backward pass has reached the weight."""
+        """Record the weight's ``grad`` after a backward pass has reached it."""
         self.accumulated.append(parameter.grad.detach().float().cpu().flatten().clone())
         self.accumulated_after.append(len(self.examples))
 
 
 class ScriptedModel(nn.Module):
-    """Returns the logits that its script lays down.
+    """A model that returns the logits of its script.
 
     Args:
-        script: what :func:`make_script` makes.
+        script: The result of :func:`make_script`.
     """
 
     def __init__(self, script: dict[str, Any]) -> None:
@@ -328,22 +341,22 @@ class ScriptedModel(nn.Module):
         self.head.weight.register_post_accumulate_grad_hook(self._stage.note_accumulated)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """For ``layers_of``: the body, then the head."""
+        """Return the groups for ``layers_of``: the body, then the head."""
         return {"stem": r"^(?!head)", "blocks": [(r"^head", None)]}
 
     def get_classifier(self) -> nn.Module:
-        """The head, as timm's models have it."""
+        """Return the head, as timm's models do."""
         return self.head
 
     def load_state_dict(self, *arguments: Any, **more: Any) -> Any:
-        """As of every module; noted in the journal."""
+        """Load a state, as every module does, and log the call."""
         done = super().load_state_dict(*arguments, **more)
         if hasattr(self, "_stage"):
             self._stage.loads.append(id(self) == self._own)
         return done
 
     def follow(self, train: Batches, val: Batches) -> None:
-        """Notes what the loaders give: which batch it was can then be told of images that were changed."""
+        """Record what the loaders return, so that a batch can be identified even if its images were changed."""
         train.note, val.note = (_Noting(self._stage, is_val) for is_val in (False, True))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -355,12 +368,12 @@ class ScriptedModel(nn.Module):
             stage.begin_validation()
         epoch = stage.epoch_of(keys) if with_gradients and not is_val else stage.epoch
         again = keys == stage.last
-        # eval mode is that of all modules: one that is left behind goes on learning statistics, or dropping out
+        # eval mode must hold for all modules: one in train mode still updates statistics or applies dropout
         anything = any(module.training for module in self.modules())
         flags = [is_val, anything, learning, self.training, with_gradients, CHANGES.index(changed)]
         stage.forwards.append([*map(int, flags), len(x), epoch])
         stage.loads = []
-        if learning:  # as BatchNorm does: whatever passes in train mode moves the buffers
+        if learning:  # as in BatchNorm, every pass in train mode changes the buffers
             self.steps += 1
             self.noise += x.detach().float().mean() + 1
         known = stage.epoch in stage.states
@@ -374,21 +387,22 @@ class ScriptedModel(nn.Module):
             moved = effect - effect.detach()
             if with_gradients and not is_val:
                 stage.anchor = effect[:1].detach().clone()
-        # a loss that falls without end along the weight takes some optimizers to infinity: that must not spoil the script
+        # a loss that falls without bound along the weight drives some optimizers to infinity, which must not affect the
+        # script
         moved = torch.where(effect.isfinite(), moved, 0.0)
         table = "val_logits" if is_val else "train_logits" if with_gradients else "after_logits"
         logits = stage.logits(table, epoch, examples, x.device) + moved
         if logits.requires_grad:
             if not is_val:
                 stage.pending.append(keys)
-            # of a first look, the script tells
+            # the script already has the figures of a first evaluation
             row = self._figures(logits, examples) if again and not is_val else [0.0, 0.0]
             weight = self.tensor("head.weight").flatten().tolist()
             logits.register_hook(lambda gradient: stage.note_gradient(keys, row, weight, gradient))
         return logits
 
     def why_idle(self, optimizer: torch.optim.Optimizer) -> str:
-        """Why a step that was taken cannot have moved the weight; empty where it can."""
+        """Return why a step that was taken cannot have moved the weight; empty if it can."""
         held = [p for group in optimizer.param_groups for p in group["params"]]
         own = {id(p) for p in self.parameters()}
         if not any(id(p) in own for p in held):
@@ -399,14 +413,17 @@ class ScriptedModel(nn.Module):
         return "before the backward pass" if passes > len(self._stage.accumulated) else "gradients cleared"
 
     def _figures(self, logits: Tensor, examples: Tensor) -> list[float]:
-        """Sum of the losses, and number of hits, of a training batch as the loop sees them."""
+        """Return the sum of the losses and the number of hits of a training batch, as the loop sees them."""
         labels = self._stage.script["train"]["labels"][examples]
         seen = logits.detach().float().cpu()
         loss = F.cross_entropy(seen, labels, reduction="sum")
         return [float(loss), float((seen.argmax(1) == labels).sum())]
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor as the model computes with it, whatever it is made of: a parametrised layer, or one that wraps the old one."""
+        """Return a tensor as the model computes with it, however the layer is built.
+
+        The layer may be parametrised, or a module that wraps the old one.
+        """
         value: Any = self
         for part in name.split("."):
             value = getattr(value, part, None)
@@ -417,16 +434,16 @@ class ScriptedModel(nn.Module):
             return self.head(torch.eye(2, dtype=like.dtype, device=like.device)).T.float().clone()
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the model holds, by the names that it had at first."""
+        """Return what the model contains, under its original names."""
         return {name: self.tensor(name) for name in ("head.weight", "steps", "noise")}
 
     @property
     def states(self) -> dict[int, dict[str, Tensor]]:
-        """From each epoch (0-based) to copies of the model's weight and buffers when it was last validated in it."""
+        """Copies of the model's weight and buffers at the last validation of each epoch, by epoch (0-based)."""
         return self._stage.states
 
     def record(self) -> dict[str, Any]:
-        """The journal; see ``probes.Trained``."""
+        """Return the log; see ``probes.Trained``."""
         stage = self._stage
 
         def there(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -449,7 +466,7 @@ class ScriptedModel(nn.Module):
 
 
 class _Noting:
-    """Tells a stage what a loader gives."""
+    """A callback that tells a stage what a loader returns."""
 
     def __init__(self, stage: _Stage, is_val: bool) -> None:
         self.stage, self.is_val = stage, is_val
@@ -465,25 +482,29 @@ def scripted_training(
     val_sizes: Sequence[int] = (3, 3),
     seed: int = 0,
 ) -> tuple[ScriptedModel, Batches, Batches]:
-    """A training whose validation losses are known beforehand: to see what a loop with early stopping makes of them.
+    """Create a training whose validation losses are known in advance, to see how early stopping handles them.
 
-    Whatever the optimizer does, the model's mean cross-entropy on the validation loader is ``val_losses[epoch]``. An epoch
-    begins when a training example is trained on that the epoch before had, too; epochs behind the last repeat its loss. The
-    model has one trainable weight, ``model.head.weight`` of shape ``(4, 2)``, a frozen layer ``model.body``, and buffers that
-    move with every batch in train mode. ``model.states[epoch]`` is a copy of weight and buffers when it was validated in that
-    epoch. The model's logits of training images differ between epochs, and in passes without gradients behind an epoch.
+    Whatever the optimizer does, the model's mean cross-entropy on the validation loader is ``val_losses[epoch]``. A new
+    epoch begins when the model trains on an example that it has already trained on in the current epoch; epochs after
+    the last repeat its loss. The model has one trainable weight, ``model.head.weight`` of shape ``(4, 2)``, a frozen
+    layer ``model.body``, and buffers that change with every batch in train mode. ``model.states[epoch]`` is a copy of
+    the weight and the buffers when the model was validated in that epoch. The model's logits of training images differ
+    between epochs, and in passes without gradients after an epoch.
+
+    There are 4 classes, and images have shape ``(3, 4, 4)``.
 
     Args:
-        val_losses: one for each epoch, between 0 and 40; NaN is allowed.
-        train_sizes, val_sizes: number of examples in each batch. There are 4 classes, and images have shape ``(3, 4, 4)``.
-        seed: of labels, logits and weights.
+        val_losses: One loss per epoch, between 0 and 40; NaN is allowed.
+        train_sizes: Number of examples in each training batch.
+        val_sizes: Number of examples in each validation batch.
+        seed: Seed of labels, logits and weights.
 
     Returns:
         The model, in eval mode on the CPU, and the loaders ``train_loader`` and ``val_loader``: re-iterables of batches
         ``(images, labels)``, float32 and int64.
 
     Raises:
-        ValueError: no losses, a loss that no cross-entropy can have, or an empty batch.
+        ValueError: There are no losses, a loss is not between 0 and 40, or a batch is empty.
 
     >>> model, train_loader, val_loader = scripted_training([1.0, 0.9, 1.1])
     >>> [tuple(images.shape) for images, labels in val_loader]

@@ -1,7 +1,7 @@
-"""Names for the ways in which a check fails: fixed phrases, the same for the same mistake whatever numbers were drawn.
+"""Symptoms: fixed phrases for the ways in which a check fails, the same for the same mistake whatever the inputs.
 
-A check that fails says what it has seen with the numbers of its run. A symptom leaves the numbers out, so that the mistake
-can be recognised by it: what a submission did is held against what the usual mistakes would have done.
+A failed check says what it has seen, with the numbers of its run. A symptom leaves the numbers out, so that the mistake
+can be recognised by it: the behaviour of a submission is compared with what the usual mistakes would have caused.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ _EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind,
 
 
 def join(*symptoms: str) -> str:
-    """Several in one, without the empty ones."""
+    """Join several symptoms into one, without the empty ones."""
     return "; ".join(filter(None, symptoms))
 
 
 def raised(got: dict[str, Any]) -> str:
-    """Of an answer that is an error: the most special class that Python itself has for it."""
+    """Return the symptom of an answer that is an error: the most specific of its built-in exception classes."""
     return f"raised {next((name for name in got['error'] if name in _EXCEPTIONS), 'an exception')}"
 
 
 def accepted(answers: dict[str, dict[str, Any]]) -> str:
-    """Of arguments that must be refused with a ValueError: those that were not, by their names."""
+    """Return the symptom of arguments that must be refused with a ValueError and were not.
+
+    Args:
+        answers: Name of the arguments -> the answer to a call with them.
+    """
     wrong = {name: got for name, got in answers.items() if "ValueError" not in got.get("error", [])}
     errors = {raised(got) for got in wrong.values() if "error" in got}
     names = [name for name, got in wrong.items() if "error" not in got]
@@ -36,12 +40,14 @@ def accepted(answers: dict[str, dict[str, Any]]) -> str:
 
 
 def stopping(ran: int, wanted: int, *, best: int, patience: int, most: int) -> str:
-    """How the number of epochs is wrong; empty where it is right.
+    """Describe how the number of epochs is wrong; empty if it is right.
 
     Args:
-        ran, wanted: number of epochs.
-        best: the best epoch, before which every epoch improves.
-        patience, most: as asked for; ``most`` epochs at most.
+        ran: Number of epochs that were run.
+        wanted: Number of epochs that should have been run.
+        best: The best epoch; every epoch before it improves.
+        patience: Patience of the training.
+        most: Maximum number of epochs of the training.
     """
     if ran == wanted:
         return ""
@@ -58,7 +64,14 @@ def stopping(ran: int, wanted: int, *, best: int, patience: int, most: int) -> s
 
 
 def best_epoch(seen: float, wanted: int, *, ran: int, loss: float) -> str:
-    """How the returned index is wrong; empty where it is right. ``loss`` is that of the best epoch."""
+    """Describe how the returned index is wrong; empty if it is right.
+
+    Args:
+        seen: The returned index; NaN if there is none.
+        wanted: The best epoch.
+        ran: Number of epochs that were run.
+        loss: Loss of the best epoch.
+    """
     if seen == wanted:
         return ""
     if math.isnan(seen):

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: all togethe
 
 
 def budget_in_words(budget):
-    """What a submission may use to reach an accuracy."""
+    """Describe what a submission may use to reach an accuracy."""
     return (
         f"{budget['max_epochs']} epochs on {budget['train_images']} images, {budget['n_trainable']} of "
         f"{budget['backbone']}'s layers trainable"

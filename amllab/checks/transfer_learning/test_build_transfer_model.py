@@ -1,8 +1,8 @@
 """Public checks of exercise 2, ``build_transfer_model``.
 
-A model is looked at wherever it is: a function that forgets its ``return``, or wraps what it returns, is charged for that
-once. Where a model is of another architecture than the one that was asked for, the check of the backbone says so; the others look
-at the backbones that came as asked.
+Checks find a model wherever it is: a function that forgets its ``return``, or wraps what it returns, loses points for
+that once. If a model has another architecture than requested, the check of the backbone says so; the other checks use
+the backbones that are as requested.
 """
 
 import pytest
@@ -21,7 +21,7 @@ NO_MODEL = "a model to look at"
 
 
 def build(submission, rng, backbone, num_classes, n_trainable, *, side=32, **arguments):
-    """The answer to a call of ``build_transfer_model``; its ``freeze_layers`` is given."""
+    """Return the answer to a call of ``build_transfer_model``, with a ``freeze_layers`` provided by the probe."""
     return submission.ask(
         "build",
         backbone=backbone,
@@ -34,7 +34,7 @@ def build(submission, rng, backbone, num_classes, n_trainable, *, side=32, **arg
 
 
 def body(backbone):
-    """The pretrained state without the classifier, and without the counts of batches, which decide nothing."""
+    """Return the pretrained state without the classifier and the counts of batches, which affect nothing."""
     return {
         name: value
         for name, value in pretrained(backbone).items()
@@ -43,13 +43,13 @@ def body(backbone):
 
 
 def is_backbone(got, wanted):
-    """Whether a model was built that has all these tensors under their own names: it is of the architecture that was asked for."""
+    """Return whether a model with all these tensors under their own names was built: the requested architecture."""
     shapes = got.get("shapes", {})
     return bool(shapes) and all(shapes.get(name) == list(value.shape) for name, value in wanted.items())
 
 
 def no_model(got):
-    """What there is in place of a model, in words, and its symptom."""
+    """Describe what was returned instead of a model, and return this with its symptom."""
     if "error" in got and "shapes" not in got:
         return error_text(got), symptoms.raised(got)
     if got["type"] == "NoneType":
@@ -58,7 +58,7 @@ def no_model(got):
 
 
 def expect_model(got, call, why):
-    """Fails the check unless there is a model to look at."""
+    """Fail the check unless there is a model to inspect."""
     seen, symptom = ("", "") if "shapes" in got else no_model(got)
     expect(
         "shapes" in got,
@@ -73,7 +73,7 @@ def expect_model(got, call, why):
 @pytest.mark.points(4)
 def test_new_head(submission, rng):
     """The model is returned, and has a head with `num_classes` outputs."""
-    # one more, or one less, than asked for is not the 10 of the pretrained head
+    # one output more or less than requested must not give the 10 of the pretrained head
     for backbone, num_classes in (("net12", rng.randint(3, 8)), ("net6", rng.randint(12, 30))):
         got = build(submission, rng, backbone, num_classes, 1)
         call = f'"{backbone}", {num_classes}, 1'
@@ -116,7 +116,7 @@ def test_new_head(submission, rng):
 
 
 def _unused(got, backbone, num_classes):
-    """Of a model that gives other logits: a new tensor of the right size that its forward pass does not use."""
+    """Return a hint if a model has a new tensor of the right size that its forward pass does not use."""
     new = [
         name
         for name, shape in got["shapes"].items()
@@ -128,7 +128,7 @@ def _unused(got, backbone, num_classes):
 
 
 def outputs(backbone, shape, num_classes):
-    """How the shape of the logits of two images is wrong."""
+    """Describe how the shape of the logits of two images is wrong."""
     old, features = pretrained(backbone)[HEAD[0]].shape
     usual = {
         num_classes + 1: "one output too many",
@@ -143,7 +143,7 @@ def outputs(backbone, shape, num_classes):
 @pytest.mark.points(4)
 def test_freezes_all_but_the_last(submission, rng):
     """All but the last `n_trainable` layers of the finished model are frozen."""
-    # none, the head alone, all layers: the numbers that tell mistakes apart; and others
+    # none, the head alone and all layers distinguish the usual mistakes; two other numbers are added
     asked = [("net6", 3), ("net6", 0), ("net6", 1), ("net6", 6), ("net12", rng.randint(2, 11))]
     answers = [(backbone, n, build(submission, rng, backbone, 5, n)) for backbone, n in asked]
     for backbone, n, got in answers:
@@ -181,10 +181,13 @@ def test_freezes_all_but_the_last(submission, rng):
 
 
 def trainable(backbone, n, got):
-    """Names of the trainable parameters, as the pretrained backbone calls them: whatever the head is made of is one layer."""
+    """Return the names of the trainable parameters under the names of the pretrained backbone.
+
+    The head is one layer, however it is built.
+    """
     seen, head = set(got["trainable"]), set(got["head"])
     of_body = {name for name in seen if name in freezing.net(backbone).ndim and name not in HEAD}
-    if not head:  # there is none to freeze
+    if not head:  # there is no head to freeze
         return of_body | (set(HEAD) & freezing.net(backbone).last(n))
     return of_body | (set(HEAD) if head <= seen else set(HEAD[:1]) if head & seen else set())
 
@@ -217,7 +220,7 @@ def test_refuses_fewer_than_two_classes(submission, rng):
     )
     expect(
         got.get("output") == [2, 2]
-        or more.get("output") != [2, 3],  # whatever the number of classes: charged with the head
+        or more.get("output") != [2, 3],  # wrong for any number of classes: loses points with the head
         expected="logits of shape (2, 2) for 2 images and 2 classes",
         seen=f"shape {tuple(got.get('output') or ())}, though 3 classes give (2, 3)",
         why="the cross-entropy wants a logit for each class, also where there are two",

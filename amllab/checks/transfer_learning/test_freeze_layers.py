@@ -13,7 +13,7 @@ TRAINABLE = "\n[name for name, p in model.named_parameters() if p.requires_grad]
 
 
 def freeze(submission, backbone, *calls, **arguments):
-    """The answers to calls of ``freeze_layers`` on one model, one for each."""
+    """Return the answers to calls of ``freeze_layers`` on one model, one for each call."""
     answers = submission.ask("freeze", backbone=backbone, calls=list(calls), **arguments)
     expect(
         len(answers) == len(calls),
@@ -26,22 +26,25 @@ def freeze(submission, backbone, *calls, **arguments):
 
 
 def on_new_models(submission, backbone, numbers):
-    """The answers to calls with these numbers, each on a new model; whatever is asked for, so that no verdict hangs on chance."""
+    """Return number -> answer for calls with these numbers, each on a new model."""
     return dict(zip(numbers, freeze(submission, backbone, *numbers, one_model=False), strict=True))
 
 
 def every_number(submission):
-    """The answers for net6 and all the numbers that it has layers."""
+    """Return the answers for net6 and every possible number of layers.
+
+    All checks use the same numbers, so that no result depends on chance.
+    """
     return on_new_models(submission, "net6", range(7))
 
 
 def cases(backbone, answers):
-    """What was trainable, of the calls that returned."""
+    """Return what was trainable after each call that returned."""
     return [(backbone, n, set(got["trainable"])) for n, got in answers.items() if "error" not in got]
 
 
 def rules(submission):
-    """The rules that net6's layers may be frozen by, whichever number is asked for; none where it is no usual one."""
+    """Return the rules that explain how net6 is frozen for every number; empty if no usual rule does."""
     return freezing.rules_of(cases("net6", every_number(submission)))
 
 
@@ -90,7 +93,7 @@ def test_all_and_none(submission):
 
 
 def _right_of_net12(submission):
-    """Whether it is net12's last layers that are trainable, whatever number is asked for."""
+    """Return whether net12's last layers are trainable for every requested number."""
     answers = on_new_models(submission, "net12", (1, 4, 7, 11))
     return freezing.rules_of(cases("net12", answers)) == [freezing.RIGHT] and not any(
         "error" in got for got in answers.values()
@@ -98,7 +101,7 @@ def _right_of_net12(submission):
 
 
 def expect_last_layers(submission, numbers):
-    """Fails the check unless exactly the last layers of a new net6 are trainable, for each of the numbers."""
+    """Fail the check unless exactly the last layers of a new net6 are trainable, for each of the numbers."""
     answers = every_number(submission)
     asked = {n: answers[n] for n in numbers}
     errors = [n for n, got in asked.items() if "error" in got]

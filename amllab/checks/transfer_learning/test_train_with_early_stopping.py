@@ -96,7 +96,10 @@ def _expect_an_entry_for_each_epoch(submission, plain, stopped):
 
 
 def _which_epochs(submission, key):
-    """Which epochs a list has entries of, where not of all, in words: of a run whose second epoch is no improvement."""
+    """Describe which epochs a list has entries for, if not for all.
+
+    This uses a run whose second epoch is no improvement.
+    """
     losses = [1.0, 1.1, 0.9, 1.2, 1.3]
     script = make_script(losses, random.Random(1), **SIZES)
     length = len(run_script(submission, script, losses, max_epochs=5, patience=2).lists.get(key, []))
@@ -133,7 +136,7 @@ def test_max_epochs(submission, rng):
     """Runs `max_epochs` epochs where every epoch improves."""
     for epochs in (rng.randint(3, 5), 1):
         losses = [round(1.2 - 0.1 * i, 3) for i in range(epochs + 2)]
-        # longer than the training: how patience is counted is charged where it is asked for
+        # longer than the training: another check is about how patience is counted
         patience = epochs + 1
         ran = run(submission, losses, rng, max_epochs=epochs, patience=patience).epochs
         expect(
@@ -160,7 +163,10 @@ def test_max_epochs(submission, rng):
 
 
 def others(types):
-    """Entries of a history that are no lists of Python numbers, with what they are; a best epoch that is not there is charged elsewhere."""
+    """Return the entries of a history that are not lists of Python numbers, with what they are instead.
+
+    A missing best epoch loses points elsewhere.
+    """
     wanted = {**dict.fromkeys(KEYS, "list of float"), "best_epoch": "int"}
     wrong = {key: types[key] for key, kind in wanted.items() if key in types and types[key] != kind}
     kinds = {"Tensor": "tensor", "float32": "numpy", "float": "float", "int": "int"}
@@ -201,7 +207,7 @@ def test_stops_after_patience(submission, run_seed):
     )
 
 
-# what a number of epochs looks like
+# symptom of a wrong number of epochs -> its explanation
 STOPPING = {
     "1 epoch early": ": training stops one epoch too early",
     "1 epoch late": ": training stops one epoch too late, after patience + 1 epochs without improvement",
@@ -267,7 +273,7 @@ def test_refuses_impossible_arguments(submission, rng):
             symptom=symptoms.accepted(answers),
             reproduce=lines(losses, "", **asked[name]) + "  # raises ValueError where it is checked",
         )
-    # the smallest that are possible; another error is none of the arguments
+    # the smallest valid arguments; an error other than a ValueError has another cause
     got = submission.ask("train_scripted", script=script, arguments={"max_epochs": 1, "patience": 1})
     expect(
         "ValueError" not in got.get("error", []),

@@ -1,4 +1,4 @@
-"""Trainings of the scripted model, for the checks of exercise 3: what was run, what came back, and how to run it again."""
+"""Trainings of the scripted model for the checks of exercise 3: what ran, what it returned, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from amllab.checks.transfer_learning.scripted import make_script
 KEYS = ("train_loss", "train_acc", "val_loss", "val_acc")
 TASK = "Exercise 3, Your task"
 RETURNS = "Trains, and returns a history: lists of floats for loss and accuracy, in training and validation, one for each epoch."
-# of every run that looks at what a loop does, and not at what it measures: no average comes out wrong
+# for runs that check what a loop does and not what it measures: any way of averaging gives the right losses
 SIZES: dict[str, Any] = {"train_sizes": (4, 4), "val_sizes": (3, 3), "in_each_batch": True}
-# shows every forward pass: the loaders of a report have batches of different sizes
+# shows every forward pass: batch sizes distinguish the loaders of a report
 WATCH = (
     "model.register_forward_hook(lambda m, inputs, logits: print(\n"
     '    len(logits), "images,", "train" if m.training else "eval", "mode, gradients:", torch.is_grad_enabled()))\n'
@@ -37,10 +37,13 @@ class Run:
     """A training of the scripted model.
 
     Attributes:
-        losses, arguments, script: that it was run with.
-        journal: what happened in it.
-        returned: name of the type of what came back.
-        values, types: of the history in it; empty where there is none.
+        losses: The scripted validation losses.
+        arguments: Further arguments of the training.
+        script: The script of the model.
+        journal: The log of what happened in the training.
+        returned: Name of the type of what the training returned.
+        values: Values of the history in it; empty if there is none.
+        types: Types of these values.
     """
 
     losses: list[float]
@@ -53,29 +56,29 @@ class Run:
 
     @property
     def epochs(self) -> int:
-        """Number of epochs that were trained: of the model's journal, whatever the lists say."""
+        """Number of epochs that were trained, according to the model's log and not to the lists."""
         return self.journal.epochs
 
     @property
     def lists(self) -> dict[str, list[float]]:
-        """The lists of the history that hold numbers."""
+        """The lists of the history that contain numbers."""
         return {key: self.values[key] for key in KEYS if isinstance(self.values.get(key), list)}
 
     @property
     def best_epoch(self) -> float:
-        """As it was returned; NaN where it was not."""
+        """The best epoch as it was returned; NaN if it was not."""
         found = self.values.get("best_epoch")
         return found if isinstance(found, float) else math.nan
 
     @property
     def best(self) -> float:
-        """The epoch that was chosen: as returned, else the one whose weights the model ends with; NaN where neither tells."""
+        """The epoch that was chosen: as returned, or else the one whose weights the model ends with; NaN if unknown."""
         restored = self.journal.restored()["weights"]
         return restored[0] if math.isnan(self.best_epoch) and len(restored) == 1 else self.best_epoch
 
 
 def run(submission: Submission, val_losses: Sequence[float], rng: random.Random, **arguments: Any) -> Run:
-    """Trains the scripted model on losses laid down here; see :func:`run_script`."""
+    """Train the scripted model on the given validation losses; see :func:`run_script`."""
     return run_script(submission, make_script(val_losses, rng, **SIZES), val_losses, **arguments)
 
 
@@ -87,7 +90,10 @@ def run_script(
     lists: bool = False,
     **arguments: Any,
 ) -> Run:
-    """Trains the scripted model. Fails the check where the training raised; skips it where every training raises."""
+    """Train the scripted model.
+
+    Fails the check if the training raised an error; skips it if every training does.
+    """
     more = {"lists": True} if lists else {}
     got = submission.ask("train_scripted", script=script, arguments=arguments, **more)
     if "error" in got and "error" in plain_answer(submission):
@@ -103,12 +109,12 @@ PLAIN_ARGUMENTS: dict[str, Any] = {"max_epochs": 4, "patience": 3}
 
 
 def plain_script() -> dict[str, Any]:
-    """Of a training with nothing special about it, always the same."""
+    """Return the script of a training with nothing special about it, always the same."""
     return make_script(PLAIN, random.Random(0), **SIZES)
 
 
 def plain_answer(submission: Submission) -> dict[str, Any]:
-    """The answer to that training."""
+    """Return the answer to the training of :func:`plain_script`."""
     answer: dict[str, Any] = submission.ask("train_scripted", script=plain_script(), arguments=PLAIN_ARGUMENTS)
     return answer
 
@@ -116,11 +122,11 @@ def plain_answer(submission: Submission) -> dict[str, Any]:
 def expect_no_error(
     got: dict[str, Any], val_losses: Sequence[float], arguments: dict[str, Any], *, lists: bool = False
 ) -> None:
-    """Fails the check where the training raised."""
+    """Fail the check if the training raised an error."""
     message = error_text(got) if "error" in got else ""
     attribute = next((name for name in ("dataset", "sampler", "batch_size", "drop_last") if f"'{name}'" in message), "")
     why = "an exception ends the training before there is a result"
-    if all(map(math.isnan, val_losses[: arguments.get("patience", 5)])):  # training stops before a loss is a number
+    if all(map(math.isnan, val_losses[: arguments.get("patience", 5)])):  # training stops before any loss is a number
         why = "where no loss is a number, the model stays as it was after epoch 0: is there a state to go back to?"
     if lists and attribute:
         why = f"a list of batches has no `.{attribute}`: count the examples while you go through the batches"
@@ -139,27 +145,30 @@ def expect_no_error(
 
 
 def stopped_run(submission: Submission, seed: int) -> Run:
-    """A run in which patience ends, by which the usual mistakes stop in different epochs; the same for all checks of a seed."""
+    """Run a training that patience ends, and that the usual mistakes would end in different epochs.
+
+    All checks of a seed get the same run.
+    """
     losses, patience, script = _to_be_stopped(seed)
     return run_script(submission, script, losses, max_epochs=len(losses), patience=patience)
 
 
 @lru_cache(maxsize=4)
 def _to_be_stopped(seed: int) -> tuple[list[float], int, dict[str, Any]]:
-    """Losses, patience and script of that run."""
+    """Return losses, patience and script of :func:`stopped_run`."""
     rng = random.Random(derive(seed, "stopped"))
     best, patience = rng.choice([(2, 5), (3, 3), (4, 3), (4, 4)])
     losses = [round(1.0 - 0.1 * i, 3) for i in range(best + 1)]
-    # never better than the best, but always better than the epoch before
+    # never better than the best epoch, but always better than the epoch before
     losses += [round(1.15 - 0.004 * i - 0.002 * rng.random(), 3) for i in range(12)]
     return losses, patience, _told_apart(losses, rng, best=best, ran=best + 1 + patience, patience=patience)
 
 
 def trained_run(submission: Submission, seed: int, *, patience: int = 3) -> tuple[Run, int]:
-    """A run whose best epoch is neither among the first two nor the last, the same for all checks of a seed.
+    """Run a training whose best epoch is neither among the first two nor the last.
 
-    Losses only fall before the best epoch and only rise behind it: three epochs, so that with a patience of 3 it stops early,
-    and with one of 4 ``max_epochs`` ends it.
+    All checks of a seed get the same run. Losses only fall before the best epoch and only rise in the three epochs
+    after it, so that patience ends the training if it is 3, and ``max_epochs`` if it is 4.
 
     Returns:
         The run, and its best epoch.
@@ -170,7 +179,7 @@ def trained_run(submission: Submission, seed: int, *, patience: int = 3) -> tupl
 
 @lru_cache(maxsize=4)
 def _to_be_trained(seed: int) -> tuple[list[float], int, dict[str, Any]]:
-    """Losses, best epoch and script of that run."""
+    """Return losses, best epoch and script of :func:`trained_run`."""
     rng = random.Random(derive(seed, "trained"))
     best = rng.randint(2, 3)
     losses = [round(loss, 3) for loss in [*(1.0 - 0.1 * i for i in range(best + 1)), 1.1, 1.2, 1.3]]
@@ -180,15 +189,16 @@ def _to_be_trained(seed: int) -> tuple[list[float], int, dict[str, Any]]:
 def _told_apart(
     losses: Sequence[float], rng: random.Random, *, best: int, ran: int | None = None, patience: int | None = None
 ) -> dict[str, Any]:
-    """A script by which each other figure leads elsewhere than the validation loss: to another best epoch, and another last one.
+    """Return a script in which each other figure leads to another best epoch and another last epoch than the loss.
 
     Args:
-        losses: of the validation, one for each epoch.
-        rng: draws the script, again until it is such a one.
-        best: the best epoch by the loss.
-        ran, patience: epochs that the loss leads to, with this patience; without them ``max_epochs`` may end the training.
+        losses: Validation loss of each epoch.
+        rng: Generator of the script, which is sampled again until it meets this condition.
+        best: The best epoch according to the loss.
+        ran: Number of epochs that the loss leads to; ``None`` if ``max_epochs`` may end the training.
+        patience: Patience that leads to this number of epochs.
     """
-    # by so little that a mean of both losses leads where the validation loss does
+    # differences so small that a mean of both losses leads to the same epochs as the validation loss
     train_losses = [1.0 + 0.002 * abs(epoch - best - 2) for epoch in range(len(losses))]
     while True:
         script = make_script(losses, rng, **SIZES, train_losses=train_losses)
@@ -196,15 +206,15 @@ def _told_apart(
             (script[f"{part}_logits"].argmax(-1) == script[part]["labels"]).sum(-1).tolist()
             for part in ("train", "val")
         ]
-        # whether an epoch that is as good as the best one counts as an improvement, or not
+        # with and without counting an epoch that equals the best one as an improvement
         stops = [_stopping(of, patience or len(losses), ties=ties) for of in hits for ties in (False, True)]
-        # to end with the last epoch is another mistake
+        # ending with the last epoch is a different mistake
         if all(top not in (best, len(losses) - 1) and (ran is None or epochs != ran) for epochs, top in stops):
             return script
 
 
 def watched(found: Run) -> str:
-    """The list of the history that a training has stopped and chosen by, where it is not that of the validation loss."""
+    """Return the list of the history by which a training stopped and chose; empty if it is the validation loss."""
     for key, sign in (("train_loss", -1), ("train_acc", 1), ("val_acc", 1)):
         figures = [sign * value for value in found.lists.get(key, [])]
         for ties in (False, True):
@@ -215,7 +225,10 @@ def watched(found: Run) -> str:
 
 
 def _stopping(figures: Sequence[float], patience: int, *, ties: bool) -> tuple[int, int]:
-    """Epochs, and best epoch, of a training that stops where figures no longer rise; ``ties`` are progress, or none."""
+    """Return the number of epochs and the best epoch of a training that stops when figures no longer rise.
+
+    ``ties`` says whether an equal figure is progress.
+    """
     top = 0
     for epoch, figure in enumerate(figures):
         if figure > figures[top] or (ties and figure == figures[top]):
@@ -226,19 +239,19 @@ def _stopping(figures: Sequence[float], patience: int, *, ties: bool) -> tuple[i
 
 
 def call(arguments: dict[str, Any]) -> str:
-    """Arguments as they are written in a call, behind others."""
+    """Format arguments as in a call, to follow other arguments."""
     return "".join(f", {name}={value}" for name, value in arguments.items())
 
 
 def lines(val_losses: Sequence[float], shown: str, *, sizes: str = "", before: str = "", **arguments: Any) -> str:
-    """What a student can paste into the notebook to train on the losses of a report.
+    """Return code that a student can paste into the notebook to train on the losses of a report.
 
     Args:
-        val_losses: of the run.
-        shown: an expression to look at afterwards.
-        sizes: further arguments of ``scripted_training``.
-        before: lines between the making of the model and its training.
-        **arguments: of ``train_with_early_stopping``.
+        val_losses: Validation losses of the run.
+        shown: An expression to display afterwards.
+        sizes: Further arguments of ``scripted_training``.
+        before: Code between the creation of the model and its training.
+        **arguments: Arguments of ``train_with_early_stopping``.
     """
     losses = ", ".join("math.nan" if math.isnan(loss) else repr(float(loss)) for loss in val_losses)
     wrapped = textwrap.fill(f"val_losses = [{losses}]", 90, subsequent_indent=" " * len("val_losses = ["))
@@ -252,25 +265,28 @@ def lines(val_losses: Sequence[float], shown: str, *, sizes: str = "", before: s
     ).strip()
 
 
-# what a student sees of how far a training went: a model counts its epochs
+# code that shows a student how far a training went: the model counts its epochs
 RAN = 'max(model.states) + 1, history["best_epoch"]  # epochs that were run, and the best one'
 
 
 def losses_of(
     val_losses: Sequence[float], *, best: float, epochs: int, returned: float | None = None, ran: int
 ) -> Series:
-    """The validation losses of a run as far as it went, or should have gone, with what was to happen and what did."""
-    ran = min(ran, len(val_losses))  # a run beyond them goes on with the last one
+    """Return the validation losses of a run, with marks for what should have happened and what did.
+
+    The series extends as far as the run went, or should have gone.
+    """
+    ran = min(ran, len(val_losses))  # a longer run repeats the last loss
     shown = val_losses[: max(epochs, ran)]
     marks = {"best": best} if returned in (None, best) else {"best": best, "returned_as_best": returned}
     return series("val_loss", shown, **marks, should_stop=epochs - 1, stopped=ran - 1)
 
 
 def table(losses: Sequence[float]) -> str:
-    """Losses as the student reads them."""
+    """Format losses for a report."""
     return ", ".join(f"{loss:.3f}" for loss in losses[:40]) + (" ..." if len(losses) > 40 else "")
 
 
 def n_epochs(number: int) -> str:
-    """``"1 epoch"``, ``"2 epochs"``."""
+    """Return ``"1 epoch"``, ``"2 epochs"``."""
     return f"{number} epoch" + ("" if number == 1 else "s")

@@ -1,8 +1,9 @@
-"""What ``autograder calibrate transfer-learning`` measures: the accuracy check with right and with wrong functions.
+"""Variants for ``autograder calibrate transfer-learning``: right and wrong functions for the accuracy check.
 
-Right styles differ in what a student may choose freely: optimizer, schedule, weight decay, clipping, how the best epoch is
-kept. Wrong ones are those that the check is there to tell apart: no transfer, nothing learned. Their accuracy alone is
-measured here; most would also fail because frozen layers are not the pretrained ones, or have not learned.
+Right variants differ in what a student may choose freely: optimizer, schedule, weight decay, clipping, how the best
+epoch is stored. Wrong variants are those that the check must detect: no transfer, nothing learned. Only their accuracy
+is measured here; most would also fail because frozen layers are not the pretrained ones, or because the others have not
+learned.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from amllab.checks.lab import Lab
 from amllab.checks.submission import InProcessSubmission
 from amllab.checks.transfer_learning.accuracy import accuracy, budget_of, fit_and_predict, kind_of_data, one_training
 
-# by kind of data; both thresholds must lie below: further learning rates are not tried from here on
+# by kind of data: no further learning rate is tried from here on, so both thresholds must be lower
 CEILINGS = {"drawn": 0.45, "reptiles": 0.6}
 
 _FREEZE = """
@@ -84,15 +85,15 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 
 @dataclass(frozen=True)
 class Style:
-    """A way to write the three functions.
+    """A variant of the three functions.
 
     Attributes:
-        name: for tables.
-        right: whether it is correct: then it is to get full points, otherwise not.
-        source: of all cells.
-        every: measured on one in so many seeds; those that are far off need fewer to say so.
-        fitted: whether thresholds are made to tell it apart. Not where the check gives nothing however accurate the model
-            is (:func:`rejected`): its accuracy is measured all the same.
+        name: Name for tables.
+        right: Whether it is correct: a right variant should get full points, a wrong one should not.
+        source: Source of all cells.
+        every: The variant is measured on one in this many seeds; variants that are far off need fewer.
+        fitted: Whether the thresholds are fitted to detect it. Not if the check gives no points however accurate the
+            model is (:func:`rejected`); its accuracy is measured nevertheless.
     """
 
     name: str
@@ -156,9 +157,9 @@ STYLES = [
             batch="scheduler.step()",
         ),
     ),
-    # BatchNorm's statistics drift: charged in exercise 3, and to cost nothing here
+    # BatchNorm statistics drift: loses points in exercise 3, and must cost nothing here
     _style("AdamW, BatchNorm drifts (charged in exercise 3)", _ADAMW.replace("        hold_still(model)\n", "")),
-    # the nearest of the wrong ones, with photographs and with drawings: measured as often as the right ones
+    # the wrong variant nearest to the right ones, on photographs and on synthetic images: measured as often as these
     _style("random weights, AdamW", _ADAMW, right=False, build=_SCRATCH),
     _style(
         "random weights, all trained, AdamW",
@@ -192,27 +193,27 @@ STYLES = [
 
 
 def kind(lab: Lab) -> str:
-    """Of the data: the thresholds of each kind stand by themselves."""
+    """Return the kind of data: each kind has separate thresholds."""
     return kind_of_data(lab.settings["accuracy"]["data"])
 
 
 def ceiling(lab: Lab) -> float:
-    """Share of test images from which no further learning rate is tried."""
+    """Return the share of test images from which no further learning rate is tried."""
     return CEILINGS[kind(lab)]
 
 
 def complete(lab: Lab, shares: list[float]) -> bool:
-    """Whether all learning rates were tried that have to be, up to the ceiling."""
+    """Return whether all learning rates that have to be tried were tried, up to the ceiling."""
     return shares[-1] >= ceiling(lab) or len(shares) == len(budget_of(lab)["learning_rates"])
 
 
 def budget(lab: Lab) -> dict[str, object]:
-    """What the accuracies depend on, but for the data."""
+    """Return what the accuracies depend on, except for the data."""
     return {name: value for name, value in budget_of(lab).items() if name != "data"}
 
 
 def rejected(lab: Lab, style: Style, seed: int) -> bool:
-    """Whether the check gives no points for a style's training, whatever its accuracy."""
+    """Return whether the check gives no points for a variant's training, whatever its accuracy."""
     try:
         one_training(_submission(lab, style), lab, seed)
     except CheckFailure:
@@ -227,7 +228,7 @@ def _submission(lab: Lab, style: Style) -> InProcessSubmission:
 
 
 def measure(lab: Lab, style: Style, seed: int) -> tuple[list[float], float]:
-    """Shares of test images, one for each learning rate that was tried, and the seconds that it took."""
+    """Return the share of test images for each learning rate that was tried, and the seconds that it took."""
     submission = _submission(lab, style)
     began, shares = time.perf_counter(), []
     for attempt in range(len(budget_of(lab)["learning_rates"])):

@@ -1,4 +1,4 @@
-"""Rules of early stopping, right and wrong, so that a submission can be recognised by what it did."""
+"""Rules of early stopping, right and wrong, used to recognise which one a submission follows."""
 
 import itertools
 import math
@@ -13,20 +13,21 @@ from amllab.checks.transfer_learning.training_runs import RAN, SIZES, call, line
 
 @dataclass(frozen=True)
 class Rule:
-    """A way to stop and to choose an epoch; the defaults are the contract's.
+    """A way to stop and to choose an epoch; the defaults follow the contract.
 
     Attributes:
-        improves: from the loss, the best one so far, the one before and min_delta: an improvement? None: not counted at all.
-        resets: whether an improvement resets the count.
-        wait: epochs that it waits beyond patience.
-        limit: from max_epochs to the number of epochs that it runs at most.
-        lowest: whether the best loss is the lowest so far, improvement or not.
-        first: whether the first loss is taken as the best one, whatever it is.
-        start: the best loss before the first epoch.
-        grace: epochs at the beginning that use up no patience.
-        all_epochs: whether epochs that improve use up patience, too.
-        default: min_delta where it is not said.
-        window: number of the last losses whose mean is looked at.
+        improves: Function of the loss, the best one so far, the previous one and min_delta: whether it is an
+            improvement; ``None`` if the epoch is not counted at all.
+        resets: Whether an improvement resets the count.
+        wait: Number of epochs to wait beyond patience.
+        limit: Function of max_epochs: the maximum number of epochs.
+        lowest: Whether the best loss is the lowest so far, improvement or not.
+        first: Whether the first loss is taken as the best one, whatever it is.
+        start: The best loss before the first epoch.
+        grace: Number of epochs at the beginning that use up no patience.
+        all_epochs: Whether epochs that improve use up patience as well.
+        default: min_delta if it is not passed.
+        window: Number of the last losses whose mean is compared.
     """
 
     improves: object = lambda loss, best, before, delta: loss < best - delta
@@ -42,11 +43,11 @@ class Rule:
     window: int = 1
 
     def outcome(self, losses, *, max_epochs=30, patience=5, min_delta=None):
-        """Number of epochs and best epoch."""
+        """Return the number of epochs, and the best epoch."""
         min_delta = self.default if min_delta is None else min_delta
         best, best_epoch, before, waited = self.start, 0, math.inf, 0
         most = self.limit(max_epochs)
-        epochs = [*losses, *[losses[-1]] * max(most - len(losses), 0)][:most]  # the model goes on with its last loss
+        epochs = [*losses, *[losses[-1]] * max(most - len(losses), 0)][:most]  # the model repeats its last loss
         for epoch in range(len(epochs)):
             recent = epochs[max(epoch + 1 - self.window, 0) : epoch + 1]
             loss = sum(recent) / len(recent)
@@ -68,10 +69,10 @@ class Rule:
 # more epochs than any script has, and than any patience needs
 ENDLESS = 60
 
-# numbers that people take for a loss that is always too high, and numbers of epochs of a warm-up
+# numbers that people assume to be above any loss, and numbers of epochs of a warm-up
 STARTS = (10, 100, 5, 2, 1, 0)
 GRACE = (1, 2, 3, 4, 5)
-# digits that people round to, and what they take for an improvement where min_delta is 0
+# digits that people round to, and smallest improvements that they count where min_delta is 0
 DIGITS = (3, 2, 1)
 LEAST = (1e-4, 1e-3, 1e-2)
 WINDOWS = (2, 3, 5)
@@ -126,10 +127,10 @@ CHOICES = {
     "best_epoch: NaN as lowest loss": lambda best, losses: min(
         range(len(losses)), key=lambda e: (losses[e] == losses[e], losses[e])
     ),
-    "best_epoch: lowest loss, by min": lambda best, losses: losses.index(min(losses)),  # a NaN that comes first is kept
+    "best_epoch: lowest loss, by min": lambda best, losses: losses.index(min(losses)),  # a NaN that comes first stays
     "best_epoch: the first": lambda best, losses: 0,
 }
-# what a rule looks like, behind what was seen
+# symptom of a rule or a choice -> its explanation, to follow what was seen
 SAYS = {
     "max_epochs ignored": "`max_epochs` is ignored",
     "max_epochs ignored: 30": "there are 30 epochs whatever `max_epochs` is",
@@ -184,7 +185,7 @@ SAYS = {
         for grace in GRACE
     },
 }
-# why a rule is wrong, where another reason than that of the check fits better
+# symptom -> why the rule is wrong, if another reason fits better than that of the check
 WHY = {
     **dict.fromkeys(
         [
@@ -210,7 +211,7 @@ WHY = {
     ),
 }
 
-# mistakes that lose points elsewhere, and not again: in the checks of max_epochs and of the best epoch ...
+# mistakes that lose points in other checks, and must not lose them twice: in those of max_epochs and best_epoch ...
 IN_CHOICE = {
     "best_epoch: counted from 1",
     "best_epoch: the last",
@@ -236,13 +237,13 @@ IN_MIN_DELTA = {"best_epoch: lowest loss", "best_epoch: NaN as lowest loss", "be
 
 
 def recognised(cases, outcomes):
-    """The rule and the choice of an epoch that explain what a submission did in all cases; empty where none does.
+    """Return the rule and choice of an epoch that explain what a submission did in all cases; empty if none do.
 
     Args:
-        cases: losses and arguments.
-        outcomes: number of epochs, and best epoch or NaN, of each.
+        cases: Losses and arguments of each case.
+        outcomes: Number of epochs, and best epoch or NaN, of each case.
     """
-    # one mistake is likelier than two: choices first, so that every rule is tried with the right one
+    # one mistake is more likely than two: choices come first, so that every rule is tried with the right one
     for (choice, choose), (rule, how) in itertools.product(CHOICES.items(), RULES.items()):
         explained = [how.outcome(losses, **arguments) for losses, arguments in cases]
         padded = [[*losses, *[losses[-1]] * ENDLESS] for losses, _ in cases]
@@ -253,17 +254,26 @@ def recognised(cases, outcomes):
 
 
 def _alike(seen, wanted):
-    """Whether two pairs of a number of epochs and a best epoch are the same; the latter may be a loss, or not known."""
+    """Return whether two pairs of a number of epochs and a best epoch are the same.
+
+    The best epoch may also be a loss, or NaN if unknown.
+    """
     return seen[0] == wanted[0] and (math.isnan(seen[1]) or math.isclose(seen[1], wanted[1], abs_tol=1e-3))
 
 
 def compare(submission, reference, cases, rng, *, why, charged, where=IDEA_1, weights=True):
-    """Trains both on the same scripted losses; fails where they stop, choose, or end, differently.
+    """Train both on the same scripted losses; fail the check if they stop, choose or end differently.
 
     Args:
-        cases: pairs of validation losses and arguments.
-        charged: rules and choices that lose points elsewhere: a training that follows one of these in all cases passes.
-        weights: whether the weights at the end are looked at; where they are not put back, that is charged elsewhere.
+        submission: The submission.
+        reference: The reference.
+        cases: Pairs of validation losses and arguments.
+        rng: Generator of the scripts.
+        why: Why a difference matters.
+        charged: Rules and choices that lose points elsewhere: a training that follows one of them in all cases passes.
+        where: Section of the notebook that explains it.
+        weights: Whether to compare the weights at the end; not if they are never restored, which loses points
+            elsewhere.
     """
     pairs = []
     for losses, arguments in cases:
@@ -301,7 +311,10 @@ def compare(submission, reference, cases, rng, *, why, charged, where=IDEA_1, we
 
 
 def _right_of_its_own(run):
-    """Whether a training computes other losses than those laid down, and does what is right for its own: charged with the means."""
+    """Return whether a training computes other losses than the scripted ones, and does what is right for them.
+
+    Wrong losses lose points in the check of the means.
+    """
     own = run.lists.get("val_loss", [])
     if len(own) != run.epochs or all(map(_same_loss, own, [*run.losses, *[run.losses[-1]] * len(own)])):
         return False
@@ -313,9 +326,10 @@ def _same_loss(seen, wanted):
 
 
 def _expect_weights(pairs, where):
-    """Fails the check where the weights are not those of the best epoch, though otherwise they are put back."""
+    """Fail the check if the weights are not those of the best epoch, although they are restored in other cases."""
     ends = [(own, int(other.best), own.journal.restored()["weights"]) for own, other in pairs]
-    # what is the last epoch anyway says nothing of whether weights are put back; never to do so is charged elsewhere
+    # the last epoch as the best one does not show whether weights are restored; never restoring them loses points
+    # elsewhere
     put_back = [best in epochs for own, best, epochs in ends if best != own.epochs - 1]
     for own, best, epochs in ends:
         expect(

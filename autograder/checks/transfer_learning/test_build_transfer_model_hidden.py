@@ -1,4 +1,4 @@
-"""Hidden checks of exercise 2: which backbone it is, what is kept, what is fresh, what is shared."""
+"""Hidden checks of exercise 2: which backbone it is, and what is kept, new, or shared."""
 
 import pytest
 import timm
@@ -27,7 +27,7 @@ from amllab.checks.transfer_learning.test_build_transfer_model import (
 
 pytestmark = pytest.mark.cell("check_build_transfer_model", section="Exercise 2: build the transfer model")
 
-# timm's models for tests: each calls its head by another name
+# timm's test models: each has another name for its head
 OTHERS = ("test_vit", "test_efficientnet", "test_resnet")
 
 
@@ -68,7 +68,9 @@ def test_any_backbone(submission, rng):
         wanted = {n: v for n, v in weights.items() if n not in classifier and not n.endswith("num_batches_tracked")}
         expect_architecture(got, backbone, wanted, call=call)
         expect(
-            got["output"] == [2, 5] or of_net6["output"] != [2, 5],  # what is wrong with every head is charged already
+            got["output"] == [2, 5]
+            # a head that is wrong for every backbone has already lost points
+            or of_net6["output"] != [2, 5],
             expected=f"logits of shape (2, 5) for 2 images, from `{backbone}`",
             seen=f"shape {tuple(got['output'])}" if got["output"] else got["error"] or "no tensor",
             why="each architecture calls its head by another name: one that is put in under net12's `head.fc` is not used by others",
@@ -80,7 +82,7 @@ def test_any_backbone(submission, rng):
         changed = values_changed(wanted, got["state"])
         expect(
             not changed
-            or values_changed(body("net6"), of_net6["state"]),  # of every backbone: charged with the weights
+            or values_changed(body("net6"), of_net6["state"]),  # wrong for every backbone: loses points elsewhere
             expected=f"{len(wanted)} tensors of `{backbone}` as they were pretrained",
             seen=f"{len(changed)} differ, though net6 keeps its own: {some(changed)}",
             why="what is not the head stays, whatever its layers are called: `model.get_classifier()` knows which one is the head",
@@ -93,7 +95,7 @@ def test_any_backbone(submission, rng):
 
 
 def expect_architecture(got, backbone, wanted, *, call):
-    """Fails the check unless the model is the backbone that was asked for, as timm makes it."""
+    """Fail the check unless the model is the requested backbone, as timm builds it."""
     is_it = is_backbone(got, wanted)
     missing = [name for name, value in wanted.items() if got["shapes"].get(name) != list(value.shape)]
     others = set(got["shapes"]) - set(wanted) - set(pretrained(backbone) if backbone in ("net6", "net12") else ())
@@ -123,7 +125,7 @@ def expect_architecture(got, backbone, wanted, *, call):
 
 
 def built(submission, rng, backbone, num_classes):
-    """The answer for a model with two trainable layers, its state included."""
+    """Return the answer for a model with two trainable layers, including its state."""
     return build(submission, rng, backbone, num_classes, 2, with_state=True)
 
 
@@ -134,7 +136,7 @@ def test_keeps_the_pretrained_weights(submission, rng):
     for backbone, got in answers.items():
         if "error" in got and "shapes" not in got and any("shapes" in other for other in answers.values()):
             expect_model(got, f'"{backbone}", 5, 2', "any number of classes from 2 on is a possible task")
-    # of a model that is no such backbone it is asked whether it holds the pretrained tensors, under whatever names
+    # a model that is not this backbone may still contain the pretrained tensors, under any names
     states = {
         b: got["state"] if is_backbone(got, body(b)) else renamed(b, got)
         for b, got in answers.items()
@@ -163,14 +165,14 @@ def test_keeps_the_pretrained_weights(submission, rng):
 
 
 def _new_statistics(names, state):
-    """Whether tensors are the running statistics of a new BatchNorm, in words."""
+    """Return a hint if tensors are the running statistics of a new BatchNorm."""
     values = [state[name].float() for name in names if name in state]
     new = values and all("running" in n for n in names) and all(bool((v == v.flatten()[0]).all()) for v in values)
     return ", and are those of a new BatchNorm: 0 and 1" if new else ""
 
 
 def _rounded(names, wanted, state):
-    """Whether tensors differ by no more than the rounding of a lower precision, in words."""
+    """Return a hint if tensors differ by no more than the rounding of a lower precision."""
     pairs = [(wanted[name].float(), state[name].float()) for name in names if name in state]
     close = pairs and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-2, atol=1e-4) for a, b in pairs)
     return ". All differ by rounding alone: did the model go through half precision?" if close else ""
@@ -186,14 +188,14 @@ _LOST = {
 
 
 def renamed(backbone, got):
-    """The tensors of the state that are the pretrained ones, under the names that these have; nothing where most are not there."""
+    """Return the pretrained tensors that the state contains, under their own names; empty if most are missing."""
     values = list(got["state"].values())
     found = {n: v for n, v in body(backbone).items() if any(same(v, other) for other in values)}
     return found if 2 * len(found) > len(body(backbone)) else {}
 
 
 def lost(backbone, state):
-    """Which of the pretrained tensors are others."""
+    """Describe which of the pretrained tensors have changed; empty if none have."""
     wanted = body(backbone)
     different = set(values_changed(wanted, state))
     if not different:
@@ -248,7 +250,7 @@ def test_fresh_head(submission, rng):
 
 
 def rows_kept(got, old):
-    """How many rows of the old head are in the new one: whatever that is made of, none of its tensors may have one."""
+    """Return how many rows of the old head are in any tensor of the new one, however it is built."""
     own = [v for n, v in got.get("state", {}).items() if n not in body("net6")]
     heads = [v.float() for v in own if v.ndim == 2 and v.shape[1] == old.shape[1]]
     return sum(int((torch.cat([*heads, old[:0]]) == row).all(1).any()) for row in old)
@@ -297,7 +299,7 @@ def test_shares_no_tensors(submission, rng):
 
 
 def common(same_object, shared):
-    """What two models have in common."""
+    """Describe what two models have in common."""
     if same_object:
         return "one model for all"
     if not shared:
@@ -306,7 +308,7 @@ def common(same_object, shared):
 
 
 def raised_by_one(before, after):
-    """Whether a tensor is by 1 larger than it was."""
+    """Return whether a tensor is larger by 1 than it was."""
     if after is None or after.shape != before.shape:
         return False
     return torch.allclose(after.double(), before.double() + 1, equal_nan=True)

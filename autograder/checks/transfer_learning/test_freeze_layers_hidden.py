@@ -1,7 +1,7 @@
 """Hidden checks of exercise 1: other architectures, other orders of calls, values.
 
-What the public checks have charged is not charged again: other architectures are compared with the rule that net6 was frozen
-by, and a second call with what the same call does to a new model.
+What lost points in the public checks does not lose them again: other architectures are compared with the rule that net6
+was frozen by, and a second call with what the same call does to a new model.
 """
 
 import pytest
@@ -22,13 +22,13 @@ from amllab.checks.transfer_learning.test_freeze_layers import (
 
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
 
-# timm's models for tests: small, and unlike each other; the transformer has parameters that live on the model itself
+# timm's test models: small and different from each other; the transformer has parameters on the model itself
 ARCHITECTURES = {"net12": 12, "test_resnet": 6, "test_vit": 8, "test_efficientnet": 7, "test_convnext": 11}
 IDLE = "nothing is frozen, whatever is asked for: there is nothing to look at"
 
 
 def expect_trainable(got, wanted, backbone, *, call, reproduce, why, symptom, where=""):
-    """Fails the check where a call raised, or where other parameters are trainable than ``wanted``."""
+    """Fail the check if a call raised an error, or if the trainable parameters are not those of ``wanted``."""
     expect(
         "error" not in got,
         expected=f"{call} returns",
@@ -56,14 +56,14 @@ def test_every_architecture(submission, rng):
     possible = rules(submission)
     if not possible or not cases("net6", on_net6):
         pytest.skip("the layers of net6")
-    if possible[0] in freezing.IDLE:  # what does nothing there may still work for another network
+    if possible[0] in freezing.IDLE:  # a function that has no effect there may still work for another network
         possible = [freezing.RIGHT]
-    # the head alone, all layers, all but one: the numbers that tell mistakes apart; and one more
+    # the head alone, all layers, and all but one distinguish the usual mistakes; one random number is added
     numbers = {
         backbone: [1, rng.randint(2, layers - 2), layers - 1, layers, *([0] if backbone == "test_vit" else [])]
         for backbone, layers in ARCHITECTURES.items()
     }
-    # 0 and all layers are asked for where net6 takes them: that has a check of its own
+    # 0 and all layers are included only if net6 accepts them: another check is about that
     for backbone, layers in ARCHITECTURES.items():
         refused = [edge for edge, of_net6 in ((0, 0), (layers, 6)) if "error" in on_net6[of_net6]]
         numbers[backbone] = [n for n in numbers[backbone] if n not in refused]
@@ -119,7 +119,7 @@ def test_thaws(submission, rng):
 
 
 def called_again(wanted, answers):
-    """How calls on one model, one after the other, went wrong, where each does ``wanted`` to a new model."""
+    """Describe how consecutive calls on one model went wrong, if each does ``wanted`` to a new model."""
     errors = [got for got in answers if "error" in got]
     if errors:
         return symptoms.raised(errors[0])

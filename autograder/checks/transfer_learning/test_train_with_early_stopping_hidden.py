@@ -38,7 +38,7 @@ HINT_5 = "Exercise 3, Hint 5: NaN"
 
 
 def rounded(losses):
-    """Losses as a report shows them, so that what is shown is what was laid down."""
+    """Round losses as a report shows them, so that it shows exactly what was scripted."""
     return [round(loss, 3) for loss in losses]
 
 
@@ -49,13 +49,13 @@ def test_patience_to_the_epoch(submission, reference, run_seed, rng):
     cases = []
     for patience in (1, 2, 3):
         losses, best = [], 1.0
-        for _ in range(3):  # each improvement comes in the last epoch that patience leaves
+        for _ in range(3):  # each improvement comes in the last epoch that patience allows
             losses += [best + 0.1 + 0.1 * rng.random() for _ in range(patience - 1)] + [best := best - 0.08]
         losses = [1.02, *losses, *(best + 0.1 + 0.1 * rng.random() for _ in range(patience + 3))]
         cases.append((rounded(losses), {"max_epochs": len(losses), "patience": patience}))
     losses = [0.9 - 0.05 * i for i in range(4)] + [1.0, 1.1]
     cases.append((rounded(losses), {"max_epochs": rng.choice([3, 4]), "patience": 5}))
-    # what the signature says where nothing is said: patience of 5, 30 epochs at most
+    # the defaults of the signature: patience of 5, at most 30 epochs
     cases.append((rounded([0.9, *(1.0 + 0.1 * rng.random() for _ in range(9))]), {}))
     cases.append((rounded([2.0 - 0.05 * i for i in range(33)]), {}))
     # whatever the first loss is, it is the best so far
@@ -70,12 +70,13 @@ def test_patience_to_the_epoch(submission, reference, run_seed, rng):
 def test_min_delta(submission, reference, run_seed, rng):
     """An epoch improves only when it is better than the best so far by more than `min_delta`."""
     delta = round(0.1 + 0.05 * rng.random(), 3)
-    # steps of little more than half a min_delta: measured against the best so far they add up, against the last epoch never
+    # steps of little more than half of min_delta: they add up against the best loss so far, and never against the last
+    # one
     steps = [1.2 - 0.55 * delta * i for i in range(8)]
-    # the lowest loss comes in an epoch that is no improvement
+    # the lowest loss comes in an epoch that is not an improvement
     too_small = [0.9, *(0.9 - (0.2 + 0.4 * rng.random()) * delta for _ in range(7))]
     too_small[2] = 0.9 - 0.8 * delta
-    # worse than the best by less than min_delta, but better than the epoch before by more
+    # worse than the best by less than min_delta, but better than the previous epoch by more
     worse = [0.9, 0.9 + 1.8 * delta, 0.9 + 0.3 * delta, *(0.9 + (0.2 + 0.6 * rng.random()) * delta for _ in range(5))]
     cases = [
         (rounded(losses), {"max_epochs": len(losses), "patience": 3, "min_delta": delta})
@@ -83,7 +84,7 @@ def test_min_delta(submission, reference, run_seed, rng):
     ]
     equal = [1.0, 0.8, 0.8, 0.8, 0.8, 0.8, round(0.5 + 0.1 * rng.random(), 3)]
     cases.append((equal, {"max_epochs": len(equal), "patience": 3}))
-    # without a min_delta, the smallest step is one
+    # without min_delta, even the smallest step is an improvement
     for step, patience in ((0.0004, 4), (0.00006, 2)):
         tiny = [round(0.9 - step * i, 5) for i in range(2 * patience)]
         cases += [(tiny, {"max_epochs": len(tiny), "patience": patience, **said}) for said in ({}, {"min_delta": 0.0})]
@@ -98,11 +99,11 @@ def test_nan_is_no_improvement(submission, reference, run_seed, rng):
     """A validation loss that is NaN is no improvement: it uses up patience, and never becomes the best."""
     nan, a = math.nan, 0.7 + 0.1 * rng.random()
     losses = (
-        [nan, 0.5],  # of one epoch, the first is the best there is
-        [nan, nan, nan, 0.5],  # no loss is a number: epoch 0 is left
+        [nan, 0.5],  # ends after one epoch, which is the best
+        [nan, nan, nan, 0.5],  # ends before any loss is a number: epoch 0 remains
         [nan, nan, 1.0, a, nan, nan, nan, 0.1],
         [1.0, nan, a, nan, 1.1, nan, 1.2, 1.3, 1.4, 1.5],
-        # who stops at NaN is told from who stops at the first epoch that is worse
+        # distinguishes stopping at NaN from stopping at the first worse epoch
         [1.0, 1.1, a, nan, 1.2, nan, 1.3, 1.4],
     )
     cases = [(rounded(of), {"max_epochs": len(of), "patience": min(3, len(of) - 1)}) for of in losses]
@@ -123,7 +124,7 @@ def test_nan_is_no_improvement(submission, reference, run_seed, rng):
 @pytest.mark.points(4)
 def test_ends_with_the_best_epoch(submission, run_seed):
     """The model ends with the weights and the buffers of the best epoch."""
-    # training stops early, and is ended by max_epochs
+    # one run stops early, the other is ended by max_epochs
     runs = [trained_run(submission, run_seed, patience=patience) for patience in (3, 4)]
     ended = "patience" if puts_back(*runs[1]) else "max_epochs" if puts_back(*runs[0]) else ""
     for run, best in runs:
@@ -131,25 +132,34 @@ def test_ends_with_the_best_epoch(submission, run_seed):
 
 
 def puts_back(run, best):
-    """Whether the weights at the end are those of the best epoch."""
+    """Return whether the weights at the end are those of the best epoch."""
     return not chosen(run, best).isdisjoint(run.journal.restored()["weights"])
 
 
 def always_puts_back(submission, run_seed):
-    """Whether they are so wherever early stopping is as usual."""
+    """Return whether the weights are restored in both usual runs: stopped early, and ended by max_epochs."""
     return all(puts_back(*trained_run(submission, run_seed, patience=patience)) for patience in (3, 4))
 
 
 def chosen(run, best):
-    """Epochs whose weights may be the result: another that was taken for the best one is charged where that is asked for."""
+    """Return the epochs whose weights may be the result.
+
+    Another epoch that was taken for the best one loses points in the check of the best epoch.
+    """
     return {best, run.best_epoch} if run.best_epoch in range(run.epochs - 1) else {best}  # the last one is no choice
 
 
 def _ends_with_the_best(run, best, ended):
-    """``ended``: what ends the training where the best weights are not put back, if not both."""
+    """Fail the check unless a run ends with the weights and buffers of its best epoch.
+
+    Args:
+        run: The run.
+        best: Its best epoch.
+        ended: What ends the training when the best weights are not restored; empty if they never are.
+    """
     journal, losses = run.journal, run.losses
     restored = journal.restored()
-    never_moved = len(restored["weights"]) == len(journal.states)  # weights, or buffers: charged where that is checked
+    never_moved = len(restored["weights"]) == len(journal.states)  # weights that never move lose points elsewhere
     start = {
         kind: all(torch.equal(run.script["state"][n], journal.final[n]) for n in names)
         for kind, names in {"weights": ("head.weight",), "buffers": ("steps", "noise")}.items()
@@ -214,7 +224,7 @@ HOW_NOT = {
 
 
 def _how_not(journal, wrong):
-    """Why a model ends with its last weights or buffers."""
+    """Return why a model ends with its last weights or buffers."""
     if len(wrong) == 1:
         return "buffers left out" if wrong == ["buffers"] else "weights left out"
     loads = journal.got["loads"]
@@ -222,7 +232,7 @@ def _how_not(journal, wrong):
 
 
 def _restored(epochs, best, count, at_start):
-    """What became of the weights or the buffers that are not those of the best epoch."""
+    """Describe which weights or buffers a model has at the end, if not those of the best epoch."""
     if not epochs:
         return "as before the training" if at_start else "of no epoch"
     usual = {
@@ -235,7 +245,7 @@ def _restored(epochs, best, count, at_start):
 
 
 UNEVEN = {"train_sizes": (5, 5, 1), "val_sizes": (4, 4, 2)}
-MANY = {"train_sizes": (64, 64, 64, 8), "val_sizes": (50, 50, 20)}  # sums that are held in too few digits show here
+MANY = {"train_sizes": (64, 64, 64, 8), "val_sizes": (50, 50, 20)}  # reveals sums in too few digits
 
 
 @pytest.mark.points(2)
@@ -252,19 +262,19 @@ def test_means_over_examples(submission, rng):
     expect_small_batch(run, submission, rng)
     expect_means(run, UNEVEN, means)
     if run.journal.changed.any():
-        return  # charged where gradients are checked; which epoch a changed image belongs to, only a loader can tell
-    # of lists of batches: what is counted has to be there in any loader
+        return  # loses points with the gradients; only a loader could tell the epoch of a changed image
+    # with lists of batches: whatever the loop counts must be available in any loader
     expect_means(run_script(submission, many, losses, lists=True, max_epochs=3, patience=3), MANY, figures(many))
 
 
 def expect_small_batch(run, submission, rng):
-    """Fails the check where a batch is left out because it is small."""
+    """Fail the check if a batch is left out because it is small."""
     n, trained = len(run.script["train"]["labels"]), run.journal.trained
     if not run.journal.batches or min(trained) >= n:
         return
     other = steps_run(submission, rng)
     if min(other.journal.trained) < len(other.script["train"]["labels"]):
-        return  # whatever their size: charged where gradients are checked
+        return  # batches of any size are left out: loses points with the gradients
     expect(
         False,
         expected=f"{n} training examples in each epoch, in batches of {', '.join(map(str, UNEVEN['train_sizes']))}",
@@ -283,7 +293,7 @@ def expect_small_batch(run, submission, rng):
 
 
 def expect_means(run, sizes, means):
-    """Fails the check unless the lists of the history are means over examples, epoch by epoch as far as they go."""
+    """Fail the check unless the lists of the history are means over examples, in every epoch that they cover."""
     if run.epochs and not run.lists:
         pytest.skip(f"waits for this check: {RETURNS}")
     expect(
@@ -295,18 +305,17 @@ def expect_means(run, sizes, means):
         symptom="nothing trained",
     )
     also = last_looks(run, run.script) if run.journal.looks > 1 else {}
-    if any(
-        (part < 0).any() for part in run.journal.batches
-    ):  # trains on validation data, too: charged where gradients are checked
+    # also trains on validation data: loses points with the gradients
+    if any((part < 0).any() for part in run.journal.batches):
         also = {key: of["mean over both loaders"] for key, of in means.items() if key.startswith("train")}
     elif run.journal.batches and min(run.journal.trained) < len(run.script["train"]["labels"]):
-        also = of_trained(run, run.script)  # batches that are left out are charged where gradients are checked
+        also = of_trained(run, run.script)  # batches that are left out lose points with the gradients
     for key, values in also.items():
         if key in run.lists and fits(values, run.lists[key], run.epochs):
             means = {**means, key: {MEAN: values}}
     likely = {key: [n for n, of in means[key].items() if fits(of, seen, run.epochs)] for key, seen in run.lists.items()}
     other = other_losses(run.journal)
-    # of other losses or images: charged where gradients are checked
+    # figures of other losses or images lose points with the gradients
     for key in ("train_loss", "train_acc") if "images changed" in other else ("train_loss",) if other else ():
         likely.pop(key, None)
     symptom = symptoms.join(
@@ -370,9 +379,9 @@ def test_modes(submission, run_seed):
     journal, images = run.journal, len(run.script["train"]["labels"])
     training = ~journal.is_val & journal.with_gradients
     in_train, in_eval = (journal.count(training & mode) for mode in (journal.head_training, ~journal.head_training))
-    # which batches are trained on is charged where gradients are checked
+    # the check of the gradients is about which batches are trained on
     left_out = in_train and not in_eval
-    # to train on validation images is charged where gradients are checked
+    # training on validation images loses points with the gradients
     on_validation = any((part < 0).any() for part in journal.batches)
     is_val = journal.is_val & ~(journal.with_gradients & journal.head_training & on_validation)
     partly = int((is_val & journal.any_training & ~journal.root_training).sum())
@@ -381,7 +390,7 @@ def test_modes(submission, run_seed):
         "partly in train mode" if partly else "in train mode": in_wrong_mode,
         "with gradients": int((is_val & journal.with_gradients).sum()),
     }
-    # an optimizer that looks several times at a batch passes it several times
+    # an optimizer that evaluates a batch several times passes it several times
     images = round(images * journal.looks)
     epochs = run.epochs
     how = {

@@ -1,4 +1,4 @@
-"""Hidden checks of exercise 3: of what each step is made, and what it leaves alone."""
+"""Hidden checks of exercise 3: what each step is made of, and what it leaves unchanged."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_gradients_of_one_batch(submission, rng):
         reproduce=lines(LOSSES, "", before=PASSED, **ARGUMENTS),
     )
     if run.epochs and not journal.batches:
-        return  # no gradients at all: charged where steps are checked
+        return  # no gradients at all: loses points with the steps
     trained = journal.trained
     expect(
         trained == [n] * len(trained),
@@ -137,7 +137,7 @@ def test_steps(submission, rng):
         steps[lr] = (last.float() - run.script["state"]["head.weight"]).norm().item()
         trials[lr] = found.journal.first_trial()
     expect(
-        # a line search chooses how far it goes: there `lr` is the size of its first trial
+        # a line search chooses its step size: there `lr` is the size of its first trial
         steps[1e-2] > 5 * steps[1e-4] or trials[1e-2] > 5 * trials[1e-4],
         expected="larger steps with lr=0.01 than with lr=0.0001",
         seen=f"weights moved by {steps[1e-2]:.2g} and {steps[1e-4]:.2g} in two epochs: is `lr` what the optimizer gets?",
@@ -162,7 +162,7 @@ def test_steps(submission, rng):
 
 
 def _which_batches(journal, sizes):
-    """Which batches are trained on where some are left out, in words; empty where epochs differ."""
+    """Describe which batches are trained on if some are left out; empty if epochs differ."""
     numbers = torch.arange(sum(sizes), device="cpu")
     parts = {"the last batch is left out": numbers[: -sizes[-1]], "the first batch is left out": numbers[sizes[0] :]}
     parts |= {
@@ -173,7 +173,7 @@ def _which_batches(journal, sizes):
     return next((f": {what}" for what, part in parts.items() if all(torch.equal(of, part) for of in seen)), "")
 
 
-# how images were changed on their way into the model
+# how images were changed before the model got them
 HOW_CHANGED = {
     "mirrored": "mirror images of the loader's",
     "mixed": "mixtures of two images, or of parts of them",
@@ -182,7 +182,7 @@ HOW_CHANGED = {
     "resized": "of another size",
     "otherwise": "noisy, turned, moved, or changed in another way",
 }
-# what a training without the right steps looks like
+# pattern of wrong steps -> its explanation
 STEPS = {
     "nothing trained": "a model that saw no training batch",
     "nothing differentiated": "no gradient was ever computed: is `loss.backward()` missing, or were the logits detached?",
@@ -200,17 +200,17 @@ STEPS = {
 
 
 def _pattern(journal, moved, taken):
-    """How steps are wrong, as far as the weights tell; empty where they are right."""
+    """Describe how steps are wrong, as far as the weights show; empty if they are right."""
     if not journal.epochs:
         return "nothing trained"
     if not journal.batches:
         return "nothing differentiated"
     if not any(map(any, moved.values())):
         return "weights do not move: " + (journal.got["idle"] or "steps" if taken else "no steps")
-    # by an optimizer that needs several looks for one step, or in several steps
+    # an optimizer may evaluate a batch several times for one step; here each evaluation has at least one
     if journal.looks > 1 and taken >= len(journal.batches):
         return "several steps on each batch"
-    # where a schedule begins or ends with a rate of 0, some epochs are without steps
+    # a schedule that begins or ends with a rate of 0 leaves some epochs without steps
     if any(map(all, moved.values())):
         return ""
     per_epoch = [m for m in moved.values() if any(m)]
@@ -235,7 +235,8 @@ def test_frozen_layers_stay(submission, rng):
         labels=torch.randint(5, (24,), generator=generator),
         n_trainable=n,
         epochs=3,
-        # a freeze_layers that fails, changes values, or leaves nothing to train, is charged in its own cell, and replaced here
+        # a freeze_layers that fails, changes values, or leaves nothing to train loses points in its own cell; here it
+        # is replaced
         layers=None if sound else layer_names("net6"),
     )
     precisions = {str(value.dtype) for name, value in got["state"].items() if value.dtype != state[name].dtype}
@@ -247,7 +248,7 @@ def test_frozen_layers_stay(submission, rng):
         where=IDEA_2,
         symptom="another precision",
     )
-    # where the best weights are those of the first epoch, restoring them hides what drifted: each validation is looked at too
+    # restoring the weights of the first epoch would hide what drifted, so each validation is compared too
     changed = set(differing(state, got["state"])).union(*(differing(state, seen) for seen in got["validated"]))
     frozen = frozen_tensors("net6", got["trainable"])
     moved = [name for name in frozen if name in changed]
@@ -265,14 +266,14 @@ def test_frozen_layers_stay(submission, rng):
         "train_with_early_stopping(model, batches, Val(batches[:1]), max_epochs=2, patience=2)\n"
         "changed(), [name for name, p in model.named_parameters() if p.requires_grad]"
     )
-    # of a moving average over all of them, the rounding shows
+    # a moving average over all weights shows as rounding errors
     slightly = [name for name in moved if _close(state[name], got["state"].get(name))]
     both = statistics and len(moved) > len(statistics)
     shrunk = not statistics and not slightly and _by_one_factor([(state[n], got["state"].get(n)) for n in moved])
-    # a layer that `freeze_layers` froze in part is charged in its own cell
+    # a layer that `freeze_layers` froze in part loses points in its own cell
     resting = _statistics_of_trainable(layer_names("net6")[-n:], got["trainable"], state)
     resting = [name for name in resting if name not in changed]
-    # by far more than an average rounds off
+    # by far more than the rounding of an average
     everything = len(moved) == len(frozen) and not slightly
     thawed = sorted(set(got["trainable_after"]) - set(got["trainable"]))
     expect(
@@ -340,7 +341,7 @@ def test_frozen_layers_stay(submission, rng):
     trainable = [name for name in got["trainable"] if name in state and state[name].ndim > 1]
     still = [name for name in trainable if name not in changed]
     if trainable and len(still) == len(trainable) and not _learns(submission, rng):
-        return  # neither does it anywhere else: charged where steps are checked
+        return  # nor does it anywhere else: loses points with the steps
     expect(
         changed & set(got["trainable"]) and not still,
         expected=f"weights of all {n} trainable layers that have moved after three epochs",
@@ -360,14 +361,14 @@ def test_frozen_layers_stay(submission, rng):
 
 
 def _statistics_of_trainable(layers, trainable, state):
-    """Names of the running statistics of BatchNorm in those of the layers that are trainable as a whole."""
+    """Return the names of the BatchNorm statistics in those layers that are trainable as a whole."""
     whole = (layer for layer in layers if set(layer) <= set(trainable))
     names = {name.rpartition(".")[0] for layer in whole for name in layer}
     return [name for name in state if "running" in name and name.rpartition(".")[0] in names]
 
 
 def _train_frozen(submission, **arguments):
-    """The answer; skips the check where every training raises."""
+    """Return the answer of the probe ``train_frozen``; skip the check if every training raises an error."""
     try:
         return submission.ask("train_frozen", **arguments)
     except SubmissionError as error:
@@ -381,7 +382,7 @@ def _close(wanted, seen):
 
 
 def _by_one_factor(pairs):
-    """Whether tensors are those before, all multiplied by the same factor below 1."""
+    """Return whether tensors are the old ones, all multiplied by the same factor below 1."""
     pairs = [
         (before, after) for before, after in pairs if after is not None and before.shape == after.shape and before.any()
     ]
@@ -392,5 +393,5 @@ def _by_one_factor(pairs):
 
 
 def _learns(submission, rng):
-    """Whether the weight of the scripted model moves."""
+    """Return whether the weight of the scripted model moves."""
     return any(map(any, steps_run(submission, rng).journal.moved().values()))

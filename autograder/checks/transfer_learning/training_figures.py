@@ -1,4 +1,4 @@
-"""What the lists of a history would hold, had a usual mistake been made, and what they have to hold."""
+"""The numbers that the lists of a history must contain, and those that the usual mistakes would give."""
 
 import itertools
 
@@ -12,7 +12,7 @@ SECOND_PASS = "mean of a second pass, after the epoch"
 
 
 def figures(script):
-    """For each list of a history: name -> the numbers that it would hold, one for each epoch."""
+    """Return, for each list of a history, name -> the numbers that it would contain, one per epoch."""
     train, val = script["train"], script["val"]
     tables = {"train": script["train_logits"], "after": script["after_logits"], "val": script["val_logits"]}
     values = {}
@@ -38,7 +38,7 @@ def figures(script):
 
 
 def last_looks(run, script):
-    """As :func:`figures`, of an optimizer that looks several times at a batch: what the last look of each saw."""
+    """Return the training figures at the last evaluation of each batch, for optimizers that have several."""
     rows, journal, labels = run.journal.got["rows"], run.journal, script["train"]["labels"]
     found: dict[str, list[float]] = {"train_loss": [], "train_acc": []}
     for epoch in range(journal.epochs):
@@ -55,7 +55,7 @@ def last_looks(run, script):
 
 
 def of_trained(run, script):
-    """As :func:`figures`, of the examples alone that were trained on."""
+    """Return the training figures of only the examples that were trained on."""
     labels = script["train"]["labels"]
     found: dict[str, list[float]] = {"train_loss": [], "train_acc": []}
     for epoch in range(run.epochs):
@@ -69,7 +69,7 @@ def of_trained(run, script):
 
 
 def _alternatives(by_example, sizes, key):
-    """For each usual mistake: what it makes of the values of the examples, one number an epoch."""
+    """Return what each usual mistake makes of the values of the examples: name -> one number per epoch."""
 
     def of(make):
         return [float(make(values, torch.stack([v.mean() for v in values.split(sizes)]))) for values in by_example]
@@ -92,15 +92,18 @@ def _alternatives(by_example, sizes, key):
 
 
 def apart(alternatives):
-    """Whether each differs from each other in some epoch, by more than two numbers may that are taken for the same."""
+    """Return whether any two alternatives differ in some epoch, by more than numbers that count as the same."""
     return all(
         max(abs(a - b) for a, b in zip(*pair, strict=True)) > 5e-3 for pair in itertools.combinations(alternatives, 2)
     )
 
 
 def fits(wanted, seen, epochs):
-    """Whether a list holds these numbers: how many it has is checked elsewhere, so that some may be missing, or come twice."""
-    if len(seen) == epochs > len(wanted):  # more epochs than were asked for
+    """Return whether a list contains these numbers.
+
+    Its length is checked elsewhere, so numbers may be missing or come twice.
+    """
+    if len(seen) == epochs > len(wanted):  # more epochs than requested
         seen, epochs = seen[: len(wanted)], len(wanted)
     few, many = (seen, wanted[:epochs]) if len(seen) <= epochs else (wanted[:epochs], seen)
     rest = iter(many)

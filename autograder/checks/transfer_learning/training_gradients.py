@@ -1,4 +1,4 @@
-"""What the gradients of a training of the scripted model tell: of which loss they are, and whether they piled up."""
+"""Gradients of a training of the scripted model: which loss they are of, and whether they piled up."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from torch.nn import functional as F
 from amllab.checks.transfer_learning.scripted import CLASSES, make_script
 from amllab.checks.transfer_learning.training_runs import SIZES, run_script
 
-LIKE = 0.9995  # cosine; what bfloat16 rounds off is many times smaller
-# every loss improves
+LIKE = 0.9995  # cosine; the rounding of bfloat16 is many times smaller
+# every epoch improves
 LOSSES = [1.0, 0.9, 0.8, 0.7]
 ARGUMENTS: dict[str, Any] = {"max_epochs": 4, "patience": 4}
 
 
 def steps_run(submission, rng):
-    """A run in whose batches other losses have other gradients."""
+    """Run a training in whose batches other losses have other gradients."""
     while True:
-        # three batches: one step for two of them is told from one an epoch; five examples of four classes: weights of
-        # classes make a difference
+        # three batches, so that one step for two of them differs from one per epoch; five examples of four classes, so
+        # that class weights make a difference
         sizes: dict[str, Any] = {**SIZES, "train_sizes": (5, 5, 5)}
         script = make_script(LOSSES, rng, **sizes)
         if tells_losses_apart(script):
@@ -26,7 +26,7 @@ def steps_run(submission, rng):
 
 
 def tells_losses_apart(script):
-    """Whether each of the other losses has a gradient in another direction, in some batch of a script."""
+    """Return whether each of the other losses has a gradient in another direction, in some batch of a script."""
     logits, labels, sizes = script["train_logits"][0], script["train"]["labels"], script["train"]["sizes"]
     parts = list(zip(logits.split(sizes), labels.split(sizes), strict=True))
     own = [z.softmax(1) - F.one_hot(y, CLASSES) for z, y in parts]
@@ -36,12 +36,12 @@ def tells_losses_apart(script):
 
 
 def likeness(a, b):
-    """Cosine of two gradients."""
+    """Return the cosine of two gradients."""
     return F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0).item()
 
 
 def _of(loss):
-    """The gradient of a loss of logits and labels."""
+    """Return the gradient of a loss, as a function of logits and labels."""
 
     def gradient(logits, labels):
         z = logits.detach().clone().requires_grad_()
@@ -58,7 +58,7 @@ def _counts(labels):
     return torch.bincount(labels, minlength=CLASSES)
 
 
-# losses that people take for cross-entropy; the names are symptoms
+# losses that people mistake for cross-entropy; the names are symptoms
 OTHERS = {
     "smoothed labels": _of(lambda z, y: F.cross_entropy(z, y, label_smoothing=0.1)),
     "softmax twice": _of(lambda z, y: F.cross_entropy(z.softmax(1), y)),
@@ -89,9 +89,9 @@ SAYS = {
 
 
 def loss_of(gradient, logits, labels):
-    """Which loss a gradient is of: ``""`` for cross-entropy, else a symptom."""
+    """Return which loss a gradient is of: ``""`` for cross-entropy, else a symptom."""
     own = logits.softmax(1) - _one_hot(labels)
-    # a sum over the batch in place of a mean is the same method with another learning rate
+    # a sum over the batch instead of a mean is the same method with another learning rate
     if likeness(gradient, own) > LIKE:
         return ""
     if likeness(gradient, own) < -LIKE:
@@ -106,14 +106,14 @@ def loss_of(gradient, logits, labels):
 
 
 def other_losses(journal):
-    """The losses that a training took for cross-entropy, by their names, or that it mixed images for; empty where none is."""
+    """Return the symptoms of losses used instead of cross-entropy, and of changed images; empty if there are none."""
     first = journal.first_looks
     found = {loss_of(journal.gradients[i], journal.logits(i), journal.labels(journal.batches[i])) for i in first}
     return (found | ({"images changed"} if journal.changed.any() else set())) - {""}
 
 
 def _smoothed(gradient, own, labels):
-    """Whether a gradient is that of smoothed labels, to whatever degree."""
+    """Return whether a gradient is that of smoothed labels, to whatever degree."""
     basis = torch.stack([own.flatten(), (_one_hot(labels) - 1 / CLASSES).flatten()], 1).double()
     wanted = gradient.flatten().double()
     fitted = basis @ torch.linalg.lstsq(basis, wanted[:, None]).solution[:, 0]
@@ -121,23 +121,25 @@ def _smoothed(gradient, own, labels):
 
 
 def piled_up(journal):
-    """Of each differentiated batch whose step came before the next one: did the one before stay in the weight's gradient?
+    """Return, for each batch, whether the gradient of the previous batch is still in the weight's gradient.
+
+    A batch counts only if a step was taken since the previous one.
 
     Returns:
-        Epoch -> one truth value for each of its batches; empty for loops that never fill ``grad``, and for a weight that is
-        made of others.
+        Epoch -> one truth value per batch. Empty for loops that never fill ``grad``, for a weight that is computed from
+        others, and for optimizers that evaluate a batch several times.
     """
     ends = journal.got["accumulated_after"]
     seen = journal.got["accumulated"][1:].reshape(-1, CLASSES, 2)
     if len(ends) != len(journal.batches) or journal.looks > 1:
-        return {}  # several batches in one backward pass
+        return {}  # not one backward pass per batch
     moved = [
         True,
         *(not torch.equal(a, b) for a, b in zip(journal.got["weights"], journal.got["weights"][1:], strict=False)),
     ]
     found: dict[int, list[bool]] = {}
     for i, gradient in enumerate(journal.gradients):
-        # the weight enters the logits twice, as the same sum
+        # each class has two weights that enter its logit as a sum, so both have the same gradient
         rest = seen[i] - gradient.sum(0)[:, None]
         before = seen[i - 1] if i else torch.zeros_like(rest)
         stays = rest.norm() > 0.3 * before.norm() and likeness(rest, before) > 0.9 if before.norm() > 0 else False

@@ -1,1 +1,1 @@
-"""Gradescope: the autograder's package, its run, its results."""
+"""Exports to Gradescope: the autograder's package, its run and its results."""

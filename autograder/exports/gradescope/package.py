@@ -1,17 +1,18 @@
 """An autograder for Gradescope: a zip with ``setup.sh``, ``run_autograder``, both packages and the course's notebooks.
 
-``isolation`` decides how a submission is kept apart from what grades it:
+``isolation`` determines how a submission is isolated from the grader:
 
 ``namespaces``
-    As on the course's own machine. Where the container does not allow it, nothing is graded.
+    As on the course's own machine. If the container does not allow it, nothing is graded.
 ``where-possible``
-    The same where the container allows it, which ``autograder doctor`` finds out, else ``none``; the results say so.
+    The same if the container allows it, according to the diagnostics of ``autograder doctor``; otherwise ``none``, and
+    the results say so.
 ``none``
-    A submission runs with all rights that the grading has. It can read the hidden checks and the solution, and change its
-    own score. Gradescope starts a fresh container for each submission, so that no other student is affected.
+    A submission runs with all rights of the grader. It can read the hidden checks and the solution, and change its own
+    score. Gradescope starts a fresh container for each submission, so that no other student is affected.
 
-Gradescope's containers usually do not let a process make namespaces. Where scores have to be trusted, grade the notebooks
-again on a machine that isolates, with the same checks.
+Gradescope's containers usually do not let a process create namespaces. If scores have to be trusted, grade the
+notebooks again with the same checks on a machine that isolates submissions.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from autograder.course import Course
 
 ISOLATIONS = ("where-possible", "namespaces", "none")
 _LEFT_OUT = {"__pycache__", ".ipynb_checkpoints"}
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same zip from the same files
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same files give the same zip
 _PROJECT = Template("""\
 [build-system]
 requires = ["setuptools>=77"]
@@ -56,17 +57,17 @@ include = ["amllab*", "autograder*"]
 
 
 def write_zip(course: Course, assignment: str, path: Path, isolation: str = ISOLATIONS[0]) -> list[str]:
-    """Writes the zip; returns remarks.
+    """Write the zip and return remarks.
 
     Args:
-        course: whose release and solution go into it.
-        assignment: such as ``"transfer-learning"``.
-        path: of the zip.
-        isolation: one of ``ISOLATIONS``; stands in ``run_autograder``, where it can be changed.
+        course: Course whose release and solution go into the zip.
+        assignment: Name of the assignment, such as ``"transfer-learning"``.
+        path: Path of the zip.
+        isolation: One of ``ISOLATIONS``; it is written into ``run_autograder``, where it can be changed.
 
     Raises:
-        LookupError: no such lab.
-        FileNotFoundError: it is not released, or has no solution; the message says which command makes it.
+        LookupError: There is no such lab.
+        FileNotFoundError: The lab has no release or no solution; the message names the command that builds it.
     """
     lab = find_lab(assignment)
     notebooks = {"release.ipynb": course.release(lab), "solution.ipynb": course.solution(lab)}
@@ -103,7 +104,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes, mode: int = 0o644)
 
 
 def _project() -> str:
-    """A project file for the packages: what is installed may come from a wheel, which has none."""
+    """Return a ``pyproject.toml`` for the packages; they may be installed from a wheel, which contains none."""
     needed = [Requirement(text) for text in metadata.requires("amllab") or []]
     chosen = [r for r in needed if r.marker is None or r.marker.evaluate({"extra": "grader"})]
     lines = [f'    "{r.name}{r.specifier}",' for r in chosen]

@@ -1,9 +1,10 @@
-"""Results in the form that Gradescope reads: ``results.json``, by its documentation of autograders (*Output format*).
+"""Results in Gradescope's format: ``results.json``, as its documentation of autograders (*Output format*) defines it.
 
-Of a submission: ``score`` (replaces the sum of the tests), ``execution_time`` in seconds, ``output``, ``output_format``,
-``visibility``, ``stdout_visibility``, ``tests``. Of a test: ``score``, ``max_score``, ``status`` (``passed`` or ``failed``),
-``name``, ``number``, ``output``, ``output_format``, ``visibility``. A test that students see only after the grades are
-published is ``after_published``; while there is one, Gradescope does not show them the total either.
+A submission has the fields ``score`` (replaces the sum of the tests), ``execution_time`` in seconds, ``output``,
+``output_format``, ``visibility``, ``stdout_visibility`` and ``tests``. A test has ``score``, ``max_score``, ``status``
+(``passed`` or ``failed``), ``name``, ``number``, ``output``, ``output_format`` and ``visibility``. The visibility
+``after_published`` hides a test from students until the grades are published; as long as there is such a test,
+Gradescope hides the total from them too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ VISIBLE, HIDDEN = "visible", "after_published"
 def test(
     name: str, number: str, points: float, earned: float, *, passed: bool, output: str, public: bool
 ) -> dict[str, Any]:
-    """One check."""
+    """Return the entry of one check."""
     return {
         "score": earned,
         "max_score": points,
@@ -40,7 +41,7 @@ def test(
 
 
 def results(tests: Sequence[Mapping[str, Any]], output: Sequence[str], seconds: float | None) -> dict[str, Any]:
-    """A submission."""
+    """Return the results of a submission."""
     more = {} if seconds is None else {"execution_time": round(seconds)}
     return {
         "score": sum(test["score"] for test in tests),
@@ -54,23 +55,23 @@ def results(tests: Sequence[Mapping[str, Any]], output: Sequence[str], seconds: 
 
 
 def public_checks(lab: Lab) -> set[str]:
-    """Names of the checks that students have, too: those in the library."""
+    """Return the names of the checks that students have too, which are those in the library."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in lab.folder.glob("test_*.py")]
     return {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 def is_public(name: str, public: set[str]) -> bool:
-    """Whether a result is one of a public check, which may have parameters in brackets."""
+    """Return whether a result is that of a public check, whose name may have parameters in brackets."""
     return re.sub(r"\[.*", "", name, flags=re.S) in public
 
 
 def write_results(course: Course, assignment: str, folder: Path) -> list[str]:
-    """Writes ``STUDENT.json`` for each graded submission, from what grading stored; returns remarks.
+    """Write ``STUDENT.json`` for each graded submission, from its stored results, and return remarks.
 
-    Sentences of the reports stay in the notebooks: a test's output is how the check failed, in a word.
+    The sentences of the reports stay in the notebooks; a test that did not pass shows only cell, outcome and symptom.
 
     Raises:
-        FileNotFoundError, LookupError, ValueError: as :func:`autograder.results.class_results.collect`.
+        FileNotFoundError, LookupError, ValueError: As for :func:`autograder.results.class_results.collect`.
     """
     found, public = collect(course, assignment), public_checks(find_lab(assignment))
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Grades one submission in Gradescope's container and writes ``results.json``; started by ``run_autograder``."""
+"""Grade one submission in Gradescope's container and write ``results.json``; started by ``run_autograder``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ from autograder.sandbox.launcher import Launcher
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Grades; a fault of the course or of the machine raises, and leaves no results: Gradescope then says that the autograder
-    failed, and nobody gets a zero for it."""
+    """Grade the submission and return the exit status.
+
+    A fault of the course or of the machine raises an exception and leaves no results. Gradescope then reports that the
+    autograder failed, and nobody gets a zero for it.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lab", required=True)
     parser.add_argument("--course", type=Path, required=True, help="folder with release.ipynb and solution.ipynb")
@@ -43,17 +46,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def chosen(setting: str) -> str:
-    """The isolation that a setting means on this machine."""
+    """Return the isolation that a setting means on this machine."""
     if setting != "where-possible":
         return setting
     return "namespaces" if examine()[-1].works else "none"
 
 
 def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isolation: str) -> GradingResult:
-    """What ``autograder grade`` makes of the notebook in a folder.
+    """Grade the notebook in a folder, as ``autograder grade`` does.
 
     Raises:
-        IsolationError, WorkerError, ReferenceFailedError, ChecksBroken: faults of the machine or the course.
+        IsolationError, WorkerError, ReferenceFailedError, ChecksBroken: Faults of the machine or the course.
     """
     repaired = repair(submission / f"{lab.notebook}.ipynb", release)
     launcher = Launcher(isolation, course)
@@ -62,7 +65,7 @@ def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isol
         found = grade(
             repaired.notebook, lab, reference, notes=repaired.notes, readable=repaired.readable, launcher=launcher
         )
-        if reference.failed is not None:  # checks that could not ask it broke, which would cost everybody points
+        if reference.failed is not None:  # the checks that need it broke, which would cost everyone points
             raise reference.failed
         return found
     finally:
@@ -71,7 +74,7 @@ def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isol
 
 
 def as_results(lab: Lab, release: NotebookNode, found: GradingResult) -> dict[str, object]:
-    """As Gradescope reads it, in the order of the notebook."""
+    """Convert a grading to Gradescope's format, in the order of the notebook."""
     public = public_checks(lab)
     cells = [cell.metadata.nbgrader.grade_id for cell in release.cells if is_autograded(cell)]
     tests = []
@@ -90,7 +93,7 @@ def as_results(lab: Lab, release: NotebookNode, found: GradingResult) -> dict[st
 
 
 def _details(result: CheckResult) -> str:
-    """The report without its first line, which is the title, and its last, which is the sum."""
+    """Return the report without its first line, which is the title, and its last, which is the sum."""
     if result.outcome == "skipped" and result.failure is not None:
         return f"not run: {result.failure.expected}"
     return "\n".join(to_text([result]).splitlines()[1:-1])
