@@ -71,11 +71,12 @@ class Frozen(TypedDict):
     Attributes:
         returned: ``"model"`` (the very one), ``"copy"`` (another one, and the one that was given is as it was), or the type of
             what was returned. What else is told is of the copy, where it is one.
-        flagged: whether ``requires_grad`` was set on a module, where it has no effect.
+        flagged: what has no effect: ``"modules"`` where ``requires_grad`` was set on them, else the name of an attribute that was
+            set on parameters; empty where nothing was.
     """
 
     returned: str
-    flagged: bool
+    flagged: str
     trainable: list[str]
     state: State
 
@@ -105,7 +106,8 @@ def freeze(
         if value is not model and isinstance(value, nn.Module) and _trainable(model) == before:
             returned, model = "copy", value
         seen = {} if state is None else _state(model)
-        flagged = any("requires_grad" in vars(module) for module in model.modules())
+        added = sorted({name for p in model.parameters() for name in vars(p) if "grad" in name})
+        flagged = "modules" if any("requires_grad" in vars(m) for m in model.modules()) else next(iter(added), "")[:100]
         answers.append({"returned": returned, "flagged": flagged, "trainable": _trainable(model), "state": seen})
     return answers
 
@@ -339,7 +341,7 @@ class Trained(TypedDict):
         accumulated_after: number of ``batches`` until then.
         states: what was validated.
         final: weight and buffers at the end.
-        loads: calls of ``load_state_dict`` behind the last forward pass: of the model itself, or of a copy?
+        loads: calls of ``load_state_dict`` behind the last forward pass, each an index of ``scripted.LOADS``.
         steps: taken by optimizers.
         idle: why the first of them that could not move the weight could not; see ``ScriptedModel.why_idle``.
     """
@@ -358,7 +360,7 @@ class Trained(TypedDict):
     accumulated_after: list[int]
     states: list[Epoch]
     final: State
-    loads: list[bool]
+    loads: list[int]
 
 
 def train_scripted(

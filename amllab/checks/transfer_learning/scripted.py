@@ -34,6 +34,8 @@ _INT: dict[str, Any] = {"dtype": torch.int64, "device": "cpu"}
 _TRAIN, _VAL = 0.0, 1.0
 _MAX_LOSS = 40  # of a script: what logits of float32 reach with ease
 _STATES = 64  # at most, of one training
+# what a state was loaded into and from: another model than the one that was given; the model's own tensors, a copy of them
+LOADS = ("other", "itself", "copy")
 # how images can be changed on their way into the model; the journal has the number of each
 CHANGES = ("", "otherwise", "mirrored", "mixed", "scaled", "erased", "resized")
 
@@ -234,7 +236,7 @@ class _Stage:
         self.accumulated: list[Tensor] = []
         self.accumulated_after: list[int] = []
         self.states: dict[int, dict[str, Tensor]] = {}
-        self.loads: list[bool] = []  # since the last forward pass: into the model itself, and not into a copy?
+        self.loads: list[int] = []  # since the last forward pass, see LOADS
         self.number = next(_numbers)
         _stages[self.number] = self
 
@@ -337,9 +339,12 @@ class ScriptedModel(nn.Module):
 
     def load_state_dict(self, *arguments: Any, **more: Any) -> Any:
         """As of every module; noted in the journal."""
+        given = next(iter(arguments), more.get("state_dict"))
+        value = given.get("head.weight") if isinstance(given, dict) else None
+        same = isinstance(value, Tensor) and value.data_ptr() == self.head.weight.data_ptr()
         done = super().load_state_dict(*arguments, **more)
         if hasattr(self, "_stage"):
-            self._stage.loads.append(id(self) == self._own)
+            self._stage.loads.append(LOADS.index("other" if id(self) != self._own else "itself" if same else "copy"))
         return done
 
     def follow(self, train: Batches, val: Batches) -> None:
