@@ -218,7 +218,7 @@ def test_answers_are_held_against_their_declaration(declared: Any, fits: Any, ot
 def test_an_undeclared_answer_is_a_failed_check(tmp_path: Path, lab: Lab) -> None:
     class Other(Submission):
         def exchange(self, question: bytes) -> bytes:
-            return pack({"value": [{"returned": 1, "flagged": False, "trainable": [], "state": {}}]})
+            return pack({"value": [{"returned": 1, "flagged": "", "trainable": [], "state": {}}]})
 
     with pytest.raises(SubmissionError) as info:
         Other(lab.name).ask("freeze", backbone="net6", calls=[1])

@@ -78,13 +78,14 @@ class Frozen(TypedDict):
     Attributes:
         returned: ``"model"`` (the same object), ``"copy"`` (another model, while the original is unchanged), or the
             type of what was returned. The other attributes describe the copy if there is one.
-        flagged: Whether ``requires_grad`` was set on a module, where it has no effect.
+        flagged: ``"modules"`` where ``requires_grad`` was set on modules, where it has no effect; else the name of an
+            unknown attribute that was set on parameters; empty where there is none.
         trainable: Names of the trainable parameters.
         state: State of the model, if the question came with one.
     """
 
     returned: str
-    flagged: bool
+    flagged: str
     trainable: list[str]
     state: State
 
@@ -114,7 +115,8 @@ def freeze(
         if value is not model and isinstance(value, nn.Module) and _trainable(model) == before:
             returned, model = "copy", value
         seen = {} if state is None else _state(model)
-        flagged = any("requires_grad" in vars(module) for module in model.modules())
+        added = sorted({name for p in model.parameters() for name in vars(p) if "grad" in name})
+        flagged = "modules" if any("requires_grad" in vars(m) for m in model.modules()) else next(iter(added), "")[:100]
         answers.append({"returned": returned, "flagged": flagged, "trainable": _trainable(model), "state": seen})
     return answers
 
@@ -385,8 +387,7 @@ class Trained(TypedDict):
         accumulated_after: Number of ``batches`` up to each of these times.
         states: Weight and buffers at the validation of each epoch.
         final: Weight and buffers at the end.
-        loads: For each call of ``load_state_dict`` after the last forward pass, whether it was on the model itself and
-            not on a copy.
+        loads: Calls of ``load_state_dict`` after the last forward pass, each an index into ``scripted.LOADS``.
     """
 
     history: History
@@ -403,7 +404,7 @@ class Trained(TypedDict):
     accumulated_after: list[int]
     states: list[Epoch]
     final: State
-    loads: list[bool]
+    loads: list[int]
 
 
 def train_scripted(

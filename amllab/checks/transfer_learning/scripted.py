@@ -35,6 +35,8 @@ _INT: dict[str, Any] = {"dtype": torch.int64, "device": "cpu"}
 _TRAIN, _VAL = 0.0, 1.0
 _MAX_LOSS = 40  # of a script; logits in float32 reach it easily
 _STATES = 64  # at most, recorded of one training
+# what a state was loaded into: another model, the model itself from its own tensors, the model itself from a copy
+LOADS = ("other", "itself", "copy")
 # how images can be changed before the model gets them; the log has the index of each change
 CHANGES = ("", "otherwise", "mirrored", "mixed", "scaled", "erased", "resized")
 
@@ -247,7 +249,7 @@ class _Stage:
         self.accumulated: list[Tensor] = []
         self.accumulated_after: list[int] = []
         self.states: dict[int, dict[str, Tensor]] = {}
-        self.loads: list[bool] = []  # loads since the last forward pass: into the model itself, and not into a copy?
+        self.loads: list[int] = []  # loads since the last forward pass, see LOADS
         self.number = next(_numbers)
         _stages[self.number] = self
 
@@ -350,9 +352,12 @@ class ScriptedModel(nn.Module):
 
     def load_state_dict(self, *arguments: Any, **more: Any) -> Any:
         """Load a state, as every module does, and log the call."""
+        given = next(iter(arguments), more.get("state_dict"))
+        value = given.get("head.weight") if isinstance(given, dict) else None
+        same = isinstance(value, Tensor) and value.data_ptr() == self.head.weight.data_ptr()
         done = super().load_state_dict(*arguments, **more)
         if hasattr(self, "_stage"):
-            self._stage.loads.append(id(self) == self._own)
+            self._stage.loads.append(LOADS.index("other" if id(self) != self._own else "itself" if same else "copy"))
         return done
 
     def follow(self, train: Batches, val: Batches) -> None:

@@ -112,9 +112,11 @@ def expect_last_layers(submission, numbers):
         symptom = symptoms.join(symptoms.raised(asked[errors[0]]) + which.removesuffix(" for "), symptom)
     cause = ""
     if symptom == "nothing frozen":
-        flagged = all(got.get("flagged") for got in asked.values())
+        flagged = next(iter(asked.values())).get("flagged", "")
         cause = (
             ". `requires_grad` was set on modules, where it has no effect"
+            if flagged == "modules"
+            else f". `{flagged}` was assigned to on parameters; the attribute is called `requires_grad`"
             if flagged
             else ". No parameter's `requires_grad` was set to False"
         )

@@ -7,7 +7,7 @@ import torch
 
 from amllab.checks import expect, series
 from amllab.checks.transfer_learning import symptoms
-from amllab.checks.transfer_learning.scripted import make_script
+from amllab.checks.transfer_learning.scripted import LOADS, make_script
 from amllab.checks.transfer_learning.test_train_with_early_stopping import HINT_1, TASK
 from amllab.checks.transfer_learning.training_runs import (
     RETURNS,
@@ -214,8 +214,10 @@ def _ends_with_the_best(run, best, ended):
 # why a model ends with its last weights
 HOW_NOT = {
     "never put back": "nothing was put back at the end",
-    "by reference": "`load_state_dict` was called, but with the last weights. `state_dict()` hands out references, which go on "
-    "changing with the model: was a copy kept, and of the best epoch alone?",
+    "by reference": "`load_state_dict` was called with the model's own tensors, which changed nothing. `state_dict()` gives "
+    "references, which go on changing with the model: keep a copy",
+    "copied too late": "`load_state_dict` was called with a copy of the last weights. Is a copy kept at each improvement, and only "
+    "there?",
     "into a copy": "`load_state_dict` was called on a copy, and the model that was given stays as it is",
     "buffers left out": "the weights were put back, the buffers were not",
     "weights left out": "the buffers were put back, the weights were not",
@@ -228,7 +230,10 @@ def _how_not(journal, wrong):
     if len(wrong) == 1:
         return "buffers left out" if wrong == ["buffers"] else "weights left out"
     loads = journal.got["loads"]
-    return "by reference" if any(loads) else "into a copy" if loads else "never put back"
+    names = {LOADS[load] for load in loads if load in range(len(LOADS))}
+    if "itself" in names or "copy" in names:
+        return "by reference" if "itself" in names else "copied too late"
+    return "into a copy" if loads else "never put back"
 
 
 def _restored(epochs, best, count, at_start):
