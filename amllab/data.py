@@ -143,7 +143,7 @@ def reptile_loaders(
     data = _read("train", source, image_size, announce=True)
     if share < 1:
         data = data.subset(stratified_split(data.labels, share, seed)[1])
-        print(f"Of these, {share:.0%} of each class take part")
+        print(f"Of these, {share:.0%} of each class are used")
     train, val = (data.subset(index) for index in stratified_split(data.labels, VALIDATION, seed))
     side = data.images.shape[-1]
     finish = _finish(side, image_size, mean, std)

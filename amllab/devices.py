@@ -13,8 +13,8 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 ADVICE = (
-    'grading has no such device: write `"cuda" if torch.cuda.is_available() else "cpu"`, or keep the device of the model and '
-    "of the batches that your function is given"
+    'the grading machine has no such device: write `"cuda" if torch.cuda.is_available() else "cpu"`, or use the device of the '
+    "model and of the batches that your function is given"
 )
 # PyTorch's messages about missing devices
 _ABSENT = re.compile(

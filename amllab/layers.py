@@ -90,8 +90,8 @@ def layers_of(model: nn.Module) -> list[Layer]:
     matcher = getattr(model, "group_matcher", None)
     if matcher is None:
         raise TypeError(
-            f"layers_of() knows the layers of timm models; {type(model).__name__} has no group_matcher(). "
-            "Create it with timm.create_model(name) or amllab.load_backbone(name)."
+            f"layers_of() supports only timm models: {type(model).__name__} has no group_matcher(). "
+            "Create the model with timm.create_model(name) or amllab.load_backbone(name)."
         )
     names = ((name, name) for name in _tensor_names(model))
     groups = list(group_with_matcher(names, matcher(coarse=False)).values())

@@ -49,7 +49,7 @@ def load_backbone(name: str) -> nn.Module:
         near = difflib.get_close_matches(str(name), known, n=5, cutoff=0.4)
         raise UnknownBackbone(
             f"timm has no model named {name!r}. "
-            + (f"Near names: {', '.join(near)}. " if near else "")
+            + (f"Similar names: {', '.join(near)}. " if near else "")
             + "All names: timm.list_models('*part of the name*')."
         )
     shipped = getattr(get_pretrained_cfg(name), "file", None)
@@ -63,7 +63,7 @@ def load_backbone(name: str) -> nn.Module:
         raise BackboneUnavailable(
             f"The pretrained weights of {name!r} are not on this machine and could not be downloaded "
             f"({type(error).__name__}: {first_line[:200]}). Connect to the internet and call load_backbone({name!r}) "
-            "once: timm keeps the file for later. Without a connection, use load_backbone('net12'), whose weights come "
+            "once: timm caches the file. Without a connection, use load_backbone('net12'), whose weights come "
             "with this package."
         ) from error
     return model

@@ -199,7 +199,7 @@ def confusion(
         raise ValueError(f"labels and predictions must be indices into the {k} classes, from 0 to {k - 1}")
     counts = np.bincount(true * k + predicted, minlength=k * k).reshape(k, k)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    summary = f"{np.trace(counts)} of {counts.sum()} right"
+    summary = f"{np.trace(counts)} of {counts.sum()} correct"
     if counts.sum():
         summary += f" ({np.trace(counts) / counts.sum():.1%})"
     with mpl.rc_context(STYLE):
@@ -226,7 +226,7 @@ def confusion(
         f"{classes[i]}: {', '.join(f'{counts[i, j]} as {classes[j]}' for j in range(k) if counts[i, j])}"
         for i in range(k)
     )
-    figure.alt_text = _sentence(title, f"Confusion matrix, {summary}. True class and what it was taken for: {rows}.")
+    figure.alt_text = _sentence(title, f"Confusion matrix, {summary}. Predictions by true class: {rows}.")
     return figure
 
 
@@ -264,7 +264,7 @@ def mistakes(
     count = f"{len(wrong)} mistakes in {len(labels)} images"
     heading = title or (f"{count}; the {len(shown)} most confident" if len(shown) < len(wrong) else count)
     figure = _grid(_pixels(torch.as_tensor(images)[shown], mean, std), captions, heading)
-    told = "; ".join(caption.replace("\n→", " taken for") for caption in captions)
+    told = "; ".join(caption.replace("\n→", " predicted as") for caption in captions)
     figure.alt_text = _sentence(heading, f"Images with true class, predicted class and confidence: {told or 'none'}.")
     return figure
 
@@ -444,7 +444,7 @@ def _norm_mode(layer: Layer) -> str:
 
 def _diamond(mode: str) -> dict[str, Any]:
     moves = mode == "train"
-    label = "BatchNorm in train mode: statistics move" if moves else "BatchNorm in eval mode: statistics fixed"
+    label = "BatchNorm in train mode: statistics change" if moves else "BatchNorm in eval mode: statistics fixed"
     return {
         "marker": "D",
         "markersize": 7,

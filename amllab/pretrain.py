@@ -168,7 +168,7 @@ def pretrain(recipe: Recipe, data_root: Path, checkpoint: Path) -> tuple[nn.Modu
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         if state["recipe"] != asdict(recipe):
             raise ValueError(
-                f"{checkpoint.name} belongs to another recipe: {state['recipe']}; move it away to start again"
+                f"{checkpoint.name} was written with a different recipe: {state['recipe']}; move or delete it to start again"
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

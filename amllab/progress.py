@@ -31,7 +31,7 @@ LIVE = COUNTER + "{elapsed}, {remaining} left, {rate_fmt}{postfix}"
 DONE = COUNTER + "{elapsed}, {rate_fmt}"
 LEVELS = "▁▂▃▄▅▆▇█"
 MOST_LEVELS = 60  # length of a curve, which shows the last values
-STOPPING, STOPPED = "interrupted: ends after this epoch, a second time at once", "ended by an interrupt"
+STOPPING, STOPPED = "interrupted: stops after this epoch; interrupt again to stop now", "stopped by an interrupt"
 
 
 class Epochs:

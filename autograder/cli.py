@@ -29,101 +29,130 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="autograder", description="Grading of the Advanced Machine Learning labs.")
+    parser = argparse.ArgumentParser(
+        prog="autograder", description="Build, check and grade the Advanced Machine Learning labs."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    build = commands.add_parser("build", help="master text -> notebook, release, executed solution")
-    build.add_argument("lab", help="assignment, such as transfer-learning")
+    build = commands.add_parser("build", help="Build a lab's notebook, release and solution from its master text")
+    build.add_argument("lab", help="Assignment, such as transfer-learning")
     build.add_argument(
-        "--execute", action="store_true", help="run the solution, experiments included, and keep its outputs"
+        "--execute", action="store_true", help="Run the solution, including its experiments, and store the outputs"
     )
     build.add_argument(
         "--change-cells",
         action="store_true",
-        help="also where graded cells were added, renamed or removed after the first submissions; it says for whom",
+        help="Build even if graded cells were added, renamed or removed since the first submission, and list what changes",
     )
-    build.add_argument("--data", help="images for --execute: a folder, cifar100 or drawn (see amllab.data)")
+    build.add_argument("--data", help="Images for --execute: a folder, cifar100 or drawn (see amllab.data)")
 
-    making = commands.add_parser("new-lab", help="a small lab that builds, grades and passes its tests, to be changed")
-    making.add_argument("name", help="of the assignment, such as knowledge-distillation")
-    making.add_argument("--root", type=Path, metavar="FOLDER", help="checkout of the course (default: this one)")
-
-    bundling = commands.add_parser("bundle", help="zip for students: notebook, library, a page to start with")
-    bundling.add_argument("lab", help="assignment, such as transfer-learning")
-
-    auditing = commands.add_parser(
-        "audit", help="what must hold before a lab is released: a table, status 1 on a failure"
+    making = commands.add_parser(
+        "new-lab", help="Create a small lab that builds, grades and passes its tests, as a starting point"
     )
-    auditing.add_argument("lab", help="assignment, such as transfer-learning")
+    making.add_argument("name", help="Name of the assignment, such as knowledge-distillation")
+    making.add_argument("--root", type=Path, metavar="FOLDER", help="Checkout of the course (default: this one)")
+
+    bundling = commands.add_parser(
+        "bundle", help="Write the zip for students: notebook, library and a page to start with"
+    )
+    bundling.add_argument("lab", help="Assignment, such as transfer-learning")
+
+    auditing = commands.add_parser("audit", help="Run all pre-release checks of a lab; exit status 1 if one fails")
+    auditing.add_argument("lab", help="Assignment, such as transfer-learning")
     auditing.add_argument(
-        "--class-size", type=_count, default=100, metavar="N", help="for the time of grading (default 100)"
+        "--class-size",
+        type=_count,
+        default=100,
+        metavar="N",
+        help="Number of students for the estimated grading time (default 100)",
     )
-    auditing.add_argument("--strict", action="store_true", help="what was not measured is a failure too")
+    auditing.add_argument("--strict", action="store_true", help="Also fail if something was not measured")
 
-    grading = commands.add_parser("grade", help="grade notebooks, without the gradebook")
+    grading = commands.add_parser("grade", help="Grade notebooks without using the gradebook")
     grading.add_argument("notebooks", type=Path, nargs="+", metavar="notebook")
-    grading.add_argument("--lab", help="assignment; needed where no lab's notebook has this name")
-    grading.add_argument("--seed", type=_seed, help="seed of the checks' inputs (a report names its own)")
+    grading.add_argument("--lab", help="Assignment; needed if no lab's notebook has this name")
+    grading.add_argument("--seed", type=_seed, help="Seed of the checks' inputs (each report states its own)")
     grading.add_argument(
-        "--isolation", choices=ISOLATIONS, default="namespaces", help="none: only for a notebook that you trust"
+        "--isolation",
+        choices=ISOLATIONS,
+        default="namespaces",
+        help="Isolation of the notebooks; use none only for notebooks that you trust",
     )
     grading.add_argument(
-        "--json", action="store_true", help="for machines: the result of one notebook, a list for several"
+        "--json", action="store_true", help="Print results as JSON: an object for one notebook, a list for several"
     )
 
-    scores = commands.add_parser("scores", help="table of students and scores, from the gradebook")
-    scores.add_argument("lab", help="assignment, such as transfer-learning")
-    scores.add_argument("--csv", type=Path, metavar="FILE", help="also write the table there")
+    scores = commands.add_parser("scores", help="Show a table of students and scores from the gradebook")
+    scores.add_argument("lab", help="Assignment, such as transfer-learning")
+    scores.add_argument("--csv", type=Path, metavar="FILE", help="Also write the table to FILE")
 
-    explaining = commands.add_parser("explain", help="all about one graded submission")
-    explaining.add_argument("lab", help="assignment, such as transfer-learning")
-    explaining.add_argument("student", help="id in the gradebook")
+    explaining = commands.add_parser("explain", help="Show everything about one graded submission")
+    explaining.add_argument("lab", help="Assignment, such as transfer-learning")
+    explaining.add_argument("student", help="Student id in the gradebook")
 
-    regrading = commands.add_parser("regrade", help="grade some again, and show what changed; scores by hand stay")
-    regrading.add_argument("lab", help="assignment, such as transfer-learning")
-    regrading.add_argument("students", nargs="+", metavar="student", help="id in the gradebook")
+    regrading = commands.add_parser(
+        "regrade", help="Grade some students again and show what changed; manual scores stay"
+    )
+    regrading.add_argument("lab", help="Assignment, such as transfer-learning")
+    regrading.add_argument("students", nargs="+", metavar="student", help="Student id in the gradebook")
 
     exporting = commands.add_parser(
-        "export", help="grades for Canvas, Moodle or Gradescope, feedback for the first two, an autograder for the last"
+        "export",
+        help="Export grades (Canvas, Moodle, Gradescope), feedback (Canvas, Moodle) or an autograder (Gradescope)",
     )
-    exporting.add_argument("lab", help="assignment, such as transfer-learning")
+    exporting.add_argument("lab", help="Assignment, such as transfer-learning")
     exporting.add_argument("--format", required=True, choices=exports.FORMATS)
     exporting.add_argument(
-        "--output", type=Path, metavar="FILE", help="where to (default: reports/ or dist/ of the course)"
+        "--output", type=Path, metavar="FILE", help="File to write (default: in reports/ or dist/ of the course)"
     )
-    exporting.add_argument("--roster", type=Path, metavar="CSV", help="exported from Canvas or Moodle, to be filled in")
-    exporting.add_argument("--column", default="", help="heading of the column of grades, such as 'Lab 1 (4711)'")
-    exporting.add_argument("--partial", action="store_true", help="also what is there of those who wait for a person")
+    exporting.add_argument("--roster", type=Path, metavar="CSV", help="File exported from Canvas or Moodle, to fill in")
+    exporting.add_argument("--column", default="", help="Heading of the grade column, such as 'Lab 1 (4711)'")
+    exporting.add_argument(
+        "--partial", action="store_true", help="Also export submissions whose manual grading is not finished"
+    )
     exporting.add_argument("--isolation", default="where-possible", choices=("where-possible", *ISOLATIONS),
-                           help="of the autograder for Gradescope; its run_autograder explains them")  # fmt: skip
+                           help="Isolation of the Gradescope autograder, as explained in its run_autograder")  # fmt: skip
 
-    comparing = commands.add_parser(
-        "similar", help="pairs of submissions whose code looks alike: worth a look, no verdict"
-    )
-    comparing.add_argument("lab", help="assignment, such as transfer-learning")
+    comparing = commands.add_parser("similar", help="List pairs of submissions with similar code, for review")
+    comparing.add_argument("lab", help="Assignment, such as transfer-learning")
     comparing.add_argument(
-        "--output", type=Path, metavar="FILE", help="page to write (default: in reports/ of the course)"
+        "--output", type=Path, metavar="FILE", help="Page to write (default: in reports/ of the course)"
     )
     comparing.add_argument(
-        "--threshold", type=float, metavar="SHARE", help="of own code, from which on a pair is listed"
+        "--threshold",
+        type=float,
+        metavar="SHARE",
+        help="List pairs that share at least this fraction of original code (0 to 1)",
     )
 
     reporting = commands.add_parser(
-        "report", help="the class on one HTML page, with statistics of the checks; CSV beside it"
+        "report", help="Write a class report: an HTML page with statistics of the checks, and CSV tables"
     )
-    reporting.add_argument("lab", help="assignment, such as transfer-learning")
-    reporting.add_argument("--output", type=Path, metavar="FOLDER", help="where to (default: reports/ of the course)")
-    reporting.add_argument("--anonymous", action="store_true", help="without student ids and texts of submissions")
+    reporting.add_argument("lab", help="Assignment, such as transfer-learning")
+    reporting.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="Output folder (default: reports/ of the course)"
+    )
+    reporting.add_argument("--anonymous", action="store_true", help="Leave out student ids and texts from submissions")
 
-    calibrating = commands.add_parser("calibrate", help="measure and write the thresholds of a lab's accuracy check")
-    calibrating.add_argument("lab", help="assignment, such as transfer-learning")
-    calibrating.add_argument("--data", help="in place of lab.toml's: drawn, cifar100 or a folder of class images")
-    calibrating.add_argument("--seeds", type=_count, default=20, help="to fit on (default 20)")
-    calibrating.add_argument("--fresh", type=_count, default=40, help="further ones, to judge on (default 40)")
-    calibrating.add_argument("--jobs", type=_count, default=1, help="processes, of one thread each (default 1)")
-    calibrating.add_argument("--kept", type=Path, help="file of the runs so far (default: in build/)")
+    calibrating = commands.add_parser("calibrate", help="Measure and write the thresholds of a lab's accuracy check")
+    calibrating.add_argument("lab", help="Assignment, such as transfer-learning")
+    calibrating.add_argument(
+        "--data", help="Images instead of those in lab.toml: drawn, cifar100 or a folder of class images"
+    )
+    calibrating.add_argument(
+        "--seeds", type=_count, default=20, help="Number of seeds to fit the thresholds on (default 20)"
+    )
+    calibrating.add_argument(
+        "--fresh", type=_count, default=40, help="Number of further seeds to evaluate the thresholds on (default 40)"
+    )
+    calibrating.add_argument(
+        "--jobs", type=_count, default=1, help="Number of processes, with one thread each (default 1)"
+    )
+    calibrating.add_argument(
+        "--kept", type=Path, help="File that stores the runs, to continue later (default: in build/)"
+    )
 
-    commands.add_parser("doctor", help="what this machine offers to isolate submissions with")
+    commands.add_parser("doctor", help="Check whether this machine can isolate submissions")
 
     args = parser.parse_args(argv)
     commands_by_name = {
@@ -159,7 +188,7 @@ def _seed(text: str) -> int:
     return number
 
 
-_count.__name__, _seed.__name__ = "number from 1 on", "seed from 0 on"  # shown in argparse's messages
+_count.__name__, _seed.__name__ = "positive integer", "non-negative integer"  # shown in argparse's messages
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -176,8 +205,8 @@ def _new_lab(args: argparse.Namespace) -> int:
     for file in new_lab(course, args.name):
         print(os.path.relpath(file, course.root))
     if not Path(__file__).is_relative_to(course.root):
-        print(f"the packages in use are others: pip install -e {course.root}")
-    print(f"next: autograder build {args.name.replace('_', '-')}; docs/new-lab.md goes on from there")
+        print(f"this Python uses other copies of the packages: run 'pip install -e {course.root}'")
+    print(f"next: run 'autograder build {args.name.replace('_', '-')}', then continue with docs/new-lab.md")
     return 0
 
 
@@ -241,7 +270,7 @@ def _lab_named_like(notebook: Path) -> str:
     names = all_labs()
     alike = [name for name in names if find_lab(name).notebook == notebook.stem] if len(names) > 1 else names
     if len(alike) != 1:
-        raise ValueError(f"{notebook.name} could be of any lab: add --lab, one of {', '.join(names)}")
+        raise ValueError(f"cannot tell the lab of {notebook.name}: add --lab with one of {', '.join(names)}")
     return alike[0]
 
 
@@ -255,7 +284,7 @@ def _print_grading(notebook: Path, grading: GradingResult, *, isolated: bool) ->
     if not isolated:
         print(f"note:{NOT_ISOLATED}")
     if grading.crowded:
-        print(f"note: a limit of time was reached while {grading.crowded}; grade again when other programs have ended")
+        print(f"note: a time limit was reached while {grading.crowded}; grade again when other programs have ended")
     for cell in dict.fromkeys(result.cell for result in grading.results):
         report = to_text([r for r in grading.results if r.cell == cell], grading.remarks(cell))
         print(f"\n{cell}\n{printable(report, 50_000)}")

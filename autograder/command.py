@@ -32,7 +32,7 @@ def ended(command: Callable[[], int]) -> int:
         _discard_output()
         return PIPE_CLOSED
     except KeyboardInterrupt:
-        _say("interrupted; what was finished is there, run the command again for the rest")
+        _say("interrupted; finished results are stored, run the command again for the rest")
         return INTERRUPTED
     except subprocess.CalledProcessError as error:  # it has printed the reason
         _say(f"{shlex.join(map(str, error.cmd))} failed")
@@ -61,7 +61,7 @@ def _unreadable(path: Path) -> str:
         if path.is_dir():
             return f"{path} is a folder: name the notebook in it"
         if path.exists() and not path.is_file():  # reading a pipe would block
-            return f"{path} is no file"
+            return f"{path} is not a file"
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:

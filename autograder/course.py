@@ -20,14 +20,12 @@ def path_problem(root: Path) -> str:
     """Return why nbgrader cannot work in a folder with this name, or an empty string if it can."""
     for part in map(_in_utf8, root.parts):
         if set(part) & set(_PATTERNS):
-            what = f"that nbgrader takes for patterns ({' '.join(_PATTERNS)})"
+            what = f"that nbgrader treats as patterns ({' '.join(_PATTERNS)})"
         elif not part.isprintable():
-            what = "that cannot be shown"
+            what = "that cannot be displayed"
         else:
             continue
-        return (
-            f"the course's path has characters {what}, in {part!r}: rename that folder, and run the command again there"
-        )
+        return f"the path of the course has characters {what}, in {part!r}: rename that folder and run the command again there"
     return ""
 
 

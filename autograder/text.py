@@ -68,7 +68,7 @@ def closest(name: str, known: Iterable[str], what: str) -> LookupError:
     """Return the error for an unknown name, with similar names and all existing ones in its message."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3)
-    hint = f"; close: {', '.join(map(safe_line, near))}" if near else ""
+    hint = f"; similar: {', '.join(map(safe_line, near))}" if near else ""
     return LookupError(f"no {what} {safe_line(name)!r}{hint}; there are: {', '.join(map(safe_line, names)) or 'none'}")
 
 

@@ -235,7 +235,7 @@ def test_interrupted_it_ends_at_once_and_goes_on_as_one_by_one_would(course: Pat
         below = psutil.Process(run.pid).children(recursive=True)
         os.killpg(run.pid, signal.SIGINT)
         _, log = run.communicate(timeout=60)
-    assert "4 submissions are graded, 2 at a time, as configured" in log
+    assert "Grading 4 submissions, 2 at a time (as configured)" in log
     assert run.returncode != 0, log
     assert below
     assert not psutil.wait_procs(below, timeout=5)[1]

@@ -53,7 +53,7 @@ def test_files_that_the_master_does_not_build_end_the_audit(
         "the release is what the master builds",
         "the solution is what the master builds",
     ]
-    assert all(line.endswith(f"is not: run autograder build {ASSIGNMENT}") for line in failed)
+    assert all(line.endswith(f"is out of date: run autograder build {ASSIGNMENT}") for line in failed)
     assert "gets full marks" not in "".join(lines)
 
 
@@ -77,7 +77,7 @@ def test_wrong_functions_must_fail_exactly_what_is_said() -> None:
     right = {"one": frozenset({"test_a"}), "two": frozenset({"test_a", "test_b"})}
     assert noticed(kept, right).state == "ok"
     finding = noticed(kept, {**right, "one": frozenset()})
-    assert (finding.state, finding.seen) == ("FAIL", "'one' does not pass nothing; said are test_a")
+    assert (finding.state, finding.seen) == ("FAIL", "'one' fails nothing, but wrong.py expects test_a")
     assert noticed(kept, {**right, "one": frozenset({"test_a", "test_b"})}).state == "FAIL"
 
 
@@ -88,7 +88,7 @@ def test_a_check_that_nothing_fails_is_found(lab: Lab) -> None:
     assert said(list(kills(Study(), lab, checks, kept, failed))) == [("ok", "2 of 2 checks, by 2 wrong functions")]
     # test_b was only skipped
     ((state, seen),) = said(list(kills(Study(), lab, checks, kept[:1], failed)))
-    assert (state, seen) == ("FAIL", "1 of 2 checks, by 1 wrong function; nothing fails test_b")
+    assert (state, seen) == ("FAIL", "1 of 2 checks, by 1 wrong function; no wrong submission fails test_b")
     study = Study(frozenset({"test_b"}), "7 submissions of a study")
     assert said(list(kills(study, lab, checks, kept[:1], failed))) == [
         ("ok", "2 of 2 checks, by 1 wrong function and 7 submissions of a study")

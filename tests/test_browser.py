@@ -114,7 +114,7 @@ def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None
     picture(training, "training")
     page.get_by_role("button", name=re.compile("Interrupt the kernel")).click()
     text = notebook.wait(training).inner_text()
-    assert "ended by an interrupt" in text
+    assert "stopped by an interrupt" in text
     assert re.search(r"\d+ epochs, best \d+ \w+", text), text
     assert "Traceback" not in text
 
@@ -132,7 +132,7 @@ def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None
     shown = [output.data for output in kept.outputs if output.output_type == "display_data"]
     assert len(shown) == 1
     assert shown[0].keys() == {"text/plain"}
-    assert "ended by an interrupt" in shown[0]["text/plain"]
+    assert "stopped by an interrupt" in shown[0]["text/plain"]
 
 
 def test_preflight_finds_the_notebook_it_is_called_from(desk: tuple[Path, str], page: Page) -> None:
@@ -141,7 +141,7 @@ def test_preflight_finds_the_notebook_it_is_called_from(desk: tuple[Path, str], 
     notebook = Notebook(page, address, "mine.ipynb")
     notebook.write(notebook.cell("plots.frozen("), "import amllab\n\namllab.preflight()")
     preflight = notebook.cell("amllab.preflight()")
-    assert "the file mine.ipynb does not have it yet" in notebook.run(preflight).inner_text()
+    assert "the file mine.ipynb does not contain it yet" in notebook.run(preflight).inner_text()
     save(page)
     text = notebook.run(preflight).inner_text()
     assert "mine.ipynb" in text

@@ -173,7 +173,7 @@ def test_planted_leaks_are_found(bundle: Path, lab: Lab, course: Course, tmp_pat
 
     leaks = find_leaks(tmp_path, lab, course)
     found = {(leak.where, leak.what.split(":")[0]) for leak in leaks}
-    assert (f"{FOLDER}/training.py, line {marked}", "the mark BEGIN SOLUTION") in found
+    assert (f"{FOLDER}/training.py, line {marked}", "the marker BEGIN SOLUTION") in found
     assert (f"{FOLDER}/training.py, line {first}", "solution of freeze_layers") in found
     assert any(w.startswith(f"{FOLDER}/{NOTEBOOK}, cell 4, line") and "solution" in what for w, what in found)
     assert any(w.startswith(f"{FOLDER}/{NOTEBOOK}, cell 6, line") and what == "marking scheme" for w, what in found)

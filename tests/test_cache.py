@@ -163,7 +163,7 @@ def test_the_same_code_at_other_places_is_graded_for_itself(twice: tuple[Path, s
 def test_what_was_changed_is_graded_again_whatever_its_time_says(twice: tuple[Path, str, Any]) -> None:
     course, log, _ = twice
     assert automatic(course, "replaced") == ZERO
-    assert "replaced: it is not what was graded, it is graded again" in log
+    assert "replaced: the submission has changed since it was graded; it is graded again" in log
     assert graded_in(log) == {"moved", "replaced", "helper", "removed", "late", "later", "unlate"}
     assert (course / "autograded" / "helper" / ASSIGNMENT / "helper.txt").read_text() == "more"
 
@@ -176,13 +176,13 @@ def test_a_time_that_is_gone_is_gone_from_the_gradebook(twice: tuple[Path, str, 
     assert after["late"] == (None, None)
     assert after["unlate"] == (datetime(2030, 1, 1, 12), None)
     assert after["later"] == (datetime(2030, 1, 3, 12), 0)
-    assert "late: has no timestamp.txt any more, and counts as in time" in log
+    assert "late: no longer has a timestamp.txt, and counts as on time" in log
 
 
 def test_whom_the_gradebook_lost_comes_back(twice: tuple[Path, str, Any]) -> None:
     course, log, _ = twice
     assert automatic(course, "removed") == ZERO
-    assert "removed: the gradebook does not have it, it is graded again" in log
+    assert "removed: it is not in the gradebook; it is graded again" in log
 
 
 def test_a_third_run_has_nothing_to_do(twice: tuple[Path, str, Any]) -> None:
@@ -203,7 +203,7 @@ def test_without_the_grader_nobody_is_graded(twice: tuple[Path, str, Any]) -> No
     course, _, _ = twice
     done = nbgrader(course, "autograde", ASSIGNMENT, "--student=untouched", "--force", "--GradeChecks.enabled=False")
     assert done.returncode == 1, done.stderr
-    assert "untouched is not graded: check_accuracy, " in done.stderr
+    assert "untouched is not graded: missing or wrong score in check_accuracy, " in done.stderr
     assert automatic(course, "untouched") == ZERO
     done = nbgrader(course, "autograde", ASSIGNMENT, "--student=untouched", "--no-execute")
     assert done.returncode == 0, done.stderr
@@ -227,7 +227,7 @@ def test_scores_that_differ_between_book_and_file_end_with_the_next_run(twice: t
         book.find_grade("check_accuracy", NOTEBOOK.removesuffix(".ipynb"), ASSIGNMENT, "helper").auto_score = 20
         book.db.commit()
     done = nbgrader(course, "autograde", ASSIGNMENT, "--student=helper")
-    assert "helper: the gradebook has other scores, it is graded again" in done.stderr
+    assert "helper: the gradebook has other scores; it is graded again" in done.stderr
     assert automatic(course, "helper") == ZERO
 
 

@@ -76,7 +76,7 @@ def test_nothing_is_touched_before_it_is_asked_for(graded: Path) -> None:
     done = autograder(graded, "build", ASSIGNMENT)
     assert done.returncode == 2
     said = done.stderr
-    assert "has 2 submissions in the gradebook, and the master has other graded cells" in said
+    assert "has 2 submissions in the gradebook, but the master text has other graded cells" in said
     assert "renamed: reflection is now discussion; scores and comments stay" in said
     assert "added: outlook (5 points)" in said
     assert f"autograder build {ASSIGNMENT} --change-cells" in said
@@ -103,7 +103,7 @@ def test_a_command_of_nbgrader_does_not_lose_the_release(graded: Path) -> None:
     assert f"autograder build {ASSIGNMENT} --change-cells" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert failed.returncode == 1
-    assert f"assignments/{ASSIGNMENT} is as it was before" in failed.stderr
+    assert f"assignments/{ASSIGNMENT} was restored" in failed.stderr
     assert released.read_bytes() == kept
 
 
@@ -114,12 +114,14 @@ def notebook_of_old(content: bytes) -> list[NotebookNode]:
 def test_one_command_changes_the_cells_and_keeps_what_was_given(graded: Path) -> None:
     done = autograder(graded, "build", ASSIGNMENT, "--change-cells")
     assert done.returncode == 0, done.stderr
-    assert "2 submissions have these cells now; grade them again: nbgrader autograde" in done.stdout
+    assert "2 submissions have these cells now; to grade them again, run 'nbgrader autograde" in done.stdout
     assert "renamed: reflection is now discussion" in done.stdout
     assert len(list(graded.glob("gradebook.db.*"))) == 1
     assert given(graded, "discussion", "ada") == (7.5, "Well argued.")
     scores_now = autograder(graded, "scores", ASSIGNMENT)
-    assert f"the graded cells have changed since: run 'nbgrader autograde {ASSIGNMENT}'" in scores_now.stdout
+    assert (
+        f"the graded cells have changed since it was graded: run 'nbgrader autograde {ASSIGNMENT}'" in scores_now.stdout
+    )
 
     again = nbgrader(graded, "autograde", ASSIGNMENT)
     assert again.returncode == 0, again.stderr
@@ -195,7 +197,7 @@ def test_a_cell_that_is_removed_names_those_who_lose_something(course: Path) -> 
     notebook.cells.remove(cell(notebook, "check_accuracy"))
     assert changed(course, notebook) == [
         "removed: check_accuracy (20 points)",
-        "removed: reflection (10 points); ada lose what a person gave there",
+        "removed: reflection (10 points); ada lose their manual scores and comments",
     ]
 
 
@@ -204,8 +206,8 @@ def test_a_cell_that_is_graded_in_another_way_keeps_its_scores(course: Path) -> 
     cell(notebook, "check_accuracy").metadata.nbgrader.update(solution=True, locked=False)
     cell(notebook, "setup").metadata.nbgrader.update(grade=True, points=2)
     assert changed(course, notebook) == [
-        "changed: check_accuracy is graded in another way, or not any more",
-        "changed: setup is graded in another way, or not any more",
+        "changed: check_accuracy is graded in another way or no longer graded",
+        "changed: setup is graded in another way or no longer graded",
         "points: setup is worth 2, not nothing",
     ]
 
@@ -237,7 +239,7 @@ def test_points_alone_are_nbgraders_own_affair(course: Path) -> None:
 
 
 def test_another_notebook_is_refused(course: Path) -> None:
-    with book(course) as gradebook, pytest.raises(ChangedCellsError, match=f"are of {NOTEBOOK}, not of other.ipynb"):
+    with book(course) as gradebook, pytest.raises(ChangedCellsError, match=f"are for {NOTEBOOK}, not for other.ipynb"):
         difference(gradebook, ASSIGNMENT, "other", master(course))
 
 

@@ -102,7 +102,7 @@ def test_names_do_not_act_in_the_log(graded: CachedGrading) -> None:
         ("grade nope.ipynb also-not.ipynb", "nope.ipynb: No such file.*also-not.ipynb: No such file"),
         ("grade submitted/ada", "is a folder"),
         ("grade .", "is a folder"),
-        ("grade /dev/null", "is no file"),
+        ("grade /dev/null", "is not a file"),
         ("grade nbgrader_config.py/x", "Not a directory"),
         ("grade nbgrader_config.py --lab nope", "no lab 'nope'"),
         ("grade \x1b[31m.ipynb", "\N{REPLACEMENT CHARACTER}\\[31m.ipynb: No such file"),

@@ -36,7 +36,7 @@ def test_collect_goes_through_the_whole_class(tmp_path: Path) -> None:
     collected = {path.parent.parent.name: path.read_text() for path in course.glob(f"submitted/*/*/{NOTEBOOK}")}
     assert collected == dict.fromkeys(["aa", "deep", "link", "name", "text", "zz"], "new")
     assert not list(course.glob("submitted/link/*/passwd.txt"))
-    for student, why in {"deep": "folders in folders", "link": "a link or a device"}.items():
+    for student, why in {"deep": "folders nested", "link": "a link or a device"}.items():
         (line,) = [line for line in done.stderr.splitlines() if f"Look at {student}: " in line]
         assert why in line
     assert "text: timestamp.txt" in done.stderr

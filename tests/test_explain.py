@@ -53,8 +53,25 @@ def test_the_class_with_what_needs_a_person_on_top(
 ) -> None:
     text = run(four, monkeypatch, capsys, "scores", LAB, "--csv", "class.csv")
     lines = [re.split(r"  +", line) for line in text.splitlines()]
-    assert lines[0] == ["student", "state", "fit (6)", "predict (4)", "discussion (5)", "late", "sum (15)", "look at"]
-    assert lines[2] == ["dan", "fault", "3.5", "1", "to grade", "4.5", "check_predict: test_range broke"]
+    assert lines[0] == [
+        "student",
+        "state",
+        "fit (6)",
+        "predict (4)",
+        "discussion (5)",
+        "late",
+        "sum (15)",
+        "needs attention",
+    ]
+    assert lines[2] == [
+        "dan",
+        "fault",
+        "3.5",
+        "1",
+        "to grade",
+        "4.5",
+        "check_predict: test_range raised an internal error",
+    ]
     assert lines[3][:2] == ["fay", "not graded"]
     assert lines[4] == ["cyd", "to grade by hand", "0", "3", "to grade", "3"]
     assert lines[5] == ["ada", "graded", "6", "4", "5", "15"]
@@ -91,7 +108,7 @@ def test_all_about_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         gradebook.db.commit()
     text = run(course, monkeypatch, capsys, "explain", LAB, "ada")
     assert "state         fault" in text
-    assert "8.5 of 15, after 1.5 for being late" in text
+    assert "8.5 of 15, after a late penalty of 1.5" in text
     assert "2026-05-02 12:00:00 UTC, 3.0 h late" in text
     assert "due           2026-05-02 09:00:00 UTC" in text
     assert re.search(r"graded        20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", text)
@@ -109,11 +126,11 @@ def test_all_about_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         "check_predict: Title of test_range.  [0/3]  error  ZeroDivisionError: in the check",
     ]
     assert section(text, "Recognised mistakes") == ["check_fit: divides by n + 1"]
-    assert section(text, "Mended on arrival") == ["There were several cells."]
+    assert section(text, "Fixed on arrival") == ["There were several cells."]
     assert section(text, "Cells stopped by a limit") == ["cell 3: stopped after 60 seconds"]
-    assert section(text, "Remarks of the graders") == [f"{ESSAY}: well argued"]
-    assert section(text, "What needs a person") == [
-        "check_predict: test_range broke",
+    assert section(text, "Comments from graders") == [f"{ESSAY}: well argued"]
+    assert section(text, "Needs attention") == [
+        "check_predict: test_range raised an internal error",
         "it ran without isolation: do not trust its score",
     ]
 
@@ -123,9 +140,9 @@ def test_one_with_nothing_to_remark(
 ) -> None:
     text = run(four, monkeypatch, capsys, "explain", LAB, "ada")
     assert "15 of 15" in text
-    for title in ("What needs a person", "did not pass", "Recognised", "Mended", "stopped by", "Remarks"):
+    for title in ("Needs attention", "did not pass", "Recognised", "Fixed on", "stopped by", "Comments"):
         assert title not in text
-    assert section(run(four, monkeypatch, capsys, "explain", LAB, "cyd"), "What needs a person") == [
+    assert section(run(four, monkeypatch, capsys, "explain", LAB, "cyd"), "Needs attention") == [
         f"{ESSAY}: waits for a score"
     ]
     assert "nbgrader autograde" in run(four, monkeypatch, capsys, "explain", LAB, "fay")
@@ -177,12 +194,12 @@ def test_who_is_unknown_is_told_who_there_is(
 ) -> None:
     monkeypatch.chdir(four)
     for arguments, says in (
-        (["explain", LAB, "adda"], "close: ada; there are: ada, ben, cyd, dan, fay"),
-        (["explain", LAB, "eve"], "eve has handed in nothing"),
+        (["explain", LAB, "adda"], "similar: ada; there are: ada, ben, cyd, dan, fay"),
+        (["explain", LAB, "eve"], "eve has not submitted"),
         (["explain", "no-such-lab", "ada"], f"there are: {LAB}"),
         (["scores", "no-such-lab"], f"there are: {LAB}"),
-        (["regrade", LAB, "fay", "fly"], "close: fay; there are: fay"),
-        (["regrade", "linear-model", "fay"], f"close: {LAB}"),
+        (["regrade", LAB, "fay", "fly"], "similar: fay; there are: fay"),
+        (["regrade", "linear-model", "fay"], f"similar: {LAB}"),
     ):
         assert main(arguments) == 2
         assert says in capsys.readouterr().err
@@ -220,20 +237,20 @@ def test_grading_again_shows_what_changed_and_keeps_scores_by_hand(
     explained = run(letter, monkeypatch, capsys, "explain", ASSIGNMENT, "ada")
     assert "isolation     namespaces" in explained
     assert re.search(r"seed +\d{10,}", explained)
-    assert "nothing of it could be run" in section(explained, "What needs a person")
-    assert "not valid JSON" in section(explained, "Mended on arrival")[0]
+    assert "none of its code could be run" in section(explained, "Needs attention")
+    assert "not valid JSON" in section(explained, "Fixed on arrival")[0]
     nbformat.write(with_freeze(release, FREEZE), letter / "submitted" / "ada" / ASSIGNMENT / NOTEBOOK)
     text = run(letter, monkeypatch, capsys, "regrade", ASSIGNMENT, "ada")
     assert row(text, "check_freeze_layers") == ["check_freeze_layers", "0", "20", "+20", "20"]
     assert row(text, "reflection") == ["reflection", "7", "7", "10"]
     assert row(text, "sum") == ["sum", "7", "27", "+20", "100"]
-    assert "Scores by hand were kept, look whether they still hold: reflection" in text
+    assert "Manual scores were kept: check whether they still hold: reflection" in text
     with Gradebook(f"sqlite:///{letter}/gradebook.db") as gradebook:
         assert gradebook.find_grade("reflection", "transfer_learning", ASSIGNMENT, "ada").manual_score == 7
     explained = run(letter, monkeypatch, capsys, "explain", ASSIGNMENT, "ada")
     assert "check_train_with_early_stopping: " in "".join(section(explained, "Checks that did not pass"))
-    assert section(explained, "What needs a person") == [
-        "reflection: graded again after a person gave a score: look whether it still holds"
+    assert section(explained, "Needs attention") == [
+        "reflection: graded again after a manual score was given: check whether it still holds"
     ]
 
 

@@ -125,13 +125,13 @@ def test_canvas(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ["eve", "", "", "eve", "", ""],
     ]
     assert remarks.splitlines() == [
-        "cyd: no grade, waits for a score by hand (discussion)",
-        "dan: no grade, waits for a score by hand (discussion)",
+        "cyd: no grade, waits for manual grading (discussion)",
+        "dan: no grade, waits for manual grading (discussion)",
         "eve: no grade, no submission",
     ]
     path, remarks = export(four, monkeypatch, capsys, "--format", "canvas", "--partial", "--output", "here.csv")
     assert [row[-1] for row in rows_of(path)] == [LAB, "15", "15", "10", "3", "4.5", ""]
-    assert "will make a new assignment" in remarks
+    assert "will create a new assignment" in remarks
 
 
 CANVAS_EXPORT = (
@@ -155,10 +155,10 @@ def test_canvas_roster(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert path.read_bytes().decode() == expected
     assert remarks.splitlines() == [
         "Canvas has 20 points for Linear Models (4711), the gradebook 15: scores are not converted",
-        "cyd: no grade, waits for a score by hand (discussion)",
-        "dan: no grade, waits for a score by hand (discussion) (and not in the roster)",
+        "cyd: no grade, waits for manual grading (discussion)",
+        "dan: no grade, waits for manual grading (discussion) (and not in the roster)",
         "eve: no grade, no submission (and not in the roster)",
-        "row 7 (Noether, Emmy): nobody in the gradebook fits",
+        "row 7 (Noether, Emmy): no student in the gradebook matches",
     ]
 
 
@@ -177,8 +177,8 @@ def test_names_of_downloads_find_their_rows(
     path, remarks = export(course, monkeypatch, capsys, *options)
     assert [row[-1] for row in rows_of(path)[1:]] == ["10", "12", "11", ""]
     assert remarks.splitlines() == [
-        "nobody: 13 points, but no row of the roster fits, or several do",
-        "row 5 (Smith, John): nobody in the gradebook fits",
+        "nobody: 13 points, but no row of the roster matches, or several do",
+        "row 5 (Smith, John): no student in the gradebook matches",
     ]
 
 
@@ -190,7 +190,7 @@ def test_a_row_that_fits_two_students_is_not_filled_in(
     options = ("--format", "canvas", "--roster", "canvas.csv", "--column", "X (1)")
     path, remarks = export(course, monkeypatch, capsys, *options)
     assert rows_of(path)[1][-1] == "3"
-    assert remarks.count("not filled in, row 2 (Lovelace, Ada) fits several students") == 2
+    assert remarks.count("not filled in, row 2 (Lovelace, Ada) matches several students") == 2
 
 
 def test_moodle(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,9 +200,9 @@ def test_moodle(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert [row[:6] for row in rows[1:4]] == [
         ["", "Ada Lovelace", "ada@uni.example", "Graded", "15", "15"],
         ["Participant 12", "Ben Ölçer", "", "Graded", "10", "15"],
-        ["", "cyd", "", "Waits for a score by hand (discussion)", "", "15"],
+        ["", "cyd", "", "Waits for manual grading (discussion)", "", "15"],
     ]
-    assert "without an e-mail address in the gradebook, so that Moodle will not know them: ben, cyd, dan" in remarks
+    assert "no e-mail address in the gradebook, so Moodle cannot identify these students: ben, cyd, dan" in remarks
 
 
 def test_moodle_worksheet(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,8 +220,8 @@ def test_moodle_worksheet(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert remarks.splitlines() == [
         "Moodle has a maximum grade of 20.00, the gradebook 15: scores are not converted",
         "row 3 (Ben Olcer): Moodle says that the grade cannot be changed",
-        "cyd: no grade, waits for a score by hand (discussion) (and not in the roster)",
-        "dan: no grade, waits for a score by hand (discussion)",
+        "cyd: no grade, waits for manual grading (discussion) (and not in the roster)",
+        "dan: no grade, waits for manual grading (discussion)",
         "eve: no grade, no submission (and not in the roster)",
     ]
 
@@ -253,10 +253,10 @@ def test_text_that_a_spreadsheet_would_run(
         (["--format", "canvas", "--roster", "binary"], "not text in UTF-8"),
         (["--format", "canvas", "--roster", "moodle.csv"], "lacks the columns Student, ID; it has: Identifier, Grade"),
         (["--format", "canvas", "--roster", "canvas.csv"], "'Lab 0 (1)', 'Lab 2 (2)'"),
-        (["--format", "canvas", "--roster", "canvas.csv", "--column", "Lab"], "no column of the roster for Lab"),
+        (["--format", "canvas", "--roster", "canvas.csv", "--column", "Lab"], "no column in the roster for Lab"),
         (["--format", "moodle", "--roster", "moodle.csv"], "lacks the columns Last modified (grade)"),
         (["--format", "moodle", "--roster", "uneven.csv"], "row 2 has more fields"),
-        (["--format", "csv", "--roster", "canvas.csv"], "--roster goes with the formats canvas and moodle"),
+        (["--format", "csv", "--roster", "canvas.csv"], "--roster is only for the formats canvas and moodle"),
         (["--format", "gradescope-autograder"], f"no lab '{LAB}'"),
     ],
 )

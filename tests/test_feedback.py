@@ -152,7 +152,7 @@ def test_what_failed_comes_first_and_in_one_block() -> None:
         "✗ Title of b.  [0/2]",
         "✗ Title of d.  [0/2]",
         "✗ Title of f.  [0/2]",
-        "– not run before the others pass: Title of c. · Title of e.  [0/4]",
+        "– not run until the other checks pass: Title of c. · Title of e.  [0/4]",
         "✓ Title of a.  [2/2]",
     ]
     assert [text.count(part) for part in ("6 epochs", "8 epochs", "try it", "    epoch")] == [1, 0, 2, 2]

@@ -90,7 +90,7 @@ def test_canvas_gets_the_names_of_its_download(course: Path) -> None:
     assert any(cell.source == "**check_freeze_layers: 0 of 20**" for cell in shown.cells)
     assert not any("nbgrader" in cell.metadata for cell in shown.cells)
     assert page == (course / "feedback" / "olcerben" / ASSIGNMENT / PAGE).read_bytes()
-    assert "curiemarie: not in the zip, Canvas takes no file for a text that was typed in" in done.stderr
+    assert "curiemarie: not in the zip, Canvas accepts no file for text that was typed into its form" in done.stderr
     assert f"by_hand: not in the zip, it is not known what Canvas called the submission: collect its download with 'nbgrader zip_collect {ASSIGNMENT} --force'" in done.stderr  # fmt: skip
 
 

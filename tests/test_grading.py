@@ -120,10 +120,10 @@ def test_notes_stand_on_top(graded: tuple[Path, str], student: str, says: str) -
     ("student", "says"),
     [
         ("renamed_function", "no function named `freeze_layers`"),
-        ("syntax_error", "because its cell ended in SyntaxError: '(' was never closed (line 1: def freeze_layers"),
+        ("syntax_error", "because its cell failed with SyntaxError: '(' was never closed (line 1: def freeze_layers"),
         (
             "missing_package",
-            "because its cell ended in ModuleNotFoundError: No module named 'lightning' (line 1: import",
+            "because its cell failed with ModuleNotFoundError: No module named 'lightning' (line 1: import",
         ),
         ("wrong_signature", "takes 1 positional argument"),
     ],

@@ -85,7 +85,7 @@ def test_the_gradebook_has_ids_already(tmp_path: Path) -> None:
         "smithjohn": "john",
         "curiemarie-34": "another marie",
     }
-    assert "cd34: found in the gradebook by the name ölçerben" in log
+    assert "cd34: matched to the gradebook by the name ölçerben" in log
 
 
 def test_a_damaged_record_is_said_before_anything_is_collected(course: Path) -> None:

@@ -306,7 +306,7 @@ def test_a_fault_of_the_course_stops_the_run(course: Path) -> None:
     (course / "solutions").rename(course / "elsewhere")
     stopped = autograde(course, ASKS=1)
     assert (stopped.status, stopped.graded) == (1, [])
-    assert "Grading stops" in stopped.log
+    assert "Grading stopped at" in stopped.log
     assert "autograder build" in stopped.log
     assert "Traceback" not in stopped.log
     assert set(scores(course, "ada").values()) == {None}
@@ -317,7 +317,7 @@ def test_a_fault_of_the_course_stops_the_run(course: Path) -> None:
 def test_an_unreadable_submission_is_named_at_the_end(course: Path) -> None:
     last = autograde(course).log.splitlines()[-3:]
     assert "3 submissions: 3 graded, 0 graded before, 0 not graded" in last[0]
-    assert "Look at ben: transfer_learning.ipynb is no notebook" in last[1]
+    assert "Look at ben: transfer_learning.ipynb is not a notebook" in last[1]
     assert "Look at cyd: The submission has no notebook" in last[2]
 
 
@@ -367,6 +367,6 @@ def test_the_command_itself_killed_in_the_middle(course: Path) -> None:
     assert set(scores(course, "ben").values()) == {None}
     with log.open("wb") as file:
         assert subprocess.run(command, cwd=course, stderr=file, check=False).returncode == 0, log.read_text()
-    assert "ben: grading was cut short, it is graded again" in log.read_text()
+    assert "ben: grading was interrupted; it is graded again" in log.read_text()
     assert "1 submissions: 1 graded, 0 graded before, 0 not graded" in log.read_text()
     assert set(scores(course, "ben").values()) == {0}

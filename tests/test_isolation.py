@@ -26,7 +26,7 @@ from autograder.grading.worker import Worker
 from autograder.sandbox import FileSystemView, Limits, allowed_syscalls, libc, run_isolated, seccomp
 from autograder.sandbox.launcher import Launcher
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces exist on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces exist only on Linux")
 SECRET = "swordfish"
 
 

@@ -52,7 +52,7 @@ def test_the_gradebook_has_the_deadline_and_what_lateness_costs(tmp_path: Path, 
     done = course.run(
         [f"python -m nbgrader autograde {ASSIGNMENT}", f"autograder scores {ASSIGNMENT}"],
     )
-    assert "Due 2026-12-18 22:59:00 UTC, as lab.toml has it" in done[0].output
+    assert "Due date from lab.toml: 2026-12-18 22:59:00 UTC" in done[0].output
     with Gradebook(f"sqlite:///{course.root}/gradebook.db") as gradebook:
         assert gradebook.find_assignment(ASSIGNMENT).duedate == DUE.replace(tzinfo=None)
         submissions = {s.student.id: s for s in gradebook.assignment_submissions(ASSIGNMENT)}

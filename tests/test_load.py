@@ -186,4 +186,4 @@ def test_what_was_kept_from_the_processors_is_graded_again_alone(
     assert rounds == [False, True]
     assert graded.earned == 5
     (line,) = graded.attention
-    assert line.startswith("graded again, alone, since a limit of time was reached while ")
+    assert line.startswith("graded again while nothing else ran, because a time limit was reached while ")

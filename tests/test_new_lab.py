@@ -74,8 +74,8 @@ def test_the_command_names_what_it_wrote_and_what_comes_next(
     assert cli.main(["new-lab", "a-lab", "--root", str(tmp_path)]) == 0
     *written, packages, following = capsys.readouterr().out.splitlines()
     assert set(written) == files(tmp_path) - before
-    assert packages == f"the packages in use are others: pip install -e {tmp_path}"
-    assert following.startswith("next: autograder build a-lab;")
+    assert packages == f"this Python uses other copies of the packages: run 'pip install -e {tmp_path}'"
+    assert following.startswith("next: run 'autograder build a-lab'")
     assert cli.main(["new-lab", "a-lab", "--root", str(tmp_path)]) == 2
     assert "choose another name" in capsys.readouterr().err
 

@@ -177,7 +177,7 @@ def test_confusion_counts_and_row_percent() -> None:
     assert cells[:2] == ["3\n75%", "1\n25%"]
     assert cells[3:6] == ["0\n0%", "1\n100%", "0\n0%"]
     assert np.asarray(ax.images[0].get_array())[2].tolist() == [1, 0, 0]
-    assert ax.get_title() == "4 of 6 right (66.7%)"
+    assert ax.get_title() == "4 of 6 correct (66.7%)"
     assert [tick.get_text() for tick in ax.get_yticklabels()] == list(CLASSES)
     assert "3 as crocodile, 1 as dinosaur" in figure.alt_text
 

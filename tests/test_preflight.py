@@ -55,7 +55,7 @@ def cell_of(notebook: NotebookNode, grade_id: str) -> NotebookNode:
     return cell
 
 
-def texts(findings: list[Finding], level: str = "mend") -> list[str]:
+def texts(findings: list[Finding], level: str = "fix") -> list[str]:
     return [finding.text for finding in findings if finding.level == level]
 
 
@@ -157,13 +157,13 @@ def test_changed_and_missing_cells(solution: NotebookNode, saved: Callable[[Note
     solution.cells.remove(ran[4])
     findings = look_at(saved(solution))
     assert [text.split(".")[0] for text in texts(findings)[:3]] == [
-        "The locked cell `setup` is gone",
+        "The locked cell `setup` is missing",
         "The locked cell `check_freeze_layers` was changed",
-        "The cell of the reflection is gone (10 points)",
+        "The cell of the reflection is missing (10 points)",
     ]
     assert [text.split(":")[0] for text in texts(findings)[3:]] == [
-        "1 of 13 experiments were not run, or their outputs are gone",
-        "1 of 13 experiments are gone",
+        "1 of 13 experiments were not run, or their outputs were removed",
+        "1 of 13 experiments are missing",
     ]
     assert texts(findings, "note")[0].startswith("There are 2 cells `freeze_layers`")
 
@@ -200,7 +200,7 @@ def test_too_large(solution: NotebookNode, saved: Callable[[NotebookNode], Docum
     solution.cells[-1] = nbformat.v4.new_code_cell("print(x)", outputs=[output])
     large = look_at(saved(solution))
     assert texts(large) == []
-    assert "of experiments 10 MB are kept" in texts(large, "note")[0]
+    assert "at most 10 MB of them, those of experiments first" in texts(large, "note")[0]
     output.text *= 5
     assert "more than 50 MB cannot be graded" in texts(look_at(saved(solution)))[0]
 
@@ -213,7 +213,7 @@ def test_too_large(solution: NotebookNode, saved: Callable[[NotebookNode], Docum
         (b"def freeze_layers(): ...", "not valid JSON"),
         (b"[]", "no list of cells"),
         (b'{"worksheets": []}', "no list of cells"),
-        (b'{"cells": [{"cell_type": "code", "source": ["x = 1"]}]}', "no notebook of a lab"),
+        (b'{"cells": [{"cell_type": "code", "source": ["x = 1"]}]}', "not a notebook of a lab"),
     ],
 )
 def test_bad_files(content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +222,7 @@ def test_bad_files(content: bytes, says: str, tmp_path: Path, capsys: pytest.Cap
     assert main([str(file)]) == 2
     error = capsys.readouterr().err
     assert says in error
-    assert error.startswith("preflight: work.ipynb is no notebook")
+    assert error.startswith("preflight: work.ipynb is not a notebook")
     report = amllab.preflight(file)
     assert not report.is_ready
     assert says in plain(report)
@@ -240,10 +240,10 @@ def test_finding_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "other.ipynb")
     assert find_notebook(None, {}) == tmp_path / "mine.ipynb"
     assert texts(looks._name(read(tmp_path / "mine.ipynb")), "note") == [
-        f"The file is named `mine.ipynb`: hand it in as `{NOTEBOOK}`."
+        f"The file is named `mine.ipynb`: submit it as `{NOTEBOOK}`."
     ]
     nbformat.write(solution, tmp_path / NOTEBOOK)
-    with pytest.raises(Unusable, match=rf"mine\.ipynb, {NOTEBOOK}\. Name one"):
+    with pytest.raises(Unusable, match=rf"mine\.ipynb, {NOTEBOOK}\. Pass one"):
         find_notebook(None, {})
     assert find_notebook(None, {"__vsc_ipynb_file__": str(tmp_path / "mine.ipynb")}) == tmp_path / "mine.ipynb"
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / NOTEBOOK))
@@ -291,8 +291,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def test_a_finished_notebook_in_a_notebook(finished: Finished) -> None:
     (output,) = finished.saved  # one panel, and nothing above it
     text, panel = output.data["text/plain"], output.data["text/html"]
-    assert text.startswith(f"Ready: nothing to mend in {NOTEBOOK}, and all public checks passed.")
-    assert re.search(r"run afresh without experiments in \d+ s\.$", text)
+    assert text.startswith(f"Ready: nothing to fix in {NOTEBOOK}, and all public checks passed.")
+    assert re.search(r"run again without experiments in \d+ s\.$", text)
     # a third of it where nothing else runs; wall time says nothing on a busy machine
     assert finished.seconds < 45
     assert "#d55e00" not in panel
@@ -310,7 +310,7 @@ def test_points_are_those_of_the_checks(finished: Finished, lab: Lab) -> None:
     assert {name: int(got) for name, got, _, _ in rows} == public
     assert {name: int(most) for name, _, most, _ in rows} == public
     assert sum(int(most) + int(further) for _, _, most, further in rows) == 90
-    assert "+ 10, read by a person" in text
+    assert "+ 10, graded by a person" in text
 
 
 def test_a_notebook_that_is_not_saved(finished: Finished) -> None:
@@ -333,9 +333,9 @@ def test_a_notebook_with_mistakes(
     looked = saved(solution)
     assert main([str(looked.path)]) == 1
     text = capsys.readouterr().out
-    assert "4 things to mend" not in text
+    assert "4 things to fix" not in text
     for part in (
-        "✗ There is no function `build_transfer_model` when the notebook has run. Its cell defines `build`",
+        "✗ There is no function `build_transfer_model` after the notebook has run. Its cell defines `build`",
         "✗ The cell `open('notes.txt')` (under The data) ended with an error in a fresh process: FileNotFoundError",
         "freeze_layers                 4 of 10  + 10, hidden checks",
         "build_transfer_model          0 of 10",
@@ -367,7 +367,7 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(
     assert hung.startswith("The cell `import time; time.sleep(600)`")
     assert "stopped after 8 s" in hung
     assert "grading stops a cell after 8 s" in slow
-    assert died.endswith("ended the Python process: grading leaves it out.")
+    assert died.endswith("ended the Python process: grading skips it.")
     assert not Path(submission._folder.name).exists()
 
 
@@ -397,10 +397,10 @@ def test_a_notebook_that_ends_its_process(
     }
     found = texts(report.findings)
     assert len(found) == 5
-    assert found[0].startswith("The notebook imports `xyzzy`, which grading does not have")
-    assert sum(text.endswith("ended the Python process: grading leaves it out.") for text in found) == 2
+    assert found[0].startswith("The notebook imports `xyzzy`, which is not installed for grading")
+    assert sum(text.endswith("ended the Python process: grading skips it.") for text in found) == 2
     assert (
-        "because its cell ended in ModuleNotFoundError: No module named 'xyzzy' (line 1: import xyzzy.deep as x)"
+        "because its cell failed with ModuleNotFoundError: No module named 'xyzzy' (line 1: import xyzzy.deep as x)"
         in " ".join(found)
     )
 
@@ -428,22 +428,22 @@ def test_panel_and_text_say_the_same() -> None:
         CheckResult("test_b", "Refuses.", "check_a", 1, "passed"),
         CheckResult("test_c", "Is there.", "check_c", 2, "failed", Failure("a", "b", "c", symptom="missing")),
     ]
-    findings = [Finding("mend", "No `f` <i>."), Finding("note", "By the way.")]
+    findings = [Finding("fix", "No `f` <i>."), Finding("note", "By the way.")]
     report = Preflight(
         SOLUTION, "A lab", findings, results, {"check_a": 7.0, "check_c": 3.0, "reflection": 10.0}, seconds=3
     )
     assert not report.is_ready
     text, panel = repr(report), plain(report)
     for part in (
-        f"{NOTEBOOK}: 1 thing to mend, 2 of 3 public checks not passed.",
+        f"{NOTEBOOK}: 1 thing to fix, 2 of 3 public checks did not pass.",
         "No `f` <i>.",
         "By the way.",
-        "1 of 7 points in the public checks. Grading adds hidden checks for 3 points and 10 points that a person gives.",
+        "1 of 7 points in the public checks. Grading adds hidden checks for 3 points and 10 points graded by a person.",
         "Works & returns.",
         "<b>3</b> layers",
         "+ 2, hidden checks",
-        "+ 10, read by a person",
-        "run afresh without experiments in 3 s.",
+        "+ 10, graded by a person",
+        "run again without experiments in 3 s.",
     ):
         assert part in text
         assert "".join(part.replace("`", " ").split()) in "".join(panel.split())
@@ -458,5 +458,5 @@ def test_a_preflight_within_itself_ends(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_lab_without_a_release_is_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "RELEASES", tmp_path)
-    with pytest.raises(Unusable, match="is no notebook of a lab"):
+    with pytest.raises(Unusable, match="is not a notebook of a lab"):
         read(SOLUTION)

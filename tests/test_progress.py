@@ -133,7 +133,7 @@ def test_the_first_interrupt_ends_after_the_epoch(outputs: dict[int, list[str]])
     assert seen[-2:] == [(2, 10), (2, 20)]
     assert any("2/9" in text and STOPPING in text for text in outputs[0])
     assert "3/9" in outputs[0][-1]
-    assert outputs[0][-1].endswith("\nended by an interrupt")
+    assert outputs[0][-1].endswith("\nstopped by an interrupt")
     assert "best 0.800 in epoch 2" in outputs[0][-1]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert list(epochs) == list(range(9))  # the next loop runs to its end

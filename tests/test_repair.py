@@ -92,8 +92,8 @@ def test_a_deleted_solution_cell_does_not_undo_a_function_defined_elsewhere(
         (b"", "empty"),
         (b"import torch", "not valid JSON"),
         (b"\x80\x81\xff\x00", "not text"),
-        (b"[1, 2]", "not of a notebook"),
-        (b"{}", "not of a notebook"),
+        (b"[1, 2]", "not that of a notebook"),
+        (b"{}", "not that of a notebook"),
         (b'{"nbformat": 4}', "damaged"),
         (b'{"nbformat": 4, "cells": [3]}', "damaged"),
         (b"[" * 100_000, "nested too deeply|not valid JSON"),
@@ -193,7 +193,7 @@ def test_lost_metadata(tmp_path: Path, release: NotebookNode, ids: bool) -> None
     got = repaired(tmp_path, release, bare(submitted, ids=ids))
     assert graded_ids(got.notebook) == graded_ids(release)
     assert {grade_id: by_id(got.notebook, grade_id).source for grade_id in sources} == sources
-    assert "recognised by their content" in got.notes[0]
+    assert "identified by their content" in got.notes[0]
     assert len(got.notes) == 1
     experiments = [c.source for c in release.cells if "experiment" in c.metadata.get("tags", [])]
     assert [c.source for c in got.notebook.cells if "experiment" in c.metadata.get("tags", [])] == experiments
@@ -344,7 +344,7 @@ def test_fields_of_wrong_types_and_entries_that_are_no_cells(tmp_path: Path, rel
     (tmp_path / NAME).write_text(json.dumps(raw))
     got = repair(tmp_path / NAME, release)
     assert is_mine(got)
-    assert got.notes == ["The file is damaged: 2 entries that are no cells were left out."]
+    assert got.notes == ["The file is damaged: 2 entries that are not cells were left out."]
     assert {c.source for c in got.notebook.cells[-5:]} == {""}
 
 

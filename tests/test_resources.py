@@ -17,7 +17,7 @@ from amllab.checks.lab import Lab
 from autograder.sandbox import cgroups
 from autograder.sandbox.launcher import Launcher
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces exist on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces exist only on Linux")
 
 
 @pytest.fixture(scope="module", params=["control group", "sampling"])

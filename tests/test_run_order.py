@@ -225,9 +225,9 @@ def test_a_question_that_asks_for_the_end_is_the_one_that_fails(short: Lab) -> N
 
 CAUSES = {
     "import lightning\nfrom torch import nn\n"
-    + FREEZE: "because its cell ended in ModuleNotFoundError: No module named 'lightning' (line 1: import lightning)",
-    "def freeze_layers(model, n_trainable:\n    return model": "because its cell ended in SyntaxError: '(' was never closed (line 1: def freeze_layers(model, n_trainable:)",
-    f"open('/nowhere/data.csv')\n{FREEZE}": "because its cell ended in FileNotFoundError",
+    + FREEZE: "because its cell failed with ModuleNotFoundError: No module named 'lightning' (line 1: import lightning)",
+    "def freeze_layers(model, n_trainable:\n    return model": "because its cell failed with SyntaxError: '(' was never closed (line 1: def freeze_layers(model, n_trainable:)",
+    f"open('/nowhere/data.csv')\n{FREEZE}": "because its cell failed with FileNotFoundError",
     f"exit()\n{FREEZE}": "because its cell ended the Python process",
     f"import nothing_there as nt\n#\ndef other(): pass\n{FREEZE.replace('return model', 'return nt.f(model)')}": "ModuleNotFoundError",
 }
@@ -250,7 +250,7 @@ def test_what_a_function_lacks_is_reported_with_the_error_of_its_cell(short: Lab
         worker.reach(CHECKS[0])
         with pytest.raises(SubmissionError) as info:
             worker.ask("freeze", **QUESTION)
-    assert "`L` is not defined because its cell ended in ModuleNotFoundError" in info.value.failure.seen
+    assert "`L` is not defined because its cell failed with ModuleNotFoundError" in info.value.failure.seen
 
 
 def test_modules_of_the_notebook_can_be_imported(short: Lab) -> None:

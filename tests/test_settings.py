@@ -101,7 +101,7 @@ def test_an_unknown_table_is_refused_and_own_is_free() -> None:
 def test_missing_tables_and_text_that_is_no_toml() -> None:
     assert problems_of('title = "A"\nnotebook = "a"\n', "f") == ["f, line 1: limits: is missing"]
     (problem,) = problems_of('title = "A"\nnotebook = a\n', "f")
-    assert problem.startswith("f: not in TOML's form: Invalid value (at line 2")
+    assert problem.startswith("f: not valid TOML: Invalid value (at line 2")
 
 
 def test_the_line_is_found_behind_lists_and_texts_of_several_lines() -> None:
@@ -124,7 +124,7 @@ def test_points_of_checks_and_cells_that_differ_are_named() -> None:
     )
     elsewhere = [replace(c, cell="check_nothing") if c.cell == "check_accuracy" else c for c in checks]
     without, nowhere = point_problems(notebook, elsewhere)
-    assert without == "check_accuracy: the cell is worth 20 points in the master text, and has no check"
+    assert without == "check_accuracy: the cell is worth 20 points in the master text, but has no check"
     assert nowhere.startswith(
         "check_nothing: checks worth 20 points in amllab/checks/transfer_learning/test_accuracy.py"
     )

@@ -118,7 +118,7 @@ def test_what_the_release_says_is_nobodys_own(boilerplate: str) -> None:
     stubs = dict.fromkeys(("a", "b"), boilerplate)
     found = compare(stubs, boilerplate)
     assert (found.pairs, found.compared) == ([], 0)
-    assert found.left_out == dict.fromkeys(stubs, "hardly any code of its own")
+    assert found.left_out == dict.fromkeys(stubs, "hardly any original code")
     assert compare({"a": "", "b": " \n"}, boilerplate).left_out == {"a": "no code", "b": "no code"}
     assert compare(stubs, "").pairs[0].share == 1
 
@@ -186,7 +186,7 @@ def test_the_page_and_the_table(
     assert main(["similar", ASSIGNMENT]) == 0
     printed = capsys.readouterr().out
     assert all(character.isprintable() or character == "\n" for character in printed)
-    assert "1 pair worth a look" in printed
+    assert "1 pair to review" in printed
     for student, why in (
         ("letter", "no code"),
         ("binary", "no code"),

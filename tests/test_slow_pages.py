@@ -230,7 +230,7 @@ def test_outputs_of_a_worker_are_counted(lab: Lab) -> None:
 def test_a_renderer_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     helper = rendering._Helper()
     monkeypatch.setattr(rendering.sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="does not start"):
+    with pytest.raises(RuntimeError, match="did not start"):
         helper.ask("code", ("x",), 1.0)
 
 

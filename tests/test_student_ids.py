@@ -20,17 +20,17 @@ GRADED = [
     "x'; DROP TABLE student; --".replace("'", ""), "a\\b", "n" * 128,
 ]  # fmt: skip
 REFUSED = {
-    "o'brien": "holds characters of HTML: rename it with 'mv 'submitted/o",
-    "<b>": "holds characters of HTML",
-    'a"b': "holds characters of HTML",
-    "a&b": "holds characters of HTML",
-    "[x]": "holds characters that are a pattern to nbgrader: rename it with 'mv 'submitted/[x]' submitted/x'",
-    "a*": "a pattern to nbgrader",
-    "a?": "a pattern to nbgrader",
-    "line\nbreak": "cannot be shown: rename it with 'mv $'submitted/line\\x0abreak' submitted/line_break'",
-    "\u202eevil": "cannot be shown",
-    os.fsdecode(b"latin\xe9"): "cannot be shown",
-    " blank": "begins or ends with a blank",
+    "o'brien": "has characters with a meaning in HTML: rename it with 'mv 'submitted/o",
+    "<b>": "has characters with a meaning in HTML",
+    'a"b': "has characters with a meaning in HTML",
+    "a&b": "has characters with a meaning in HTML",
+    "[x]": "has characters that nbgrader treats as a pattern: rename it with 'mv 'submitted/[x]' submitted/x'",
+    "a*": "treats as a pattern",
+    "a?": "treats as a pattern",
+    "line\nbreak": "cannot be displayed: rename it with 'mv $'submitted/line\\x0abreak' submitted/line_break'",
+    "\u202eevil": "cannot be displayed",
+    os.fsdecode(b"latin\xe9"): "cannot be displayed",
+    " blank": "begins or ends with a space",
     ".hidden": "begins with a dot",
     "m" * 129: "is longer than the 128 characters",
 }
@@ -91,13 +91,13 @@ def escape_code(folder: Path) -> None:
 
 FOLDERS = {
     "deep": (deep, f"more than {MAX_DEPTH} deep"),
-    "pipe": (pipe, "a link or a device, not a file of its own: pipe"),
+    "pipe": (pipe, "a link or a device instead of a regular file: pipe"),
     "socket": (endpoint, "a link or a device"),
-    "loop": (loop, "a link or a device, not a file of its own: loop"),
+    "loop": (loop, "a link or a device instead of a regular file: loop"),
     "crowd": (crowd, "more than 3,000 files"),
     "wide": (wide, "more than 10,000 files"),
-    "no_text": (no_text, "cannot be shown"),
-    "escape_code": (escape_code, "cannot be shown"),
+    "no_text": (no_text, "cannot be displayed"),
+    "escape_code": (escape_code, "cannot be displayed"),
 }
 
 
@@ -169,4 +169,4 @@ def test_unreadable_folders_are_named(tmp_path: Path) -> None:
     (folder / "closed").chmod(0)
     why = refusal(folder, "ada")
     shutil.rmtree(folder, ignore_errors=True)
-    assert os.geteuid() == 0 or "correct its rights" in why
+    assert os.geteuid() == 0 or "correct its permissions" in why

@@ -28,7 +28,7 @@ PNG = png()
 STUBS = Variant(
     "stubs", sources=dict.fromkeys(("freeze_layers", "build_transfer_model", "train_with_early_stopping"), "")
 )
-AS_SUBMITTED = "The outputs below are as submitted"
+AS_SUBMITTED = "The outputs below are those that were submitted"
 
 
 def picture() -> NotebookNode:

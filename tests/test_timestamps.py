@@ -105,7 +105,7 @@ def test_one_line_names_the_file_and_what_to_do(graded: tuple[Path, str]) -> Non
     _, log = graded
     for student in [*WITHOUT, "folder"]:
         (line,) = [line for line in log.splitlines() if f"] {student}: timestamp.txt" in line]
-        assert "Graded as without a time" in line
+        assert "Graded without a submission time" in line
         assert ASIDE in line
         assert "write a time such as" in line
     assert not [line for line in log.splitlines() if "] aa: timestamp" in line or "] zz: timestamp" in line]

@@ -149,25 +149,28 @@ SCRIPTS = {
     "script.zip": packed(("src/plain.py", FREEZE.encode())),
 }
 UNREAD = {
-    "no.zip": (b"PK\x03\x04 no zip", "damaged, cut off, or no archive"),
-    "empty.zip": (b"", "damaged, cut off, or no archive"),
-    "nothing.zip": (packed(), "no notebook is in it"),
-    "cut.zip": (packed((NOTEBOOK, GOOD))[:-30], "damaged, cut off, or no archive"),
-    "locked.zip": (locked(), "locked with a password: ask for it without one"),
-    "broken.zip": (broken(), "damaged, cut off, or no archive"),
-    "method.zip": (packed((NOTEBOOK, GOOD), how=zipfile.ZIP_LZMA), "packed in a way that is not read"),
-    "entries.zip": (many_entries(), "it holds too many files"),
-    "pictures.zip": (packed(("a.png", b"x"), ("b.csv", b"1")), "no notebook is in it"),
-    "deep.zip": (nested(4), "archives in archives"),
+    "no.zip": (b"PK\x03\x04 no zip", "damaged, cut off, or not an archive"),
+    "empty.zip": (b"", "damaged, cut off, or not an archive"),
+    "nothing.zip": (packed(), "it has no notebook"),
+    "cut.zip": (packed((NOTEBOOK, GOOD))[:-30], "damaged, cut off, or not an archive"),
+    "locked.zip": (locked(), "protected by a password: ask for it without one"),
+    "broken.zip": (broken(), "damaged, cut off, or not an archive"),
+    "method.zip": (packed((NOTEBOOK, GOOD), how=zipfile.ZIP_LZMA), "uses an unsupported compression"),
+    "entries.zip": (many_entries(), "it has too many files"),
+    "pictures.zip": (packed(("a.png", b"x"), ("b.csv", b"1")), "it has no notebook"),
+    "deep.zip": (nested(4), "archives nested"),
     "bomb.zip": (packed((NOTEBOOK, ZEROS)), "more than 50 MB"),
     "bombs.zip": (packed(*[(f"{i}.ipynb", ZEROS) for i in range(5)]), "unpacks to more than 200 MB"),
-    "bombs_in.zip": (packed(*[(f"b{i}.zip", BOMB) for i in range(9)]), "no notebook is in it"),
-    "no.gz": (b"no gzip", "damaged, cut off, or no archive"),
+    "bombs_in.zip": (packed(*[(f"b{i}.zip", BOMB) for i in range(9)]), "it has no notebook"),
+    "no.gz": (b"no gzip", "damaged, cut off, or not an archive"),
     "bomb.gz": (gzip.compress(gzip.compress(bytes(210_000_000), 1)), "unpacks to more than 200 MB"),
-    "no.tar": (b"no tar", "damaged, cut off, or no archive"),
-    "no.xz": (b"\xfd7zXZ\x00\x00\x00", "damaged, cut off, or no archive"),
-    "work.7z": (b"7z\xbc\xaf'\x1c" + bytes(40), "it is a 7z archive, which is not read: ask for a .zip or the .ipynb"),
-    "work.rar": (b"Rar!\x1a\x07\x01\x00", "it is a rar archive, which is not read"),
+    "no.tar": (b"no tar", "damaged, cut off, or not an archive"),
+    "no.xz": (b"\xfd7zXZ\x00\x00\x00", "damaged, cut off, or not an archive"),
+    "work.7z": (
+        b"7z\xbc\xaf'\x1c" + bytes(40),
+        "it is a 7z archive, which is not supported: ask for a .zip or the .ipynb",
+    ),
+    "work.rar": (b"Rar!\x1a\x07\x01\x00", "it is a rar archive, which is not supported"),
     "hidden_rar.zip": (b"Rar!\x1a\x07\x01\x00", "it is a rar archive"),
     "report.docx": (packed(("word/document.xml", b"<x/>")), "it is a Word document, not the notebook"),
     "report.doc": (OLE, "it is a Word document"),
@@ -177,7 +180,7 @@ UNREAD = {
     "picture.png": (b"\x89PNG", "it is a picture"),
     "wrong.py": (b"def freeze_layers(model:\n", "a script that cannot be read"),
     "numbers.py": (b"x = 1\n", "a script without functions"),
-    "notes": (b"hello", "it is no notebook"),
+    "notes": (b"hello", "it is not a notebook"),
     "control\x1b[2J.pdf": (b"%PDF", "it is a PDF"),
 }
 
@@ -249,7 +252,7 @@ def test_the_others_are_collected_and_nothing_is_left_outside(
     assert {path.name for path in (course / "submitted").iterdir()} == {"aa", "zz", "text", *students.values()}
     assert (folder(course, "aa") / NOTEBOOK).read_bytes() == notebook("aa")
     assert (folder(course, "zz") / NOTEBOOK).read_bytes() == notebook("zz")
-    assert "a text or a link that was typed in" in (folder(course, "text") / "collected.txt").read_text()
+    assert "text or a link typed into the form" in (folder(course, "text") / "collected.txt").read_text()
     assert {path.name for path in beside} <= {"a", "b"}
     assert not [path for path in course.rglob("*") if path.is_symlink() or ".part" in path.name]
     assert "\x1b[2J" not in log
@@ -280,7 +283,7 @@ def test_grading_gives_0_and_says_why(collected: tuple[Path, dict[str, str], str
     assert done.returncode == 0, done.stderr[-3000:]
     command = [sys.executable, "-m", "autograder.cli", "scores", ASSIGNMENT]
     table = subprocess.run(command, cwd=course, capture_output=True, text=True, check=True).stdout
-    for student, why in zip(chosen, ("7z archive, which is not read", "locked with a password"), strict=True):
+    for student, why in zip(chosen, ("7z archive, which is not supported", "protected by a password"), strict=True):
         assert set(scores(course, student).values()) <= {0.0, None}
         assert why in autograded(course, student).cells[0].source
         (row,) = [line for line in table.splitlines() if line.startswith(f"{student} ")]
@@ -309,6 +312,6 @@ def test_a_download_that_cannot_be_read_is_said_with_a_status(tmp_path: Path) ->
     links = [f for f in failures if "it is a link, which is not followed: copy the file here" in f]
     assert sorted(link.split(":")[0] for link in links) == [f"cat_7_8_{NOTEBOOK}", "gone.zip"]
     assert any(f.startswith("second.zip: it is damaged, cut off") and "download it again" in f for f in failures)
-    assert any(f.startswith("class.7z: it is a 7z archive, which is not read: unpack it here") for f in failures)
+    assert any(f.startswith("class.7z: it is a 7z archive, which is not supported: unpack it here") for f in failures)
     assert {path.name for path in (course / "submitted").iterdir()} == {"ada", "ben", "mm"}
     assert (folder(course, "ada") / NOTEBOOK).read_bytes() == GOOD

@@ -58,7 +58,7 @@ def test_a_notebook_that_keeps_ending_its_process_is_given_up(lab: Lab) -> None:
         (got,) = worker.ask("freeze", **QUESTION)
     said = [cell.outputs[0]["evalue"] for cell in nb.cells[1:]]
     assert said[:10] == ["this cell ended the Python process"] * 10
-    assert set(said[10:]) == {"not run: too many cells before it ended the Python process or hung"}
+    assert set(said[10:]) == {"not run: too many cells before it hung or ended the Python process"}
     assert got["returned"] == "model"
 
 
@@ -150,7 +150,7 @@ def test_what_a_broken_worker_says_is_in_the_log(caplog: pytest.LogCaptureFixtur
     said = b'{"state": "broken"}\n' + b"x" * 5000 + b"\nValueError: an own fault\nWARNING no line of its own"
     assert Worker._read(said) == ("unreadable", b"", False)
     (line,) = caplog.messages
-    assert line.startswith("a worker broke: 'xxx")
+    assert line.startswith("a worker raised an internal error: 'xxx")
     assert "\\nValueError: an own fault\\nWARNING no line of its own" in line
     assert "\n" not in line
     assert len(line) < 2000

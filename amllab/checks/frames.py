@@ -41,11 +41,11 @@ def receive_frame(stream: socket.socket, limit: int, seconds: float | None = Non
     length = int.from_bytes(head, "big")
     if len(head) < _HEAD or length > limit:
         raise FrameError(
-            f"a message of {length} bytes, allowed are {limit}" if len(head) == _HEAD else "half a message"
+            f"a message of {length} bytes, but the limit is {limit}" if len(head) == _HEAD else "an incomplete message"
         )
     data = _receive(stream, length, deadline)
     if len(data) < length:
-        raise FrameError(f"{len(data)} of {length} bytes, then the end")
+        raise FrameError(f"the stream ended after {len(data)} of {length} bytes")
     return data
 
 

@@ -159,7 +159,7 @@ class Interleaved(Submission):
     def cause(self, name: str) -> str:
         """Return why the notebook does not define a name, as far as its cells tell."""
         broken = {number: _LEFT_OUT.get(state, _LEFT_OUT["died"]) for number, state in self.left_out.items()}
-        broken |= {number: f"ended in {error}" for number, error in self.errors.items() if number not in broken}
+        broken |= {number: f"failed with {error}" for number, error in self.errors.items() if number not in broken}
         return cause_of(name, self.cells, broken, self._place(self.cell), self.not_run)
 
     def _place(self, cell: str | None) -> int:
@@ -258,6 +258,6 @@ _LEFT_OUT = {
     "timeout": "took too long and was stopped",
     "died": "ended the Python process",
     "memory": "used more memory than the limit",
-    "budget": "was not run, as the time was used up",
+    "budget": "was not run, as the time limit was reached",
     "failures": "was not run, as too many cells before it ended the Python process or hung",
 }

@@ -26,7 +26,7 @@ class CheckReport:
         return to_text(self.results)
 
     def _repr_html_(self) -> str:
-        note = "Grading runs these checks again, with other inputs, and further ones."
+        note = "Grading runs these checks again with other inputs, and hidden checks as well."
         return to_html(self.results, note=note)
 
 
@@ -89,7 +89,7 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
 
     shell = get_ipython()  # type: ignore[no-untyped-call]
     if shell is None:
-        raise RuntimeError("check() looks at the functions of a notebook: call it in a notebook or in IPython")
+        raise RuntimeError("check() inspects the functions of a notebook: call it in a notebook or in IPython")
     chosen, file = _find(cell.removeprefix("check_"), lab)
     submission = InProcessSubmission(chosen.name, shell.user_ns)
     results = run_checks(chosen, [file], submission, seed=secrets.randbits(63))
@@ -106,6 +106,6 @@ def _find(cell: str, lab: str | None) -> tuple[Lab, Path]:
     if len(files) == 1:
         return files[0]
     if files:
-        raise LookupError(f"several labs have an exercise {cell!r}: add lab= one of {[f.name for f, _ in files]}")
+        raise LookupError(f"several labs have an exercise {cell!r}: pass lab=, one of {[f.name for f, _ in files]}")
     known = sorted(file.stem.removeprefix("test_") for found in labs for file in found.folder.glob("test_*.py"))
     raise LookupError(f"no exercise {cell!r}; there are: {', '.join(known)}")

@@ -75,7 +75,7 @@ class ChecksPlugin:
         for line in (
             "cell(grade_id, section): the grade cell that the checks of a module count for",
             "points(n): what a check is worth",
-            "needs(*names): checks that must have passed, where they are part of the same run",
+            "needs(*names): checks that must pass first, if they are part of the same run",
         ):
             config.addinivalue_line("markers", line)
 
@@ -90,7 +90,7 @@ class ChecksPlugin:
     @pytest.fixture
     def reference(self, request: pytest.FixtureRequest) -> Submission:
         if self._reference is None:
-            pytest.fail("this check compares with the reference, and there is none here")
+            pytest.fail("this check needs the reference, which is not available here")
         reference = self._reference()
         reference.reach(self._cells[request.node.nodeid])
         return reference

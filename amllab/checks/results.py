@@ -24,7 +24,7 @@ _AROUND = 2  # epochs shown on both sides of a mark and at both ends of a shorte
 _BARS = "▁▂▃▄▅▆▇█"
 _POINTER = "↑"
 _GAP = "…"
-_INTERNAL = "This is a fault of the check, not of your work: a person will look at it."
+_INTERNAL = "This is an error in the check, not in your work. A person will look into it."
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,11 @@ def _not_run(results: Sequence[CheckResult]) -> tuple[str, str]:
     """Return one line with all checks that were not run, and their points; both empty if all were run."""
     skipped = [r for r in results if r.outcome == "skipped"]
     points = f"{_number(sum(r.earned for r in skipped))}/{_number(sum(r.points for r in skipped))}"
-    return ("not run before the others pass: " + " · ".join(r.title for r in skipped), points) if skipped else ("", "")
+    return (
+        ("not run until the other checks pass: " + " · ".join(r.title for r in skipped), points)
+        if skipped
+        else ("", "")
+    )
 
 
 def to_text(results: Sequence[CheckResult], remarks: Sequence[str] = ()) -> str:

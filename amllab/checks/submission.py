@@ -197,13 +197,13 @@ def problem(answered: Mapping[str, Any], cause: Callable[[str], str] = lambda na
     kind = answered.get("problem")
     if kind == "tampered":
         seen = f"the notebook replaces `{answered.get('name')}`"
-        expected = "the functions of torch and of the checks as they were before the first cell"
-        why = "the checks measure with it, and a bent yardstick measures nothing: restart without that line"
+        expected = "the original functions of torch and of the checks"
+        why = "the checks use this function: remove the line that replaces it, and restart the kernel"
         return SubmissionError("tampered", Failure(expected, seen, why))
     if kind == "lost":
-        seen = "the process that trained it had to be started again in between"
-        why = "it ended, or was ended, after the training: the model is gone with it"
-        return SubmissionError("lost", Failure("the model that was trained a moment ago", seen, why))
+        seen = "the process that trained it was restarted in between"
+        why = "the process ended after the training, and the model was lost with it"
+        return SubmissionError("lost", Failure("the model that was trained before", seen, why))
     if kind == "missing":
         name = answered.get("name", "")
         because = cause(name)
@@ -223,12 +223,12 @@ def problem(answered: Mapping[str, Any], cause: Callable[[str], str] = lambda na
         seen += f"; `{undefined}` is not defined {because}" if because else ""
         why = "an exception ends the call before there is a result"
         return SubmissionError("raised", Failure("the call returns", seen, why), undefined)
-    return unreadable(str(answered.get("message", "an answer of another form")))
+    return unreadable(str(answered.get("message", "an answer of an unexpected form")))
 
 
 def unreadable(message: str) -> SubmissionError:
     """Return the error for an answer that is not what the question asks for."""
-    seen = f"something that is no plain result ({message})"
+    seen = f"a value that the checks cannot read ({message})"
     return SubmissionError(
         "unreadable", Failure("a result of the types in the contract", seen, "it cannot be compared")
     )

@@ -84,7 +84,7 @@ def pack(value: Data) -> bytes:
     try:
         text = json.dumps(encode(value, "value"), allow_nan=False, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise WireError("a string is not plain data: it holds half a character") from error
+        raise WireError("a string is not plain data: it has an unpaired surrogate") from error
     if len(text) > MAX_TEXT or _items(text) > MAX_ITEMS:
         raise WireError(f"the value is too large: {len(text)} bytes without its tensors")
     return MAGIC + len(text).to_bytes(4, "little") + text + (save(tensors) if tensors else b"")
@@ -99,7 +99,7 @@ def unpack(data: bytes) -> Any:
     size = int.from_bytes(data[len(MAGIC) : _HEAD], "little")
     text = data[_HEAD : _HEAD + size]
     if data[: len(MAGIC)] != MAGIC or len(text) != size or size > MAX_TEXT or _items(text) > MAX_ITEMS:
-        raise WireError("not a packed value, or too large a one")
+        raise WireError("not a packed value, or too large")
     try:
         tensors = _tensors(data[_HEAD + size :])
         value = _decode(_parsed(text), tensors, 0)
@@ -164,7 +164,7 @@ def _check_header(header: Any, size: int) -> None:
             raise WireError("tensors that overlap, or with bytes between them")
         place = end
     if place != size:
-        raise WireError("bytes that belong to no tensor")
+        raise WireError("bytes that do not belong to a tensor")
 
 
 def _decode(item: Any, tensors: dict[str, Tensor], depth: int) -> Any:
@@ -184,14 +184,14 @@ def _decode(item: Any, tensors: dict[str, Tensor], depth: int) -> Any:
     for key in item:
         key.encode()
         if key.startswith("$"):
-            raise WireError("an unknown form")
+            raise WireError("an unknown key that starts with $")
     return {k: _decode(v, tensors, depth + 1) for k, v in item.items()}
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise WireError("a key stands twice")
+        raise WireError("a key occurs twice")
     return found
 
 

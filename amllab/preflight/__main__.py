@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
         0 if the notebook is ready, 1 if there is something to fix or a check did not pass, 2 if there is no notebook.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m amllab.preflight", description="What grading would make of your notebook."
+        prog="python -m amllab.preflight", description="Check a saved notebook as grading would, before you submit it."
     )
     parser.add_argument(
         "notebook", nargs="?", help="the file (default: the only notebook of a lab in the working directory)"

@@ -236,9 +236,11 @@ def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
         return found[0]
     if found:
         names = ", ".join(path.name for path in found)
-        raise Unusable(f'Several notebooks of a lab are here: {names}. Name one: preflight("{found[0].name}")')
+        raise Unusable(
+            f'The working directory has several notebooks of labs: {names}. Pass one: preflight("{found[0].name}")'
+        )
     raise Unusable(
-        f'No notebook of a lab is in the working directory. {_here()} Name its file: preflight("FILE.ipynb")'
+        f'The working directory has no notebook of a lab. {_here()} Pass the path of yours: preflight("FILE.ipynb")'
     )
 
 
@@ -284,7 +286,7 @@ def read(path: Path) -> Document:
     best = max(shared, key=lambda name: shared[name], default="")
     if not best or not shared[best]:
         titles = ", ".join(f"{find_lab(name).title} ({find_lab(name).notebook}.ipynb)" for name in all_labs())
-        raise Unusable(f"{path.name} is no notebook of a lab: it has none of their graded cells. Labs: {titles}.")
+        raise Unusable(f"{path.name} is not a notebook of a lab: it has none of their graded cells. Labs: {titles}.")
     lab = find_lab(best)
     return Document(path, lab, cells, _release(lab), path.stat().st_size)
 
@@ -300,12 +302,12 @@ def _read_cells(path: Path) -> list[Cell]:
     except OSError as error:
         raise Unusable(f"{path.name} cannot be opened: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise Unusable(f"{path.name} is no notebook: it is not text in UTF-8.") from None
+        raise Unusable(f"{path.name} is not a notebook: it is not text in UTF-8.") from None
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"{path.name} is no notebook, or a damaged one: it is not valid JSON ({error}).") from None
+        raise Unusable(f"{path.name} is not a notebook, or it is damaged: it is not valid JSON ({error}).") from None
     listed = raw.get("cells") if isinstance(raw, dict) else None
     if not isinstance(listed, list) or not all(isinstance(cell, dict) for cell in listed):
-        raise Unusable(f"{path.name} is no notebook of format 4: it has no list of cells. Save it in Jupyter.")
+        raise Unusable(f"{path.name} is not a notebook in format 4: it has no list of cells. Save it again in Jupyter.")
     cells: list[Cell] = []
     heading = ""
     for cell in listed:

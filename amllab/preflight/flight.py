@@ -23,7 +23,9 @@ from amllab.preflight.report import Preflight
 def fly(notebook: str | os.PathLike[str] | None, limits: dict[str, float] | None) -> Preflight:
     """Run a preflight; see :func:`amllab.preflight.preflight`."""
     if VARIABLE in os.environ:
-        return Preflight(problem="Not run: this is the fresh process of a preflight, or grading.")
+        return Preflight(
+            problem="Not run: this code already runs in grading, or in the fresh process of another preflight."
+        )
     variables, named = _variables(), Path(notebook) if notebook is not None else None
     try:
         document = read(find_notebook(named, variables))
@@ -31,7 +33,7 @@ def fly(notebook: str | os.PathLike[str] | None, limits: dict[str, float] | None
     except Unusable as error:
         return Preflight(problem=str(error))
     lab = dataclasses.replace(document.lab, limits={**document.lab.limits, **(limits or {})})
-    print(f"Running {document.path.name} in a fresh process: about half a minute ...", flush=True)
+    print(f"Running {document.path.name} in a fresh process. This takes about half a minute ...", flush=True)
     report = _run(document, lab, [*findings, *look_at(document)])
     if variables:
         from IPython.display import clear_output  # installed, since this is called from a notebook
@@ -82,12 +84,13 @@ def _unsaved(document: Document) -> list[Finding]:
     saved = {cell.source.strip() for cell in document.cells}
     if runs and runs[-1] not in saved:
         raise Unusable(
-            f"Save the notebook (Ctrl+S, or ⌘S), then run this cell again: the file {document.path.name} does not have it yet."
+            f"Save the notebook (Ctrl+S, or ⌘S), then run this cell again: the file {document.path.name} does not contain it yet."
         )
     defining = {name: [run for run in runs if f"def {name}(" in run][-1:] for name in document.functions()}
     return [
         Finding(
-            "mend", f"`{name}` was run in another form than the file has: save (Ctrl+S, or ⌘S), or run its cell again."
+            "fix",
+            f"The saved file has a different version of `{name}` than the one you last ran: save the notebook (Ctrl+S, or ⌘S), or run the cell again.",
         )
         for name, last in defining.items()
         if last and last[0] not in saved

@@ -43,7 +43,7 @@ _LOOK_SECONDS = 0.05  # seconds between two checks whether the process has ended
 # run in separate namespaces, so that the notebook's stays unchanged
 _PREPARE = "exec('from amllab.checks import integrity; integrity.known = integrity.identities()', {})"
 _ANSWER = _REFUSE = "exec({!r}, {{}})"
-_WHY = "a function that does not return cannot be graded, nor can anything behind it"
+_WHY = "a function that does not return cannot be graded, and neither can anything after it"
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,8 @@ class FreshSubmission(Interleaved):
             return problem({"problem": state, "name": said})
         seen = {
             "timeout": f"no answer within {self.limits['answer_seconds']:g} seconds",
-            "died": "the process ended during the call (out of memory, or by the code itself)",
-        }.get(state, f"the call left no result ({said})")
+            "died": "the process ended during the call (out of memory, or ended by the code itself)",
+        }.get(state, f"the call returned no result ({said})")
         return SubmissionError(state, Failure("the call returns", seen, _WHY))
 
     def leave_out(self, number: int, state: str) -> None:

@@ -24,11 +24,11 @@ class Finding:
     """Something that a student should know before submitting.
 
     Attributes:
-        level: ``"mend"`` if it costs points or may do so, ``"note"`` if it is only for information.
+        level: ``"fix"`` if it costs points or may do so, ``"note"`` if it is only for information.
         text: the problem and what to do; code is in backticks.
     """
 
-    level: Literal["mend", "note"]
+    level: Literal["fix", "note"]
     text: str
 
 
@@ -48,17 +48,17 @@ def _sizes(document: Document) -> list[Finding]:
     outputs = sum(cell.output_bytes for cell in document.cells)
     found = []
     if document.size > MAX_BYTES:
-        text = f"The file has {_mb(document.size)}; more than {_mb(MAX_BYTES)} cannot be graded. Remove large outputs and pictures."
-        found.append(Finding("mend", text))
+        text = f"The file is {_mb(document.size)} large; more than {_mb(MAX_BYTES)} cannot be graded. Remove large outputs and pictures."
+        found.append(Finding("fix", text))
     elif outputs > MAX_OUTPUT_BYTES:
-        text = f"The outputs have {_mb(outputs)}; of experiments {_mb(MAX_OUTPUT_BYTES)} are kept for the person who reads them."
+        text = f"The outputs are {_mb(outputs)} large; grading stores at most {_mb(MAX_OUTPUT_BYTES)} of them, those of experiments first."
         found.append(Finding("note", text))
     if code > MAX_SOURCE_BYTES:
-        text = f"The code cells have {code / 1000:,.0f} kB; more than {MAX_SOURCE_BYTES / 1000:.0f} kB cannot be graded. Data does not belong into them."
-        found.append(Finding("mend", text))
+        text = f"The code cells are {code / 1000:,.0f} kB large; more than {MAX_SOURCE_BYTES / 1000:.0f} kB cannot be graded. Do not put data into code cells."
+        found.append(Finding("fix", text))
     if len(document.cells) > MAX_CELLS:
         text = f"There are {len(document.cells):,} cells; more than {MAX_CELLS:,} cannot be graded."
-        found.append(Finding("mend", text))
+        found.append(Finding("fix", text))
     return found
 
 
@@ -70,7 +70,7 @@ def _name(document: Document) -> list[Finding]:
     wanted = f"{document.lab.notebook}.ipynb"
     if document.path.name == wanted:
         return []
-    return [Finding("note", f"The file is named `{document.path.name}`: hand it in as `{wanted}`.")]
+    return [Finding("note", f"The file is named `{document.path.name}`: submit it as `{wanted}`.")]
 
 
 def _locked(document: Document) -> list[Finding]:
@@ -78,14 +78,14 @@ def _locked(document: Document) -> list[Finding]:
     for released in (cell for cell in document.release if cell.is_locked):
         cells = document.matched[released.grade_id]
         if not cells:
-            text = f"The locked cell `{released.grade_id}` is gone. Grading puts it back; take it from a fresh copy of the notebook."
-            found.append(Finding("mend", text))
+            text = f"The locked cell `{released.grade_id}` is missing. Grading restores it; copy it from the original notebook."
+            found.append(Finding("fix", text))
         elif cells[0].source.strip() != released.source.strip():
-            text = f"The locked cell `{released.grade_id}` was changed. Grading runs it as it was: put your lines into a cell of your own."
-            found.append(Finding("mend", text))
+            text = f"The locked cell `{released.grade_id}` was changed. Grading runs the original: put your code into a new cell."
+            found.append(Finding("fix", text))
     for grade_id, cells in document.matched.items():
         if len(cells) > 1:
-            text = f"There are {len(cells)} cells `{grade_id}`: of several, the last that was changed counts. Keep one."
+            text = f"There are {len(cells)} cells `{grade_id}`: the last one that was changed counts. Keep only one."
             found.append(Finding("note", text))
     return found
 
@@ -97,13 +97,13 @@ def _answers(document: Document) -> list[Finding]:
         cells = document.matched[released.grade_id]
         worth = f"{released.points:g} points"
         if not cells:
-            text = f"The cell of the {released.grade_id} is gone ({worth}). Take it from a fresh copy of the notebook."
-            found.append(Finding("mend", text))
+            text = f"The cell of the {released.grade_id} is missing ({worth}). Copy it from the original notebook."
+            found.append(Finding("fix", text))
             continue
         empty = unanswered(cells[-1].source, released.source)
         if empty:
             text = f"The {released.grade_id} has no answer yet to {', '.join(f'“{question}”' for question in empty)} ({worth} in all)."
-            found.append(Finding("mend", text))
+            found.append(Finding("fix", text))
     return found
 
 
@@ -128,13 +128,13 @@ def _experiments(document: Document) -> list[Finding]:
     seen = {released.cell_id: cell for cell in document.cells if (released := document.released_experiment(cell))}
     wanted = [cell for cell in document.release if cell.kind == "code" and cell.is_experiment]
     for what, cells in (
-        ("were not run, or their outputs are gone", [c for c in seen.values() if not c.was_run]),
-        ("are gone", [cell for cell in wanted if cell.cell_id not in seen]),
+        ("were not run, or their outputs were removed", [c for c in seen.values() if not c.was_run]),
+        ("are missing", [cell for cell in wanted if cell.cell_id not in seen]),
     ):
         which = f"All {len(wanted)} experiments {what}" if len(cells) == len(wanted) else ""
         which = which or f"{len(cells)} of {len(wanted)} experiments {what}: {_some(cells)}"
         if cells:
-            found.append(Finding("mend", f"{which}. The reflection is read beside them."))
+            found.append(Finding("fix", f"{which}. A person needs their outputs to grade the reflection."))
     return found
 
 
@@ -146,8 +146,8 @@ def look_at_imports(lacking: Collection[str]) -> list[Finding]:
     """Report imports of packages that the grading machine does not have."""
     return [
         Finding(
-            "mend",
-            f"The notebook imports `{name}`, which grading does not have: there the import fails, and its cell with it. Do without it.",
+            "fix",
+            f"The notebook imports `{name}`, which is not installed for grading: the import fails there, and so does its cell. Do not use this package.",
         )
         for name in sorted(lacking)
     ]
@@ -169,14 +169,14 @@ def look_at_functions(
         source = cells[-1].source if cells else ""
         others = [other for other in (cells[-1].functions if cells else []) if other not in document.functions()]
         if name not in defined:
-            where = "" if cells else ", and its cell is gone"
+            where = "" if cells else ", and its cell is missing"
             because = (causes or {}).get(name, "")
             where += f", {because}" if because else ""
             hint = f" Its cell defines `{others[0]}`: the name must be `{name}`." if others else ""
-            text = f"There is no function `{name}` when the notebook has run{where}.{hint}"
-            found.append(Finding("mend", text))
+            text = f"There is no function `{name}` after the notebook has run{where}.{hint}"
+            found.append(Finding("fix", text))
         elif is_stub(source, name):
-            found.append(Finding("mend", f"`{name}` still raises NotImplementedError: it has not been written yet."))
+            found.append(Finding("fix", f"`{name}` still raises NotImplementedError: it has not been written yet."))
     return found
 
 
@@ -185,17 +185,17 @@ def look_at_runs(document: Document, runs: Sequence[Run], limits: dict[str, Any]
     found = []
     for run in runs:
         if run.state == "timeout":
-            text = f"The cell {run.cell} was stopped after {limits['cell_seconds']:g} s, as grading would. Long work belongs into a cell with the tag `experiment`."
-            found.append(Finding("mend", text))
+            text = f"The cell {run.cell} was stopped after {limits['cell_seconds']:g} s, as it would be in grading. Put long work into a cell with the tag `experiment`."
+            found.append(Finding("fix", text))
         elif run.state == "died":
-            found.append(Finding("mend", f"The cell {run.cell} ended the Python process: grading leaves it out."))
+            found.append(Finding("fix", f"The cell {run.cell} ended the Python process: grading skips it."))
         elif run.state != "ok":
             found.append(
-                Finding("mend", f"The cell {run.cell} was not run: too many cells hung or ended the Python process.")
+                Finding("fix", f"The cell {run.cell} was not run: too many cells hung or ended the Python process.")
             )
         elif run.error:
             text = f"The cell {run.cell} ended with an error in a fresh process: {run.error}"
-            found.append(Finding("mend", text))
+            found.append(Finding("fix", text))
         elif run.seconds > _SLOW * limits["cell_seconds"]:
             text = f"The cell {run.cell} took {run.seconds:.0f} s; grading stops a cell after {limits['cell_seconds']:g} s."
             found.append(Finding("note", text))

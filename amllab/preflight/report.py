@@ -32,7 +32,7 @@ class Row:
     @property
     def kind(self) -> str:
         """Where the further points come from."""
-        return "hidden checks" if self.public else "read by a person"
+        return "hidden checks" if self.public else "graded by a person"
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Preflight:
     @property
     def is_ready(self) -> bool:
         """Whether there is nothing to fix and all public checks passed."""
-        return not self.problem and not self._of("mend") and not self._lost()
+        return not self.problem and not self._of("fix") and not self._lost()
 
     @property
     def rows(self) -> list[Row]:
@@ -84,11 +84,11 @@ class Preflight:
         return sorted(told, key=lambda result: cells.index(result.cell))
 
     def _head(self) -> str:
-        mend, lost = len(self._of("mend")), len(self._lost())
+        fix, lost = len(self._of("fix")), len(self._lost())
         if self.is_ready:
-            return f"Ready: nothing to mend in {self.path.name}, and all public checks passed."
-        things = [f"{mend} {'thing' if mend == 1 else 'things'} to mend"] if mend else []
-        checks = [f"{lost} of {len(self.results)} public checks not passed"] if lost else []
+            return f"Ready: nothing to fix in {self.path.name}, and all public checks passed."
+        things = [f"{fix} {'thing' if fix == 1 else 'things'} to fix"] if fix else []
+        checks = [f"{lost} of {len(self.results)} public checks did not pass"] if lost else []
         return f"{self.path.name}: {', '.join(things + checks)}."
 
     def _sum(self) -> str:
@@ -96,18 +96,18 @@ class Preflight:
         hidden = sum(row.further for row in self.rows if row.public)
         read = sum(row.further for row in self.rows if not row.public)
         more = [f"hidden checks for {hidden:g} points"] if hidden else []
-        more += [f"{read:g} points that a person gives"] if read else []
+        more += [f"{read:g} points graded by a person"] if read else []
         return f"{earned:g} of {public:g} points in the public checks. Grading adds {' and '.join(more)}."
 
     def _how(self) -> str:
         saved = time.strftime("%H:%M", time.localtime(self.path.stat().st_mtime)) if self.path.is_file() else "?"
-        return f"{self.title}: the file as saved at {saved}, run afresh without experiments in {self.seconds:.0f} s."
+        return f"{self.title}: the file as saved at {saved}, run again without experiments in {self.seconds:.0f} s."
 
     def __repr__(self) -> str:
         if self.problem:
             return self.problem
         lines = [self._head(), ""]
-        for mark, level in (("✗", "mend"), ("–", "note")):
+        for mark, level in (("✗", "fix"), ("–", "note")):
             lines += [f"  {mark} {text}" for text in self._of(level)]
         if self.findings:
             lines.append("")
@@ -127,7 +127,7 @@ class Preflight:
         found = "".join(
             f'<div style="margin:.25em 0 .25em 1.4em;text-indent:-1.4em"><span style="color:{colour};font-weight:bold">'
             f"{mark}</span>&ensp;{_code(text)}</div>"
-            for mark, level, colour in (("✗", "mend", _BAD), ("–", "note", _QUIET))
+            for mark, level, colour in (("✗", "fix", _BAD), ("–", "note", _QUIET))
             for text in self._of(level)
         )
         rows = "".join(_row(row) for row in self.rows)

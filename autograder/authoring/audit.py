@@ -113,17 +113,17 @@ def _built(course: Course, lab: Lab, notebook: NotebookNode) -> Iterator[Finding
     """Check that the notebook, the release and the solution are what the master text builds."""
     build = f"run autograder build {lab.assignment}"
     beside = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
-    problems = [] if _read(beside) == notebook else [f"{_name(course, beside)} is not: {build}"]
+    problems = [] if _read(beside) == notebook else [f"{_name(course, beside)} is out of date: {build}"]
     with tempfile.TemporaryDirectory(prefix="amllab-audit-") as folder:
         other = _course_of_one(course, lab, notebook, Path(folder))
         generate_assignment(other, lab.assignment)
         release = _read(other.release(lab))
     if _read(course.release(lab)) != release:
-        problems.append(f"{_name(course, course.release(lab))} is not: {build}")
+        problems.append(f"{_name(course, course.release(lab))} is out of date: {build}")
     yield Finding.of("the release is what the master builds", problems, _name(course, course.release(lab)))
     solution = _read(course.solution(lab))
     right = solution is not None and same_text(solution, solved(notebook))
-    problems = [] if right else [f"{_name(course, course.solution(lab))} is not: {build}"]
+    problems = [] if right else [f"{_name(course, course.solution(lab))} is out of date: {build}"]
     yield Finding.of("the solution is what the master builds", problems, _name(course, course.solution(lab)))
     code = [cell for cell in solution.cells if cell.cell_type == "code"] if solution is not None and right else []
     errors = sum(output.output_type == "error" for cell in code for output in cell.outputs)
@@ -187,7 +187,9 @@ def _graded(
         yield noticed(wrong, failed)
     yield from kills(read_study(course, lab, checks), lab, checks, wrong, failed)
     minutes = (first.seconds + (class_size - 1) * second.seconds) / 60
-    seen = f"about {minutes:.1f} minutes, one after the other: {second.seconds:.1f} s each, as the reference took now"
+    seen = (
+        f"about {minutes:.1f} minutes, one after the other: {second.seconds:.1f} s each, as measured for the reference"
+    )
     yield Finding(f"time to grade a class of {class_size}", "ok", seen)
 
 
@@ -203,7 +205,7 @@ def marks(what: str, grading: GradingResult, wanted: float) -> Finding:
 def noticed(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Finding:
     """Check that each wrong function fails exactly the checks that it declares."""
     problems = [
-        f"'{w.name}' does not pass {', '.join(sorted(failed[w.name])) or 'nothing'}; said are {', '.join(sorted(w.fails))}"
+        f"'{w.name}' fails {', '.join(sorted(failed[w.name])) or 'nothing'}, but wrong.py expects {', '.join(sorted(w.fails))}"
         for w in wrong
         if failed[w.name] != w.fails
     ]
@@ -234,7 +236,7 @@ def kills(
     sources += [study.source] if study.source and not study.stale else []
     counted = f"{len(checks) - len(missing)} of {len(checks)} checks, by {' and '.join(sources)}"
     if survivors:
-        yield Finding(what, "FAIL", f"{counted}; nothing fails {', '.join(survivors)}")
+        yield Finding(what, "FAIL", f"{counted}; no wrong submission fails {', '.join(survivors)}")
     elif len(unmeasured) < len(checks):
         yield Finding(what, "ok", counted)
     if unmeasured and study.stale:

@@ -61,7 +61,7 @@ def build(
     if not master.is_file():
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
     if data and data not in ("drawn", "cifar100") and not Path(data).expanduser().is_dir():
-        raise FileNotFoundError(f"no folder of images {data}; --data is drawn, cifar100 or a folder")
+        raise FileNotFoundError(f"no folder of images {data}; --data takes drawn, cifar100 or a folder")
     notebook = notebook_of(master)
     check_points(lab, master, notebook, checks_of(lab))
     changed = settle(course, lab, notebook, change_cells=change_cells)
@@ -75,7 +75,9 @@ def build(
         before = nbformat.read(solution, as_version=4) if solution.is_file() else None
         _nbgrader(course, "generate_solution", lab.assignment, "--force", "--Execute.enabled=False")
         without = _keep_outputs(before, solution)
-        print(f"{solution.name}: {without} code cells of the solution have no outputs yet; --execute runs it")
+        print(
+            f"{solution.name}: {without} code cells of the solution have no outputs yet; run again with --execute to add them"
+        )
     print(*changed, sep="\n", end="\n" if changed else "")
 
 

@@ -72,7 +72,7 @@ def bundle(course: Course, assignment: str) -> Path:
         leaks = find_leaks(draft, lab, course)
         if leaks:
             target.unlink(missing_ok=True)
-            raise LeakError("no bundle was written, it would give away:\n  " + "\n  ".join(map(str, leaks)))
+            raise LeakError("no bundle was written, because it would reveal:\n  " + "\n  ".join(map(str, leaks)))
         shutil.copyfile(draft, target)
     return target
 

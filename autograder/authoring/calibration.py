@@ -124,9 +124,9 @@ def fit(right: dict[str, list[float]], wrong: dict[str, list[float]], spread: fl
     (below, low), (above, high) = nearest(full)
     if min(below, above) < stats.norm.isf(WRONG_VERDICTS):
         raise ThresholdError(
-            f"no threshold tells '{high}' (mean {wrongs[high][0]:.3f}) from '{low}' (mean {rights[low][0]:.3f}) as surely as once "
-            f"in {1 / WRONG_VERDICTS:,.0f}: the best, {full}, lies {min(below, above):.1f} standard deviations from them. "
-            "Give more epochs, images or attempts"
+            f"no threshold separates '{high}' (mean {wrongs[high][0]:.3f}) from '{low}' (mean {rights[low][0]:.3f}) with at most "
+            f"one error in {1 / WRONG_VERDICTS:,.0f}: the best, {full}, is {min(below, above):.1f} standard deviations away. "
+            "Allow more epochs, images or attempts"
         )
     start = max(mean + stats.norm.isf(WRONG_VERDICTS) * sd for mean, sd in wrongs.values())
     return {"start": round(min(math.ceil(start / STEP) * STEP, full - STEP), 4), "full": full}
@@ -171,7 +171,7 @@ class Calibration:
             ValueError: There are fewer than three seeds for fitting or for judging.
         """
         if min(seeds, fresh) < 3:
-            raise ValueError("a spread needs three seeds at least, for fitting and for judging")
+            raise ValueError("estimating a spread needs at least three seeds, both for fitting and for evaluation")
         if data is not None:
             accuracy = {**lab.settings["accuracy"], "data": data}
             lab = replace(lab, settings={**lab.settings, "accuracy": accuracy})

@@ -77,7 +77,7 @@ def find_leaks(archive_or_folder: Path, lab: Lab, course: Course) -> list[Leak]:
     elif archive_or_folder.is_file():
         members = [(archive_or_folder.name, archive_or_folder.read_bytes())]
     else:
-        raise FileNotFoundError(f"there is no {archive_or_folder} to look for leaks in")
+        raise FileNotFoundError(f"{archive_or_folder} does not exist: there is nothing to search for leaks")
     return [leak for name, content in members for leak in _in_member(name, content, secrets)]
 
 
@@ -94,10 +94,10 @@ def read_secrets(lab: Lab, course: Course) -> dict[str, str]:
         if not path.is_file():
             name = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
             built = f"run 'autograder build {lab.assignment}'"
-            remedy = f"bring it back, by 'git checkout -- {name}'" if path == master else built
-            raise FileNotFoundError(f"{name} is missing, and with it what must not leak: {remedy}")
+            remedy = f"restore it with 'git checkout -- {name}'" if path == master else built
+            raise FileNotFoundError(f"{name} is missing, but it defines what must not leak: {remedy}")
     public = _words("\n".join(cell.source for cell in nbformat.read(course.release(lab), as_version=4).cells))
-    secrets = {marker: f"the mark {marker}" for marker in _MARKERS}
+    secrets = {marker: f"the marker {marker}" for marker in _MARKERS}
     secrets |= _solutions(course.solution(lab), public)
     secrets |= _mark_schemes(master)
     for file in sorted((HIDDEN_CHECKS / lab.name).glob("*.py")):
@@ -165,7 +165,7 @@ def _in_member(name: str, content: bytes, secrets: dict[str, str]) -> Iterator[L
             yield from _in_member(f"{name}!{member}", inner, secrets)
         return
     if path[-1].endswith(_CLOSED):
-        yield Leak(name, "compressed in a way that cannot be looked into")
+        yield Leak(name, "compressed in a format that cannot be searched")
     for place, text in _texts(name, content):
         yield from _in_text(place, text, secrets)
 

@@ -66,7 +66,7 @@ def _lab_name(name: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", lab) or keyword.iskeyword(lab):
         raise ValueError(
             f"{name!r} cannot be the name of a lab: its checks are a Python package. Use lower-case letters, digits "
-            "and single '-', a letter first, and no word of Python's, such as knowledge-distillation"
+            "and single '-', beginning with a letter, as in knowledge-distillation, and no keyword of Python"
         )
     return lab
 
@@ -79,4 +79,4 @@ def _refuse_what_exists(course: Course, lab: str, targets: dict[str, Path]) -> N
     taken = [path for path in (*packages, *modules, master, *targets.values()) if path.exists()]
     if taken:
         listed = ", ".join(os.path.relpath(path, course.root) for path in taken)
-        raise FileExistsError(f"there is something of the name {lab} already: {listed}; choose another name")
+        raise FileExistsError(f"the name {lab} is already in use: {listed}; choose another name")

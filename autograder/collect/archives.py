@@ -73,7 +73,7 @@ class Budget:
         """
         self.entries -= 1
         if self.entries < 0:
-            raise ArchiveTooLargeError(f"it holds more than {MAX_ENTRIES:,} files")
+            raise ArchiveTooLargeError(f"it has more than {MAX_ENTRIES:,} files")
 
     def read(self, stream: BinaryIO, most: int = MAX_UNPACKED) -> bytes:
         """Read all of a stream.
@@ -135,7 +135,7 @@ def entries(kind: str, stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
         ArchiveError: If the archive is damaged, too large, or of a kind that cannot be read.
     """
     if kind in UNREADABLE_KINDS:
-        raise ArchiveError(f"it is a {kind} archive, which is not read: ask for a .zip or the .ipynb")
+        raise ArchiveError(f"it is a {kind} archive, which is not supported: ask for a .zip or the .ipynb")
     try:
         if kind == "zip":
             yield from _of_zip(stream, budget)
@@ -172,9 +172,9 @@ def open_in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
         ArchiveError: If the file is locked with a password, damaged, or compressed with an unsupported method.
     """
     if info.flag_bits & 0x1:
-        raise ArchiveError("it is locked with a password: ask for it without one")
+        raise ArchiveError("it is protected by a password: ask for it without one")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
-        raise ArchiveError("it is packed in a way that is not read: ask for a plain .zip or the .ipynb")
+        raise ArchiveError("it uses an unsupported compression: ask for a plain .zip or the .ipynb")
     try:
         return archive.open(info)  # type: ignore[return-value]
     except DAMAGE as error:
@@ -202,7 +202,7 @@ def open_zip(stream: BinaryIO) -> zipfile.ZipFile:
     """
     try:
         if _directory_bytes(stream) > _MAX_DIRECTORY:
-            raise ArchiveError("it holds too many files")
+            raise ArchiveError("it has too many files")
         stream.seek(0)
         return zipfile.ZipFile(stream)
     except ArchiveError:
@@ -275,4 +275,4 @@ def _directory_bytes(stream: BinaryIO) -> int:
 def _why(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it is too large"
-    return "it is damaged, cut off, or no archive: ask for it again"
+    return "it is damaged, cut off, or not an archive: ask for it again"

@@ -73,7 +73,7 @@ def choose(uploads: Iterable[Upload], released: Collection[str]) -> Chosen:
         chosen.notes.insert(0, "Nothing that was uploaded can be read as a notebook.")
     elif others:
         counts = ", ".join(repr(candidate.path) for candidate in counting)
-        chosen.remarks.append(f"of several files {counts} counts, not collected: {', '.join(map(repr, others))}")
+        chosen.remarks.append(f"of several files, {counts} counts; not collected: {', '.join(map(repr, others))}")
     return chosen
 
 
@@ -102,7 +102,7 @@ def _read(attempt: list[Upload], released: Collection[str], chosen: Chosen) -> l
     for upload in sorted(attempt, key=_order, reverse=True)[:_MOST]:
         if upload.owner is not None and upload.owner.text:
             reasons.append(
-                f"{short(upload.parts[-1])}: a text or a link that was typed in, not a file: ask for the .ipynb"
+                f"{short(upload.parts[-1])}: text or a link typed into the form, not a file: ask for the .ipynb"
             )
             continue
         if left < 0:

@@ -116,7 +116,7 @@ def find(archive: Path, released: Collection[str]) -> Downloads:
         found.uploads += inside or [Upload(parts, "", path.stat().st_mtime, None, partial(_open, path))]
     found.uploads = [upload for upload in found.uploads if upload.owner is not None or upload.parts[-1] not in _FOREIGN]
     found.failures += [
-        f"{upload.path}{f' in {short(upload.download)}' if upload.download else ''}: no name says whose it is"
+        f"{upload.path}{f' in {short(upload.download)}' if upload.download else ''}: the file name does not tell whose it is"
         for upload in found.uploads
         if upload.owner is None
     ]
@@ -138,7 +138,7 @@ def _files(folder: Path, failures: list[str], depth: int = 0) -> Iterator[Path]:
             if depth < _MAX_FOLDERS:
                 yield from _files(Path(entry.path), failures, depth + 1)
             else:
-                failures.append(f"{short(entry.name)}: it is a folder in more than {_MAX_FOLDERS} folders")
+                failures.append(f"{short(entry.name)}: it is nested in more than {_MAX_FOLDERS} folders")
         elif (
             entry.is_symlink()
         ):  # what somebody unpacked: it may lead to the solution, or to another student's notebook
@@ -146,7 +146,7 @@ def _files(folder: Path, failures: list[str], depth: int = 0) -> Iterator[Path]:
         elif entry.is_file():
             yield Path(entry.path)
         else:
-            failures.append(f"{short(entry.name)}: it is no file")
+            failures.append(f"{short(entry.name)}: it is not a file")
 
 
 def _inside(path: Path, released: Collection[str]) -> list[Upload]:
@@ -165,7 +165,7 @@ def _inside(path: Path, released: Collection[str]) -> list[Upload]:
         if parts and not is_clutter(parts):
             found.append(Upload(parts, path.name, path.stat().st_mtime, recognise(parts, released), opener))
         if len(found) > _MAX_FILES:
-            raise ArchiveError(f"it holds more than {_MAX_FILES:,} files")
+            raise ArchiveError(f"it has more than {_MAX_FILES:,} files")
     return found
 
 
@@ -175,7 +175,7 @@ def _listed(path: Path, kind: str) -> Iterator[tuple[str, Callable[[], BinaryIO]
         for info in filter(is_plain_file, archive.infolist()):
             yield name_in_zip(info), partial(open_in_zip, archive, info)
     elif kind in UNREADABLE_KINDS:
-        raise ArchiveError(f"it is a {kind} archive, which is not read: unpack it here")
+        raise ArchiveError(f"it is a {kind} archive, which is not supported: unpack it here")
     elif kind:
         try:
             packed = tarfile.open(path)  # noqa: SIM115
@@ -183,7 +183,7 @@ def _listed(path: Path, kind: str) -> Iterator[tuple[str, Callable[[], BinaryIO]
                 if member.isreg():
                     yield member.name, partial(open_in_tar, packed, member)
         except DAMAGE:
-            raise ArchiveError("it is damaged, cut off, or no archive") from None
+            raise ArchiveError("it is damaged, cut off, or not an archive") from None
 
 
 def _open(path: Path) -> BinaryIO:

@@ -61,8 +61,8 @@ class SubmissionExtractor(ExtractorPlugin):  # type: ignore[misc]
         if found.failures:
             app.process_extracted_files()
             app.fail(
-                f"{len(found.failures)} files were not collected, the first are listed above; everything else was. Remove "
-                "those that are no student's, and put the others into submitted/STUDENT/LAB/ or give them a name as the "
+                f"{len(found.failures)} files were not collected (the first are listed above); everything else was. Remove "
+                "files that do not belong to a student, put the others into submitted/STUDENT/LAB/ or rename them as the "
                 "platform does, then run the command again with --force"
             )
 
@@ -108,7 +108,9 @@ class SubmissionExtractor(ExtractorPlugin):  # type: ignore[misc]
         for line in chosen.notes + chosen.remarks:
             self.log.warning("%s: %s", student, line)
         if any(upload.owner is not None and upload.owner.late for upload in chosen.uploads):
-            self.log.warning("%s: late, says Canvas; without a time there is no late penalty", student)
+            self.log.warning(
+                "%s: marked late by Canvas, but there is no late penalty, because the time is not known", student
+            )
 
     def _by_own_rule(self, uploads: list[Upload], extracted: Path) -> None:
         """Write notebooks under their names in the downloads, with archives as folders, for the course's own rule."""

@@ -43,7 +43,7 @@ class Record:
         try:
             stored = json.loads((root / FILE).read_bytes())
             if stored["format"] != _FORMAT:
-                raise ValueError("it is of another version")
+                raise ValueError("it has another version")
             people = {
                 str(key): {"id": str(who["id"]), "name": str(who["name"])} for key, who in stored["people"].items()
             }
@@ -52,8 +52,8 @@ class Record:
             return cls()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise ValueError(
-                f"{FILE} cannot be read ({error}): it holds who has which id. Take it from a backup; without one, "
-                f"'mv {FILE} {FILE}.old' makes a new one, and ids of people who share a name may change"
+                f"{FILE} cannot be read ({error}): it stores the ids of the students. Restore it from a backup; without one, "
+                f"'mv {FILE} {FILE}.old' starts a new one, and ids of people who share a name may change"
             ) from None
 
     def write(self, root: Path) -> None:
@@ -140,12 +140,12 @@ def give_ids(people: Iterable[Person], record: Record, roster: Iterable[Known]) 
         namesakes = sum(other.name == person.name for other in new)
         found = _by_number(person, known) or (_elsewhere(person, record) if namesakes == 1 else "")
         if not found and namesakes == 1 and (found := _by_name(person, known, record)) not in ("", person.name):
-            remarks.append(f"{found}: found in the gradebook by the name {person.name}")
+            remarks.append(f"{found}: matched to the gradebook by the name {person.name}")
         if not found:
             found = _new_id(person, {*record.ids(), *(who.id for who in known)}, several=namesakes > 1)
             if namesakes > 1 and any(person.letters in who.names for who in known):
                 remarks.append(
-                    f"{found}: several people have this name. Where one of them is in the gradebook already, tell who: "
+                    f"{found}: several people have this name. If one of them is already in the gradebook, identify them with "
                     f"'nbgrader db student add STUDENT --lms-user-id={person.number}', remove {FILE} and collect again"
                 )
         record.people[person.key] = {"id": found, "name": person.name}

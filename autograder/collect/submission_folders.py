@@ -34,7 +34,7 @@ def refusal(folder: Path, student: str) -> str:
         if path.is_symlink():
             return _no_own_file(path)
     if not folder.is_dir():
-        return f"{_shown(folder.name)} is no folder; put the notebook into a folder of this name and grade again"
+        return f"{_shown(folder.name)} is not a folder; put the notebook into a folder of this name and grade again"
     return inside(folder)
 
 
@@ -44,7 +44,7 @@ def closed(submitted: Path) -> dict[str, str]:
         folders = [path for path in submitted.iterdir() if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
     except OSError:
         return {}
-    return {path.name: "its folder cannot be opened; correct its rights and grade again" for path in folders}
+    return {path.name: "its folder cannot be opened; correct its permissions and grade again" for path in folders}
 
 
 def rename(folder: Path) -> str:
@@ -57,17 +57,17 @@ def rename(folder: Path) -> str:
 
 def _name(student: str) -> str:
     if student != student.strip():
-        return "begins or ends with a blank"
+        return "begins or ends with a space"
     if not student.isprintable():
-        return "holds characters that cannot be shown"
+        return "has characters that cannot be displayed"
     if set(student) & _HTML:
-        return "holds characters of HTML"
+        return "has characters with a meaning in HTML"
     if set(student) & _PATTERN:
-        return "holds characters that are a pattern to nbgrader"
+        return "has characters that nbgrader treats as a pattern"
     if student.startswith("."):
         return "begins with a dot, which hides it"
     if len(student) > MAX_ID:
-        return f"is longer than the {MAX_ID} characters that the gradebook takes"
+        return f"is longer than the {MAX_ID} characters that the gradebook accepts"
     return ""
 
 
@@ -83,30 +83,30 @@ def inside(folder: Path) -> str:
             try:
                 entries = sorted(os.scandir(path), key=lambda entry: entry.name)
             except OSError as error:
-                return (
-                    f"its folder {_shown(path)} cannot be opened ({error.strerror}); correct its rights and grade again"
-                )
+                return f"its folder {_shown(path)} cannot be opened ({error.strerror}); correct its permissions and grade again"
             count += len(entries)
             if count > MAX_FILES or len(entries) > MAX_BESIDE:
-                return f"it holds more than {MAX_BESIDE if len(entries) > MAX_BESIDE else MAX_FILES:,} files; leave the notebook alone in it and grade again"
+                return f"it has more than {MAX_BESIDE if len(entries) > MAX_BESIDE else MAX_FILES:,} files; leave only the notebook in it and grade again"
             for entry in entries:
                 mode = entry.stat(follow_symlinks=False).st_mode
                 if not entry.name.isprintable():
-                    return f"the name {_shown(entry.name)} in it cannot be shown; rename or remove it and grade again"
+                    return (
+                        f"the name {_shown(entry.name)} in it cannot be displayed; rename or remove it and grade again"
+                    )
                 if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                     return _no_own_file(Path(entry.path))
                 if stat.S_ISDIR(mode):
                     below.append(entry.path)
                 elif not os.access(entry.path, os.R_OK):
-                    return f"its file {_shown(entry.name)} cannot be read; correct its rights and grade again"
+                    return f"its file {_shown(entry.name)} cannot be read; correct its permissions and grade again"
         if not below:
             return ""
         level = below
-    return f"it holds folders in folders, more than {MAX_DEPTH} deep; leave the notebook alone in it and grade again"
+    return f"it has folders nested more than {MAX_DEPTH} deep; leave only the notebook in it and grade again"
 
 
 def _no_own_file(path: Path) -> str:
-    return f"it holds a link or a device, not a file of its own: {_shown(path.name)}; remove it and grade again"
+    return f"it contains a link or a device instead of a regular file: {_shown(path.name)}; remove it and grade again"
 
 
 def _shown(name: str) -> str:

@@ -97,13 +97,13 @@ def _look(path: str, stream: BinaryIO, budget: Budget, depth: int, found: Read) 
         found.contents.append(_content(path, stream))
         return
     if depth >= MAX_DEPTH:
-        raise ArchiveError(f"it is in archives in archives, more than {MAX_DEPTH} deep")
+        raise ArchiveError(f"it is in archives nested more than {MAX_DEPTH} deep")
     before = len(found.contents), len(found.reasons)
     inside = [(p, entry) for entry in entries(kind, stream, budget) if (p := _priority(entry.path)) is not None]
     inside.sort(key=lambda item: item[0])
     if len(inside) > _MAX_READ:
         found.reasons.append(
-            f"{short(path)}: of {len(inside)} files that may be notebooks the first {_MAX_READ} are read"
+            f"{short(path)}: of {len(inside)} files that may be notebooks, only the first {_MAX_READ} are read"
         )
     for priority, entry in inside[:_MAX_READ]:
         if priority and any(content.rank == RANK_NOTEBOOK for content in found.contents):
@@ -120,7 +120,7 @@ def _look(path: str, stream: BinaryIO, budget: Budget, depth: int, found: Read) 
         except ArchiveError as error:
             found.reasons.append(f"{short(inner)}: {error}")
     if (len(found.contents), len(found.reasons)) == before:
-        raise ArchiveError("no notebook is in it")
+        raise ArchiveError("it has no notebook")
 
 
 def _begins_as_json(entry: Entry) -> bool:
@@ -151,8 +151,8 @@ def _content(path: str, stream: BinaryIO) -> Content:
     if _NOTEBOOK.search(path) and not _TEXT.search(path):
         return Content(path, data, RANK_NAME)  # grading reports what is wrong with it
     suffix = re.search(r"\.\w+$", lower)
-    what = _WHAT.get(suffix[0], "no notebook") if suffix else "no notebook"
-    raise ArchiveError(f"it is {what}{', not the notebook' if what != 'no notebook' else ''}: ask for the .ipynb")
+    what = _WHAT.get(suffix[0], "not a notebook") if suffix else "not a notebook"
+    raise ArchiveError(f"it is {what}{', not the notebook' if what != 'not a notebook' else ''}: ask for the .ipynb")
 
 
 def _is_notebook(data: bytes) -> bool:

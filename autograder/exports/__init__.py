@@ -38,7 +38,7 @@ def export(
     """
     options = options or Options()
     if options.roster is not None and form not in ("canvas", "moodle"):
-        raise ValueError(f"--roster goes with the formats canvas and moodle, not with {form}")
+        raise ValueError(f"--roster is only for the formats canvas and moodle, not for {form}")
     path = output or course.root / FORMATS[form].format(assignment)
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "gradescope-autograder":

@@ -43,7 +43,7 @@ def made(found: Sequence[StudentGrade], points: float, column: str) -> tuple[str
     remarks = [f"{safe_line(s.student)}: no grade, {s.why}" for s in found if s.total is None]
     if not _ASSIGNMENT.match(column):
         remarks.append(
-            f"Canvas will make a new assignment {column!r}: to fill an existing one, give its heading in an export of "
+            f"Canvas will create a new assignment {column!r}: to fill an existing one, give its heading in an export of "
             "the gradebook, such as --column 'Lab 1 (4711)', or the export itself as --roster"
         )
     return csv_text([*COLUMNS, column], [[POINTS, "", "", "", "", number(points)], *rows]), remarks
@@ -91,7 +91,7 @@ def _column(sheet: Sheet, assignment: str, column: str) -> int:
     if len(chosen) != 1:
         there = ", ".join(repr(safe_line(name)) for name in headings) or "none"
         raise ValueError(
-            f"{'several columns' if chosen else 'no column'} of the roster for {column or assignment}: "
+            f"{'several columns' if chosen else 'no column'} in the roster for {column or assignment}: "
             f"name one with --column; assignments in it: {there}"
         )
     return sheet.header.index(chosen[0])

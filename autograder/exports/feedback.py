@@ -46,7 +46,7 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
     with course.gradebook() as gradebook:
         graded = {s.student for s in from_gradebook(gradebook, assignment).graded}
         if not pages:
-            raise FileNotFoundError(f"no feedback of {assignment} yet: run 'nbgrader generate_feedback {assignment}'")
+            raise FileNotFoundError(f"no feedback for {assignment} yet: run 'nbgrader generate_feedback {assignment}'")
         remarks = [
             f"{safe_line(student)}: no feedback page, run 'nbgrader generate_feedback {assignment}'"
             for student in sorted(graded - pages.keys())
@@ -90,11 +90,11 @@ def _in_moodle(name: str, page: str) -> str:
 
 def _why(names: list[str], assignment: str, platform: str) -> str:
     if names:
-        what = "a text that was typed in" if platform == "canvas" else "the group of those without a group"
-        return f"{platform.capitalize()} takes no file for {what}: send the page in feedback/ by hand"
+        what = "text that was typed into its form" if platform == "canvas" else "the group of students without a group"
+        return f"{platform.capitalize()} accepts no file for {what}: send the page in feedback/ yourself"
     return (
         f"it is not known what {platform.capitalize()} called the submission: collect its download with "
-        f"'nbgrader zip_collect {assignment} --force', or send the page in feedback/ by hand"
+        f"'nbgrader zip_collect {assignment} --force', or send the page in feedback/ yourself"
     )
 
 

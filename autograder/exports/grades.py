@@ -61,7 +61,7 @@ def student_grades(
         elif not submission.graded:
             why = "not graded"
         else:
-            why = f"waits for a score by hand ({', '.join(waiting)})" if waiting and not partial else ""
+            why = f"waits for manual grading ({', '.join(waiting)})" if waiting and not partial else ""
         total = submission.total if submission is not None and not why else None
         found.append(
             StudentGrade(

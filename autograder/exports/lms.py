@@ -26,9 +26,9 @@ def title_of(assignment: str) -> str:
 class LearningPlatformPlugin(ExportPlugin):  # type: ignore[misc]
     """An exporter for the grades of one assignment; each platform defines the format."""
 
-    roster = Unicode("", help="CSV exported from the platform, to be filled in").tag(config=True)
-    column = Unicode("", help="Heading of the column of grades").tag(config=True)
-    partial = Bool(False, help="Export what is there of submissions that wait for a person").tag(config=True)
+    roster = Unicode("", help="CSV exported from the platform, to fill in").tag(config=True)
+    column = Unicode("", help="Heading of the grade column").tag(config=True)
+    partial = Bool(False, help="Also export submissions whose manual grading is not finished").tag(config=True)
 
     record: Record | None = None
 

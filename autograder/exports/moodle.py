@@ -59,9 +59,9 @@ def made(found: Sequence[StudentGrade], points: float) -> tuple[str, list[str]]:
     remarks = [f"{safe_line(s.student)}: no grade, {s.why}" for s in found if s.total is None]
     if nowhere := [safe_line(s.student) for s in found if not s.email]:
         remarks.append(
-            f"without an e-mail address in the gradebook, so that Moodle will not know them: {', '.join(nowhere)}"
+            f"no e-mail address in the gradebook, so Moodle cannot identify these students: {', '.join(nowhere)}"
         )
-    remarks.append("this is for Grades > Import; to fill in the assignment's grading worksheet give it as --roster")
+    remarks.append("this is for Grades > Import; to fill in the assignment's grading worksheet, give it as --roster")
     return csv_text(COLUMNS, rows), remarks
 
 

@@ -60,7 +60,7 @@ class Sheet:
         try:
             read = {mark: [row for row in csv.reader(StringIO(text), delimiter=mark) if row] for mark in _DELIMITERS}
         except csv.Error as error:
-            raise ValueError(f"{path.name} is no CSV: {error}") from None
+            raise ValueError(f"{path.name} is not CSV: {error}") from None
         # the right delimiter is the one that yields the most columns
         delimiter, (header, *rows) = max(
             ((mark, lines or [[]]) for mark, lines in read.items()), key=lambda item: len(item[1][0])
@@ -117,15 +117,15 @@ def fill(
     for standing in student_grades:
         i, name = matches[standing.student], safe_line(standing.student)
         if i is not None and taken[i] > 1:
-            remarks.append(f"{name}: not filled in, row {i + 2} ({safe_line(rows[i].name)}) fits several students")
+            remarks.append(f"{name}: not filled in, row {i + 2} ({safe_line(rows[i].name)}) matches several students")
         elif standing.total is None:
             remarks.append(f"{name}: no grade, {standing.why}" + (" (and not in the roster)" if i is None else ""))
         elif i is None:
-            remarks.append(f"{name}: {number(standing.total)} points, but no row of the roster fits, or several do")
+            remarks.append(f"{name}: {number(standing.total)} points, but no row of the roster matches, or several do")
         else:
             sheet.rows[i][column] = number(standing.total)
     remarks += [
-        f"row {i + 2} ({safe_line(who.name)}): nobody in the gradebook fits"
+        f"row {i + 2} ({safe_line(who.name)}): no student in the gradebook matches"
         for i, who in rows.items()
         if i not in taken
     ]

@@ -79,10 +79,14 @@ class Difference:
         """Return a description of the changes, one line each."""
         kept = "scores and comments stay" if self.submissions else ""
         lines = [f"renamed: {old} is now {new}" + (f"; {kept}" if kept else "") for old, new in self.renamed.items()]
-        lines += [f"changed: {name} is graded in another way, or not any more" for name in self.changed]
+        lines += [f"changed: {name} is graded in another way or no longer graded" for name in self.changed]
         lines += [f"added: {name}{_worth(cell)}" for name, cell in self.added.items()]
         for name, cell in self.removed.items():
-            hand = f"; {', '.join(self.by_hand[name])} lose what a person gave there" if name in self.by_hand else ""
+            hand = (
+                f"; {', '.join(self.by_hand[name])} lose their manual scores and comments"
+                if name in self.by_hand
+                else ""
+            )
             lines.append(f"removed: {name}{_worth(cell)}{hand}")
         lines += [
             f"points: {name} is worth {_number(now)}, not {_number(was)}" for name, (was, now) in self.points.items()
@@ -163,8 +167,8 @@ def difference(gradebook: Gradebook, assignment: str, name: str, notebook: Noteb
     others = [other.name for other in found.notebooks if other.name != name]
     if others and found.submissions:
         raise ChangedCellsError(
-            f"the {len(found.submissions)} submissions of {assignment} in the gradebook are of {others[0]}.ipynb, not of "
-            f"{name}.ipynb: give the notebook this name again, and keep one notebook in a lab"
+            f"the {len(found.submissions)} submissions of {assignment} in the gradebook are for {others[0]}.ipynb, not for "
+            f"{name}.ipynb: give the notebook its old name again, and keep one notebook per lab"
         )
     recorded = next((other for other in found.notebooks if other.name == name), None)
     if recorded is None:
@@ -307,8 +311,8 @@ def settle(course: Course, lab: Lab, notebook: NotebookNode, *, change_cells: bo
         take_over(gradebook, lab.assignment, lab.notebook, notebook, change)
     return [
         *change.lines(),
-        *([f"the gradebook as it was: {kept.name}"] if kept else []),
-        f"{change.submissions} submissions have these cells now; grade them again: nbgrader autograde {lab.assignment}",
+        *([f"backup of the gradebook: {kept.name}"] if kept else []),
+        f"{change.submissions} submissions have these cells now; to grade them again, run 'nbgrader autograde {lab.assignment}'",
     ]
 
 
@@ -316,9 +320,9 @@ def refusal(assignment: str, change: Difference) -> str:
     """Return a message with the reason for refusing a release, the changes, and the command that applies them."""
     return "\n  ".join(
         [
-            f"{assignment} has {change.submissions} submissions in the gradebook, and the master has other graded cells:",
+            f"{assignment} has {change.submissions} submissions in the gradebook, but the master text has other graded cells:",
             *change.lines(),
-            "Nothing was written. All other cells keep their scores and comments. Undo the change in the master, or run "
+            "Nothing was written. All other cells keep their scores and comments. Undo the change in the master text, or run "
             f"'autograder build {assignment} {OPTION}', then 'nbgrader autograde {assignment}'",
         ]
     )

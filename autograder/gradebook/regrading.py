@@ -120,11 +120,15 @@ def why_again(folder: Path, cells: Mapping[str, Mapping[str, float]], digest: st
     for name in cells:
         notebook = graded_notebook(folder / f"{name}.ipynb")
         if notebook is None:
-            return "grading was cut short"
+            return "grading was interrupted"
         if submitted_of(notebook) != digest:
-            return "it is not what was graded" if submitted_of(notebook) else "an older version graded it"
+            return (
+                "the submission has changed since it was graded"
+                if submitted_of(notebook)
+                else "it was graded by an older version"
+            )
         if book is None:
-            return "the gradebook does not have it"
+            return "it is not in the gradebook"
         if graded_cells(notebook.cells) != cells.get(name, {}):
             return "the gradebook has other graded cells"
         scores, known = scores_of(notebook), book.get(name, {})

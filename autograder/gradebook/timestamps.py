@@ -43,7 +43,7 @@ def read_timestamp(folder: Path) -> Timestamp | None:
     if not os.path.lexists(path):
         return None
     if path.is_symlink() or not path.is_file():
-        return Timestamp(None, "it is no file")
+        return Timestamp(None, "it is not a file")
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -54,7 +54,7 @@ def read_timestamp(folder: Path) -> Timestamp | None:
     try:
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
-        return Timestamp(None, "it is no text")
+        return Timestamp(None, "it is not text")
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     if not lines:
         return Timestamp(None, "it is empty")
@@ -62,7 +62,7 @@ def read_timestamp(folder: Path) -> Timestamp | None:
     times = {stamp.time for stamp in found if stamp.time is not None}
     if len(times) == 1:
         return Timestamp(times.pop())
-    return found[0] if not times else Timestamp(None, "it says several times")
+    return found[0] if not times else Timestamp(None, "it has several dates")
 
 
 def settle(folder: Path) -> str:
@@ -80,9 +80,9 @@ def settle(folder: Path) -> str:
     aside = folder / ASIDE
     os.replace(folder / NAME, aside) if not aside.is_dir() else os.rename(folder / NAME, _free(aside))
     if found.time is None:
-        return f"{NAME}: {found.why}. Graded as without a time; the file is {ASIDE} now. To give a time, {_EXAMPLE}"
+        return f"{NAME}: {found.why}. Graded without a submission time; the file was renamed to {ASIDE}. To set a time, {_EXAMPLE}"
     (folder / NAME).write_text(f"{found.time} UTC\n", encoding="utf-8")
-    return f"{NAME} was read as {found.time} UTC; what was written is in {ASIDE}"
+    return f"{NAME} was read as {found.time} UTC; the original is in {ASIDE}"
 
 
 def _free(path: Path) -> Path:
@@ -120,7 +120,7 @@ def _time(line: str) -> Timestamp:
                 plain = f"{match['time']}{'Z' if said[0] not in '+-' else said}"
             elif said.upper() not in ("AM", "PM"):
                 if (zone := gettz(said)) is None:
-                    return Timestamp(None, f"the time zone {said[:20]!r} is not known, write +0200 or UTC")
+                    return Timestamp(None, f"the time zone {said[:20]!r} is not known: write +0200 or UTC")
                 plain = match["time"]
         if re.match(r"\d{4}\D", plain):
             orders = [{"yearfirst": True, "dayfirst": False}]
@@ -132,12 +132,12 @@ def _time(line: str) -> Timestamp:
             for order in orders
         }
         if len({(time.year, time.month, time.day) for time in read}) != 1:
-            return Timestamp(None, f"{line[:40]!r} is no date, or can be several")
+            return Timestamp(None, f"{line[:40]!r} is not a date, or can be read as several")
         (time,) = read
         time = time.replace(tzinfo=zone) if zone is not None else time
         time = time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo is not None else time
     except (ValueError, OverflowError, TypeError, AttributeError, ArithmeticError):
-        return Timestamp(None, f"{line[:40]!r} is no date")
+        return Timestamp(None, f"{line[:40]!r} is not a date")
     if time.year not in _YEARS:
-        return Timestamp(None, f"{line[:40]!r} is no date of our time")
+        return Timestamp(None, f"{line[:40]!r} has an implausible year")
     return Timestamp(time)

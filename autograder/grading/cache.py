@@ -67,7 +67,9 @@ class CachedGrading:
             )
             cell.execution_count = written["execution_count"]
         if scores_of(notebook) != self.scores:
-            raise ValueError(f"check cells have {scores_of(notebook)}, and the grader gave {self.scores}")
+            raise ValueError(
+                f"the check cells have the scores {scores_of(notebook)}, but the grader gave {self.scores}"
+            )
 
 
 def written(notebook: NotebookNode, untouched: Iterable[int] = ()) -> dict[str, dict[str, Any]]:

@@ -34,7 +34,7 @@ class UnreadableSubmission(Submission):
     """A submission with nothing to run: every question fails with a message that says so."""
 
     def exchange(self, question: bytes) -> bytes:
-        seen, why = "a file that cannot be read; the note on top says why", "nothing of it could be run"
+        seen, why = "a file that cannot be read; see the note at the top", "none of its code could be run"
         raise SubmissionError("missing", Failure("a notebook", seen, why))
 
 
@@ -84,10 +84,10 @@ def grade(
         crowded = submission.crowded if isinstance(submission, Worker) else ""
     for result in results:
         if result.outcome == "error":
-            log.error("check %s broke: %s", result.name, result.failure and result.failure.seen)
+            log.error("check %s raised an internal error: %s", result.name, result.failure and result.failure.seen)
     hide = machine_paths(launcher.course)
     results = [_scrubbed(result, hide) for result in results]
-    note = f"The inputs of these checks were drawn with seed {seed}." + ("" if launcher.isolates else NOT_ISOLATED)
+    note = f"The inputs of these checks were sampled with seed {seed}." + ("" if launcher.isolates else NOT_ISOLATED)
     with limited():
         for cell in notebook.cells:
             # the repair has already cleaned the outputs of experiments

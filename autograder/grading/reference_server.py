@@ -112,9 +112,9 @@ class ReferenceClient(Reference):
             send_frame(self._socket, json.dumps(self.cell).encode() + b"\n" + question)
             reply = receive_frame(self._socket, _BYTES)
         except OSError as error:
-            raise ReferenceFailedError(f"nothing answers for the reference any more ({error})") from error
+            raise ReferenceFailedError(f"the process that runs the reference has ended ({error})") from error
         if reply is None:
-            raise ReferenceFailedError("nothing answers for the reference any more")
+            raise ReferenceFailedError("the process that runs the reference has ended")
         head, _, body = reply.partition(b"\n")
         said = json.loads(head)
         if "fault" in said:

@@ -11,7 +11,7 @@ from amllab.checks.results import CheckResult, score, to_html, to_text
 from autograder.grading.result import GradingResult
 from autograder.notebooks.metadata import STORED, STORED_VERSION
 
-NOT_ISOLATED = " This submission ran without isolation: its score and its outputs are not to be trusted."
+NOT_ISOLATED = " This submission ran without isolation: do not trust its score and outputs."
 
 
 MAX_STORED_TEXT = 500  # characters of the exception of a broken check
@@ -36,7 +36,7 @@ def write_report(cell: NotebookNode, grading: GradingResult, note: str, *, with_
     most = float(cell.metadata.nbgrader.points)
     if possible != most:
         raise ValueError(
-            f"{cell.metadata.nbgrader.grade_id}: the checks are worth {possible:g}, the cell {most:g} points"
+            f"{cell.metadata.nbgrader.grade_id}: the checks are worth {possible:g} points, but the cell {most:g}"
         )
     grade_id = cell.metadata.nbgrader.grade_id
     remarks, mistake = grading.remarks(grade_id), grading.mistakes.get(grade_id)

@@ -136,12 +136,12 @@ class GradingSession:
             crowded = safe_line(str(error))
         if not crowded:
             return attempt, grading, []
-        log.warning("%s: a limit of time was reached while %s; graded again, alone", student, crowded)
+        log.warning("%s: a time limit was reached while %s; graded again while nothing else runs", student, crowded)
         with self.launcher.turns.alone():
             attempt, grading = self._grade(student, notebook, repaired)
-        line = f"graded again, alone, since a limit of time was reached while {crowded}"
+        line = f"graded again while nothing else ran, because a time limit was reached while {crowded}"
         if grading.crowded:
-            line += "; the second time too: other programs keep this machine busy, grade again when they have ended"
+            line += "; this happened again: other programs keep this machine busy, grade again when they have ended"
         return attempt, grading, [safe_line(line, 600)]
 
     def _grade(
@@ -170,7 +170,7 @@ class GradingSession:
             self.close()
             if last:
                 raise reference.failed
-            log.warning("%s: once more, with a new process", safe_line(str(reference.failed)))
+            log.warning("%s: trying again with a new process", safe_line(str(reference.failed)))
         return attempt, grading
 
     def new_reference(self) -> Reference:
@@ -190,7 +190,7 @@ def _attention(grading: GradingResult, repaired: NormalizedSubmission) -> list[s
     if not repaired.readable:
         return [safe_line(" ".join(repaired.notes))]
     broken = [
-        f"the check {result.name} broke, which is no fault of the submission: {result.failure and result.failure.seen}"
+        f"the check {result.name} raised an internal error, which is not the submission's fault: {result.failure and result.failure.seen}"
         for result in grading.results
         if result.outcome == "error"
     ]

@@ -33,9 +33,9 @@ def with_submitted(made: Sequence[NotebookNode], submitted: Sequence[NotebookNod
     errors = [output for output in made if output.output_type == "error"]
     if errors and shown:
         reason = " ".join(f"{errors[0].ename}: {errors[0].evalue}".split()).removeprefix("Grading: ")[:_MOST_REASON]
-        return [_note(f"Run again by the grader, without the experiments: {reason}."), *shown]
+        return [_note(f"The grader ran this cell again, without the experiments: {reason}."), *shown]
     if shown and (not made or _pictures(made) < _pictures(shown)):
-        return [*made, _note("Run again by the grader, without the experiments, this cell shows less."), *shown]
+        return [*made, _note("The grader ran this cell again, without the experiments, and it shows less."), *shown]
     return list(made)
 
 
@@ -44,7 +44,7 @@ def _pictures(outputs: Sequence[NotebookNode]) -> int:
 
 
 def _note(reason: str) -> NotebookNode:
-    text = f"{reason} The outputs below are as submitted; they count for no points."
+    text = f"{reason} The outputs below are those that were submitted; they earn no points."
     page = f'<div style="border-left:4px solid #777777;padding:.2em .8em"><i>{escape(text)}</i></div>'
     data: dict[str, Any] = {"text/plain": text, "text/html": page}
     return nbformat.v4.new_output("display_data", data=data)

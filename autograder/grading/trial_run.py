@@ -21,10 +21,12 @@ from autograder.sandbox.launcher import Launcher
 _CELL = "import amllab\nprint(sum(p.numel() for p in amllab.load_backbone('net6').parameters()))"
 _LAYER = "a cell in a worker"
 _NO_PATH = (
-    "{path} is there, and a submission does not see it: install the course's packages in an environment of their own, "
+    "{path} exists, but submissions cannot see it: install the course's packages in their own environment, "
     "python -m venv --copies FOLDER, then pip install -e '.[grader]' with its pip"
 )
-_INSTALL = "install the course with all it needs: pip install -e '.[grader]'; then run 'autograder doctor' again"
+_INSTALL = (
+    "install the course with all its dependencies: pip install -e '.[grader]'; then run 'autograder doctor' again"
+)
 _PATH = re.compile(r"'(/[^']+)'")
 
 

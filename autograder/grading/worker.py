@@ -35,14 +35,14 @@ _GRACE_SECONDS = 5.0
 _START_SECONDS = 60.0
 _HEAD_BYTES = 100
 _REPORT_BYTES = 1500  # end of the message from a broken worker
-_WHY_TIME = "a function that does not return cannot be graded, nor can anything behind it"
-_WHY_MEMORY = "a process that takes all memory of the machine takes the others with it"
+_WHY_TIME = "a function that does not return cannot be graded, and neither can anything after it"
+_WHY_MEMORY = "a process that uses up all memory of the machine takes other processes down with it"
 _FATAL = {
     "timeout": "stopped after {seconds:g} seconds",
     "died": "this cell ended the Python process",
     "memory": "this cell used more memory than the limit of {memory:.1f} GB",
     "budget": "not run: the time for the whole submission, {total:g} seconds, is used up",
-    "failures": "not run: too many cells before it ended the Python process or hung",
+    "failures": "not run: too many cells before it hung or ended the Python process",
 }
 
 
@@ -162,7 +162,7 @@ class Worker(Interleaved):
         elif state == "died":
             seen = "the process died during the call (out of memory, or ended by the code itself)"
         else:
-            seen = "the call left no readable result: none, one that is too large, or no room for it was left"
+            seen = "the call left no readable result: there was none, it was too large, or no memory was left for it"
         return Failure("the call returns", seen, _WHY_TIME)
 
     @property
@@ -232,7 +232,7 @@ class Worker(Interleaved):
         except (AttributeError, ValueError, KeyError, TypeError, RecursionError):
             return "unreadable", b"", False
         if state == "broken":  # its own code failed, or code that has taken it over claims so
-            log.warning("a worker broke: %r", body[-_REPORT_BYTES:].decode(errors="replace"))
+            log.warning("a worker raised an internal error: %r", body[-_REPORT_BYTES:].decode(errors="replace"))
         return (state, body, runs_on) if state in ("ok", "timeout", "died", "tampered") else ("unreadable", b"", False)
 
     def _started(self) -> Tree:

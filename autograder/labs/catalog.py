@@ -109,8 +109,8 @@ def page(labs: Iterable[Lab]) -> str:
         "# Checks",
         "",
         "Written by `python -m autograder.labs.catalog docs/checks.md`, from the check files. A check that *needs* another one is",
-        "skipped where that one did not pass. Students have the public checks; of the hidden ones they read the titles",
-        "and points in their reports.",
+        "skipped if that one did not pass. Students have the public checks; of the hidden checks, their reports show only",
+        "titles and points.",
     ]
     for lab in labs:
         checks = sorted(checks_of(lab), key=lambda check: check.section)
@@ -131,7 +131,7 @@ def _cell_lines(checks: Sequence[Check]) -> list[str]:
             lines.append(f"| {_in_table(check.title)} | {check.points:g} | {_in_table(needs)} |")
     hidden = [check for check in checks if check.hidden]
     if hidden:
-        lines += ["", f"Hidden, {sum(check.points for check in hidden):g} points together:", ""]
+        lines += ["", f"Hidden, {sum(check.points for check in hidden):g} points in total:", ""]
         lines += [f"- {check.title}" for check in hidden]
     return lines
 

@@ -95,9 +95,7 @@ def _requirement(text: str) -> str:
     try:
         Requirement(text)
     except InvalidRequirement:
-        raise PydanticCustomError(
-            "requirement", "must be the name of a package, with or without its versions"
-        ) from None
+        raise PydanticCustomError("requirement", "must be the name of a package, with or without a version") from None
     return text
 
 
@@ -147,7 +145,7 @@ def problems_of(text: str, file: str) -> list[str]:
     try:
         Settings.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        return [f"{file}: not in TOML's form: {error}"]
+        return [f"{file}: not valid TOML: {error}"]
     except ValidationError as error:
         found = [(_line(text, e["loc"]), _field(e["loc"]), _expectation(e)) for e in error.errors()]
         return [f"{file}, line {line}: {field}: {expected}" for line, field, expected in sorted(found)]
@@ -191,7 +189,7 @@ def _expectation(error: Any) -> str:
         *_, key = error["loc"]
         near = difflib.get_close_matches(str(key), _known(error["loc"][:-1]), n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(_known(error['loc'][:-1]))}"
-        own = ". What only the checks of this lab read stands in [own]." if len(error["loc"]) == 1 else ""
+        own = ". Put settings that only this lab's checks read into [own]." if len(error["loc"]) == 1 else ""
         return f"is not known; {hint}{own}"
     shown = repr(error["input"])[:60]
     words = {
@@ -207,7 +205,7 @@ def _expectation(error: Any) -> str:
         "string_too_short": "must not be empty",
         "string_pattern_mismatch": "must be a file name without .ipynb, of letters, digits and _",
         "list_type": "must be a list, as in " + ('["einops>=0.7"]' if error["loc"][0] == "packages" else "[0.1, 0.3]"),
-        "requirement": 'must be the name of a package, with or without its versions, such as "einops>=0.7"',
+        "requirement": 'must be the name of a package, with or without a version, such as "einops>=0.7"',
         "too_short": "must have at least one entry",
         "model_type": "must be a table, such as [limits]",
         "dict_type": "must be a table, such as [own]",
@@ -248,10 +246,10 @@ def point_problems(notebook: NotebookNode, checks: Iterable[Check]) -> list[str]
         total, files = sum(c.points for c in found), sorted({c.file for c in found})
         if cell not in cells:
             problems.append(
-                f"{cell}: checks worth {total:g} points in {', '.join(files)}, and no such cell in the master text"
+                f"{cell}: checks worth {total:g} points in {', '.join(files)}, but there is no such cell in the master text"
             )
         elif not found:
-            problems.append(f"{cell}: the cell is worth {cells[cell]:g} points in the master text, and has no check")
+            problems.append(f"{cell}: the cell is worth {cells[cell]:g} points in the master text, but has no check")
         elif total != cells[cell]:
             problems.append(
                 f"{cell}: the cell is worth {cells[cell]:g} points in the master text, its checks {total:g}, in "

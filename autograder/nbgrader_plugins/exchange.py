@@ -29,7 +29,7 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
             record: dict[str, Any] = super()._path_to_record(path)
         except (ValueError, OverflowError):
             filename = os.path.basename(path)
-            self.log.warning("%s: its name holds no time; collected as without", filename)
+            self.log.warning("%s: its name has no time; collected without a time", filename)
             record = {"username": filename.rsplit("+", 3)[0], "filename": filename, "timestamp": datetime(1970, 1, 1)}
         return record
 

@@ -90,7 +90,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 self.scores = book_scores(gradebook, assignment)
                 if set_due_date(self.lab, found):
                     gradebook.db.commit()
-                    self.log.info("Due %s UTC, as lab.toml has it", found.duedate)
+                    self.log.info("Due date from lab.toml: %s UTC", found.duedate)
         except SQLAlchemyError as error:
             self._refuse(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}")
         except (LookupError, OSError, ValueError) as error:
@@ -107,7 +107,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         for recorded in assignment.notebooks:
             if recorded.name != self.lab.notebook:
                 self._refuse(
-                    f"the gradebook has {recorded.name}.ipynb in {name}: keep one notebook in a lab, and run {build}"
+                    f"the gradebook has {recorded.name}.ipynb in {name}: keep one notebook per lab, and run {build}"
                 )
             if differing(recorded, self.release):
                 cells = ", ".join(differing(recorded, self.release))
@@ -152,12 +152,12 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 from autograder.scheduling.dask_pool import DaskPool
 
                 run.pool = DaskPool(settings.scheduler, session, waiting, again=self.parent.force)
-                self.log.info("%d submissions are graded by the workers of %s", len(waiting), settings.scheduler)
+                self.log.info("Grading %d submissions on the workers of %s", len(waiting), settings.scheduler)
                 return run.pool
             number, reason = choose_jobs(settings.jobs, session.lab, list(waiting))
             run.alone = number < 2
             if not run.alone:
-                self.log.info("%d submissions are graded, %d at a time, %s", len(waiting), number, reason)
+                self.log.info("Grading %d submissions, %d at a time (%s)", len(waiting), number, reason)
                 run.pool = LocalPool(
                     session.setting,
                     session.launcher,
@@ -197,7 +197,9 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         """End the run because of a fault of the course, before it costs anyone points."""
         self.run.stopped = True
         rmtree(str(self.run.folders[student]))  # as nbgrader does when grading fails
-        self.log.error("Grading stops, %s and those after keep what they had: %s", student, fault)
+        self.log.error(
+            "Grading stopped at %s; this and all later submissions keep their previous results: %s", student, fault
+        )
         sys.exit(1)
 
     def _refuse(self, fault: str) -> NoReturn:
@@ -252,7 +254,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 self.log.warning("%s: %s", student, remark)
         except OSError as error:
             return (
-                f"its timestamp.txt says no time and cannot be replaced ({error.strerror}); correct it and grade again"
+                f"its timestamp.txt has no time and cannot be replaced ({error.strerror}); correct it and grade again"
             )
         return ""
 
@@ -266,7 +268,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                     row.assignment_id == self.secret, row.timestamp.is_not(None)
                 )
                 for student in untimed & {student for (student,) in timed}:
-                    self.log.warning("%s: has no timestamp.txt any more, and counts as in time", student)
+                    self.log.warning("%s: no longer has a timestamp.txt, and counts as on time", student)
                     gradebook.find_submission(coursedir.assignment_id, student).timestamp = None
                     gradebook.db.commit()
         except SQLAlchemyError as error:
@@ -280,10 +282,10 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         alone = self.run.lock()
         for student, (folder, why) in unfinished.items():
             if alone:
-                self.log.warning("%s: %s, it is graded again", student, why)
+                self.log.warning("%s: %s; it is graded again", student, why)
                 rmtree(str(folder))
             else:
-                self.log.warning("%s: left to another run, which is at work", student)
+                self.log.warning("%s: left to another run that is in progress", student)
         self.run.share_lock()
 
 

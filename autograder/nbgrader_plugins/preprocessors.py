@@ -29,12 +29,12 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
     ).tag(config=True)
 
     jobs = Integer(
-        0, min=0, help="Submissions that are graded at a time; by default as many as there are cores and memory for"
+        0, min=0, help="Number of submissions to grade at a time; by default as many as cores and memory allow"
     ).tag(config=True)
 
     scheduler = Unicode(
         "",
-        help="Address of a Dask scheduler, such as 'tcp://10.0.0.1:8786', whose workers grade in place of this machine",
+        help="Address of a Dask scheduler, such as 'tcp://10.0.0.1:8786', whose workers grade instead of this machine",
     ).tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
@@ -63,7 +63,7 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         if made == key and (new := session.cache.get(key)) is not None:
             return new
         if made is not None:
-            self.log.debug("%s: nbgrader brings another notebook than was graded ahead", student)
+            self.log.debug("%s: the notebook differs from the one that was graded in parallel", student)
         return session.graded(student, nb, repaired)
 
 
@@ -81,6 +81,6 @@ class SaveScores(SaveAutoGrades):  # type: ignore[misc]
         wrong = {cell for cell in checks if scores.get(cell) != given.get(cell) or cell not in given}
         if wrong or len(found) != len(checks) or scores_of(nb) != given:
             raise RuntimeError(
-                f"{student} is not graded: {', '.join(sorted(wrong)) or 'cells'} without the score that the grader gave"
+                f"{student} is not graded: missing or wrong score in {', '.join(sorted(wrong)) or 'cells'}"
             )
         return super().preprocess(nb, resources)

@@ -39,7 +39,7 @@ def _put_back(copy: Path, target: Path, log: Any) -> None:
     """Restore the folder from its backup if it is missing at the end of a run."""
     if not target.exists():
         shutil.copytree(copy / target.name, target)
-        log.error("%s is as it was before", target.parent.name + "/" + target.name)
+        log.error("%s was restored", target.parent.name + "/" + target.name)
     shutil.rmtree(copy, ignore_errors=True)
 
 

@@ -100,4 +100,4 @@ class Run:
         for student, danger in sorted(self.left_out.items()):
             self.log.error("Look at %s: not graded, %s", safe_line(student), danger)
         for student in [] if self.stopped else missing:
-            self.log.error("Look at %s: not graded, the reason stands above", student)
+            self.log.error("Look at %s: not graded, see the reason above", student)

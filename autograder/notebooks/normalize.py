@@ -74,7 +74,7 @@ def repair(path: Path, release: NotebookNode) -> NormalizedSubmission:
         cells = read_cells(find_notebook(path, notes), notes)
     except NotebookError as error:
         readable = False
-        notes = [f"{error} Nothing could be graded: all automatic points are 0. Please hand in {named(path)} again."]
+        notes = [f"{error} Nothing could be graded: all automatic points are 0. Please submit {named(path)} again."]
         cells = [new_cell(cell) for cell in release.cells]
     notebook = _in_shape(cells, release, notes)
     notes += [f"{COLLECTION} {quoted(line)}" for line in collection_notes(path.parent)]
@@ -128,7 +128,9 @@ def _recognise(cells: list[SubmittedCell], release: NotebookNode, notes: list[st
                     found.append(f"`{grade_id}`")
                 break
     if found:
-        notes.append(f"The marks of graded cells were lost; they were recognised by their content: {', '.join(found)}.")
+        notes.append(
+            f"Some graded cells had lost their metadata and were identified by their content: {', '.join(found)}."
+        )
 
 
 def _with_id(cells: list[SubmittedCell], released: NotebookNode, release: NotebookNode) -> list[SubmittedCell]:
@@ -214,10 +216,10 @@ def _one_of_each(
                 if locked or cell not in changed:
                     gone.append(id(cell))
         if locked:
-            notes.append(f"There were several cells `{grade_id}`; one was kept, the others cost nothing.")
+            notes.append(f"There were several cells `{grade_id}`: one was kept, and the others do not cost points.")
         elif len(changed) > 1:
             notes.append(
-                f"There were several cells `{grade_id}`: the last counts, those before it were kept as your own."
+                f"There were several cells `{grade_id}`: the last one counts, the earlier ones were kept as your own cells."
             )
     return [cell for cell in cells if id(cell) not in gone]
 
@@ -238,7 +240,9 @@ def _limit_prose(cells: list[SubmittedCell], notes: list[str]) -> None:
             cell.source, cell.attachments, cut = words, {}, cut + 1
         words_left -= len(words)
     if cut:
-        notes.append(f"There was more text, or more and larger pictures, than can be kept: {cut} cells were cut.")
+        notes.append(
+            f"There was more text, or there were more or larger pictures, than the limits allow: {cut} cells were cut."
+        )
 
 
 def _own(cell: SubmittedCell) -> NotebookNode:
@@ -297,7 +301,7 @@ def _put_back_missing(cells: list[NotebookNode], release: NotebookNode, notes: l
             # another cell may define the function, and an inserted stub would replace it
             missing.source = "# This cell was missing from the submission."
         if not _is_locked(released):
-            notes.append(f"The cell `{grade_id}` was missing; it was put back empty.")
+            notes.append(f"The cell `{grade_id}` was missing: an empty one was added.")
         cells.insert(place, missing)
         place += 1
 

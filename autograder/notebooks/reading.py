@@ -107,17 +107,17 @@ def read_cells(path: Path, notes: list[str]) -> list[SubmittedCell]:
     """
     raw = _parsed(_content(path), named(path), notes)
     if not isinstance(raw, dict) or not {"nbformat", "cells", "worksheets"} & raw.keys():
-        raise NotebookError(f"{named(path)} is no notebook: it is JSON, but not of a notebook.")
+        raise NotebookError(f"{named(path)} is not a notebook: it is JSON, but not that of a notebook.")
     listed = _listed_cells(raw)
     if listed is None:
-        raise NotebookError(f"{named(path)} is no notebook, or a damaged one: it has no list of cells.")
+        raise NotebookError(f"{named(path)} is not a notebook, or is damaged: it has no list of cells.")
     if len(listed) > MAX_CELLS:
         raise NotebookError(f"{named(path)} has {len(listed)} cells; at most {MAX_CELLS} can be graded.")
     cells = [new_cell(cell) for cell in listed if isinstance(cell, dict)]
     if listed and not cells:
-        raise NotebookError(f"{named(path)} is no notebook, or a damaged one: nothing in it is a cell.")
+        raise NotebookError(f"{named(path)} is not a notebook, or is damaged: nothing in it is a cell.")
     if len(cells) < len(listed):
-        notes.append(f"The file is damaged: {len(listed) - len(cells)} entries that are no cells were left out.")
+        notes.append(f"The file is damaged: {len(listed) - len(cells)} entries that are not cells were left out.")
     version = raw.get("nbformat")
     if type(version) is not int or version not in (2, 3, 4):
         notes.append(f"The file gives its format as {quoted(version)}, which does not exist; it was read as usual.")
@@ -125,7 +125,7 @@ def read_cells(path: Path, notes: list[str]) -> list[SubmittedCell]:
     if size > MAX_SOURCE_BYTES:
         raise NotebookError(
             f"{named(path)} has {size / 1000:,.0f} kB of code; at most {MAX_SOURCE_BYTES / 1000:.0f} kB can be graded. "
-            "Data and results do not belong into code cells."
+            "Data and results do not belong in code cells."
         )
     return cells
 
@@ -147,19 +147,19 @@ def _content(path: Path) -> bytes:
 def _parsed(content: bytes, name: str, notes: list[str]) -> Any:
     """Parse the JSON in a file, in any encoding that editors write."""
     if not content.strip(b"\0 \t\r\n"):
-        raise NotebookError(f"{name} is no notebook: it is empty.")
+        raise NotebookError(f"{name} is not a notebook: it is empty.")
     try:
         return _json(content.decode(json.detect_encoding(content)))
     except UnicodeDecodeError:
         pass
     except RecursionError:
-        raise NotebookError(f"{name} is no notebook: it is nested too deeply.") from None
+        raise NotebookError(f"{name} is not a notebook: it is nested too deeply.") from None
     except ValueError as error:
-        raise NotebookError(f"{name} is no notebook: it is not valid JSON ({quoted(error)}).") from None
+        raise NotebookError(f"{name} is not a notebook: it is not valid JSON ({quoted(error)}).") from None
     try:
         raw = _json(content.removeprefix(codecs.BOM_UTF8).decode("latin-1"))
     except (ValueError, RecursionError):
-        raise NotebookError(f"{name} is no notebook: it is not text.") from None
+        raise NotebookError(f"{name} is not a notebook: it is not text.") from None
     notes.append("The file is not in UTF-8; it was read as Latin-1, which may have changed some letters.")
     return raw
 

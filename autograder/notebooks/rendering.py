@@ -264,7 +264,7 @@ class _Helper:
         )
         if self._reply(_START_SECONDS) is None:
             self._end()
-            raise RuntimeError("the process that renders pages does not start; it has said why above")
+            raise RuntimeError("the process that renders pages did not start: see the message above")
 
     def _end(self) -> None:
         process, self._process = self._process, None

@@ -203,17 +203,17 @@ def _check(number: int, cell: str, found: list[StoredCheck], item: Item) -> Chec
 def _look_at(check: CheckStatistics) -> Iterator[str]:
     item = check.item
     if item.difficulty is None:
-        yield "It broke on every submission."
+        yield "It raised an internal error on every submission."
         return
     if item.difficulty >= FULL:
-        yield "Everyone earns it: it tells nobody apart. Fine for what must be there before anything else can be checked."
+        yield "Everyone passes: it does not distinguish submissions. Fine for a prerequisite of other checks."
     if item.difficulty <= 1 - FULL:
-        yield "Nobody earns it: look whether the exercise asks for it, and whether the check is right."
+        yield "Nobody passes: make sure that the exercise asks for it, and that the check is right."
     if item.discrimination is not None and item.discrimination < 0:
         chance = abs(item.discrimination) < 2 / item.count**0.5
-        doubt = " It is small enough to be chance." if chance else ""
+        doubt = " The difference is small enough to be chance." if chance else ""
         yield (
-            "Those who earn more elsewhere earn less here: look for an ambiguity in the exercise, or a correct "
+            "Students who do better elsewhere do worse here: look for an ambiguity in the exercise, or a correct "
             f"solution that the check rejects.{doubt}"
         )
 
@@ -237,29 +237,29 @@ def _remarks(results: ClassResults) -> Iterator[Remark]:
         states[results.state(submission)].append(submission)
     current = states[""]
     yield Remark(
-        "Handed in, not graded",
-        f"Run 'nbgrader autograde {results.assignment}' again: what it says of these students is the reason.",
+        "Submitted, not graded",
+        f"Run 'nbgrader autograde {results.assignment}' again: its log has the reason for each student.",
         [(s.student, "") for s in results.submissions if not s.graded],
     )
     yield Remark(
-        "Checks that broke",
-        "A fault of the check or of the course, not of the submission, which earned nothing for it: mend the check and "
+        "Checks with internal errors",
+        "A fault of the check or of the course, not of the submission, which earned nothing for it: fix the check and "
         "grade these students again.",
         [(s.student, f"{c.title} — {c.broke}") for s, c in _each(current, results) if c.outcome == "error"],
     )
     yield Remark(
         "Run without isolation",
-        "Their code ran with all rights of the grader: scores and outputs are not to be trusted.",
+        "Their code ran with all permissions of the grader: do not trust scores and outputs.",
         [(s.student, "") for s in current if any(x is not None and x.isolation == "none" for x in s.stored.values())],
     )
     yield Remark(
-        "Changed what the checks measure with",
+        "Replaced functions that the checks use",
         "The notebook replaces functions of a library or of the checks: read it.",
         [(s.student, c.title) for s, c in _each(current, results) if c.symptom == TAMPERED],
     )
     yield Remark(
         "Ended by a limit",
-        "An endless loop or too much memory is the submission's own fault; a limit that many reach may be too tight.",
+        "An endless loop or too much memory is the submission's fault; a limit that many submissions reach may be too tight.",
         [*_stopped_cells(current), *_stopped_checks(current, results)],
     )
     yield Remark(
@@ -269,7 +269,7 @@ def _remarks(results: ClassResults) -> Iterator[Remark]:
     )
     yield Remark(
         "Repaired before grading",
-        "They were graded; the notes also stand on top of the students' feedback.",
+        "They were graded; the notes are also at the top of the students' feedback.",
         [(s.student, note) for s in current if s.readable for note in _notes(s)],
     )
     yield Remark(

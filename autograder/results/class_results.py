@@ -189,7 +189,9 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
         with course.gradebook() as gradebook:
             results = from_gradebook(gradebook, assignment)
     except NotGradedError:
-        raise NotGradedError(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}") from None
+        raise NotGradedError(
+            f"no submission for {assignment} is graded yet: {next_step(assignment, handed_in)}"
+        ) from None
     except SQLAlchemyError as error:
         raise ValueError(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}") from None
     known = {submission.student for submission in results.submissions}
@@ -197,7 +199,7 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
     results.submissions.sort(key=lambda submission: submission.student)
     results.missing = [student for student in results.missing if student not in handed_in]
     if not results.graded:
-        raise NotGradedError(f"nothing of {assignment} is graded yet: {next_step(assignment, handed_in)}")
+        raise NotGradedError(f"no submission for {assignment} is graded yet: {next_step(assignment, handed_in)}")
     for submission in results.submissions:
         submission.handed_in = submission.student in handed_in
     notebooks = list(dict.fromkeys(cell.notebook for cell in results.cells))
@@ -217,9 +219,9 @@ def _outdated(course: Course, results: ClassResults, submission: Submission) -> 
     for name, stored in submission.stored.items():
         cells = {cell.grade_id: cell.points for cell in results.cells if cell.notebook == name}
         if stored is not None and stored.submitted and stored.cells != cells:
-            return "the graded cells have changed since"
+            return "the graded cells have changed since it was graded"
         if stored is not None and stored.submitted and submission.handed_in and stored.submitted != digest_of(folder):
-            return "it was submitted again since"
+            return "it was submitted again after grading"
     return ""
 
 
@@ -240,7 +242,7 @@ def next_step(assignment: str, handed_in: Collection[str]) -> str:
     if handed_in:
         return f"run 'nbgrader autograde {assignment}'"
     return (
-        f"nothing is in submitted/ either. Put the downloads into downloaded/{assignment}/archive/, then run "
+        f"submitted/ has no submissions either. Put the downloads into downloaded/{assignment}/archive/, then run "
         f"'nbgrader zip_collect {assignment}' and 'nbgrader autograde {assignment}'"
     )
 

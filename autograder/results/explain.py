@@ -69,9 +69,9 @@ def explain(course: Course, assignment: str, student: str) -> str:
     sections = [
         _head(results, submission, times),
         _cells(results, submission, given) if submission.graded else "",
-        _listed("What needs a person", needs(results, submission)),
+        _listed("Needs attention", needs(results, submission)),
         *_of_the_grading(submission),
-        _listed("Remarks of the graders", [f"{key}: {g.comment}" for key, g in given.items() if g.comment]),
+        _listed("Comments from graders", [f"{key}: {g.comment}" for key, g in given.items() if g.comment]),
     ]
     return "\n\n".join(filter(None, sections))
 
@@ -111,13 +111,13 @@ def _from_gradebook(course: Course, assignment: str, submission: Submission) -> 
 def _head(results: ClassResults, submission: Submission, times: Times) -> str:
     facts: list[tuple[str, str]] = [("state", state(results, submission))]
     if submission.graded:
-        penalty = f", after {number(submission.penalty)} for being late" if submission.penalty else ""
+        penalty = f", after a late penalty of {number(submission.penalty)}" if submission.penalty else ""
         facts.append(("score", f"{number(submission.total)} of {number(results.points)}{penalty}"))
     late = f", {times.late / 3600:.1f} h late" if times.late else ""
     facts += [
         (label, time.strftime(_TIME) + more)
         for label, time, more in (
-            ("handed in", times.handed_in, f" UTC{late}"),
+            ("submitted", times.handed_in, f" UTC{late}"),
             ("due", times.due, " UTC"),
             ("graded", times.graded, ""),
         )
@@ -178,10 +178,10 @@ def _of_the_grading(submission: Submission) -> Iterator[str]:
         made = [f"{cell}: {mistake.name}" for cell, mistakes in stored.mistakes.items() for mistake in mistakes]
         yield _listed(f"Checks that did not pass{of}", lost)
         yield _listed(f"Recognised mistakes{of}", made)
-        yield _listed(f"Mended on arrival{of}", stored.notes)
+        yield _listed(f"Fixed on arrival{of}", stored.notes)
         yield _listed(f"Cells stopped by a limit{of}", stored.stopped)
         if not stored.checks:
-            yield f"Results of single checks are not stored{of}: it was graded by an older version."
+            yield f"Results of individual checks are not stored{of}: it was graded by an older version."
 
 
 def _listed(title: str, entries: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def regrade(course: Course, assignment: str, students: Sequence[str]) -> bool:
 
 def _regrade(course: Course, assignment: str, student: str) -> bool:
     before, points = _scores(course, assignment, student)
-    print(f"{safe_line(student)}: being graded again ...", flush=True)
+    print(f"{safe_line(student)}: grading again ...", flush=True)
     command = [
         sys.executable,
         "-m",
@@ -60,7 +60,9 @@ def _regrade(course: Course, assignment: str, student: str) -> bool:
         return False
     after, points = _scores(course, assignment, student)
     if after is None:
-        print(f"{safe_line(student)}: still not graded; 'nbgrader autograde {assignment}' says why", file=sys.stderr)
+        print(
+            f"{safe_line(student)}: still not graded; run 'nbgrader autograde {assignment}' to see why", file=sys.stderr
+        )
         return False
     rows = [
         [key, _score(before, key), _score(after, key), _change(before, after, key), number(most)]
@@ -71,7 +73,7 @@ def _regrade(course: Course, assignment: str, student: str) -> bool:
     print(table(["cell", "before", "after", "change", "of"], rows))
     kept = [key for key, score in after.scores.items() if score.by_hand]
     if kept:
-        print(f"Scores by hand were kept, look whether they still hold: {', '.join(map(safe_line, kept))}")
+        print(f"Manual scores were kept: check whether they still hold: {', '.join(map(safe_line, kept))}")
     print()
     return True
 

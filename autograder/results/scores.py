@@ -27,7 +27,7 @@ def find(results: ClassResults, student: str) -> Submission:
         if submission.student == student:
             return submission
     if student in results.missing:
-        raise LookupError(f"{safe_line(student)} has handed in nothing for {results.assignment}")
+        raise LookupError(f"{safe_line(student)} has not submitted {results.assignment}")
     raise closest(student, (s.student for s in results.submissions), f"submission for {results.assignment} by")
 
 
@@ -51,7 +51,7 @@ def faults(results: ClassResults, submission: Submission) -> list[str]:
         for cell, checks in (stored.checks if stored is not None else {}).items():
             broken = [check.name for check in checks if check.outcome == "error"]
             if broken:
-                found.append(f"{cell}: {', '.join(broken)} broke")
+                found.append(f"{cell}: {', '.join(broken)} raised an internal error")
     return found
 
 
@@ -67,21 +67,21 @@ def needs(results: ClassResults, submission: Submission) -> list[str]:
         return [f"not graded yet: {again}"]
     found = faults(results, submission)
     if submission.outdated or results.state(submission) in ("absent", "differs"):
-        found.append(f"{submission.outdated or 'that ends with grading'}: {again}")
+        found.append(f"{submission.outdated or 'grading again repairs this'}: {again}")
     for cell in results.cells:
         score = submission.scores[cell.key]
         if score.to_grade:
             found.append(f"{cell.key}: {WAITS}")
         elif score.waiting:
-            found.append(f"{cell.key}: graded again after a person gave a score: look whether it still holds")
+            found.append(f"{cell.key}: graded again after a manual score was given: check whether it still holds")
     notes = [note for stored in filter(None, submission.stored.values()) for note in stored.notes]
     collection = [note.removeprefix(COLLECTION).strip(" `") for note in notes if note.startswith(COLLECTION)]
     if not submission.readable:
-        found.append("nothing of it could be run")
+        found.append("none of its code could be run")
     found += collection
     for stored in filter(None, submission.stored.values()):
         if any(check.symptom == TAMPERED for checks in stored.checks.values() for check in checks):
-            found.append("it changed what the checks measure with")
+            found.append("it replaced functions that the checks use")
         if stored.isolation == "none":
             found.append("it ran without isolation: do not trust its score")
     return found
@@ -114,7 +114,7 @@ def write_scores(course: Course, assignment: str) -> tuple[str, str]:
     remarks = ["; ".join(need for need in row["needs"] if not need.endswith(WAITS)) for row in rows]
     late, remarked = any(row["late_penalty"] for row in rows), any(remarks)
     header = ["student", "state", *(f"{short(cell)} ({cell.points:g})" for cell in results.cells)]
-    header += ["late"] * late + [f"sum ({results.points:g})"] + ["look at"] * remarked
+    header += ["late"] * late + [f"sum ({results.points:g})"] + ["needs attention"] * remarked
     shown = [
         [
             row["student"],

@@ -24,8 +24,8 @@ OUTCOMES = ("passed", "failed", "skipped", "error")
 # symptoms of checks that a limit left without an answer
 # (see amllab.checks.submission.SubmissionError, autograder.grading.worker)
 LIMITS = {
-    "timeout": "no answer within the limit of time",
-    "memory": "more memory than the limit",
+    "timeout": "no answer within the time limit",
+    "memory": "exceeded the memory limit",
     "budget": "the time for the whole submission was used up",
     "died": "the process died during the call",
 }

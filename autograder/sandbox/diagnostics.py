@@ -34,7 +34,7 @@ _CONTAINER = (
 )
 
 _GROUPS = (
-    "for a control group: as root, or 'systemd-run --user --scope -p Delegate=yes' in front of the command, or in a container with "
+    "to get a control group: run as root, with 'systemd-run --user --scope -p Delegate=yes' in front of the command, or in a container with "
     "writable control groups"
 )
 _OLDEST = (5, 14)
@@ -67,25 +67,30 @@ def examine() -> list[Finding]:
     """
     if sys.platform != "linux":
         remedy = "grade on Linux, or in a Linux container or virtual machine"
-        return [Finding("system", False, f"{platform.system()}: namespaces exist on Linux alone", remedy)]
+        return [Finding("system", False, f"{platform.system()}: namespaces exist only on Linux", remedy)]
     as_root = os.geteuid() == 0
     known = f"Linux {platform.release()}, {platform.machine()}, {_user(as_root)}"
     findings = [
         Finding(
-            "system", _release() >= _OLDEST, known, "Linux 5.14 or newer counts the processes of each submission alone"
+            "system",
+            _release() >= _OLDEST,
+            known,
+            "use Linux 5.14 or newer, which counts the processes of each submission separately",
         )
     ]
     findings += [
         _finding("user namespace", lambda: _new_namespaces(as_root=False), _USER_NAMESPACES) if not as_root
-        else Finding("user", True, "each submission gets a user of its own without any privilege")
+        else Finding("user", True, "each submission runs as its own user without privileges")
     ]  # fmt: skip
     for name, flag in _NAMESPACES.items():
         flags = flag if as_root else flag | libc.CLONE_NEWUSER
         findings.append(_finding(name, lambda flags=flags: libc.unshare(flags), _CONTAINER))  # type: ignore[misc]
     findings += [
-        _finding("seccomp", _install_filter, "a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64"),
+        _finding("seccomp", _install_filter, "use a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64"),
         _finding(
-            "Landlock", lambda: f"version {landlock.version()}", "a kernel with CONFIG_SECURITY_LANDLOCK, lsm=landlock"
+            "Landlock",
+            lambda: f"version {landlock.version()}",
+            "use a kernel with CONFIG_SECURITY_LANDLOCK, lsm=landlock",
         ),
         _finding("memory", _memory, ""),
         _finding("processors", _processors, ""),
@@ -118,9 +123,7 @@ def _memory() -> str:
         return f"sampled from outside, {1 / PERIOD:.0f} times a second: no control group ({found.reason}); {_GROUPS}"
     group = found.new(1, _LIMITS.memory_bytes)
     group.remove()
-    return (
-        f"control group, version {found.version}: the kernel counts all of it and ends what has more ({found.memory})"
-    )
+    return f"control group, version {found.version}: the kernel counts all memory and ends submissions that exceed the limit ({found.memory})"
 
 
 def _processors() -> str:
@@ -128,10 +131,12 @@ def _processors() -> str:
     found = cgroups.find()
     shared = "control groups with equal shares" if found.processors else "no control group for equal shares"
     waits = (
-        "waiting is measured" if os.path.exists("/proc/self/schedstat") else "waiting is not measured (no schedstat)"
+        "waiting for CPU time is measured"
+        if os.path.exists("/proc/self/schedstat")
+        else "waiting for CPU time is not measured (no schedstat)"
     )
     cores = len(os.sched_getaffinity(0))
-    return f"{cores}; of several submissions each keeps to its own; {shared}; {waits}"
+    return f"{cores}; each of several submissions keeps to its own; {shared}; {waits}"
 
 
 def _user(as_root: bool) -> str:
@@ -193,7 +198,7 @@ def _whole() -> Finding:
         failure, facts = pipe.read(), seen.read()
     os.waitpid(child, 0)
     if failure or not facts:
-        reason = json.loads(failure) if failure else {"layer": "worker", "reason": "it ended without a word"}
+        reason = json.loads(failure) if failure else {"layer": "worker", "reason": "it ended without a message"}
         return Finding(
             "all together", False, f"{reason['layer']}: {reason['reason']}", f"{_CONTAINER}; or {_USER_NAMESPACES}"
         )

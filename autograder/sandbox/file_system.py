@@ -51,7 +51,7 @@ class FileSystemView:
         """
         for path in set(self.readable) & set(self.hidden):
             raise IsolationError(
-                f"{path} holds the interpreter's packages and is to be hidden: use a virtual environment"
+                f"{path} has the interpreter's packages, but must be hidden from submissions: use a virtual environment"
             )
 
 

@@ -26,7 +26,7 @@ ISOLATIONS = ("namespaces", "none")
 WAYS_OUT = (
     "Nothing was graded. Grade on a Linux machine (5.14 or newer) where user namespaces are allowed, as root, or in a "
     "container that may create namespaces; 'autograder doctor' shows what this machine offers, layer by layer. "
-    "With c.GradeChecks.isolation = 'none' (autograder grade --isolation=none) submissions run with all your rights: only "
+    "With c.GradeChecks.isolation = 'none' (autograder grade --isolation=none) submissions run with all your permissions: only "
     "for notebooks whose every line you trust."
 )
 # variables of the grader's environment that a worker's process receives
@@ -231,7 +231,7 @@ class Launcher:
             self._control.connect(address)
         except OSError as error:
             self._control = None
-            raise IsolationError(f"The fork server that was to be shared is gone ({error}).") from error
+            raise IsolationError(f"The shared fork server has ended ({error}).") from error
 
     def _start_server(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -264,6 +264,6 @@ class Launcher:
         try:
             answer = self._answer()
         except OSError as error:
-            raise IsolationError(f"The fork server did not start: {error}; it has said why above.") from error
+            raise IsolationError(f"The fork server did not start: {error}; see the message above.") from error
         if "failure" in answer:
             raise IsolationError(f"The fork server did not start: {answer['failure']['reason']}")

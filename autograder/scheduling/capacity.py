@@ -26,9 +26,9 @@ def choose_jobs(wanted: int, lab: Lab, submissions: Sequence[object]) -> tuple[i
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = {
-        "as many as submissions": len(submissions),
-        f"of {cores} cores" if not wanted else "as configured": wanted or cores,
-        f"as {_available() / 1e9:.1f} GB of memory allow": int(_SPARE * _available() // lab.limits["memory_bytes"]),
+        "one for each submission": len(submissions),
+        f"one for each of {cores} cores" if not wanted else "as configured": wanted or cores,
+        f"limited by {_available() / 1e9:.1f} GB of memory": int(_SPARE * _available() // lab.limits["memory_bytes"]),
     }
     reason, number = min(limits.items(), key=lambda limit: limit[1])
     return max(number, 1), reason

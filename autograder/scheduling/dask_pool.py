@@ -108,8 +108,10 @@ class DaskPool:
                 del self._running[student]
                 if losses > 1:
                     self._give_up(student)
-                    raise RuntimeError(f"{student} is not graded: its workers were lost, several times") from error
-                log.warning("%s: once more, its worker was lost", student)
+                    raise RuntimeError(
+                        f"{student} is not graded: the workers that graded it were lost several times"
+                    ) from error
+                log.warning("%s: graded again: its worker was lost", student)
                 self._share_course()  # the course itself may be what was lost, and would be lost for good
             except (CourseError, ChecksBroken):
                 raise
@@ -117,10 +119,10 @@ class DaskPool:
                 future = self._running.get(student)
                 if future is not None and future.status == "error":
                     self._give_up(student)
-                    raise RuntimeError(f"{student} is not graded, a worker failed: {error}") from error
+                    raise RuntimeError(f"{student} is not graded: a worker failed: {error}") from error
                 if not isinstance(error, _LOST):
                     raise
-                log.warning("the scheduler was lost (%s), and is looked for again", type(error).__name__)
+                log.warning("the connection to the scheduler was lost (%s), connecting again", type(error).__name__)
                 self._connect()
         return self._keys.pop(student, None)
 
@@ -185,8 +187,8 @@ class DaskPool:
     def _keep(self, student: str, found: dict[str, Any]) -> None:
         if found["key"] != self._keys[student]:
             raise ClusterError(
-                f"the worker on {found['host']} grades with another version of the packages, or of torch, timm or Python "
-                f"({found['versions']}): install the same everywhere"
+                f"the worker on {found['host']} has another version of the packages, torch, timm or Python "
+                f"({found['versions']}): install the same versions everywhere"
             )
         graded = CachedGrading(**json.loads(found["graded"]))
         if graded.sound:

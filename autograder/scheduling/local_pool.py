@@ -134,7 +134,7 @@ class LocalPool:
                 if last:
                     self._progress.failed += 1
                     raise RuntimeError(f"{student} is not graded: {what}, twice") from error
-                log.warning("%s: once more, %s", student, what)
+                log.warning("%s: graded again: %s", student, what)
                 self._waiting[student] = self._schedule(student)
             else:
                 del self._waiting[student]

@@ -166,7 +166,7 @@ def compare(codes: Mapping[str, str], boilerplate: str, threshold: float = THRES
     for student, found in prints.items():
         _leave_out(found, shared)
         if found.token_coverage < OWN:
-            left_out[student] = "no code" if not codes[student].strip() else "hardly any code of its own"
+            left_out[student] = "no code" if not codes[student].strip() else "hardly any original code"
     names = sorted(prints.keys() - left_out.keys())
     pairs, below = [], 0.0
     for one, other in combinations(names, 2):
@@ -214,15 +214,15 @@ def _marked(found: CodeFingerprint, slices: Sequence[Sequence[int]]) -> Markup:
 def text(found: Comparison, threshold: float) -> str:
     """Format the comparison for the terminal."""
     pairs = "1 pair" if len(found.pairs) == 1 else f"{len(found.pairs)} pairs"
-    lines = [f"{found.compared} submissions compared, {pairs} worth a look (from {threshold:.0%} on)"]
+    lines = [f"{found.compared} submissions compared, {pairs} to review (from {threshold:.0%} on)"]
     if found.pairs:
         rows = [
             [one, other, f"{pair.shares[0]:.0%}", f"{pair.shares[1]:.0%}", str(pair.same)]
             for pair in found.pairs
             for one, other in [pair.students]
         ]
-        lines = [table(["one", "other", "of one's own", "of other's own", "same"], rows, left=(0, 1)), "", *lines]
-    lines.append(f"The most similar of all others: {found.highest_below:.0%}")
+        lines = [table(["A", "B", "share of A", "share of B", "same characters"], rows, left=(0, 1)), "", *lines]
+    lines.append(f"The most similar of the other pairs: {found.highest_below:.0%}")
     lines += [f"not compared: {safe_line(student)}, {why}" for student, why in found.left_out.items()]
     return "\n".join(lines)
 

@@ -93,7 +93,7 @@ def write_zip(course: Course, assignment: str, path: Path, isolation: str = ISOL
                     _add(archive, f"packages/{folder.name}/{file.relative_to(folder).as_posix()}", file.read_bytes())
     return [
         f"isolation on Gradescope is {isolation!r}: see the first lines of run_autograder in the zip",
-        "cells that a person grades are not in it: make them questions of their own on Gradescope",
+        "cells for manual grading are not included: create separate questions for them on Gradescope",
     ]
 
 

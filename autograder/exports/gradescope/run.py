@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lab", required=True)
     parser.add_argument("--course", type=Path, required=True, help="folder with release.ipynb and solution.ipynb")
-    parser.add_argument("--submission", type=Path, required=True, help="folder with what was handed in")
+    parser.add_argument("--submission", type=Path, required=True, help="folder with the submission")
     parser.add_argument("--results", type=Path, required=True, help="folder for results.json")
     parser.add_argument("--isolation", choices=ISOLATIONS, required=True)
     args = parser.parse_args(argv)
@@ -88,7 +88,7 @@ def as_results(lab: Lab, release: NotebookNode, found: GradingResult) -> dict[st
     output = [*found.notes, *found.stopped, *(str(mistake) for mistake in found.mistakes.values())]
     if found.isolation == "none":
         output.append(NOT_ISOLATED.strip())
-    output.append(f"The inputs of these checks were drawn with seed {found.seed}.")
+    output.append(f"The inputs of these checks were sampled with seed {found.seed}.")
     return results(tests, output, found.seconds)
 
 
