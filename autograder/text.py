@@ -61,6 +61,8 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], terminator
 
 
 def _field(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 

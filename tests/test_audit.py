@@ -153,7 +153,9 @@ def test_thaws(submission):
         source.replace("points(3)", "points(5)").replace("Thaws.", "Layers are\n\n    thawed.").replace("a reason", "")
     )
     assert definitions(same) == definitions(source)
-    laid_out = source.replace("import pytest", "import os").replace("assert submission,", "assert (\n        submission),")
+    laid_out = source.replace("import pytest", "import os").replace(
+        "assert submission,", "assert (\n        submission),"
+    )
     assert definitions(laid_out) == definitions(source)
     assert definitions(source.replace("assert s", "assert not s")) != definitions(source)
     assert definitions(source.replace("# no", "no")) != definitions(source)

@@ -335,7 +335,7 @@ def test_the_autograder_has_all_that_it_needs(unpacked: Path) -> None:
         "amllab/weights/net12.safetensors",
         "amllab/checks/transfer_learning/lab.toml",
         "autograder/checks/transfer_learning/test_freeze_layers_hidden.py",
-        "autograder/exports/gradescope/run_autograder",
+        "autograder/exports/gradescope/templates/run_autograder",
     ):
         assert name in names
 

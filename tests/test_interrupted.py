@@ -76,11 +76,11 @@ sys.addaudithook(audit)
 STAND_IN = """
 import contextlib, os, random
 import nbformat
-import autograder.scheduling.local_pool
+import autograder.grading.session
 from amllab.checks.results import CheckResult
 from autograder.notebooks.metadata import is_autograded
 from autograder.errors import ReferenceFailedError
-from autograder.grading.result import Grading
+from autograder.grading.result import GradingResult
 from moments import moment
 
 def drawn_scores(notebook, lab, reference, *, seed, **others):
@@ -96,9 +96,9 @@ def drawn_scores(notebook, lab, reference, *, seed, **others):
             # quarters: their sum, a late penalty, does not depend on the order in which SQLite adds them up
             points = str(draw.randint(0, 4 * cell.metadata.nbgrader.points) / 4)
             cell.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": points}, execution_count=1)]
-    return Grading([CheckResult("test_it", "It works.", "x", 1, "passed")], seed, 0.0)
+    return GradingResult([CheckResult("test_it", "It works.", "x", 1, "passed")], seed, 0.0)
 
-autograder.scheduling.local_pool.grade = drawn_scores
+autograder.grading.session.grade = drawn_scores
 """
 
 CONFIG = """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from autograder.report.analysis import Analysis
 from autograder.results.class_results import ClassResults, Submission, status
 from autograder.text import csv_text
@@ -32,7 +30,7 @@ def checks_table(analysis: Analysis) -> str:
         ]
         for check in analysis.checks
     ]
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def students_table(analysis: Analysis, anonymous: bool) -> str:
@@ -61,7 +59,7 @@ def students_table(analysis: Analysis, anonymous: bool) -> str:
     if not anonymous:
         nothing: list[object] = [None] * len(cells)
         rows += [[student, *nothing, None, None, results.points, "missing", None] for student in results.missing]
-    return _csv(header if anonymous else ["student", *header], rows)
+    return csv_text(header if anonymous else ["student", *header], rows)
 
 
 def in_order(results: ClassResults, anonymous: bool) -> list[Submission]:
@@ -69,7 +67,3 @@ def in_order(results: ClassResults, anonymous: bool) -> list[Submission]:
     if not anonymous:
         return results.submissions
     return sorted(results.submissions, key=lambda s: (not s.graded, -s.total, s.seconds or 0.0))
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    return csv_text(header, ([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows))
