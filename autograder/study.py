@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import io
 import json
-import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amllab.checks.lab import Lab
@@ -47,45 +45,52 @@ def read_study(course: Course, lab: Lab, checks: Sequence[Check]) -> Study:
 
 
 def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
-    """Changes with what the checks, their probes and their helpers do; what was found with others says nothing of these.
+    """Return a digest of what the checks, their probes and their helpers do.
 
-    Points, docstrings and comments do not count: they change no verdict.
+    Results found under another digest say nothing about these checks. What changes no verdict does not count: points, docstrings,
+    comments, layout, imports, and in which file or order definitions are written.
 
     Args:
-        lab: whose checks.
-        accuracy: with what the accuracy check alone consists of.
+        lab: Lab whose checks to digest.
+        accuracy: Whether to include the files that belong to the accuracy check alone.
     """
     folders = (lab.folder, HIDDEN_CHECKS / lab.name)
     files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
     own = ("accuracy", "calibration")
-    texts = [
-        code(file.read_text(encoding="utf-8")) for file in files if accuracy or not any(n in file.stem for n in own)
+    texts = [file.read_text(encoding="utf-8") for file in files if accuracy or not any(n in file.stem for n in own)]
+    parts = sorted(part for text in texts for part in definitions(text))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def definitions(source: str) -> list[str]:
+    """Return what each top-level statement of Python source does, as text that is the same in every version of Python."""
+    return [_text(node) for node in _counting(ast.parse(source))]
+
+
+def _counting(node: ast.AST) -> list[ast.stmt]:
+    """Return the statements of a body that count: no imports, no docstring."""
+    body: list[ast.stmt] = getattr(node, "body", [])
+    described = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+    begin = 1 if described and ast.get_docstring(node, clean=False) is not None else 0  # type: ignore[arg-type]
+    return [statement for statement in body[begin:] if not isinstance(statement, (ast.Import, ast.ImportFrom))]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    fields = dict(ast.iter_fields(value))
+    if isinstance(fields.get("body"), list):
+        fields["body"] = _counting(value)
+    if isinstance(value, ast.FunctionDef):
+        fields["decorator_list"] = [
+            d for d in value.decorator_list if not ast.unparse(d).startswith("pytest.mark.points(")
+        ]
+    # fields that only some versions of Python have, or that say nothing of what is done
+    shown = [
+        f"{name}={_text(field)}"
+        for name, field in fields.items()
+        if field not in (None, []) and name not in ("ctx", "kind", "type_comment")
     ]
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
-
-
-def code(source: str) -> str:
-    """Python source without docstrings, comments, empty lines and points."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in _silent(ast.parse(source)):
-        if lines[node.lineno - 1][: node.col_offset].strip() not in ("", "@"):
-            continue  # beside something that counts
-        for row in range(node.lineno, (node.end_lineno or node.lineno) + 1):
-            lines[row - 1] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())
-
-
-def _silent(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
-    """Docstrings, and decorators that give points."""
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-            and ast.get_docstring(node) is not None
-        ):
-            yield node.body[0]
-        if isinstance(node, ast.FunctionDef):
-            yield from (d for d in node.decorator_list if ast.unparse(d).startswith("pytest.mark.points("))
+    return f"{type(value).__name__}({', '.join(shown)})"

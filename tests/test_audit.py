@@ -18,7 +18,7 @@ from autograder.audit import Finding, kills, marks, noticed, passes, table
 from autograder.catalogue import Check, checks_of
 from autograder.course import Course
 from autograder.judge import Grading
-from autograder.study import Study, checks_digest, code, read_study
+from autograder.study import Study, checks_digest, definitions, read_study
 from autograder.wrong import Wrong
 
 WHAT = "every check is failed by a wrong submission"
@@ -149,11 +149,16 @@ def test_thaws(submission):
     """Thaws."""
     assert submission, "# no comment"  # a reason
 '''
-    assert code(source) == 'import pytest\ndef test_thaws(submission):\n    assert submission, "# no comment"'
     same = (
         source.replace("points(3)", "points(5)").replace("Thaws.", "Layers are\n\n    thawed.").replace("a reason", "")
     )
-    assert code(same) == code(source)
-    assert code(source.replace("assert s", "assert not s")) != code(source)
-    assert code('def f(): "About."') == 'def f(): "About."'
-    assert code('async def f():\n    "About."\n    return 1') == "async def f():\n    return 1"
+    assert definitions(same) == definitions(source)
+    laid_out = source.replace("import pytest", "import os").replace(
+        "assert submission,", "assert (\n        submission),"
+    )
+    assert definitions(laid_out) == definitions(source)
+    assert definitions(source.replace("assert s", "assert not s")) != definitions(source)
+    assert definitions(source.replace("# no", "no")) != definitions(source)
+    assert definitions('def f(): "About."') == definitions('def f(): "It."')
+    assert definitions('async def f():\n    "About."\n    return 1') == definitions("async def f(): return 1")
+    assert definitions('x = "text"') != definitions('x = "other text"')
