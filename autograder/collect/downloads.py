@@ -139,9 +139,8 @@ def _files(folder: Path, failures: list[str], depth: int = 0) -> Iterator[Path]:
                 yield from _files(Path(entry.path), failures, depth + 1)
             else:
                 failures.append(f"{short(entry.name)}: it is nested in more than {_MAX_FOLDERS} folders")
-        elif (
-            entry.is_symlink()
-        ):  # what somebody unpacked: it may lead to the solution, or to another student's notebook
+        elif entry.is_symlink():
+            # an unpacked archive may hold links, to the solution or to another student's notebook
             failures.append(f"{short(entry.name)}: it is a link, which is not followed: copy the file here")
         elif entry.is_file():
             yield Path(entry.path)
