@@ -161,4 +161,5 @@ def test_thaws(submission):
     assert definitions(source.replace("# no", "no")) != definitions(source)
     assert definitions('def f(): "About."') == definitions('def f(): "It."')
     assert definitions('async def f():\n    "About."\n    return 1') == definitions("async def f(): return 1")
+    assert definitions("@pytest.mark.points(2)\nasync def f(): pass") == definitions("async def f(): pass")
     assert definitions('x = "text"') != definitions('x = "other text"')

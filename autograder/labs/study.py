@@ -86,7 +86,7 @@ def _text(value: object) -> str:
     fields = dict(ast.iter_fields(value))
     if isinstance(fields.get("body"), list):
         fields["body"] = _counting(value)
-    if isinstance(value, ast.FunctionDef):
+    if isinstance(value, (ast.FunctionDef, ast.AsyncFunctionDef)):
         fields["decorator_list"] = [
             d for d in value.decorator_list if not ast.unparse(d).startswith("pytest.mark.points(")
         ]

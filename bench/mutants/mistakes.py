@@ -224,7 +224,7 @@ _IN_BUILD = [
     ('binary_one_output', 'gives the head a single output where there are two classes, as for a sigmoid',
      'model.reset_classifier(num_classes)',
      'model.reset_classifier(num_classes if num_classes > 2 else 1)'),
-    ('fc_in_name', 'takes every layer with fc in its name for the head and draws its weights anew: other models lose those of their MLPs',
+    ('fc_in_name', 'takes every layer with fc in its name for the head and resets its weights: other models lose those of their MLPs',
      '    model.reset_classifier(num_classes)\n',
      '    model.reset_classifier(num_classes)\n    from torch import nn\n    for name, module in model.named_modules():\n        if "fc" in name and isinstance(module, (nn.Linear, nn.Conv2d)):\n            module.reset_parameters()\n'),
     ('frozen_bn_everywhere', "turns every BatchNorm into timm's frozen one, that of the trainable layers too, whose scale and shift are no parameters any more",
