@@ -236,9 +236,7 @@ PATTERNS = {
     "patience_one_too_many": {"test_stops_after_patience": "1 epoch late"},
     "best_by_reference": {"test_ends_with_the_best_epoch": "weights: last epoch; buffers: last epoch; by reference"},
     "last_weights": {"test_ends_with_the_best_epoch": "weights: last epoch; buffers: last epoch; never put back"},
-    "buffers_not_restored": {
-        "test_ends_with_the_best_epoch": "buffers: last epoch; buffers left out; where patience ends it"
-    },
+    "buffers_not_restored": {"test_ends_with_the_best_epoch": "buffers: last epoch; buffers left out"},
     "means_over_batches": {"test_means_over_examples": "val_loss: mean over the batches"},
     "percent": {"test_means_over_examples": "val_acc: percent"},
     "train_mode_once": {"test_modes": "train mode in the first epoch alone"},

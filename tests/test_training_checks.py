@@ -288,6 +288,6 @@ def test_an_epoch_ends_where_examples_come_again() -> None:
         torch.nn.functional.cross_entropy(model(images), labels).backward()
         model.eval()(next(iter(val))[0])
         model.train()
-    got = {"history": {}, "steps": 0, "idle": "", **model.record()}
+    got = {"history": {}, "steps": 0, "idle": "", "backwards": 0, **model.record()}
     assert Journal(script, got).epochs == 3
     assert sorted(model.states) == [0, 1, 2]

@@ -372,6 +372,7 @@ class Trained(TypedDict):
     Attributes:
         history: What the training returned.
         steps: Number of steps taken by optimizers.
+        backwards: Number of backward passes, whatever they reached.
         idle: Why the first step that could not move the weight could not; see ``ScriptedModel.why_idle``.
         epochs: Number of epochs that were trained.
         forwards: One row per forward pass: whether it is of validation images; whether any module, the head, and the
@@ -393,6 +394,7 @@ class Trained(TypedDict):
     history: History
     steps: int
     idle: str
+    backwards: int
     epochs: int
     forwards: Table
     batches: list[int]
@@ -423,11 +425,12 @@ def train_scripted(
     train, val = Batches(script["train"]), Batches(script["val"])
     model.follow(train, val)
     loaders: Any = (list(train), list(val)) if lists else (train, val)
-    with _steps(model.why_idle) as steps, without_compiling():
+    with _steps(model.why_idle) as steps, _backward_passes() as backwards, without_compiling():
         got = attempt(lambda: functions.train_with_early_stopping(model, *loaders, **arguments))
     if "error" in got:
         return {**_raised(got), "epochs": len(model.states)}
     answer: Any = {"history": _plain_history(got["value"]), "steps": len(steps), "idle": next(filter(None, steps), "")}
+    answer["backwards"] = len(backwards)
     answer |= model.record()
     return answer  # type: ignore[no-any-return]
 
@@ -680,6 +683,23 @@ def _effort(model: nn.Module) -> Iterator[dict[str, int]]:
     finally:
         handle.remove()
         effort["steps"] = len(steps)
+
+
+@contextmanager
+def _backward_passes() -> Iterator[list[None]]:
+    """Yield a list that grows by one entry with each backward pass, whatever it reaches."""
+    calls: list[None] = []
+    own = torch.autograd.backward
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        calls.append(None)
+        return own(*arguments, **more)
+
+    torch.autograd.backward = counted
+    try:
+        yield calls
+    finally:
+        torch.autograd.backward = own
 
 
 @contextmanager

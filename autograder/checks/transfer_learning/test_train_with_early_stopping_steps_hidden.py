@@ -185,7 +185,9 @@ HOW_CHANGED = {
 # pattern of wrong steps -> its explanation
 STEPS = {
     "nothing trained": "a model that saw no training batch",
-    "nothing differentiated": "no gradient was ever computed: is `loss.backward()` missing, or were the logits detached?",
+    "nothing differentiated": "no gradient was ever computed: is `loss.backward()` missing?",
+    "nothing differentiated: detached": "`backward()` was called, and no gradient reached the model: were the logits detached from "
+    "it, as by `.detach()` or `.data`?",
     "weights do not move: no steps": "the weights do not move, and no step was taken: is `optimizer.step()` missing?",
     "weights do not move: other tensors": "the weights do not move: the optimizer holds other tensors than the model's parameters",
     "weights do not move: before the backward pass": "the weights do not move: the steps are taken before `loss.backward()`",
@@ -204,7 +206,7 @@ def _pattern(journal, moved, taken):
     if not journal.epochs:
         return "nothing trained"
     if not journal.batches:
-        return "nothing differentiated"
+        return "nothing differentiated" + (": detached" if journal.got["backwards"] else "")
     if not any(map(any, moved.values())):
         return "weights do not move: " + (journal.got["idle"] or "steps" if taken else "no steps")
     # an optimizer may evaluate a batch several times for one step; here each evaluation has at least one
