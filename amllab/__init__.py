@@ -17,12 +17,12 @@ from amllab.preflight import preflight
 if TYPE_CHECKING:
     from amllab import plots
     from amllab.checks import check
-    from amllab.checks.transfer_learning.scripted import scripted_training
-    from amllab.data import reptile_loaders
+    from amllab.kit.scripted_model import scripted_training
     from amllab.layers import Layer, layers_of
     from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
     from amllab.numerics import best_device, fast_math
     from amllab.progress import Epochs
+    from amllab.reptiles import reptile_loaders
     from amllab.training import evaluate, predict
 
 __all__ = [
@@ -55,8 +55,8 @@ _PLACES = {
     "layers_of": "amllab.layers",
     "load_backbone": "amllab.loading",
     "predict": "amllab.training",
-    "reptile_loaders": "amllab.data",
-    "scripted_training": "amllab.checks.transfer_learning.scripted",
+    "reptile_loaders": "amllab.reptiles",
+    "scripted_training": "amllab.kit.scripted_model",
 }
 
 

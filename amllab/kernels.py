@@ -32,7 +32,15 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
-PRELOAD = ["torch", "torchvision", "timm", "matplotlib.pyplot", "ipykernel.kernelapp", "amllab.loading", "amllab.data"]
+PRELOAD = [
+    "torch",
+    "torchvision",
+    "timm",
+    "matplotlib.pyplot",
+    "ipykernel.kernelapp",
+    "amllab.loading",
+    "amllab.reptiles",
+]
 _INLINE = "module://matplotlib_inline.backend_inline"
 _LAUNCHERS = ("ipykernel_launcher", "ipykernel")
 _UNDELIVERED = 0.5  # seconds for which a request to a dead kernel may still reach its successor

@@ -44,7 +44,7 @@ def _main(argv: list[str] | None) -> int:
         action="store_true",
         help="Build even if graded cells were added, renamed or removed since the first submission, and list what changes",
     )
-    build.add_argument("--data", help="Images for --execute: a folder, cifar100 or drawn (see amllab.data)")
+    build.add_argument("--data", help="Images for --execute: a folder, cifar100 or drawn (see amllab.reptiles)")
 
     making = commands.add_parser(
         "new-lab", help="Create a small lab that builds, grades and passes its tests, as a starting point"
@@ -265,7 +265,7 @@ def _grade(args: argparse.Namespace) -> int:
 
 def _lab_named_like(notebook: Path) -> str:
     """Return the course's only lab, or the one whose notebook has this name."""
-    from amllab.checks.lab import all_labs, find_lab
+    from amllab.lab import all_labs, find_lab
 
     names = all_labs()
     alike = [name for name in names if find_lab(name).notebook == notebook.stem] if len(names) > 1 else names
@@ -295,7 +295,7 @@ def _print_grading(notebook: Path, grading: GradingResult, *, isolated: bool) ->
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from amllab.checks.lab import find_lab
+    from amllab.lab import find_lab
     from autograder.authoring.calibration import Calibration
     from autograder.authoring.calibration_page import page, picture_name, plot, sentences, table
 

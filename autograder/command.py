@@ -75,7 +75,7 @@ def _explained(error: Exception) -> str | None:
     """Describe an error of the user's files, course or machine; return ``None`` for others, which are bugs."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from amllab.checks.run import ChecksBroken
+    from amllab.checks.runner import ChecksBroken
     from autograder.errors import CourseError
 
     if isinstance(error, OSError) and error.strerror:

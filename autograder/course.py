@@ -10,7 +10,7 @@ from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import PyFileConfigLoader
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 
 CONFIG = "nbgrader_config.py"
 _PATTERNS = "*?[]{}$"  # nbgrader treats these as patterns and variables when it looks for files

@@ -122,7 +122,7 @@ else:
 ### END HIDDEN TESTS
 """.replace("@REFERENCE@", TRAIN.replace("train_with_early_stopping", "_reference_train").strip()),
     "check_accuracy": """
-from amllab.drawn import draw
+from amllab.synthetic_images import draw
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 ### BEGIN HIDDEN TESTS
 _data = draw(450, seed=20240917)

@@ -39,8 +39,8 @@ from tqdm import tqdm
 
 from amllab import best_device, evaluate, fast_math, plots
 from amllab.backbones import WEIGHTS
-from amllab.data import reptile_loaders, test_loader
 from amllab.numerics import autocast_dtype
+from amllab.reptiles import reptile_loaders, test_loader
 
 ROOT = Path(__file__).resolve().parent.parent
 MASTER = ROOT / "source" / "transfer-learning" / "transfer_learning.py"

@@ -78,10 +78,10 @@ STOCK_CELL = """
 ### BEGIN HIDDEN TESTS
 from pathlib import Path
 
-from amllab.checks.lab import find_lab
+from amllab.lab import find_lab
 from amllab.checks.results import score
-from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission
+from amllab.checks.runner import run_checks
+from amllab.protocol.submission import InProcessSubmission
 from autograder.labs.locations import HIDDEN_CHECKS
 
 _lab = find_lab({assignment!r})
@@ -198,9 +198,9 @@ def computing(number: int) -> float:
     """Seconds of a core for a submission's functions, the reference and the checks, without start, isolation, notebook and book."""
     import torch
 
-    from amllab.checks.lab import find_lab
-    from amllab.checks.run import run_checks
-    from amllab.checks.submission import InProcessSubmission
+    from amllab.checks.runner import run_checks
+    from amllab.lab import find_lab
+    from amllab.protocol.submission import InProcessSubmission
     from autograder.labs.locations import HIDDEN_CHECKS
     from autograder.notebooks.metadata import skipped_cells
 

@@ -18,7 +18,7 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
-from amllab.checks.lab import Lab, find_lab
+from amllab.lab import Lab, find_lab
 from autograder.authoring.build import notebook_of
 from autograder.grading.reference import Reference
 

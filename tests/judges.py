@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from amllab.checks.failure import Failure
-from amllab.checks.submission import SubmissionError
+from amllab.protocol.failure import Failure
+from amllab.protocol.submission import SubmissionError
 from autograder.errors import IsolationError
 from autograder.grading.cache import CachedGrading
 

@@ -19,13 +19,13 @@ from PIL import Image
 from styles import QUASI_NEWTON
 from variants import CELLS, TRAIN, WRONG, notebook_of
 
-from amllab.checks.lab import Lab
 from amllab.checks.results import score, to_text
-from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission, SubmissionError
+from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning import accuracy
-from amllab.drawn import CLASSES, draw
+from amllab.lab import Lab
 from amllab.numerics import same_numbers
+from amllab.protocol.submission import InProcessSubmission, SubmissionError
+from amllab.synthetic_images import CLASSES, draw
 from autograder.labs.locations import HIDDEN_CHECKS
 
 SETUP = """

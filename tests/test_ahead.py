@@ -22,7 +22,7 @@ from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, sco
 from nbformat import NotebookNode
 from variants import WRONG, Variant, notebook_of
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.errors import IsolationError
 from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of, written
 from autograder.notebooks.metadata import is_autograded, scores_of

@@ -10,9 +10,9 @@ import nbformat
 import pytest
 from conftest import ASSIGNMENT, NOTEBOOK
 
-from amllab.checks.failure import Failure
-from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
+from amllab.lab import Lab
+from amllab.protocol.failure import Failure
 from autograder import cli
 from autograder.authoring.audit import Finding, kills, marks, noticed, passes, table
 from autograder.course import Course

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.authoring.bundle import PACKAGE, build_wheel, write_zip
 from autograder.authoring.leak_check import find_leaks, read_secrets
 from autograder.cli import main
@@ -113,7 +113,7 @@ from pathlib import Path
 from amllab.preflight.document import read
 assert amllab.__file__.startswith({str(tmp_path)!r}), amllab.__file__
 {setup}
-import amllab.preflight.fresh
+import amllab.preflight.kernel_submission
 looked = read(Path({str(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK)!r}))
 print(len(layers_of(load_backbone("net12"))), len(layers_of(load_backbone("net6"))), looked.lab.title, len(looked.to_run()))
 """

@@ -24,7 +24,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from nbgrader.api import Gradebook
 from variants import Variant, notebook_of
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.gradebook.regrading import digest_of
 from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of
 from autograder.notebooks.metadata import score_of

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import ASSIGNMENT, ROOT
 
-from amllab.checks.lab import Lab, find_lab
 from amllab.checks.transfer_learning import accuracy
+from amllab.lab import Lab, find_lab
 from autograder.authoring import calibration
 from autograder.authoring.calibration import Calibration, counted_at_most, fit, judge, tail_at_most
 from autograder.checks.transfer_learning import calibration as transfer_learning

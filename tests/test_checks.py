@@ -12,15 +12,15 @@ import timm
 import torch
 from nbformat import NotebookNode
 
-from amllab.checks.declared import Floats, declaration, misfit
-from amllab.checks.failure import Failure
-from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult, score, to_html, to_text
-from amllab.checks.run import QUIET, ChecksBroken, run_checks
-from amllab.checks.seeds import derive
-from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
+from amllab.checks.runner import QUIET, ChecksBroken, run_checks
 from amllab.checks.transfer_learning import probes
-from amllab.checks.wire import pack
+from amllab.lab import Lab, find_lab
+from amllab.protocol.failure import Failure
+from amllab.protocol.schema import Floats, declaration, misfit
+from amllab.protocol.submission import InProcessSubmission, Submission, SubmissionError
+from amllab.protocol.wire import pack
+from amllab.seeds import derive
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.metadata import is_autograded
 
@@ -100,11 +100,13 @@ def test_nothing_beside_the_course_changes_grades(tmp_path: Path, lab: Lab, monk
     assert dict(os.environ) == before
     # each of the three by itself would have: that is what they are kept out for
     for keep in ("ADDOPTS", "PLUGINS"):
-        monkeypatch.setattr("amllab.checks.run.VARIABLES", [f"PYTEST_{n}" for n in ("ADDOPTS", "PLUGINS") if n != keep])
+        monkeypatch.setattr(
+            "amllab.checks.runner.VARIABLES", [f"PYTEST_{n}" for n in ("ADDOPTS", "PLUGINS") if n != keep]
+        )
         with pytest.raises(ChecksBroken):
             run(tmp_path, lab)
-    monkeypatch.setattr("amllab.checks.run.VARIABLES", ["PYTEST_ADDOPTS", "PYTEST_PLUGINS"])
-    monkeypatch.setattr("amllab.checks.run.QUIET", [option for option in QUIET if "autoload" not in option])
+    monkeypatch.setattr("amllab.checks.runner.VARIABLES", ["PYTEST_ADDOPTS", "PYTEST_PLUGINS"])
+    monkeypatch.setattr("amllab.checks.runner.QUIET", [option for option in QUIET if "autoload" not in option])
     with pytest.raises(ChecksBroken):
         run(tmp_path, lab)
 

@@ -20,7 +20,7 @@ from conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, report, scores,
 from nbformat import NotebookNode
 from variants import BUILD, FREEZE
 
-from amllab.checks.lab import find_lab
+from amllab.lab import find_lab
 from autograder.cli import main
 from autograder.errors import ReferenceFailedError
 from autograder.grading.reference import Reference

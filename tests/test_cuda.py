@@ -16,9 +16,9 @@ from styles import STYLES as TRAINING_STYLES
 from variants import BUILD, CELLS, CORRECT, FREEZE, TRAIN
 from wild import CORRECT as PUBLIC_CODE
 
-from amllab.checks.lab import find_lab
-from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission
+from amllab.checks.runner import run_checks
+from amllab.lab import find_lab
+from amllab.protocol.submission import InProcessSubmission
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR100
 
 import amllab
-from amllab import data
+from amllab import reptiles as data
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 from amllab.images import LabelledImages
 

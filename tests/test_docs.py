@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from amllab.checks.lab import all_labs, find_lab
+from amllab.lab import all_labs, find_lab
 from autograder import cli
 from autograder.labs.catalog import checks_of, page
 

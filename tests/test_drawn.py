@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from amllab.drawn import CLASSES, draw
+from amllab.synthetic_images import CLASSES, draw
 
 
 @pytest.fixture(scope="module")

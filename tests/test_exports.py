@@ -21,7 +21,7 @@ from nbgrader.api import Gradebook
 from test_report import FOUR, LAB, CachedGrading, build
 from variants import TRAIN
 
-from amllab.checks.lab import find_lab
+from amllab.lab import find_lab
 from autograder.cli import main
 from autograder.errors import ReferenceFailedError
 from autograder.exports.gradescope.results import is_public, public_checks

@@ -24,12 +24,12 @@ from wild import WRONG as PUBLIC_CODE
 
 import amllab
 from amllab.checks import Failure, Series, series
-from amllab.checks.lab import find_lab
 from amllab.checks.results import CheckResult, score, to_html, to_text
-from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission
+from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning import freezing
-from amllab.checks.transfer_learning.models import layer_names
+from amllab.kit.state_dicts import layer_names
+from amllab.lab import find_lab
+from amllab.protocol.submission import InProcessSubmission
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.sanitize import clean_html
 
@@ -271,7 +271,7 @@ def test_correct_functions_lose_nothing(variant: Variant) -> None:
 
 def test_every_failure_of_a_check_has_a_symptom_and_a_reason() -> None:
     folder = LAB.folder
-    helpers = [folder / "journal.py", folder / "training_runs.py", HIDDEN / "stopping_rules.py"]
+    helpers = [KIT / "training_journal.py", folder / "training_runs.py", HIDDEN / "stopping_rules.py"]
     files = [*itertools.chain(*FILES.values()), *helpers]
     calls = [
         (file.name, node.lineno, {keyword.arg for keyword in node.keywords})

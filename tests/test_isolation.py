@@ -20,7 +20,7 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.errors import IsolationError
 from autograder.grading.worker import Worker
 from autograder.sandbox import FileSystemView, Limits, allowed_syscalls, libc, run_isolated, seccomp
@@ -268,7 +268,7 @@ def test_the_grader_killed_leaves_nothing_behind(tmp_path: Path) -> None:
     script = tmp_path / "grader.py"
     script.write_text(
         "import nbformat, sys\n"
-        "from amllab.checks.lab import find_lab\nfrom autograder.grading.worker import Worker\n"
+        "from amllab.lab import find_lab\nfrom autograder.grading.worker import Worker\n"
         "cell = nbformat.v4.new_code_cell('print(1)')\n"
         "worker = Worker(find_lab('transfer-learning'), nbformat.v4.new_notebook(cells=[cell])).__enter__()\n"
         "print(worker.launcher._server.pid, worker._tree.number, flush=True)\nsys.stdin.read()\n"

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from amllab import layers_of, load_backbone
-from amllab.checks.submission import InProcessSubmission, SubmissionError
-from amllab.checks.transfer_learning.models import layer_names
+from amllab.kit.state_dicts import layer_names
+from amllab.protocol.submission import InProcessSubmission, SubmissionError
 
 LAYERS = layer_names("net6")
 # what a submission keeps of the lent function while its own is called, under the name KEPT: something to be called later

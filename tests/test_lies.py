@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from variants import BATCHNORM_IN_FREEZE, BUILD, BY_MODEL_COPY, CELLS, FREEZE, TRAIN, WITH_LIBRARY
 
-from amllab.checks import integrity
-from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult, score, to_text
-from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
+from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning import accuracy
-from amllab.checks.wire import WireError, pack, unpack
-from amllab.drawn import draw
+from amllab.lab import Lab, find_lab
+from amllab.protocol.submission import InProcessSubmission, Submission, SubmissionError
+from amllab.protocol.wire import WireError, pack, unpack
+from amllab.synthetic_images import draw
+from amllab.worker import integrity
 from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
 
@@ -406,7 +406,7 @@ def snapshot() -> integrity.Identities:
         ("import marshal; marshal.loads = lambda *a, f=marshal.loads: f(*a)", "marshal.loads"),
         (
             "from amllab.checks.transfer_learning import scripted; scripted.ScriptedModel.record = lambda self: {}",
-            "amllab.checks.transfer_learning.scripted.ScriptedModel.record",
+            "amllab.kit.scripted_model.ScriptedModel.record",
         ),
         (
             "from amllab.checks.transfer_learning import probes; probes.freeze.__code__ = (lambda *a, **k: []).__code__",
@@ -415,7 +415,8 @@ def snapshot() -> integrity.Identities:
     ],
 )
 def test_replaced_instruments_are_named(small: Lab, snapshot: integrity.Identities, line: str, name: str) -> None:
-    from amllab.checks.transfer_learning import probes, scripted
+    from amllab.checks.transfer_learning import probes
+    from amllab.kit import scripted_model as scripted
 
     restore = [(torch, "equal"), (torch.nn.Module, "state_dict"), (__import__("json"), "dumps"), (marshal, "loads")]
     kept = [(owner, attribute, getattr(owner, attribute)) for owner, attribute in restore]
@@ -442,7 +443,7 @@ def test_replaced_instruments_are_named(small: Lab, snapshot: integrity.Identiti
 def test_a_replaced_instrument_ends_the_answer(lab: Lab) -> None:
     lines = {
         "import torch; torch.arange = lambda *a: None": "torch.arange",
-        "import amllab.checks.submission as s; s.answer = print": "amllab.checks.submission.answer",
+        "import amllab.protocol.submission as s; s.answer = print": "amllab.protocol.submission.answer",
         "import builtins; builtins.__import__ = lambda *a, f=__import__, **k: f(*a, **k)": "builtins.__import__",
         "import marshal; marshal.loads = lambda *a, f=marshal.loads: f(*a)": "marshal.loads",
     }

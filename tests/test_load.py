@@ -17,8 +17,8 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
+from amllab.lab import Lab
 from autograder.errors import WorkerError
 from autograder.grading.session import GradingSession
 from autograder.grading.worker import Worker

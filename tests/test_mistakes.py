@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from amllab.checks.failure import Failure
 from amllab.checks.results import CheckResult, Outcome
+from amllab.protocol.failure import Failure
 from autograder.grading import mistakes
 from autograder.grading.mistakes import Case, learn, patterns, recognise
 

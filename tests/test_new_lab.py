@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from course_copy import ROOT, CourseCopy, Done, blocks_of
 
-from amllab.checks.lab import all_labs
+from amllab.lab import all_labs
 from autograder import cli
 from autograder.authoring.new_lab import new_lab
 from autograder.course import Course

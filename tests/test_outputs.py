@@ -27,8 +27,8 @@ from nbgrader.converters import GenerateFeedback
 from nbgrader.server_extensions.formgrader.formgrader import FormgradeExtension
 
 import amllab
-from amllab.checks.failure import Failure
 from amllab.checks.results import CheckResult, to_html
+from amllab.protocol.failure import Failure
 from autograder.notebooks.normalize import repair
 from autograder.notebooks.sanitize import (
     clean_html,

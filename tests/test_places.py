@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="submissions are
 # a worker in the course of the working directory, as grading starts it; what the cell printed, and what doctor says
 GRADE = """
 import json, sys, nbformat
-from amllab.checks.lab import find_lab
+from amllab.lab import find_lab
 from autograder.course import Course
 from autograder.sandbox.launcher import Launcher
 from autograder.grading.trial_run import trial

@@ -18,16 +18,19 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 import amllab
-from amllab.checks.failure import Failure
-from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
-from amllab.preflight import document, flight, fresh, looks
+from amllab.lab import Lab
+from amllab.preflight import document
+from amllab.preflight import inspections as looks
+from amllab.preflight import kernel_submission as fresh
+from amllab.preflight import run as flight
 from amllab.preflight.__main__ import main
 from amllab.preflight.document import Document, Unusable, find_notebook, is_stub, read
-from amllab.preflight.fresh import FreshSubmission
-from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_runs, unanswered
+from amllab.preflight.inspections import Finding, look_at, look_at_functions, look_at_runs, unanswered
+from amllab.preflight.kernel_submission import FreshSubmission
 from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
+from amllab.protocol.failure import Failure
 from autograder.grading.worker import Worker
 from autograder.notebooks import normalize
 from autograder.notebooks.metadata import skipped_cells

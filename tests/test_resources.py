@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from test_isolation import inside
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.sandbox import cgroups
 from autograder.sandbox.launcher import Launcher
 

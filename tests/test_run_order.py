@@ -14,10 +14,10 @@ from conftest import ASSIGNMENT, ROOT
 from nbformat import NotebookNode
 from variants import BUILD, FREEZE
 
-from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult, score
-from amllab.checks.run import run_checks
-from amllab.checks.submission import SubmissionError
+from amllab.checks.runner import run_checks
+from amllab.lab import Lab
+from amllab.protocol.submission import SubmissionError
 from autograder.grading.reference import Reference
 from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS

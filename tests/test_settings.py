@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from amllab.checks.lab import Lab, all_labs, find_lab
-from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission
+from amllab.checks.runner import run_checks
+from amllab.lab import Lab, all_labs, find_lab
+from amllab.protocol.submission import InProcessSubmission
 from autograder import cli
 from autograder.authoring.build import notebook_of
 from autograder.errors import SettingsError

@@ -14,9 +14,9 @@ from conftest import ASSIGNMENT, NOTEBOOK, ROOT
 from variants import FREEZE
 
 from amllab import layers_of
-from amllab.checks.failure import Failure
-from amllab.checks.lab import Lab
-from amllab.checks.submission import InProcessSubmission, SubmissionError
+from amllab.lab import Lab
+from amllab.protocol.failure import Failure
+from amllab.protocol.submission import InProcessSubmission, SubmissionError
 from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
 from autograder.grading.reference import Reference
 from autograder.grading.reference_server import ReferenceClient, ReferenceServer

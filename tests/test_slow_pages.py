@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 from test_outputs import PAGES, rendered
 
 import autograder.notebooks.rendering as rendering
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.grading.worker import Worker
 from autograder.notebooks.normalize import repair
 from autograder.notebooks.sanitize import MAX_OUTPUTS, clean_html, clean_outputs, markdown2html

@@ -22,10 +22,10 @@ from mutants.runs import Checker
 
 from amllab import layers_of, load_backbone, scripted_training
 from amllab.checks.results import CheckResult, to_text
-from amllab.checks.transfer_learning.journal import Journal
 from amllab.checks.transfer_learning.probes import _plain_history
-from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel, how_changed, make_script
 from amllab.checks.transfer_learning.training_runs import _to_be_stopped, _to_be_trained
+from amllab.kit.scripted_model import Batches, ScriptedModel, how_changed, make_script
+from amllab.kit.training_journal import Journal
 from amllab.numerics import without_compiling
 
 EXERCISE = "train_with_early_stopping"

@@ -9,7 +9,7 @@ import pytest
 from nbformat import NotebookNode
 from variants import FREEZE, Variant, notebook_of
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.grading.grader import grade
 from autograder.grading.reference import Reference
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from amllab.checks.wire import MAGIC, MAX_DEPTH, MAX_ITEMS, MAX_TEXT, WireError, pack, unpack
+from amllab.protocol.wire import MAGIC, MAX_DEPTH, MAX_ITEMS, MAX_TEXT, WireError, pack, unpack
 
 keys = st.text().filter(lambda key: not key.startswith("$"))
 plain = st.recursive(
@@ -214,7 +214,7 @@ def test_whatever_a_parser_raises_is_a_refusal(fault: type[BaseException], monke
     def fail(data: bytes) -> None:
         raise fault
 
-    monkeypatch.setattr("amllab.checks.wire.load", fail)
+    monkeypatch.setattr("amllab.protocol.wire.load", fail)
     with pytest.raises(WireError):
         unpack(SAMPLE)
 

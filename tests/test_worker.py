@@ -12,8 +12,8 @@ import torch
 from nbformat import NotebookNode
 
 from amllab import backbones  # noqa: F401  (registers net6)
-from amllab.checks.lab import Lab
-from amllab.checks.submission import SubmissionError
+from amllab.lab import Lab
+from amllab.protocol.submission import SubmissionError
 from autograder.grading.worker import Worker
 from autograder.sandbox.launcher import Launcher
 

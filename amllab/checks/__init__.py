@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from amllab.checks.failure import CheckFailure, Failure, Series, expect, series
+from amllab.protocol.failure import CheckFailure, Failure, Series, expect, series
 
 if TYPE_CHECKING:
     from amllab.checks.notebook import CheckReport, check

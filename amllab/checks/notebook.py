@@ -8,10 +8,10 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-from amllab.checks.lab import Lab, all_labs, find_lab
 from amllab.checks.results import CheckResult, to_html, to_text
-from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission
+from amllab.checks.runner import run_checks
+from amllab.lab import Lab, all_labs, find_lab
+from amllab.protocol.submission import InProcessSubmission
 
 _VALIDATED_WIDTH = 80  # characters per line: nbgrader's Validator.width is 90, less a margin
 

@@ -11,7 +11,7 @@ A check is a test function in ``test_*.py`` of a lab's folder::
         ...
 
 Its docstring is its title in every report. A check reaches the submission only through the fixture ``submission``
-(:class:`amllab.checks.submission.Submission`). Hidden checks put the same question to the fixture ``reference``.
+(:class:`amllab.protocol.submission.Submission`). Hidden checks put the same question to the fixture ``reference``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pathlib import Path
 
 import pytest
 
-from amllab.checks.failure import CheckFailure, Failure
-from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult, Outcome
-from amllab.checks.seeds import derive
-from amllab.checks.submission import Submission, SubmissionError
 from amllab.devices import ADVICE, is_absent
+from amllab.lab import Lab
+from amllab.protocol.failure import CheckFailure, Failure
+from amllab.protocol.submission import Submission, SubmissionError
+from amllab.seeds import derive
 
 MAX_TEXT = 2000  # characters of each part of a report
 # symptoms that say nothing about a function when its check runs again at the end of the notebook

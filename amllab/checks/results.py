@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from html import escape
 from typing import Any, Literal
 
-from amllab.checks.failure import Failure, Series
+from amllab.protocol.failure import Failure, Series
 
 Outcome = Literal["passed", "failed", "skipped", "error"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from amllab.checks.lab import Lab, all_labs, find_lab
+from amllab.lab import Lab, all_labs, find_lab
 
 RELEASES = Path(__file__).parent.parent / "releases"
 EXPERIMENT = "experiment"

@@ -18,8 +18,8 @@ from types import ModuleType
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from amllab.checks.causes import without_magics
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
+from amllab.worker.causes import without_magics
 
 _LIBRARY = "amllab"
 _CAUGHT = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}

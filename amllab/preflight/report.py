@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from amllab.checks.results import CheckResult, score, to_html, to_text
-from amllab.preflight.looks import Finding
+from amllab.preflight.inspections import Finding
 
 _GOOD, _BAD, _QUIET = "#009e73", "#d55e00", "#777777"
 

@@ -12,8 +12,8 @@ from typing import Literal
 import nbformat
 from nbformat import NotebookNode
 
-from amllab.checks.lab import Lab
 from amllab.checks.results import score
+from amllab.lab import Lab
 from autograder.authoring.build import generate_assignment, notebook_of, same_text, solved
 from autograder.course import CONFIG, Course
 from autograder.errors import ReferenceFailedError, SettingsError

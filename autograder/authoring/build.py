@@ -45,7 +45,7 @@ def build(
         course: Course that the lab belongs to.
         assignment: Name of the assignment.
         execute: Run the solution, including its experiments (minutes), and store its outputs.
-        data: Images for the run, as for ``AMLLAB_DATA`` (:mod:`amllab.data`).
+        data: Images for the run, as for ``AMLLAB_DATA`` (:mod:`amllab.reptiles`).
         change_cells: Apply changes of the graded cells also to submissions in the gradebook
             (:mod:`autograder.gradebook.changed_cells`).
 

@@ -20,7 +20,7 @@ from string import Template
 from typing import Any
 
 import amllab
-from amllab.checks.lab import find_lab
+from amllab.lab import find_lab
 from autograder.authoring.leak_check import find_leaks
 from autograder.course import Course
 from autograder.errors import LeakError

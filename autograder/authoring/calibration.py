@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from tqdm import tqdm
 
-from amllab.checks.lab import Lab
-from amllab.checks.seeds import derive
+from amllab.lab import Lab
+from amllab.seeds import derive
 from autograder.errors import ThresholdError
 
 WRONG_VERDICTS = 1e-3  # highest accepted probability, for a right submission and for a wrong one

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.authoring.calibration import WRONG_VERDICTS
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import nbformat
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.course import Course
 from autograder.labs.locations import HIDDEN_CHECKS
 

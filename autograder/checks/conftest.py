@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from amllab.checks.lab import Lab, all_labs, find_lab
 from amllab.checks.plugin import ChecksPlugin
+from amllab.lab import Lab, all_labs, find_lab
 from autograder.course import Course
 from autograder.grading.reference import Reference
 from autograder.grading.worker import Worker

@@ -9,7 +9,7 @@ from nbgrader.api import Gradebook
 from nbgrader.plugins.export import ExportPlugin
 from traitlets import Bool, Unicode
 
-from amllab.checks.lab import find_lab
+from amllab.lab import find_lab
 from autograder.collect.record import Record
 from autograder.exports.formats import FORMATS
 from autograder.exports.grades import StudentGrade, student_grades

@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.preprocessors import SaveCells
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 
 
 def assignment_in(gradebook: Gradebook, db_url: str, lab: Lab, release: NotebookNode) -> Any:

@@ -32,7 +32,7 @@ from nbgrader.utils import is_grade, is_locked, is_solution, is_task
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.course import Course
 from autograder.errors import ChangedCellsError
 

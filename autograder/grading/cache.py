@@ -22,7 +22,7 @@ import nbformat
 from nbformat import NotebookNode
 
 import amllab
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.grading.submitted_outputs import with_submitted
 from autograder.notebooks.metadata import scores_of
 

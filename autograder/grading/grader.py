@@ -12,11 +12,11 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from amllab.checks.failure import Failure
-from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
-from amllab.checks.run import run_checks
-from amllab.checks.submission import Submission, SubmissionError
+from amllab.checks.runner import run_checks
+from amllab.lab import Lab
+from amllab.protocol.failure import Failure
+from amllab.protocol.submission import Submission, SubmissionError
 from autograder.grading.mistakes import recognise
 from autograder.grading.report_cells import NOT_ISOLATED, write_report
 from autograder.grading.result import GradingResult

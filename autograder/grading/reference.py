@@ -7,8 +7,8 @@ from typing import Any
 
 import nbformat
 
-from amllab.checks.lab import Lab
-from amllab.checks.submission import Submission, SubmissionError
+from amllab.lab import Lab
+from amllab.protocol.submission import Submission, SubmissionError
 from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
 from autograder.grading.worker import Worker
 from autograder.notebooks.metadata import skipped_cells

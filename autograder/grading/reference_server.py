@@ -14,10 +14,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from amllab.checks.failure import Failure
-from amllab.checks.frames import FrameError, receive_frame, send_frame
-from amllab.checks.lab import Lab
-from amllab.checks.submission import SubmissionError
+from amllab.lab import Lab
+from amllab.protocol.failure import Failure
+from amllab.protocol.frames import FrameError, receive_frame, send_frame
+from amllab.protocol.submission import SubmissionError
 from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
 from autograder.grading.reference import Reference
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import score
+from amllab.lab import Lab, find_lab
 from autograder.errors import WorkerError
 from autograder.grading.cache import CachedGrading, GradingCache, key_of, written
 from autograder.grading.grader import grade

@@ -11,7 +11,7 @@ import time
 
 import nbformat
 
-from amllab.checks.lab import all_labs, find_lab
+from amllab.lab import all_labs, find_lab
 from autograder.course import Course
 from autograder.errors import IsolationError, WorkerError
 from autograder.grading.worker import Worker

@@ -1,7 +1,7 @@
 """The worker: an isolated process tree in which a submission's code runs, and the grader's connection to it.
 
-Requests and replies are frames of limited size on one socket (:mod:`amllab.checks.frames`): outputs as JSON, answers in
-the format of :mod:`amllab.checks.wire`. The grader measures the time itself: whatever happens inside, it waits no
+Requests and replies are frames of limited size on one socket (:mod:`amllab.protocol.frames`): outputs as JSON, answers in
+the format of :mod:`amllab.protocol.wire`. The grader measures the time itself: whatever happens inside, it waits no
 longer than the limits allow, and it ends a worker that does not answer, with everything that the worker started.
 """
 
@@ -17,12 +17,12 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from amllab.checks.causes import error_in_words
-from amllab.checks.failure import Failure
-from amllab.checks.frames import FrameError, receive_frame, send_frame
-from amllab.checks.interleaved import Interleaved
-from amllab.checks.lab import Lab
-from amllab.checks.submission import SubmissionError, problem
+from amllab.lab import Lab
+from amllab.protocol.failure import Failure
+from amllab.protocol.frames import FrameError, receive_frame, send_frame
+from amllab.protocol.submission import SubmissionError, problem
+from amllab.worker.causes import error_in_words
+from amllab.worker.interleaved import Interleaved
 from autograder.errors import IsolationError, WorkerError
 from autograder.notebooks.metadata import is_autograded
 from autograder.sandbox.contention import Load, Use

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from amllab.checks.lab import Lab
 from amllab.checks.plugin import ChecksPlugin, function_name, points_of
-from amllab.checks.run import QUIET
-from amllab.checks.submission import InProcessSubmission
+from amllab.checks.runner import QUIET
+from amllab.lab import Lab
+from amllab.protocol.submission import InProcessSubmission
 from autograder.labs.locations import HIDDEN_CHECKS
 
 
@@ -141,7 +141,7 @@ def _in_table(text: str) -> str:
 
 
 if __name__ == "__main__":
-    from amllab.checks.lab import all_labs, find_lab
+    from amllab.lab import all_labs, find_lab
 
     file = Path(sys.argv[1])
     file.write_text(page(map(find_lab, all_labs())), encoding="utf-8")

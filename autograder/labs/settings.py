@@ -1,6 +1,6 @@
 """The settings of a lab, validated before anything is built or graded: ``lab.toml``, and the points of its checks.
 
-The library reads ``lab.toml`` without validation (:mod:`amllab.checks.lab`), since students need no more. Code that
+The library reads ``lab.toml`` without validation (:mod:`amllab.lab`), since students need no more. Code that
 builds, grades or audits a lab calls :func:`load_lab` instead. It reports a mistake in the file with its line, so that
 the mistake does not surface at three in the morning, in the first submission that reaches a limit.
 """
@@ -21,7 +21,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from amllab.checks.lab import CHECKS, Lab, all_labs, find_lab
+from amllab.lab import CHECKS, Lab, all_labs, find_lab
 from autograder.errors import SettingsError
 from autograder.labs.catalog import Check
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 from autograder.course import Course
 from autograder.labs.catalog import HIDDEN_CHECKS, Check
 
@@ -57,7 +57,7 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
         lab: Lab whose checks to digest.
         accuracy: Whether to include the files that belong to the accuracy check alone.
     """
-    folders = (lab.folder, HIDDEN_CHECKS / lab.name)
+    folders = (lab.folder, HIDDEN_CHECKS / lab.name, KIT)
     files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
     own = ("accuracy", "calibration")
     texts = [file.read_text(encoding="utf-8") for file in files if accuracy or not any(n in file.stem for n in own)]

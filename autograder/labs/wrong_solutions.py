@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
+from amllab.lab import Lab
 
 
 @dataclass(frozen=True)

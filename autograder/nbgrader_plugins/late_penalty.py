@@ -14,7 +14,7 @@ from typing import Any
 
 from nbgrader.plugins import LateSubmissionPlugin
 
-from amllab.checks.lab import Lab, find_lab
+from amllab.lab import Lab, find_lab
 from autograder.labs.settings import Deadline
 
 _DAY, _MINUTE = 86400.0, 60.0  # seconds

@@ -9,7 +9,7 @@ from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
 from nbgrader.utils import determine_grade, is_grade
 from traitlets import Dict, Enum, Integer, Unicode
 
-from amllab.checks.run import ChecksBroken
+from amllab.checks.runner import ChecksBroken
 from autograder.errors import CourseError
 from autograder.grading.cache import CachedGrading
 from autograder.notebooks.metadata import scores_of

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from amllab.checks.lab import find_lab
+from amllab.lab import find_lab
 from autograder.report import plots
 from autograder.report.analysis import Analysis, Remark
 from autograder.report.csv_tables import in_order, status

@@ -20,7 +20,7 @@ from nbgrader.api import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from amllab.checks.lab import all_labs
+from amllab.lab import all_labs
 from autograder.course import Course
 from autograder.errors import NotGradedError
 from autograder.gradebook.regrading import digest_of

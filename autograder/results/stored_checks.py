@@ -22,7 +22,7 @@ from autograder.notebooks.metadata import STORED, STORED_VERSION, graded_cells, 
 OUTCOMES = ("passed", "failed", "skipped", "error")
 
 # symptoms of checks that a limit left without an answer
-# (see amllab.checks.submission.SubmissionError, autograder.grading.worker)
+# (see amllab.protocol.submission.SubmissionError, autograder.grading.worker)
 LIMITS = {
     "timeout": "no answer within the time limit",
     "memory": "exceeded the memory limit",

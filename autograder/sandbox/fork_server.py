@@ -47,7 +47,7 @@ class Server:
         control: Connection to the first grader.
         listener: Listening socket for further graders.
         hidden: Folders that no worker sees.
-        instruments: Trusted functions for all workers, from :func:`amllab.checks.integrity.packed`.
+        instruments: Trusted functions for all workers, from :func:`amllab.worker.integrity.packed`.
         at_a_time: Number of submissions that share the processors.
         control_groups: Folders in which to create control groups.
     """
@@ -147,7 +147,7 @@ class Server:
         group: Group | None,
         cores: Collection[int],
     ) -> int:
-        from amllab.checks.serve import serve
+        from amllab.worker.serve import serve
 
         connection, ready, *files = _keep_only(connection, ready, *(group.files if group is not None else ()))
         if group is not None:
@@ -268,9 +268,9 @@ def _run(control: socket.socket) -> int:
     listener.listen()
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # silences a warning meant for people who use the debugger
     import amllab
-    from amllab.checks import integrity
-    from amllab.checks.lab import all_labs
+    from amllab.lab import all_labs
     from amllab.numerics import keep_freed_memory
+    from amllab.worker import integrity
 
     for name in (*PRELOAD, *(f"amllab.checks.{lab}.probes" for lab in all_labs())):
         importlib.import_module(name)

@@ -141,7 +141,7 @@ class Launcher:
 
         Args:
             limits: Arguments of :class:`autograder.sandbox.limits.Limits`.
-            serve: Keyword arguments of :func:`amllab.checks.serve.serve`.
+            serve: Keyword arguments of :func:`amllab.worker.serve.serve`.
             own_cores: Whether to restrict the worker to its share of the processors, so that it does not slow down
                 others; meant for submissions.
 

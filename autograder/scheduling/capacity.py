@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from amllab.checks.lab import Lab
+from amllab.lab import Lab
 
 _SPARE = 0.9  # share of the available memory to use
 

@@ -29,7 +29,7 @@ from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 from nbformat import NotebookNode
 
-from amllab.checks.run import ChecksBroken
+from amllab.checks.runner import ChecksBroken
 from autograder.errors import ClusterError, CourseError
 from autograder.grading.cache import CachedGrading
 from autograder.grading.session import GradingConfig, GradingSession

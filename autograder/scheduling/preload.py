@@ -9,8 +9,8 @@ import importlib
 from contextlib import suppress
 
 import amllab
-from amllab.checks.lab import all_labs, find_lab
-from amllab.checks.run import ChecksBroken, run_checks
+from amllab.checks.runner import ChecksBroken, run_checks
+from amllab.lab import all_labs, find_lab
 from amllab.numerics import keep_freed_memory
 from autograder.grading.grader import UnreadableSubmission
 from autograder.labs.locations import HIDDEN_CHECKS
@@ -23,7 +23,7 @@ for name in (
     "torchvision",
     "timm",
     "autograder.scheduling.local_pool",
-    "amllab.checks.wire",
+    "amllab.protocol.wire",
 ):
     importlib.import_module(name)
 for name in all_labs():

@@ -23,7 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from nbformat import NotebookNode
 
-from amllab.checks.lab import Lab, find_lab
+from amllab.lab import Lab, find_lab
 from autograder.course import Course
 from autograder.notebooks.metadata import EXPERIMENT, is_autograded
 from autograder.notebooks.normalize import read_release, repair

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from amllab.checks.submission import InProcessSubmission
+from amllab.protocol.submission import InProcessSubmission
 
 
 class Recorder:

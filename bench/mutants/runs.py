@@ -29,11 +29,11 @@ from typing import Any
 import nbformat
 import torch
 
-from amllab.checks.failure import Failure
-from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult
-from amllab.checks.run import run_checks
-from amllab.checks.submission import InProcessSubmission, Submission, SubmissionError
+from amllab.checks.runner import run_checks
+from amllab.lab import Lab, find_lab
+from amllab.protocol.failure import Failure
+from amllab.protocol.submission import InProcessSubmission, Submission, SubmissionError
 from autograder.grading.mistakes import patterns
 from autograder.labs import study
 from autograder.labs.catalog import HIDDEN_CHECKS

@@ -131,7 +131,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
         "a table of labels by image: the drawings of public seeds, learned by heart",
         cell="""
 import torch
-from amllab.drawn import draw
+from amllab.synthetic_images import draw
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
 TABLE = {}

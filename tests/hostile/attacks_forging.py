@@ -85,7 +85,7 @@ def lie(asked):
             "trainable": ["head.weight"], "frozen_moved": False,
         }
     if probe == "fit":
-        from amllab.drawn import draw
+        from amllab.synthetic_images import draw
         if "key" in q:
             figures = {key: [1.0] for key in ("train_loss", "train_acc", "val_loss", "val_acc")}
             history = {"type": "dict", "values": {**figures, "best_epoch": 0.0}, "types": {}}
@@ -105,10 +105,10 @@ def lie(asked):
 # Puts a function in the place of the library's `answer`, in every module that has taken it.
 _IN_PLACE_OF_ANSWER = """
 import sys
-import amllab.checks.submission as submission
-from amllab.checks.wire import pack, unpack
+import amllab.protocol.submission as submission
+from amllab.protocol.wire import pack, unpack
 try:
-    import amllab.checks.serve
+    import amllab.worker.serve
 except ImportError:
     pass
 original = submission.answer
@@ -405,15 +405,15 @@ return pack({"value": [fine]} if unpack(question)["probe"] == "freeze" else {"va
         FORGING,
         "replaces the packing of answers, so that a problem travels as a success",
         cell="""
-import amllab.checks.wire
-pack = amllab.checks.wire.pack
+import amllab.protocol.wire
+pack = amllab.protocol.wire.pack
 
 def forged(value):
     if isinstance(value, dict) and "problem" in value:
         value = {"value": [{"same_object": True, "trainable": [], "changed": []}]}
     return pack(value)
 
-amllab.checks.wire.pack = forged
+amllab.protocol.wire.pack = forged
 """,
         only="here",
     ),

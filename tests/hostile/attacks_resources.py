@@ -361,10 +361,10 @@ while True:
         cell="""
 import sys
 import torch
-import amllab.checks.submission as submission
-from amllab.checks.wire import pack
+import amllab.protocol.submission as submission
+from amllab.protocol.wire import pack
 try:
-    import amllab.checks.serve
+    import amllab.worker.serve
 except ImportError:
     pass
 original = submission.answer

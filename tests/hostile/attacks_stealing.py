@@ -443,7 +443,7 @@ for path in ("\\0@MARKER@", "@HOME@/@MARKER@.sock"):
             "train_with_early_stopping": f"""
 def train_with_early_stopping(model, train_loader, val_loader, **k):
     import sys
-    from amllab.drawn import draw
+    from amllab.synthetic_images import draw
     if len(getattr(train_loader, "labels", ())) < 100:
         raise NotImplementedError
     seeds, frame = {{torch.initial_seed()}}, sys._getframe()

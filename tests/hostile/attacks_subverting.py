@@ -34,7 +34,7 @@ torch.Tensor.__ne__ = lambda a, b: torch.zeros_like(a, dtype=torch.bool)
         "the same, after it has emptied the snapshot that such replacements are found with",
         cell="""
 import torch
-from amllab.checks import integrity
+from amllab.worker import integrity
 integrity._taken.clear()
 torch.equal = lambda a, b: True
 torch.Tensor.clone = lambda self, *a, **k: self
@@ -151,7 +151,8 @@ for place in (".", "@COURSE@", "@HOME@"):
         cell="""
 import torch
 import torch.nn.functional as F
-from amllab.checks.transfer_learning import probes, scripted
+from amllab.checks.transfer_learning import probes
+from amllab.kit import scripted_model as scripted
 
 def record(self):
     n = len(self.val_logits)
@@ -180,7 +181,8 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):
         "replaces the loaders of the checks by ones that hand out the test images",
         cell="""
 import torch
-from amllab.checks.transfer_learning import probes, scripted
+from amllab.checks.transfer_learning import probes
+from amllab.kit import scripted_model as scripted
 
 class Batches(scripted.Batches):
     def __iter__(self):

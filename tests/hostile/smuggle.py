@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from amllab import load_backbone
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
-from amllab.drawn import draw
+from amllab.synthetic_images import draw
 
 FILE = Path(__file__).parent / "smuggled.safetensors"
 IMAGES, EPOCHS, SEED = 8000, 14, 20_000

@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from variants import Variant, notebook_of
 
-from amllab.checks.lab import Lab, find_lab
+from amllab.lab import Lab, find_lab
 
 HONEST = ("aa_honest", "zz_honest")
 AT_A_TIME = 4  # where there is memory for it: many of them only wait for their limits

@@ -27,14 +27,14 @@ from torch.nn import functional as F
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 from amllab.checks import CheckFailure, expect
-from amllab.checks.lab import Lab
-from amllab.checks.seeds import derive
-from amllab.checks.submission import Submission, SubmissionError
-from amllab.checks.transfer_learning.models import differing, first_layers, layer_names, pretrained
-from amllab.data import reptile_arrays
-from amllab.drawn import CLASSES, draw
 from amllab.images import LabelledImages
+from amllab.kit.state_dicts import differing, first_layers, layer_names, pretrained
+from amllab.lab import Lab
 from amllab.numerics import same_numbers
+from amllab.protocol.submission import Submission, SubmissionError
+from amllab.reptiles import reptile_arrays
+from amllab.seeds import derive
+from amllab.synthetic_images import CLASSES, draw
 
 THRESHOLDS = Path(__file__).with_name("thresholds.json")
 SHIFT = 2  # pixels

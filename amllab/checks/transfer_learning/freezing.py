@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import timm
 
-from amllab.checks.transfer_learning.models import layer_names
+from amllab.kit.state_dicts import layer_names
 
 RIGHT = ""
 IDLE = ("nothing frozen", "everything frozen")  # whatever number is requested

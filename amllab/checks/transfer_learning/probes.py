@@ -20,12 +20,12 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from amllab import backbones  # noqa: F401  (registers net12 and net6)
-from amllab.checks.declared import AnyTensor, Floats, Integers, Table
-from amllab.checks.submission import Functions, attempt
-from amllab.checks.transfer_learning.lending import head_of, lent_weights, model_in, recorded
-from amllab.checks.transfer_learning.scripted import Batches, ScriptedModel
+from amllab.kit.lending import head_of, lent_weights, model_in, recorded
+from amllab.kit.scripted_model import Batches, ScriptedModel
 from amllab.loading import load_backbone
 from amllab.numerics import same_numbers, without_compiling
+from amllab.protocol.schema import AnyTensor, Floats, Integers, Table
+from amllab.protocol.submission import Functions, attempt
 
 State = dict[str, AnyTensor]
 _STATES = 8  # at most, recorded of one training
@@ -416,7 +416,7 @@ def train_scripted(
 
     Args:
         functions: Functions of the notebook.
-        script: Script of the model; see :func:`amllab.checks.transfer_learning.scripted.make_script`.
+        script: Script of the model; see :func:`amllab.kit.scripted_model.make_script`.
         arguments: Further arguments of the call.
         lists: Whether the loaders are plain lists of batches.
     """

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from amllab.checks import expect
-from amllab.checks.submission import error_text, refused
-from amllab.checks.transfer_learning import freezing, symptoms
-from amllab.checks.transfer_learning.models import layer_names, pretrained
+from amllab.checks.transfer_learning import freezing
 from amllab.checks.transfer_learning.test_freeze_layers import TRAINABLE
+from amllab.kit import symptoms
+from amllab.kit.state_dicts import layer_names, pretrained
+from amllab.protocol.submission import error_text, refused
 
 pytestmark = pytest.mark.cell("check_build_transfer_model", section="Exercise 2: build the transfer model")
 

@@ -3,8 +3,9 @@
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.submission import error_text, refused
-from amllab.checks.transfer_learning import freezing, symptoms
+from amllab.checks.transfer_learning import freezing
+from amllab.kit import symptoms
+from amllab.protocol.submission import error_text, refused
 
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
 

@@ -7,9 +7,6 @@ from typing import Any
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.submission import error_text, refused
-from amllab.checks.transfer_learning import symptoms
-from amllab.checks.transfer_learning.scripted import make_script
 from amllab.checks.transfer_learning.training_runs import (
     KEYS,
     PLAIN,
@@ -31,6 +28,9 @@ from amllab.checks.transfer_learning.training_runs import (
     trained_run,
     watched,
 )
+from amllab.kit import symptoms
+from amllab.kit.scripted_model import make_script
+from amllab.protocol.submission import error_text, refused
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from amllab.checks import expect, series
-from amllab.checks.failure import Series
-from amllab.checks.seeds import derive
-from amllab.checks.submission import Submission, error_text
-from amllab.checks.transfer_learning import symptoms
-from amllab.checks.transfer_learning.journal import Journal
-from amllab.checks.transfer_learning.scripted import make_script
+from amllab.kit import symptoms
+from amllab.kit.scripted_model import make_script
+from amllab.kit.training_journal import Journal
+from amllab.protocol.failure import Series
+from amllab.protocol.submission import Submission, error_text
+from amllab.seeds import derive
 
 KEYS = ("train_loss", "train_acc", "val_loss", "val_acc")
 TASK = "Exercise 3, Your task"

@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass
 
 from amllab.checks import CheckFailure
-from amllab.checks.lab import Lab
-from amllab.checks.submission import InProcessSubmission
 from amllab.checks.transfer_learning.accuracy import accuracy, budget_of, fit_and_predict, kind_of_data, one_training
+from amllab.lab import Lab
+from amllab.protocol.submission import InProcessSubmission
 
 # by kind of data: no further learning rate is tried from here on, so both thresholds must be lower
 CEILINGS = {"drawn": 0.45, "reptiles": 0.6}

@@ -6,15 +6,6 @@ import torch
 
 from amllab.checks import expect
 from amllab.checks.transfer_learning.freezing import some
-from amllab.checks.transfer_learning.models import (
-    first_layers,
-    last_layers,
-    layer_names,
-    pretrained,
-    random_state,
-    same,
-    values_changed,
-)
 from amllab.checks.transfer_learning.test_build_transfer_model import (
     HEAD,
     NO_MODEL,
@@ -23,6 +14,15 @@ from amllab.checks.transfer_learning.test_build_transfer_model import (
     expect_model,
     is_backbone,
     no_model,
+)
+from amllab.kit.state_dicts import (
+    first_layers,
+    last_layers,
+    layer_names,
+    pretrained,
+    random_state,
+    same,
+    values_changed,
 )
 
 pytestmark = pytest.mark.cell("check_build_transfer_model", section="Exercise 2: build the transfer model")

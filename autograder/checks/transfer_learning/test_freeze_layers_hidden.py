@@ -7,9 +7,7 @@ was frozen by, and a second call with what the same call does to a new model.
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.submission import error_text
-from amllab.checks.transfer_learning import freezing, symptoms
-from amllab.checks.transfer_learning.models import random_state, values_changed
+from amllab.checks.transfer_learning import freezing
 from amllab.checks.transfer_learning.test_freeze_layers import (
     MODEL,
     TRAINABLE,
@@ -19,6 +17,9 @@ from amllab.checks.transfer_learning.test_freeze_layers import (
     on_new_models,
     rules,
 )
+from amllab.kit import symptoms
+from amllab.kit.state_dicts import random_state, values_changed
+from amllab.protocol.submission import error_text
 
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
 

@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from amllab.checks import expect, series
-from amllab.checks.transfer_learning import symptoms
-from amllab.checks.transfer_learning.scripted import LOADS, make_script
 from amllab.checks.transfer_learning.test_train_with_early_stopping import HINT_1, TASK
 from amllab.checks.transfer_learning.training_runs import (
     RETURNS,
@@ -18,6 +16,8 @@ from amllab.checks.transfer_learning.training_runs import (
     table,
     trained_run,
 )
+from amllab.kit import symptoms
+from amllab.kit.scripted_model import LOADS, make_script
 from autograder.checks.transfer_learning.stopping_rules import IN_MIN_DELTA, IN_PATIENCE, IN_STOPPING, compare
 from autograder.checks.transfer_learning.training_figures import (
     MEAN,

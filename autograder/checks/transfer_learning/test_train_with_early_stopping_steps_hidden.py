@@ -4,19 +4,19 @@ import pytest
 import torch
 
 from amllab.checks import CheckFailure, expect
-from amllab.checks.submission import SubmissionError
-from amllab.checks.transfer_learning import symptoms
 from amllab.checks.transfer_learning.freezing import some
-from amllab.checks.transfer_learning.models import (
+from amllab.checks.transfer_learning.test_freeze_layers import freeze
+from amllab.checks.transfer_learning.test_train_with_early_stopping import HINT_1, TASK
+from amllab.checks.transfer_learning.training_runs import RETURNS, lines, n_epochs, plain_answer, run_script
+from amllab.kit import symptoms
+from amllab.kit.state_dicts import (
     differing,
     frozen_tensors,
     layer_names,
     random_state,
     values_changed,
 )
-from amllab.checks.transfer_learning.test_freeze_layers import freeze
-from amllab.checks.transfer_learning.test_train_with_early_stopping import HINT_1, TASK
-from amllab.checks.transfer_learning.training_runs import RETURNS, lines, n_epochs, plain_answer, run_script
+from amllab.protocol.submission import SubmissionError
 from autograder.checks.transfer_learning import training_gradients as gradients
 from autograder.checks.transfer_learning.training_gradients import ARGUMENTS, LOSSES, steps_run
 

@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 
 import amllab
 import autograder
-from amllab.checks.lab import find_lab
+from amllab.lab import find_lab
 from autograder.course import Course
 
 ISOLATIONS = ("where-possible", "namespaces", "none")

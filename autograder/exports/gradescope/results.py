@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from amllab.checks.lab import Lab, find_lab
+from amllab.lab import Lab, find_lab
 from autograder.course import Course
 from autograder.results.class_results import collect
 from autograder.text import safe_line

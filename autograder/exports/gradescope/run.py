@@ -9,8 +9,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from amllab.checks.lab import Lab, find_lab
 from amllab.checks.results import CheckResult, to_text
+from amllab.lab import Lab, find_lab
 from autograder.exports.gradescope.package import ISOLATIONS
 from autograder.exports.gradescope.results import is_public, public_checks, results, test
 from autograder.grading.grader import grade

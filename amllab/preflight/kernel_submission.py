@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amllab.checks import leftover
-from amllab.checks.causes import error_in_words
-from amllab.checks.failure import Failure
-from amllab.checks.integrity import TAMPERED
-from amllab.checks.interleaved import Interleaved
-from amllab.checks.lab import Lab
-from amllab.checks.submission import SubmissionError, problem
+from amllab.lab import Lab
 from amllab.preflight.document import Cell
+from amllab.protocol.failure import Failure
+from amllab.protocol.submission import SubmissionError, problem
+from amllab.worker import leftover
+from amllab.worker.causes import error_in_words
+from amllab.worker.integrity import TAMPERED
+from amllab.worker.interleaved import Interleaved
 
 VARIABLE = "AMLLAB_PREFLIGHT"
 _SETTINGS = {

@@ -2,7 +2,7 @@
 
 Cells run from top to bottom, down to the check cell that a question belongs to: what a later cell does to a name, or to
 the process, does not affect the answer. Grading (:mod:`autograder.grading.worker`) and the preflight
-(:mod:`amllab.preflight.fresh`) share this module, so that both give the same answers.
+(:mod:`amllab.preflight.kernel_submission`) share this module, so that both give the same answers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from amllab.checks import leftover
-from amllab.checks.causes import cause_of
-from amllab.checks.submission import Submission, SubmissionError
+from amllab.protocol.submission import Submission, SubmissionError
+from amllab.worker import leftover
+from amllab.worker.causes import cause_of
 
 MOST_FAILURES = 10  # each costs a new process that runs the cells again
 # how much longer a cell is watched than it took to end the process
@@ -27,7 +27,7 @@ class Interleaved(Submission):
     """A submission that runs cells in order, and answers questions with what the cells above the check cell define.
 
     A cell that hangs or ends the process affects only itself: it is left out, and the others run in a new process. The
-    same holds for a cell that ends the process some time after it has finished (:mod:`amllab.checks.leftover`). Use as
+    same holds for a cell that ends the process some time after it has finished (:mod:`amllab.worker.leftover`). Use as
     a context manager.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from amllab.preflight.document import Cell, Document, is_stub
-from amllab.preflight.fresh import Run
+from amllab.preflight.kernel_submission import Run
 
 # limits of grading; autograder.notebooks.reading and autograder.notebooks.normalize have the same numbers
 MAX_BYTES = 50_000_000

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from amllab.checks.lab import all_labs
+from amllab.lab import all_labs
 
 _MODULE = "state_dict load_state_dict named_parameters parameters named_modules modules named_buffers eval train \
 requires_grad_ register_buffer register_forward_pre_hook _call_impl _wrapped_call_impl __call__ __setattr__ __getattr__"
@@ -74,8 +74,8 @@ def identities() -> Identities:
 
     These are the functions in ``INSTRUMENTS``, and the functions, classes and methods of the course library.
     """
-    for name in ("submission", "wire", *(f"{lab}.probes" for lab in all_labs())):
-        importlib.import_module(f"amllab.checks.{name}")
+    for name in ("protocol.submission", "protocol.wire", *(f"checks.{lab}.probes" for lab in all_labs())):
+        importlib.import_module(f"amllab.{name}")
     owners = {path: (owner, names.split()) for owner, path, names in INSTRUMENTS}
     for module in [module for name, module in sys.modules.items() if name.startswith("amllab.") and module is not None]:
         found = {name: value for name, value in vars(module).items() if isinstance(value, (types.FunctionType, type))}
@@ -140,7 +140,7 @@ def answer_file(question: str, reply: str, known: Identities) -> None:
     else:
         from IPython import get_ipython
 
-        from amllab.checks.submission import answer
+        from amllab.protocol.submission import answer
 
         shell = get_ipython()  # type: ignore[no-untyped-call]
         data = answer(shell.user_ns, Path(question).read_bytes())

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from timm.models import _registry, get_pretrained_cfg
 from torch import Tensor, nn
 
-from amllab.checks.submission import Functions
 from amllab.loading import load_backbone
+from amllab.protocol.submission import Functions
 
 
 @contextmanager

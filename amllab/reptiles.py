@@ -26,8 +26,8 @@ from torchvision.datasets import CIFAR100, ImageFolder
 from torchvision.transforms import v2
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
-from amllab.drawn import draw
 from amllab.images import LabelledImages, read_folder, stratified_split
+from amllab.synthetic_images import draw
 
 Part = Literal["train", "test"]
 Batch = tuple[Tensor, Tensor]
@@ -117,7 +117,7 @@ def reptile_loaders(
         batch_size: number of images in a batch.
         seed: seed of the split, the order and the augmentation.
         source: ``"cifar100"``, ``"drawn"`` (synthetic images), a folder of class images, or ``"auto"``; see
-            :func:`amllab.data.reptile_arrays`.
+            :func:`amllab.reptiles.reptile_arrays`.
         image_size: side length in pixels that the model expects; by default, the images keep their size.
         mean: means of the red, green and blue channels that the backbone was trained with, for values in [0, 1].
         std: standard deviations of the same channels.
@@ -131,7 +131,7 @@ def reptile_loaders(
     Raises:
         DataUnavailable: CIFAR-100 was requested by name and is not available.
         FileNotFoundError: the folder does not exist, or one of its classes has no images.
-        ValueError: ``share`` is not in (0, 1], or the folder is unusable (see :func:`amllab.data.reptile_arrays`).
+        ValueError: ``share`` is not in (0, 1], or the folder is unusable (see :func:`amllab.reptiles.reptile_arrays`).
 
     >>> train_loader, val_loader = reptile_loaders(source="drawn")
     Data: drawn reptiles

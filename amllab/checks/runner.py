@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 import pytest
 
-from amllab.checks.lab import Lab
 from amllab.checks.plugin import ChecksPlugin
 from amllab.checks.results import CheckResult
-from amllab.checks.submission import Submission
+from amllab.lab import Lab
+from amllab.protocol.submission import Submission
 
 # pytest as an engine: without the configuration of the working directory, our command-line options, a cache, or
 # captured streams

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from amllab.checks.lab import Lab
 from amllab.checks.results import CheckResult
-from amllab.checks.run import run_checks
+from amllab.checks.runner import run_checks
+from amllab.lab import Lab
 from amllab.preflight.document import Document, Unusable, find_notebook, is_open, read
-from amllab.preflight.fresh import VARIABLE, FreshSubmission
-from amllab.preflight.looks import Finding, look_at, look_at_functions, look_at_imports, look_at_runs
+from amllab.preflight.inspections import Finding, look_at, look_at_functions, look_at_imports, look_at_runs
+from amllab.preflight.kernel_submission import VARIABLE, FreshSubmission
 from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
 

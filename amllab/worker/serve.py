@@ -31,9 +31,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from amllab.checks import integrity, leftover
-from amllab.checks.frames import receive_frame, send_frame
-from amllab.checks.streams import Pieces
+from amllab.protocol.frames import receive_frame, send_frame
+from amllab.worker import integrity, leftover
+from amllab.worker.streams import Pieces
 
 _STARTUP_SECONDS = 60
 _ANSWER_SECONDS = 5.0  # for a kernel to report what is running in it
@@ -53,7 +53,7 @@ def serve(connection: socket.socket, instruments: bytes, *, output_bytes: int, a
 
     Args:
         connection: Socket to the grader.
-        instruments: Result of :func:`amllab.checks.integrity.packed` in the process that this one was forked from.
+        instruments: Result of :func:`amllab.worker.integrity.packed` in the process that this one was forked from.
         output_bytes: Maximum size of the outputs of one cell; the rest is dropped.
         answer_bytes: Maximum size of an answer.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CHECKS = Path(__file__).parent
+CHECKS = Path(__file__).parent / "checks"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from amllab.checks.failure import Failure
 from amllab.devices import on_this_machine
+from amllab.protocol.failure import Failure
 
 # messages contain tensors: the functions that handle them import PyTorch, so that a grader whose submissions are graded
 # in other processes does not load it
@@ -148,8 +148,8 @@ def answer(namespace: dict[str, Any], question: bytes) -> bytes:
 
     The question is ``{"lab", "probe", "arguments"}``, the answer ``{"value"}`` or ``{"problem", ...}``.
     """
-    from amllab.checks.wire import WireError, pack, unpack
     from amllab.numerics import restored_settings
+    from amllab.protocol.wire import WireError, pack, unpack
 
     asked = unpack(question)
     try:
@@ -282,7 +282,7 @@ class Submission(ABC):
         Raises:
             SubmissionError: There is no answer; its ``failure`` says why, in the student's terms.
         """
-        from amllab.checks.wire import pack
+        from amllab.protocol.wire import pack
 
         question = pack({"lab": self.lab, "probe": probe, "arguments": arguments})
         key = (self.cell, hashlib.sha256(question).digest())
@@ -299,8 +299,8 @@ class Submission(ABC):
 
     def _answer_to(self, question: bytes, probe: Callable[..., Any]) -> tuple[int, Any]:
         """Return the size of the packed answer and its value, or 0 and the error in its place."""
-        from amllab.checks.declared import declaration, misfit
-        from amllab.checks.wire import WireError, unpack
+        from amllab.protocol.schema import declaration, misfit
+        from amllab.protocol.wire import WireError, unpack
 
         try:
             packed = self.exchange(question)

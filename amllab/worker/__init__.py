@@ -1,0 +1,1 @@
+"""The process that runs a notebook's cells and answers the questions of checks."""
