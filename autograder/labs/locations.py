@@ -2,5 +2,9 @@
 
 from pathlib import Path
 
+import amllab
+
 # one folder per lab: autograder/checks/<lab>
 HIDDEN_CHECKS = Path(__file__).parent.parent / "checks"
+# what the checks of all labs share
+KIT = Path(amllab.__file__).parent / "kit"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from amllab.lab import Lab
 from autograder.course import Course
-from autograder.labs.catalog import HIDDEN_CHECKS, Check
+from autograder.labs.catalog import Check
+from autograder.labs.locations import HIDDEN_CHECKS, KIT
 
 NAME = "fairness"  # bench/results/fairness-<lab>.json, or fairness.json
 
