@@ -12,25 +12,23 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.datasets import CIFAR100, ImageFolder
-from torchvision.transforms import v2
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 from amllab.images import LabelledImages, read_folder, stratified_split
+from amllab.loaders import Batch, ImageBatches, augmentation, finisher, loader
 from amllab.synthetic_images import draw
 
 Part = Literal["train", "test"]
-Batch = tuple[Tensor, Tensor]
 
 REPTILES = ("crocodile", "dinosaur", "lizard", "snake", "turtle")
 CIFAR100_ROOT = Path("data")  # torchvision's download folder, below the working directory
@@ -40,61 +38,11 @@ VALIDATION = 0.2  # share of the training images that is used for validation
 HELD_OUT = 0.2  # share of a folder's images that is used for testing if the folder has no test part
 HELD_OUT_SEED = 0  # fixed, so that no loader seed can move test images into training
 LARGEST_SIDE = 224  # pixels, of a folder's images unless image_size is given: large photographs would fill the memory
-RECOLOURED_TOGETHER = 4  # neighbours in a shuffled batch
 DRAWN = {"train": (2500, 100), "test": (500, 200)}  # number of images and seed; CIFAR-100 has as many reptiles
 
 
 class DataUnavailable(RuntimeError):  # noqa: N818
     """Raised when the requested data set is neither on this machine nor available for download."""
-
-
-class ImageBatches(Dataset[Batch]):
-    """A data set of labelled images with seeded augmentation, which returns whole batches at once.
-
-    Args:
-        data: the images and labels.
-        finish: transform from a uint8 batch to the input of a model.
-        augment: transform of a uint8 batch, applied before ``finish``; ``None`` for no augmentation.
-        seed: seed of the augmentation.
-
-    Attributes:
-        data: the images and labels.
-        classes: names of the classes.
-        source: description of where the images come from.
-    """
-
-    def __init__(
-        self,
-        data: LabelledImages,
-        finish: Callable[[Tensor], Tensor],
-        augment: Callable[[Tensor], Tensor] | None,
-        seed: int,
-    ) -> None:
-        self.data, self.classes, self.source = data, data.classes, data.source
-        self._finish, self._augment = finish, augment
-        self._seeds = torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> Batch:
-        images, labels = self.__getitems__([index])
-        return images[0], labels[0]
-
-    def __getitems__(self, index: Sequence[int]) -> Batch:
-        """Return a batch, as a ``DataLoader`` requests it.
-
-        Returns:
-            Normalised images, float32 ``(len(index), 3, h, w)``, and labels, int64 ``(len(index),)``.
-        """
-        chosen = torch.as_tensor(index)
-        images = self.data.images[chosen]
-        if self._augment is not None:
-            seed = int(torch.randint(2**31, (), generator=self._seeds))
-            with torch.random.fork_rng(devices=[]):  # transforms use the global generator; this restores it
-                torch.manual_seed(seed)
-                images = self._augment(images)
-        return self._finish(images), self.data.labels[chosen]
 
 
 def reptile_loaders(
@@ -146,13 +94,13 @@ def reptile_loaders(
         print(f"Of these, {share:.0%} of each class are used")
     train, val = (data.subset(index) for index in stratified_split(data.labels, VALIDATION, seed))
     side = data.images.shape[-1]
-    finish = _finish(side, image_size, mean, std)
+    finish = finisher(side, image_size, mean, std)
     # Batch normalisation cannot train on a batch of one image.
     drop_last = len(train) > batch_size and len(train) % batch_size == 1
-    train_loader = _loader(
-        ImageBatches(train, finish, _augmentation(side), seed), batch_size, shuffle_seed=seed, drop_last=drop_last
+    train_loader = loader(
+        ImageBatches(train, finish, augmentation(side), seed), batch_size, shuffle_seed=seed, drop_last=drop_last
     )
-    return train_loader, _loader(ImageBatches(val, finish, None, seed), batch_size)
+    return train_loader, loader(ImageBatches(val, finish, None, seed), batch_size)
 
 
 def test_loader(
@@ -168,8 +116,8 @@ def test_loader(
     Arguments, batches and errors are those of :func:`reptile_loaders`.
     """
     data = _read("test", source, image_size, announce=True)
-    finish = _finish(data.images.shape[-1], image_size, mean, std)
-    return _loader(ImageBatches(data, finish, None, 0), batch_size)
+    finish = finisher(data.images.shape[-1], image_size, mean, std)
+    return loader(ImageBatches(data, finish, None, 0), batch_size)
 
 
 test_loader.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it because of its name
@@ -340,39 +288,3 @@ def _read_classes(folder: Path, side: int, *, needed: int) -> LabelledImages:
         if count < needed:
             raise ValueError(f"{folder}: class {name!r} has {count} image(s), but at least {needed} are needed")
     return data
-
-
-def _augmentation(side: int) -> Callable[[Tensor], Tensor]:
-    """Return an augmentation of uint8 batches that shifts and flips each image and recolours small groups alike.
-
-    Recolouring each image separately would cost more than shifting and flipping together.
-    """
-    move = v2.Compose(
-        [v2.RandomCrop(side, padding=max(1, side // 8), padding_mode="reflect"), v2.RandomHorizontalFlip()]
-    )
-    recolour = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
-
-    def augment(images: Tensor) -> Tensor:
-        moved = torch.stack([move(image) for image in images])
-        return torch.cat([recolour(few) for few in moved.split(RECOLOURED_TOGETHER)])
-
-    return augment
-
-
-def _finish(side: int, image_size: int | None, mean: Sequence[float], std: Sequence[float]) -> Callable:
-    """Return a transform from uint8 batches to a model's input: scaled to ``image_size``, float32, normalised."""
-    resize = [v2.Resize((image_size, image_size), antialias=True)] if image_size and image_size != side else []
-    return v2.Compose([*resize, v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
-
-
-def _loader(
-    dataset: ImageBatches, batch_size: int, *, shuffle_seed: int | None = None, drop_last: bool = False
-) -> DataLoader[Batch]:
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        shuffle=shuffle_seed is not None,
-        drop_last=drop_last,
-        collate_fn=lambda batch: cast(Batch, batch),  # the data set already returns whole batches
-        generator=torch.Generator().manual_seed(shuffle_seed or 0),
-    )

@@ -30,7 +30,7 @@ from amllab.checks.transfer_learning import freezing
 from amllab.kit.state_dicts import layer_names
 from amllab.lab import find_lab
 from amllab.protocol.submission import InProcessSubmission
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import HIDDEN_CHECKS, KIT
 from autograder.notebooks.sanitize import clean_html
 
 LAB = find_lab("transfer_learning")

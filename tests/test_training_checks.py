@@ -22,9 +22,11 @@ from mutants.runs import Checker
 
 from amllab import layers_of, load_backbone, scripted_training
 from amllab.checks.results import CheckResult, to_text
-from amllab.checks.transfer_learning.probes import _plain_history
 from amllab.checks.transfer_learning.training_runs import _to_be_stopped, _to_be_trained
-from amllab.kit.scripted_model import Batches, ScriptedModel, how_changed, make_script
+from amllab.kit.batches import Batches
+from amllab.kit.history import plain_history
+from amllab.kit.scripted_model import ScriptedModel
+from amllab.kit.scripts import how_changed, make_script
 from amllab.kit.training_journal import Journal
 from amllab.numerics import without_compiling
 
@@ -274,7 +276,7 @@ def test_loaders_have_what_people_read_off_them() -> None:
     ],
 )
 def test_a_history_is_read_whatever_it_is_made_of(returned: Any, is_dict: bool, kind: str | None) -> None:
-    found = _plain_history(returned)
+    found = plain_history(returned)
     assert (found["is_dict"], found["types"].get("val_loss")) == (is_dict, kind)
     assert found["values"].get("val_loss") == ([1.0] if kind else None)
 

@@ -17,205 +17,21 @@ checkpoints of the model write into the same log.
 from __future__ import annotations
 
 import itertools
-import math
 import random
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CLASSES = 4
-# whatever defaults the notebook has set
-_FLOAT: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
-_INT: dict[str, Any] = {"dtype": torch.int64, "device": "cpu"}
-_TRAIN, _VAL = 0.0, 1.0
-_MAX_LOSS = 40  # of a script; logits in float32 reach it easily
+from amllab.kit.batches import Batches
+from amllab.kit.scripts import CHANGES, CLASSES, FLOAT, INT, MAX_LOSS, how_changed, make_script
+
 _STATES = 64  # at most, recorded of one training
 # what a state was loaded into: another model, the model itself from its own tensors, the model itself from a copy
 LOADS = ("other", "itself", "copy")
-# how images can be changed before the model gets them; the log has the index of each change
-CHANGES = ("", "otherwise", "mirrored", "mixed", "scaled", "erased", "resized")
-
-
-class _Examples:
-    """Single examples, as in ``DataLoader.dataset``."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index], int(self.labels[index])
-
-
-class Batches:
-    """A re-iterable of ``(images, labels)``, with the attributes that code often reads from a ``DataLoader``.
-
-    Args:
-        data: ``images`` float ``(n, ...)``, ``labels`` int64 ``(n,)``, and ``batch_size`` or ``sizes`` (of each batch);
-            with ``shuffle_seed``, the order differs in each pass.
-    """
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.images, self.labels = data["images"], data["labels"]
-        n, size = len(self.labels), data.get("batch_size", len(self.labels))
-        self.sizes = data.get("sizes") or [size] * (n // size) + ([n % size] if n % size else [])
-        seed = data.get("shuffle_seed")
-        self.generator = None if seed is None else torch.Generator("cpu").manual_seed(seed)
-        self.given = 0  # batches so far
-        self.note: Callable[[Tensor], None] | None = None  # called with the numbers of the examples of each batch
-        # checks are about which loader a loop reads, not about what else it takes from it
-        self.dataset = _Examples(self.images, self.labels)
-        self.batch_size, self.drop_last, self.sampler = max(self.sizes), False, range(n)
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        n = len(self.labels)
-        order = (
-            torch.arange(n, **_INT) if self.generator is None else torch.randperm(n, generator=self.generator, **_INT)
-        )
-        for index in order.split(self.sizes):
-            self.given += 1
-            if self.note is not None:
-                self.note(index)
-            yield self.images[index], self.labels[index]
-
-
-def make_script(
-    val_losses: Sequence[float],
-    rng: random.Random,
-    *,
-    train_sizes: Sequence[int],
-    val_sizes: Sequence[int],
-    in_each_batch: bool = False,
-    train_varies: bool = False,
-    train_losses: Sequence[float] | None = None,
-) -> dict[str, Any]:
-    """Create the script of a training: its validation losses, and random logits that have them.
-
-    Args:
-        val_losses: Mean cross-entropy of the validation examples in each epoch; NaN is allowed.
-        rng: Generator of logits and labels.
-        train_sizes: Sizes of the training batches.
-        val_sizes: Sizes of the validation batches.
-        in_each_batch: Whether each validation batch has the mean cross-entropy of its epoch, and not only all together.
-        train_losses: Mean cross-entropy of each training batch in each epoch; ``None`` for random training logits.
-        train_varies: Whether random logits of training examples differ between epochs, and between an epoch and passes
-            after it.
-
-    Returns:
-        The script for :class:`ScriptedModel` as plain data: ``state`` (of the model at the start), ``val_logits`` float
-        ``(epochs, n_val, CLASSES)``, ``train_logits`` and ``after_logits`` (of passes after an epoch) likewise, and
-        under ``train`` and ``val`` the data for :class:`Batches`. Each training batch has all classes, if it is large
-        enough.
-    """
-    generator = torch.Generator("cpu").manual_seed(rng.getrandbits(63))
-    n_train, n_val, epochs = sum(train_sizes), sum(val_sizes), len(val_losses)
-    train_labels = torch.cat([_labels(n, generator) for n in train_sizes])
-    val_labels = torch.randint(CLASSES, (n_val,), generator=generator, **_INT)
-    tables = torch.randn(2 * epochs if train_varies else 1, n_train, CLASSES, generator=generator, **_FLOAT) * 2
-    if train_losses is not None:
-        batches = train_labels.split(list(train_sizes))
-        each = [torch.cat([_logits_with_loss(loss, part, generator) for part in batches]) for loss in train_losses]
-        tables = torch.stack(each)
-    parts = val_labels.split(list(val_sizes)) if in_each_batch else [val_labels]
-    # the same logits for the same loss, so that losses that are equal in theory are equal in every digit
-    by_loss = {
-        loss: torch.cat([_logits_with_loss(loss, part, generator) for part in parts])
-        for loss in dict.fromkeys(val_losses)
-    }
-    weights = {"head.weight": (CLASSES, 2), "body.weight": (2, 2), "body.bias": (2,)}
-    state = {name: torch.randn(shape, generator=generator, **_FLOAT) / 2 for name, shape in weights.items()}
-    return {
-        "state": {**state, "steps": torch.zeros((), **_INT), "noise": torch.zeros(3, **_FLOAT)},
-        "val_logits": torch.stack([by_loss[loss] for loss in val_losses]),
-        "train_logits": tables[:epochs].expand(epochs, -1, -1).contiguous(),
-        "after_logits": tables[-epochs:].expand(epochs, -1, -1).contiguous(),
-        "train": {"images": _images(_TRAIN, n_train, generator), "labels": train_labels, "sizes": list(train_sizes)},
-        "val": {"images": _images(_VAL, n_val, generator), "labels": val_labels, "sizes": list(val_sizes)},
-    }
-
-
-def _labels(n: int, generator: torch.Generator) -> Tensor:
-    rounds = [torch.randperm(CLASSES, generator=generator, **_INT) for _ in range(math.ceil(n / CLASSES))]
-    return torch.cat(rounds)[:n]
-
-
-def _logits_with_loss(loss: float, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Return random logits ``(n, CLASSES)`` whose mean cross-entropy is ``loss``.
-
-    The logit of the true class is shifted until it fits.
-    """
-    logits = torch.randn(len(labels), CLASSES, generator=generator, dtype=torch.float64, device="cpu")
-    if loss != loss:
-        return torch.full_like(logits, loss).float()
-    loss = max(loss, 1e-20)
-    true = F.one_hot(labels, CLASSES).bool()
-    # an example's cross-entropy is softplus(margin - shift); its margin is how far the other classes exceed the true
-    # one
-    margins = (logits.masked_fill(true, -math.inf).logsumexp(1) - logits[true]).numpy()
-    # Newton's method, from where no example's loss is below the mean: the function is convex and decreasing, so that it
-    # never overshoots
-    shift = margins.min() - math.log(math.expm1(loss))
-    for _ in range(40):  # to a relative error of 1e-10, before rounding to float32
-        excess = np.logaddexp(0, margins - shift).mean() - loss
-        if excess < 1e-10 * loss:
-            break
-        shift += excess / np.exp(-np.logaddexp(0, shift - margins)).mean()
-    return (logits + shift * true).float()
-
-
-def _images(kind: float, n: int, generator: torch.Generator) -> Tensor:
-    """Return "images" ``(n, 3, 4, 4)``: a channel with their kind, one of noise, one with their number.
-
-    A flip or a crop leaves kind and number readable and moves the noise; the number of a mixture is not an integer.
-    """
-    images = torch.randn(n, 3, 4, 4, generator=generator, **_FLOAT)
-    images[:, 0] = kind
-    images[:, 2] = torch.arange(n, **_FLOAT).view(n, 1, 1)
-    return images
-
-
-def how_changed(images: Tensor, x: Tensor) -> str:
-    """Return how images ``(n, 3, 4, 4)`` were changed before the model got ``x``.
-
-    The result is an entry of ``CHANGES``, and empty if they were not changed.
-    """
-    if images.shape != x.shape:
-        return "resized"
-    different = ~((images - x).abs().flatten(1).max(1).values <= 0.02)  # NaN is also a change
-    if not different.any():
-        return ""
-    own, seen = images[different], x[different]
-    if any(bool((own.flip(side) - seen).abs().max() <= 0.02) for side in (-1, -2)):
-        return "mirrored"
-    noise, given = seen[:, 1].flatten(1), images[:, 1].flatten(1)
-    # every value is the image's own, or the same constant
-    kept = (noise - own[:, 1].flatten(1)).abs() <= 0.02
-    rest = noise[~kept]
-    if kept.any() and rest.numel() and (rest.max() - rest.min()) <= 0.02:
-        return "erased"
-    # each image is a weighted sum of two images of the batch, or has pixels of two
-    if all(_of_two(row, given) for row in noise[:3]):
-        return "mixed"
-    a, b = own[:, 1].flatten(), seen[:, 1].flatten()
-    return "scaled" if abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) > 0.999 else "otherwise"
-
-
-def _of_two(row: Tensor, given: Tensor) -> bool:
-    """Return whether values ``(m,)`` are a weighted sum of two rows of ``given`` ``(n, m)``, or taken from two."""
-    a, b = given[:, None], given[None]
-    off = torch.minimum((row - a).abs(), (row - b).abs())
-    share = (((row - b) * (a - b)).sum(-1) / ((a - b) ** 2).sum(-1).clamp(min=1e-6)).clamp(0, 1)[..., None]
-    return bool(torch.minimum(off.amax(-1), (b + share * (a - b) - row).abs().amax(-1)).min() <= 0.02)
 
 
 _stages: weakref.WeakValueDictionary[int, _Stage] = weakref.WeakValueDictionary()
@@ -240,7 +56,7 @@ class _Stage:
         self.pending: list[list[int]] = []  # passes with gradients that had no backward pass yet
         self.differentiated = False  # whether there was a backward pass since the last validation
         # last batch that a loader returned: whether it is of validation, and its examples
-        self.given: tuple[bool, Tensor] = (False, torch.zeros(0, **_INT))
+        self.given: tuple[bool, Tensor] = (False, torch.zeros(0, **INT))
         self.forwards: list[list[int]] = []
         self.examples: list[Tensor] = []
         self.gradients: list[Tensor] = []
@@ -273,12 +89,12 @@ class _Stage:
             images = self.images[bool(kinds.mean() > 0.5)]
             index = numbers.round().long()
             if (numbers - index).abs().max() > 1e-3:  # mixed: their mean number is that of the batch
-                index = torch.arange(len(x), **_INT) + round(float(numbers.nan_to_num().mean()) - (len(x) - 1) / 2)
+                index = torch.arange(len(x), **INT) + round(float(numbers.nan_to_num().mean()) - (len(x) - 1) / 2)
             if (kinds - kinds.round()).abs().max() < 1e-3 and index.min() >= 0 and index.max() < len(images):
                 seen = images[index]
                 return images is self.images[True], index, how_changed(seen, x)
         if len(given) != len(x):
-            given = torch.arange(len(x), **_INT) % len(self.images[is_val])
+            given = torch.arange(len(x), **INT) % len(self.images[is_val])
         return is_val, given, how_changed(self.images[is_val][given], x)
 
     def epoch_of(self, keys: list[int]) -> int:
@@ -310,7 +126,7 @@ class _Stage:
         again = keys == self.last
         self.train_on(keys)
         self.pending, self.differentiated = [], True
-        self.examples.append(torch.tensor(keys, **_INT))
+        self.examples.append(torch.tensor(keys, **INT))
         # copied, because gradients may be clipped, accumulated or cleared in place later
         self.gradients.append(gradient.detach().float().cpu().clone())
         self.rows.append([self.epoch, again, *row])
@@ -331,12 +147,12 @@ class ScriptedModel(nn.Module):
 
     def __init__(self, script: dict[str, Any]) -> None:
         super().__init__()
-        self.body = nn.Linear(2, 2, **_FLOAT).requires_grad_(False)
-        self.head = nn.Linear(2, CLASSES, bias=False, **_FLOAT)
+        self.body = nn.Linear(2, 2, **FLOAT).requires_grad_(False)
+        self.head = nn.Linear(2, CLASSES, bias=False, **FLOAT)
         self.steps: Tensor
         self.noise: Tensor
-        self.register_buffer("steps", torch.zeros((), **_INT))
-        self.register_buffer("noise", torch.zeros(3, **_FLOAT))
+        self.register_buffer("steps", torch.zeros((), **INT))
+        self.register_buffer("noise", torch.zeros(3, **FLOAT))
         self.load_state_dict(script["state"])
         self._stage = _Stage(script)
         self._own = id(self)
@@ -456,13 +272,13 @@ class ScriptedModel(nn.Module):
 
         return {
             "epochs": stage.epoch + 1,
-            "forwards": torch.tensor(stage.forwards, **_INT).reshape(-1, 8),
+            "forwards": torch.tensor(stage.forwards, **INT).reshape(-1, 8),
             "batches": [len(examples) for examples in stage.examples],
-            "examples": torch.cat([torch.zeros(0, **_INT), *stage.examples]),
-            "gradients": torch.cat([torch.zeros(0, CLASSES, **_FLOAT), *stage.gradients]),
-            "rows": torch.tensor(stage.rows, **_FLOAT).reshape(-1, 4),
-            "weights": torch.tensor(stage.weights, **_FLOAT).reshape(-1, 2 * CLASSES),
-            "accumulated": torch.stack([torch.zeros(2 * CLASSES, **_FLOAT), *stage.accumulated]),
+            "examples": torch.cat([torch.zeros(0, **INT), *stage.examples]),
+            "gradients": torch.cat([torch.zeros(0, CLASSES, **FLOAT), *stage.gradients]),
+            "rows": torch.tensor(stage.rows, **FLOAT).reshape(-1, 4),
+            "weights": torch.tensor(stage.weights, **FLOAT).reshape(-1, 2 * CLASSES),
+            "accumulated": torch.stack([torch.zeros(2 * CLASSES, **FLOAT), *stage.accumulated]),
             "accumulated_after": stage.accumulated_after,
             "states": [{"epoch": epoch, "state": there(state)} for epoch, state in sorted(stage.states.items())],
             "final": there(self.tensors()),
@@ -515,8 +331,8 @@ def scripted_training(
     >>> [tuple(images.shape) for images, labels in val_loader]
     [(3, 3, 4, 4), (3, 3, 4, 4)]
     """
-    if not len(val_losses) or any(loss < 0 or loss > _MAX_LOSS for loss in val_losses):
-        raise ValueError(f"val_losses needs a number between 0 and {_MAX_LOSS} or NaN for each epoch; got {val_losses}")
+    if not len(val_losses) or any(loss < 0 or loss > MAX_LOSS for loss in val_losses):
+        raise ValueError(f"val_losses needs a number between 0 and {MAX_LOSS} or NaN for each epoch; got {val_losses}")
     if min([*train_sizes, *val_sizes, len(train_sizes), len(val_sizes)]) < 1:
         raise ValueError(f"each loader needs batches of at least 1 example; got {train_sizes} and {val_sizes}")
     sizes = {"train_sizes": train_sizes, "val_sizes": val_sizes}

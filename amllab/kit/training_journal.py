@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from amllab.checks import expect
-from amllab.kit.scripted_model import CHANGES, CLASSES
+from amllab.kit.scripts import CHANGES, CLASSES
 
 
 class Journal:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -23,11 +22,11 @@ from weakref import WeakKeyDictionary
 import timm
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 from amllab.checks import CheckFailure, expect
 from amllab.images import LabelledImages
+from amllab.kit.accuracy import accuracy, agreement, joined, percent, perturbed
 from amllab.kit.state_dicts import differing, first_layers, layer_names, pretrained
 from amllab.lab import Lab
 from amllab.numerics import same_numbers
@@ -37,14 +36,11 @@ from amllab.seeds import derive
 from amllab.synthetic_images import CLASSES, draw
 
 THRESHOLDS = Path(__file__).with_name("thresholds.json")
-SHIFT = 2  # pixels
-CONTRAST, NOISE = 0.04, 2.0  # share; standard deviation, in levels of 0 to 255
 # numbers that a model may have beyond those of the backbone: enough for a head, not for a second network
 MOST_IN_HEAD = 100_000
 # Share of predictions that must follow from the backbone's features. Measured with net6 over two seeds and three
 # optimizers: at least 0.92 for a linear layer, dropout before it, two layers, or the maximum over the image.
 AGREEING = 0.8
-RIDGE = 10.0  # regularisation of the linear map from features to logits
 AT_ONCE = 25  # images whose features the grader computes together
 PREDICTED_AT_ONCE = 100  # images per question: more would take more memory than the training did
 
@@ -122,19 +118,6 @@ def _photographs(seed: int, sizes: tuple[int, int, int], source: str) -> Labelle
         chosen.append(part.subset(torch.randperm(len(part), generator=generator)[:n]))
     images, labels = (torch.cat([getattr(part, name) for part in chosen]) for name in ("images", "labels"))
     return LabelledImages(images, labels, learning.classes, learning.source)
-
-
-def perturbed(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return images mirrored at random, shifted by up to ``SHIFT`` pixels, with new contrast and some noise; uint8."""
-    n, _, height, width = images.shape
-    mirrored = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.5, images.flip(3), images)
-    padded = F.pad(mirrored.float(), [SHIFT] * 4, mode="reflect")
-    corners = torch.randint(2 * SHIFT + 1, (n, 2), generator=generator).tolist()
-    shifted = torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(corners)])
-    contrast = 1 + CONTRAST * (2 * torch.rand(n, 1, 1, 1, generator=generator) - 1)
-    noise = torch.randn(shifted.shape, generator=generator).mul_(NOISE)
-    # in place, because a grader does not give back memory that it once needed
-    return shifted.sub_(127.5).mul_(contrast).add_(127.5).add_(noise).round_().clamp_(0, 255).to(torch.uint8)
 
 
 @dataclass
@@ -257,20 +240,7 @@ def fit_and_predict(
     )
     parts = test.images.split(PREDICTED_AT_ONCE)
     answers = [submission.ask("predict", key=key(seed, attempt), images=images, **numbers) for images in parts]
-    return fitted, {**answers[-1], "logits": _joined([answered["logits"] for answered in answers], parts)}, test
-
-
-def _joined(logits: list[Tensor], parts: Sequence[Tensor]) -> Tensor:
-    """Join the logits ``(n, classes)`` of all parts of the images; fail the check unless every image has some."""
-    classes = logits[0].shape[1]
-    for got, images in zip(logits, parts, strict=True):
-        expect(
-            got.shape == (len(images), classes) and 2 <= classes <= 1000,
-            expected=f"logits of shape ({len(images)}, classes), of the same classes for all images",
-            seen=f"shape {tuple(got.shape)}",
-            why="accuracy is counted from the logits of every image",
-        )
-    return torch.cat(logits)
+    return fitted, {**answers[-1], "logits": joined([answered["logits"] for answered in answers], parts)}, test
 
 
 def _keeps_to_the_budget(fitted: dict[str, Any], budget: dict[str, Any]) -> None:
@@ -349,36 +319,10 @@ def _predicts_from_its_features(predicted: dict[str, Any], images: Tensor, backb
             maps = model.forward_features(inputs).double().nan_to_num(0, 0, 0)
             averages.append(maps.mean((2, 3)))
             maxima.append(maps.amax((2, 3)))
-    agreeing = max(_agreement(torch.cat(features), logits) for features in (averages, maxima))
+    agreeing = max(agreement(torch.cat(features), logits) for features in (averages, maxima))
     expect(
         agreeing >= AGREEING,
         expected="predictions that follow from the features of the trained backbone",
         seen=f"the same class for {percent(agreeing)} of the images",
         why="what is measured is the model that was trained, in eval mode, and no other network",
     )
-
-
-def _agreement(features: Tensor, logits: Tensor) -> float:
-    """Return the share of images whose class a linear map gives from ``features`` ``(n, f)``.
-
-    The map is fitted on three fifths of the images; the share is of the others.
-    """
-    n = len(features) * 3 // 5
-    x = (features - features[:n].mean(0)) / (features[:n].std(0) + 1e-6)
-    x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
-    gram = x[:n].T @ x[:n] + RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
-    found = x[n:] @ torch.linalg.solve(gram, x[:n].T @ logits[:n])
-    return (found.argmax(1) == logits[n:].argmax(1)).double().mean().item()
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the share of rows of ``logits`` ``(n, classes)`` whose largest entry is the label.
-
-    Rows that are not finite are wrong.
-    """
-    right = (logits.argmax(1) == labels) & logits.isfinite().all(1)
-    return right.double().mean().item()
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"

@@ -29,7 +29,7 @@ from amllab.checks.transfer_learning.training_runs import (
     watched,
 )
 from amllab.kit import symptoms
-from amllab.kit.scripted_model import make_script
+from amllab.kit.scripts import make_script
 from amllab.protocol.submission import error_text, refused
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")

@@ -14,7 +14,7 @@ import pytest
 
 from amllab.checks import expect, series
 from amllab.kit import symptoms
-from amllab.kit.scripted_model import make_script
+from amllab.kit.scripts import make_script
 from amllab.kit.training_journal import Journal
 from amllab.protocol.failure import Series
 from amllab.protocol.submission import Submission, error_text

@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass
 
 from amllab.checks import CheckFailure
-from amllab.checks.transfer_learning.accuracy import accuracy, budget_of, fit_and_predict, kind_of_data, one_training
+from amllab.checks.transfer_learning.accuracy import budget_of, fit_and_predict, kind_of_data, one_training
+from amllab.kit.accuracy import accuracy
 from amllab.lab import Lab
 from amllab.protocol.submission import InProcessSubmission
 

@@ -8,7 +8,7 @@ from amllab.checks import expect
 from amllab.checks.transfer_learning.test_train_with_early_stopping import IDEA_1
 from amllab.checks.transfer_learning.training_runs import RAN, SIZES, call, lines, losses_of, n_epochs, run_script
 from amllab.kit import symptoms
-from amllab.kit.scripted_model import make_script
+from amllab.kit.scripts import make_script
 
 
 @dataclass(frozen=True)

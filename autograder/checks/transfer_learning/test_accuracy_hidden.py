@@ -3,8 +3,9 @@
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.transfer_learning.accuracy import budget_of, measured, percent, thresholds
+from amllab.checks.transfer_learning.accuracy import budget_of, measured, thresholds
 from amllab.checks.transfer_learning.test_accuracy import budget_in_words
+from amllab.kit.accuracy import percent
 
 pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: all together")
 

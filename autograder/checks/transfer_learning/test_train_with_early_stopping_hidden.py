@@ -17,7 +17,8 @@ from amllab.checks.transfer_learning.training_runs import (
     trained_run,
 )
 from amllab.kit import symptoms
-from amllab.kit.scripted_model import LOADS, make_script
+from amllab.kit.scripted_model import LOADS
+from amllab.kit.scripts import make_script
 from autograder.checks.transfer_learning.stopping_rules import IN_MIN_DELTA, IN_PATIENCE, IN_STOPPING, compare
 from autograder.checks.transfer_learning.training_figures import (
     MEAN,

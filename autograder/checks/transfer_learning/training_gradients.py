@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from amllab.checks.transfer_learning.training_runs import SIZES, run_script
-from amllab.kit.scripted_model import CLASSES, make_script
+from amllab.kit.scripts import CLASSES, make_script
 
 LIKE = 0.9995  # cosine; the rounding of bfloat16 is many times smaller
 # every epoch improves

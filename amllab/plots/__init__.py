@@ -1,0 +1,18 @@
+"""Plots of training runs, freezing and predictions.
+
+Every function returns a :class:`Plot`: a matplotlib figure that a notebook shows when it is the last value of a cell
+or is passed to ``display``. Each plot has a description in words for readers who cannot see it. The module does not
+use pyplot: nothing is shown twice, and pyplot's settings do not change.
+
+:func:`note` adds a text to the titles and descriptions of all plots.
+
+The colours are those of M. Okabe and K. Ito, *Color Universal Design* (2008), which colour-blind people can
+distinguish; line style, marker or hatching convey the same information.
+"""
+
+from amllab.plots.figure import VERMILLION, Plot, note
+from amllab.plots.layers import frozen
+from amllab.plots.predictions import confusion, images, mistakes
+from amllab.plots.training import curves, sweep
+
+__all__ = ["VERMILLION", "Plot", "confusion", "curves", "frozen", "images", "mistakes", "note", "sweep"]

@@ -1,0 +1,75 @@
+"""The figure that all plots are made of, its colours and its style."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from io import BytesIO
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)
+GREY = "#666666"
+STYLE: dict[Any, Any] = {"font.size": 11, "axes.titlesize": 12, "figure.titlesize": 13, "hatch.linewidth": 0.8}
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
+PIXELS_PER_INCH = 144  # of the saved image
+SHOWN_PER_INCH = 96  # of the same image on a page: sharp on high-resolution screens
+
+
+_noted = ""
+
+
+def note(text: str) -> None:
+    """Add a text to the titles of all plots from now on, for example that results are from a quick run.
+
+    Args:
+        text: a few words; an empty text removes the note.
+    """
+    global _noted
+    _noted = text
+
+
+def titled(title: str) -> str:
+    return "\n".join(filter(None, (title, _noted)))
+
+
+class Plot(Figure):
+    """A matplotlib figure with a description in words.
+
+    Attributes:
+        alt_text: the description; notebooks store it with the image (``metadata["image/png"]["alt"]``) and as its plain
+            text.
+    """
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
+        self.alt_text = ""
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=PIXELS_PER_INCH)
+        image = b64encode(buffer.getvalue()).decode()
+        shown = {"alt": self.alt_text, "width": round(self.get_figwidth() * SHOWN_PER_INCH)}
+        return {"image/png": image, "text/plain": self.alt_text}, {"image/png": shown}
+
+
+def decorate(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -> None:
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.grid(True, color="#DDDDDD", linewidth=0.8)
+    ax.tick_params(labelsize=10)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def sentence(title: str, text: str) -> str:
+    return ". ".join(filter(None, (title, _noted, text)))
