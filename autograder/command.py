@@ -75,7 +75,7 @@ def _explained(error: Exception) -> str | None:
     """Describe an error of the user's files, course or machine; return ``None`` for others, which are bugs."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from amllab.checks.runner import ChecksBroken
+    from amllab.checks.runner import ChecksBrokenError
     from autograder.errors import CourseError
 
     if isinstance(error, OSError) and error.strerror:
@@ -83,7 +83,7 @@ def _explained(error: Exception) -> str | None:
         return f"{', '.join(names) or 'output'}: {error.strerror}"
     if isinstance(error, SQLAlchemyError):
         return f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}"
-    if isinstance(error, (OSError, LookupError, ValueError, CourseError, ChecksBroken)):
+    if isinstance(error, (OSError, LookupError, ValueError, CourseError, ChecksBrokenError)):
         return str(error)
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from pathlib import Path
 from typing import Any, TypedDict
@@ -13,11 +12,11 @@ import torch
 from nbformat import NotebookNode
 
 from amllab.checks.results import CheckResult, score, to_html, to_text
-from amllab.checks.runner import QUIET, ChecksBroken, run_checks
+from amllab.checks.runner import QUIET, ChecksBrokenError, run_checks
 from amllab.checks.transfer_learning import probes
 from amllab.lab import Lab, find_lab
 from amllab.protocol.failure import Failure
-from amllab.protocol.schema import Floats, declaration, misfit
+from amllab.protocol.schema import FloatMatrix, declaration, schema_error
 from amllab.protocol.submission import InProcessSubmission, Submission, SubmissionError
 from amllab.protocol.wire import pack
 from amllab.seeds import derive
@@ -76,7 +75,7 @@ def test_a_broken_check_is_nobodys_fault_but_its_own(tmp_path: Path, lab: Lab) -
 
 
 def test_checks_that_cannot_be_collected(tmp_path: Path, lab: Lab) -> None:
-    with pytest.raises(ChecksBroken, match="SyntaxError"):
+    with pytest.raises(ChecksBrokenError, match="SyntaxError"):
         run(tmp_path, lab, second="def")
 
 
@@ -103,11 +102,11 @@ def test_nothing_beside_the_course_changes_grades(tmp_path: Path, lab: Lab, monk
         monkeypatch.setattr(
             "amllab.checks.runner.VARIABLES", [f"PYTEST_{n}" for n in ("ADDOPTS", "PLUGINS") if n != keep]
         )
-        with pytest.raises(ChecksBroken):
+        with pytest.raises(ChecksBrokenError):
             run(tmp_path, lab)
     monkeypatch.setattr("amllab.checks.runner.VARIABLES", ["PYTEST_ADDOPTS", "PYTEST_PLUGINS"])
     monkeypatch.setattr("amllab.checks.runner.QUIET", [option for option in QUIET if "autoload" not in option])
-    with pytest.raises(ChecksBroken):
+    with pytest.raises(ChecksBrokenError):
         run(tmp_path, lab)
 
 
@@ -209,12 +208,12 @@ def test_the_same_question_is_put_once(lab: Lab) -> None:
         (Row, {"n": 1, "f": 1.0}, [{"n": 1}, {"n": 1, "f": 1.0, "g": 1}, {"n": 1, "f": 1}, []]),
         (Row | list[Row], [{"n": 1, "f": 1.0}], [[{"n": 1}], None]),
         (str, "text", ["x" * 3000, None]),
-        (Floats, torch.zeros(2, 3), [torch.zeros(2), torch.zeros(2, 3).double(), [[0.0]], None]),
+        (FloatMatrix, torch.zeros(2, 3), [torch.zeros(2), torch.zeros(2, 3).double(), [[0.0]], None]),
     ],
 )
 def test_answers_are_held_against_their_declaration(declared: Any, fits: Any, others: list[Any]) -> None:
-    assert misfit(fits, declared) == ""
-    assert all(misfit(other, declared) for other in others)
+    assert schema_error(fits, declared) == ""
+    assert all(schema_error(other, declared) for other in others)
 
 
 def test_an_undeclared_answer_is_a_failed_check(tmp_path: Path, lab: Lab) -> None:
@@ -229,9 +228,9 @@ def test_an_undeclared_answer_is_a_failed_check(tmp_path: Path, lab: Lab) -> Non
 
 
 def test_every_probe_declares_its_answer() -> None:
-    own = [f for f in vars(probes).values() if inspect.isfunction(f) and f.__module__ == probes.__name__]
-    found = [f.__name__ for f in own if not f.__name__.startswith("_") and declaration(f)]
-    assert found == ["freeze", "build", "build_twice", "train_scripted", "train_frozen", "fit", "predict"]
+    own = [getattr(probes, name) for name in probes.__all__]
+    found = [f.__name__ for f in own if declaration(f)]
+    assert found == ["build", "build_twice", "fit", "freeze", "predict", "train_frozen", "train_scripted"]
 
 
 def test_seeds_tell_nothing_of_one_another() -> None:

@@ -405,7 +405,7 @@ def snapshot() -> integrity.Identities:
         ("import json; json.dumps = lambda *a, **k: ''", "json.dumps"),
         ("import marshal; marshal.loads = lambda *a, f=marshal.loads: f(*a)", "marshal.loads"),
         (
-            "from amllab.checks.transfer_learning import scripted; scripted.ScriptedModel.record = lambda self: {}",
+            "from amllab.kit import scripted_model as scripted; scripted.ScriptedModel.record = lambda self: {}",
             "amllab.kit.scripted_model.ScriptedModel.record",
         ),
         (
@@ -414,7 +414,7 @@ def snapshot() -> integrity.Identities:
         ),
     ],
 )
-def test_replaced_instruments_are_named(small: Lab, snapshot: integrity.Identities, line: str, name: str) -> None:
+def test_replaced_functions_are_named(small: Lab, snapshot: integrity.Identities, line: str, name: str) -> None:
     from amllab.checks.transfer_learning import probes
     from amllab.kit import scripted_model as scripted
 

@@ -25,8 +25,8 @@ from amllab.preflight import inspections as looks
 from amllab.preflight import kernel_submission as fresh
 from amllab.preflight import run as flight
 from amllab.preflight.__main__ import main
-from amllab.preflight.document import Document, Unusable, find_notebook, is_stub, read
-from amllab.preflight.inspections import Finding, look_at, look_at_functions, look_at_runs, unanswered
+from amllab.preflight.document import Document, UnusableNotebookError, find_notebook, is_stub, read
+from amllab.preflight.inspections import Finding, inspect_cells, inspect_functions, inspect_runs, unanswered
 from amllab.preflight.kernel_submission import FreshSubmission
 from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
@@ -83,7 +83,7 @@ def test_limits_and_settings_are_those_of_grading() -> None:
 def test_a_finished_notebook_has_nothing_to_mend(
     solution: NotebookNode, saved: Callable[[NotebookNode], Document]
 ) -> None:
-    assert look_at(saved(solution)) == []
+    assert inspect_cells(saved(solution)) == []
 
 
 def test_it_runs_the_cells_that_grading_runs(
@@ -131,10 +131,10 @@ def test_the_untouched_release_lacks_everything(
     release: NotebookNode, saved: Callable[[NotebookNode], Document]
 ) -> None:
     looked = saved(release)
-    reflection, experiments = texts(look_at(looked))
+    reflection, experiments = texts(inspect_cells(looked))
     assert "“1. What did transfer give?”, “2. How many layers?”, “3. Overfitting”" in reflection
     assert experiments.startswith("All 13 experiments were not run")
-    stubs = texts(look_at_functions(looked, looked.functions()))
+    stubs = texts(inspect_functions(looked, looked.functions()))
     assert [text.split()[0] for text in stubs] == [f"`{name}`" for name in looked.functions()]
     assert len(looked.functions()) == 3
 
@@ -158,7 +158,7 @@ def test_changed_and_missing_cells(solution: NotebookNode, saved: Callable[[Note
     ran = [cell for cell in solution.cells if "experiment" in cell.metadata.get("tags", [])]
     ran[3].outputs, ran[3].execution_count = [], None
     solution.cells.remove(ran[4])
-    findings = look_at(saved(solution))
+    findings = inspect_cells(saved(solution))
     assert [text.split(".")[0] for text in texts(findings)[:3]] == [
         "The locked cell `setup` is missing",
         "The locked cell `check_freeze_layers` was changed",
@@ -176,14 +176,14 @@ def test_marks_that_are_lost_cost_nothing(solution: NotebookNode, saved: Callabl
         cell.metadata.clear()
         cell.id = f"other-{i}"
     looked = saved(solution)
-    assert look_at(looked) == []
+    assert inspect_cells(looked) == []
     assert all(len(cells) == 1 for cells in looked.matched.values())
 
 
 def test_renamed_functions(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
     cell = cell_of(solution, "freeze_layers")
     cell.source = cell.source.replace("def freeze_layers", "def freeze")
-    (text,) = texts(look_at_functions(saved(solution), {"build_transfer_model", "train_with_early_stopping"}))
+    (text,) = texts(inspect_functions(saved(solution), {"build_transfer_model", "train_with_early_stopping"}))
     assert text.endswith("Its cell defines `freeze`: the name must be `freeze_layers`.")
 
 
@@ -197,15 +197,15 @@ def test_stubs() -> None:
 
 def test_too_large(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
     solution.cells.append(nbformat.v4.new_code_cell("weights = '" + "0" * 200_000 + "'"))
-    (text,) = texts(look_at(saved(solution)))
+    (text,) = texts(inspect_cells(saved(solution)))
     assert "more than 200 kB cannot be graded" in text
     output = nbformat.v4.new_output("stream", text="x" * 10_100_000)
     solution.cells[-1] = nbformat.v4.new_code_cell("print(x)", outputs=[output])
-    large = look_at(saved(solution))
+    large = inspect_cells(saved(solution))
     assert texts(large) == []
     assert "at most 10 MB of them, those of experiments first" in texts(large, "note")[0]
     output.text *= 5
-    assert "more than 50 MB cannot be graded" in texts(look_at(saved(solution)))[0]
+    assert "more than 50 MB cannot be graded" in texts(inspect_cells(saved(solution)))[0]
 
 
 @pytest.mark.parametrize(
@@ -235,9 +235,9 @@ def test_bad_files(content: bytes, says: str, tmp_path: Path, capsys: pytest.Cap
 def test_finding_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solution: NotebookNode) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    with pytest.raises(Unusable, match="working directory: none"):
+    with pytest.raises(UnusableNotebookError, match="working directory: none"):
         find_notebook(None, {})
-    with pytest.raises(Unusable, match=r"no file absent\.ipynb"):
+    with pytest.raises(UnusableNotebookError, match=r"no file absent\.ipynb"):
         find_notebook(Path("absent.ipynb"), {})
     nbformat.write(solution, tmp_path / "mine.ipynb")
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "other.ipynb")
@@ -246,7 +246,7 @@ def test_finding_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
         f"The file is named `mine.ipynb`: submit it as `{NOTEBOOK}`."
     ]
     nbformat.write(solution, tmp_path / NOTEBOOK)
-    with pytest.raises(Unusable, match=rf"mine\.ipynb, {NOTEBOOK}\. Pass one"):
+    with pytest.raises(UnusableNotebookError, match=rf"mine\.ipynb, {NOTEBOOK}\. Pass one"):
         find_notebook(None, {})
     assert find_notebook(None, {"__vsc_ipynb_file__": str(tmp_path / "mine.ipynb")}) == tmp_path / "mine.ipynb"
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / NOTEBOOK))
@@ -366,7 +366,7 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(
     with FreshSubmission(Lab(**{**vars(lab), "limits": limits}), mine) as submission:
         assert [run.state for run in submission.runs] == ["timeout", "ok", "died", "ok"]
         assert submission.defined(["freeze_layers", "build_transfer_model"]) == {"freeze_layers"}
-        hung, slow, died = [f.text for f in look_at_runs(looked, submission.runs, limits)]
+        hung, slow, died = [f.text for f in inspect_runs(looked, submission.runs, limits)]
     assert hung.startswith("The cell `import time; time.sleep(600)`")
     assert "stopped after 8 s" in hung
     assert "grading stops a cell after 8 s" in slow
@@ -461,5 +461,5 @@ def test_a_preflight_within_itself_ends(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_lab_without_a_release_is_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "RELEASES", tmp_path)
-    with pytest.raises(Unusable, match="is not a notebook of a lab"):
+    with pytest.raises(UnusableNotebookError, match="is not a notebook of a lab"):
         read(SOLUTION)

@@ -30,7 +30,7 @@ class CheckReport:
         return to_html(self.results, note=note)
 
 
-class ChecksFailed(AssertionError):  # noqa: N818
+class ChecksFailedError(AssertionError):
     """Checks did not pass in a cell that must then raise; shown as their report alone, without a traceback."""
 
     def __init__(self, results: list[CheckResult]) -> None:
@@ -70,7 +70,7 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
     """Run the public checks of one exercise on the functions that this notebook defines.
 
     ``nbgrader validate`` and the *Validate* button only detect errors, so there checks that do not pass raise
-    :class:`ChecksFailed` with the same sentences.
+    :class:`ChecksFailedError` with the same sentences.
 
     Args:
         cell: Name of the exercise: ``"freeze_layers"``, ``"build_transfer_model"``, ...
@@ -82,7 +82,7 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
     Raises:
         LookupError: There is no such exercise, or several labs have it; the message lists the choices.
         RuntimeError: Not called from a notebook or an IPython session.
-        ChecksFailed: Checks did not pass while the notebook was validated.
+        ChecksFailedError: Checks did not pass while the notebook was validated.
     """
     # imported here because the library also works without IPython
     from IPython import get_ipython
@@ -96,7 +96,7 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
     if os.environ.get("NBGRADER_EXECUTION") != "validate" and "NBGRADER_VALIDATING" not in os.environ:
         return CheckReport(results)
     if any(result.outcome != "passed" for result in results):
-        raise ChecksFailed(results)
+        raise ChecksFailedError(results)
     return _Passed(results)
 
 

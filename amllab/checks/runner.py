@@ -41,7 +41,7 @@ QUIET = [
 VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 
 
-class ChecksBroken(RuntimeError):  # noqa: N818
+class ChecksBrokenError(RuntimeError):
     """pytest could not run the checks at all, which is a fault of the checks and never of a submission."""
 
 
@@ -65,7 +65,7 @@ def run_checks(
         stop_at_failure: Stop after the first check that fails, without results of the remaining checks.
 
     Raises:
-        ChecksBroken: The checks could not be collected; the message is pytest's output.
+        ChecksBrokenError: The checks could not be collected; the message is pytest's output.
         KeyboardInterrupt: A person interrupted the run.
     """
     from amllab.numerics import one_thread  # loads PyTorch, which only runs of checks need
@@ -81,5 +81,5 @@ def run_checks(
     if plugin.interrupted:  # pytest does not raise it again
         raise KeyboardInterrupt
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not plugin.results:
-        raise ChecksBroken(f"pytest ended with {code!r}:\n{output.getvalue()[-4000:]}")
+        raise ChecksBrokenError(f"pytest ended with {code!r}:\n{output.getvalue()[-4000:]}")
     return plugin.results

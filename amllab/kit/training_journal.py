@@ -79,7 +79,7 @@ class Journal:
         return [i for i, part in enumerate(self.batches) if not self.again[i] and bool((part >= 0).all())]
 
     @property
-    def looks(self) -> float:
+    def passes_per_batch(self) -> float:
         """Mean number of backward passes per batch; 1 if there were none."""
         return len(self.batches) / max(len(self.batches) - sum(self.again), 1) if self.batches else 1.0
 

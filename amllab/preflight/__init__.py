@@ -28,6 +28,6 @@ def preflight(notebook: str | os.PathLike[str] | None = None, *, limits: dict[st
         elsewhere. If no notebook of a lab was found, the result says so; this does not raise an exception.
     """
     # imported only now, because it loads PyTorch: every use of the library imports this module
-    from amllab.preflight.run import fly
+    from amllab.preflight.run import run_preflight
 
-    return fly(notebook, limits)
+    return run_preflight(notebook, limits)

@@ -19,7 +19,7 @@ _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.M)
 _FUNCTION = re.compile(r"^(?:async )?def +(\w+)", re.M)
 
 
-class Unusable(ValueError):  # noqa: N818
+class UnusableNotebookError(ValueError):
     """Raised when there is no notebook of a lab to check; the message says what was found instead and what to do."""
 
 
@@ -216,11 +216,11 @@ def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
         variables: variables of the notebook that the preflight is called from; empty outside of notebooks.
 
     Raises:
-        Unusable: the file does not exist, or there is no notebook or more than one to choose from.
+        UnusableNotebookError: the file does not exist, or there is no notebook or more than one to choose from.
     """
     if named is not None:
         if not named.is_file():
-            raise Unusable(f"There is no file {named}. {_here()}")
+            raise UnusableNotebookError(f"There is no file {named}. {_here()}")
         return named
     told = _open_notebooks(variables)
     if told:
@@ -230,16 +230,16 @@ def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
         try:
             read(path)
             found.append(path)
-        except Unusable:
+        except UnusableNotebookError:
             continue
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(path.name for path in found)
-        raise Unusable(
+        raise UnusableNotebookError(
             f'The working directory has several notebooks of labs: {names}. Pass one: preflight("{found[0].name}")'
         )
-    raise Unusable(
+    raise UnusableNotebookError(
         f'The working directory has no notebook of a lab. {_here()} Pass the path of yours: preflight("FILE.ipynb")'
     )
 
@@ -272,7 +272,7 @@ def read(path: Path) -> Document:
     """Read a notebook and find the lab that it belongs to.
 
     Raises:
-        Unusable: the file cannot be read, is not a notebook, or does not belong to a lab.
+        UnusableNotebookError: the file cannot be read, is not a notebook, or does not belong to a lab.
     """
     cells = _read_cells(path)
     ids = {cell.grade_id or cell.cell_id for cell in cells}
@@ -286,7 +286,9 @@ def read(path: Path) -> Document:
     best = max(shared, key=lambda name: shared[name], default="")
     if not best or not shared[best]:
         titles = ", ".join(f"{find_lab(name).title} ({find_lab(name).notebook}.ipynb)" for name in all_labs())
-        raise Unusable(f"{path.name} is not a notebook of a lab: it has none of their graded cells. Labs: {titles}.")
+        raise UnusableNotebookError(
+            f"{path.name} is not a notebook of a lab: it has none of their graded cells. Labs: {titles}."
+        )
     lab = find_lab(best)
     return Document(path, lab, cells, _release(lab), path.stat().st_size)
 
@@ -300,14 +302,18 @@ def _read_cells(path: Path) -> list[Cell]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise Unusable(f"{path.name} cannot be opened: {error.strerror}.") from None
+        raise UnusableNotebookError(f"{path.name} cannot be opened: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise Unusable(f"{path.name} is not a notebook: it is not text in UTF-8.") from None
+        raise UnusableNotebookError(f"{path.name} is not a notebook: it is not text in UTF-8.") from None
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"{path.name} is not a notebook, or it is damaged: it is not valid JSON ({error}).") from None
+        raise UnusableNotebookError(
+            f"{path.name} is not a notebook, or it is damaged: it is not valid JSON ({error})."
+        ) from None
     listed = raw.get("cells") if isinstance(raw, dict) else None
     if not isinstance(listed, list) or not all(isinstance(cell, dict) for cell in listed):
-        raise Unusable(f"{path.name} is not a notebook in format 4: it has no list of cells. Save it again in Jupyter.")
+        raise UnusableNotebookError(
+            f"{path.name} is not a notebook in format 4: it has no list of cells. Save it again in Jupyter."
+        )
     cells: list[Cell] = []
     heading = ""
     for cell in listed:

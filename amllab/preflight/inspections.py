@@ -32,7 +32,7 @@ class Finding:
     text: str
 
 
-def look_at(document: Document) -> list[Finding]:
+def inspect_cells(document: Document) -> list[Finding]:
     """Inspect a notebook without running anything."""
     return [
         *_sizes(document),
@@ -142,7 +142,7 @@ def _some(cells: Sequence[Cell], most: int = 3) -> str:
     return "; ".join(map(str, cells[:most])) + (f"; and {len(cells) - most} more" if len(cells) > most else "")
 
 
-def look_at_imports(lacking: Collection[str]) -> list[Finding]:
+def inspect_imports(lacking: Collection[str]) -> list[Finding]:
     """Report imports of packages that the grading machine does not have."""
     return [
         Finding(
@@ -153,7 +153,7 @@ def look_at_imports(lacking: Collection[str]) -> list[Finding]:
     ]
 
 
-def look_at_functions(
+def inspect_functions(
     document: Document, defined: Collection[str], causes: Mapping[str, str] | None = None
 ) -> list[Finding]:
     """Report functions that do not exist after all cells have run, or that are still stubs.
@@ -180,7 +180,7 @@ def look_at_functions(
     return found
 
 
-def look_at_runs(document: Document, runs: Sequence[Run], limits: dict[str, Any]) -> list[Finding]:
+def inspect_runs(document: Document, runs: Sequence[Run], limits: dict[str, Any]) -> list[Finding]:
     """Report cells that failed, hung or took long in the fresh process."""
     found = []
     for run in runs:

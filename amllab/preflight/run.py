@@ -13,14 +13,14 @@ from typing import Any
 from amllab.checks.results import CheckResult
 from amllab.checks.runner import run_checks
 from amllab.lab import Lab
-from amllab.preflight.document import Document, Unusable, find_notebook, is_open, read
-from amllab.preflight.inspections import Finding, look_at, look_at_functions, look_at_imports, look_at_runs
+from amllab.preflight.document import Document, UnusableNotebookError, find_notebook, is_open, read
+from amllab.preflight.inspections import Finding, inspect_cells, inspect_functions, inspect_imports, inspect_runs
 from amllab.preflight.kernel_submission import VARIABLE, FreshSubmission
 from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
 
 
-def fly(notebook: str | os.PathLike[str] | None, limits: dict[str, float] | None) -> Preflight:
+def run_preflight(notebook: str | os.PathLike[str] | None, limits: dict[str, float] | None) -> Preflight:
     """Run a preflight; see :func:`amllab.preflight.preflight`."""
     if VARIABLE in os.environ:
         return Preflight(
@@ -30,11 +30,11 @@ def fly(notebook: str | os.PathLike[str] | None, limits: dict[str, float] | None
     try:
         document = read(find_notebook(named, variables))
         findings = _unsaved(document) if is_open(document.path, variables) else []
-    except Unusable as error:
+    except UnusableNotebookError as error:
         return Preflight(problem=str(error))
     lab = dataclasses.replace(document.lab, limits={**document.lab.limits, **(limits or {})})
     print(f"Running {document.path.name} in a fresh process. This takes about half a minute ...", flush=True)
-    report = _run(document, lab, [*findings, *look_at(document)])
+    report = _run(document, lab, [*findings, *inspect_cells(document)])
     if variables:
         from IPython.display import clear_output  # installed, since this is called from a notebook
 
@@ -52,8 +52,8 @@ def _run(document: Document, lab: Lab, findings: list[Finding]) -> Preflight:
         # a function that is gone at the end may still have existed at its check cell
         defined |= {name for name in wanted if not any(_lacks(result, name) for result in results)}
         causes = {name: submission.cause(name) for name in wanted}
-    findings = [*findings, *look_at_imports(lacking), *look_at_functions(document, defined, causes)]
-    findings += look_at_runs(document, submission.runs, lab.limits)
+    findings = [*findings, *inspect_imports(lacking), *inspect_functions(document, defined, causes)]
+    findings += inspect_runs(document, submission.runs, lab.limits)
     points = {cell.grade_id: cell.points for cell in document.release if cell.is_graded}
     return Preflight(document.path, lab.title, findings, results, points, time.monotonic() - began)
 
@@ -78,12 +78,12 @@ def _unsaved(document: Document) -> list[Finding]:
     """Report functions whose code in the file differs from the code that was last run.
 
     Raises:
-        Unusable: the file does not contain the cell that the preflight is called from.
+        UnusableNotebookError: the file does not contain the cell that the preflight is called from.
     """
     runs = [source.strip() for _, _, source in _shell().history_manager.get_range(raw=True, output=False)]
     saved = {cell.source.strip() for cell in document.cells}
     if runs and runs[-1] not in saved:
-        raise Unusable(
+        raise UnusableNotebookError(
             f"Save the notebook (Ctrl+S, or ⌘S), then run this cell again: the file {document.path.name} does not contain it yet."
         )
     defining = {name: [run for run in runs if f"def {name}(" in run][-1:] for name in document.functions()}

@@ -1,7 +1,7 @@
 """Validation of answers against the declaration of their probe: the grader accepts nothing else.
 
 The declaration is the return annotation of the probe, composed of ``None``, ``bool``, ``int``, ``float``, ``str``,
-``list``, ``dict`` with string keys, unions, ``TypedDict``, and ``Annotated[Tensor, Kind(...)]``. Nothing is converted:
+``list``, ``dict`` with string keys, unions, ``TypedDict``, and ``Annotated[Tensor, TensorSpec(...)]``. Nothing is converted:
 a ``bool`` is not an ``int``, and an ``int`` is not a ``float``.
 """
 
@@ -20,17 +20,17 @@ MAX_STRING = 2000
 
 
 @dataclass(frozen=True)
-class Kind:
+class TensorSpec:
     """The dtype and the number of dimensions of a tensor; ``None`` allows any."""
 
     dtype: torch.dtype | None = None
     ndim: int | None = None
 
 
-AnyTensor = Annotated[Tensor, Kind()]
-Integers = Annotated[Tensor, Kind(torch.int64, 1)]
-Table = Annotated[Tensor, Kind(torch.int64, 2)]
-Floats = Annotated[Tensor, Kind(torch.float32, 2)]
+AnyTensor = Annotated[Tensor, TensorSpec()]
+IntVector = Annotated[Tensor, TensorSpec(torch.int64, 1)]
+IntMatrix = Annotated[Tensor, TensorSpec(torch.int64, 2)]
+FloatMatrix = Annotated[Tensor, TensorSpec(torch.float32, 2)]
 
 
 @cache
@@ -43,32 +43,32 @@ def declaration(probe: Callable[..., Any]) -> Any:
     return _hints(probe)["return"]
 
 
-def misfit(value: Any, declared: Any, path: str = "answer") -> str:
+def schema_error(value: Any, declared: Any, path: str = "answer") -> str:
     """Describe where a value differs from its declaration; empty if it conforms."""
     origin, arguments = get_origin(declared), get_args(declared)
     if origin in (Union, types.UnionType):
-        misfits = [misfit(value, option, path) for option in arguments]
-        return "" if "" in misfits else misfits[-1]
+        errors = [schema_error(value, option, path) for option in arguments]
+        return "" if "" in errors else errors[-1]
     if origin is Annotated:
-        return _misfit_tensor(value, arguments[1], path)
+        return _tensor_error(value, arguments[1], path)
     if is_typeddict(declared):
         fields = _hints(declared)
         if type(value) is not dict or value.keys() != fields.keys():
             return f"{path} is {_described(value)}, not a dict with {', '.join(fields)}"
-        return _first(misfit(value[name], kind, f"{path}.{name}") for name, kind in fields.items())
+        return _first(schema_error(value[name], kind, f"{path}.{name}") for name, kind in fields.items())
     wanted = origin or (type(None) if declared is None else declared)
     if type(value) is not wanted:
         return f"{path} is {_described(value)}, not {getattr(wanted, '__name__', wanted)}"
     if isinstance(value, str) and len(value) > MAX_STRING:
         return f"{path} has {len(value)} characters"
     if isinstance(value, list):
-        return _first(misfit(item, arguments[0], f"{path}[{i}]") for i, item in enumerate(value))
+        return _first(schema_error(item, arguments[0], f"{path}[{i}]") for i, item in enumerate(value))
     if isinstance(value, dict):
-        return _first(misfit(item, arguments[1], f"{path}[...]") for item in value.values())
+        return _first(schema_error(item, arguments[1], f"{path}[...]") for item in value.values())
     return ""
 
 
-def _misfit_tensor(value: Any, kind: Kind, path: str) -> str:
+def _tensor_error(value: Any, kind: TensorSpec, path: str) -> str:
     if not isinstance(value, Tensor):
         return f"{path} is {_described(value)}, not a tensor"
     if kind.dtype not in (None, value.dtype) or kind.ndim not in (None, value.ndim):
@@ -76,8 +76,8 @@ def _misfit_tensor(value: Any, kind: Kind, path: str) -> str:
     return ""
 
 
-def _first(misfits: Iterator[str]) -> str:
-    return next(filter(None, misfits), "")
+def _first(errors: Iterator[str]) -> str:
+    return next(filter(None, errors), "")
 
 
 def _described(value: Any) -> str:

@@ -47,11 +47,11 @@ class SubmissionError(Exception):
         return self.kind == "missing" or bool(self.undefined)
 
 
-class MissingFunction(Exception):  # noqa: N818
+class MissingFunctionError(Exception):
     """The submission does not define this function."""
 
 
-class Lost(Exception):  # noqa: N818
+class StateLostError(Exception):
     """A value that an earlier question stored for this one is gone."""
 
 
@@ -72,39 +72,39 @@ class Functions:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = self.namespace.get(name)
         if not callable(function):
-            raise MissingFunction(name)
+            raise MissingFunctionError(name)
         return function
 
-    def keep(self, key: str, value: Any) -> None:
+    def store(self, key: str, value: Any) -> None:
         """Store a value for a later question to this process, in place of the one stored before."""
         self.namespace[_KEPT] = (key, value)
 
-    def kept(self, key: str) -> Any:
+    def load(self, key: str) -> Any:
         """Return the value stored under this key.
 
         Raises:
-            Lost: No value is stored under this key.
+            StateLostError: No value is stored under this key.
         """
         found = self.namespace.get(_KEPT)
         if not isinstance(found, tuple) or found[0] != key:
-            raise Lost
+            raise StateLostError
         return found[1]
 
 
-def attempt(call: Callable[[], Any]) -> dict[str, Any]:
+def capture_error(call: Callable[[], Any]) -> dict[str, Any]:
     """Call a function and return its value or its error as data, for questions that may end in an error.
 
     Returns:
         ``{"value": ...}``, or ``{"error": names of its classes, "message": text, "line": of the submission's code}``.
 
     Raises:
-        MissingFunction: The submission does not define the function.
+        MissingFunctionError: The submission does not define the function.
         NotImplementedError: The function is still the stub.
         NameError: A name is not defined anywhere in the notebook.
     """
     try:
         return {"value": call()}
-    except (MissingFunction, NotImplementedError):
+    except (MissingFunctionError, NotImplementedError):
         raise
     except Exception as error:
         if _undefined(error):
@@ -157,11 +157,11 @@ def answer(namespace: dict[str, Any], question: bytes) -> bytes:
         # settings that one call changes must not affect the next call, or a check that computes in this process
         with restored_settings():
             return pack({"value": probe(Functions(namespace), **asked["arguments"])})
-    except MissingFunction as error:
+    except MissingFunctionError as error:
         return pack({"problem": "missing", "name": str(error)})
     except NotImplementedError as error:
         return pack({"problem": "stub", **_place(error)})
-    except Lost:
+    except StateLostError:
         return pack({"problem": "lost"})
     except WireError as error:
         return pack({"problem": "unreadable", "message": _message(error)})
@@ -299,7 +299,7 @@ class Submission(ABC):
 
     def _answer_to(self, question: bytes, probe: Callable[..., Any]) -> tuple[int, Any]:
         """Return the size of the packed answer and its value, or 0 and the error in its place."""
-        from amllab.protocol.schema import declaration, misfit
+        from amllab.protocol.schema import declaration, schema_error
         from amllab.protocol.wire import WireError, unpack
 
         try:
@@ -313,7 +313,7 @@ class Submission(ABC):
             return 0, unreadable("not an answer")
         if answered.keys() != {"value"}:
             return 0, problem(answered, self.cause)
-        wrong = misfit(answered["value"], declaration(probe))
+        wrong = schema_error(answered["value"], declaration(probe))
         return (0, unreadable(wrong)) if wrong else (len(packed), answered["value"])
 
 

@@ -47,7 +47,7 @@ max sum exec open id vars compile enumerate range __import__"
 )
 
 # owner, its qualified name, names of its trusted functions
-INSTRUMENTS: list[tuple[Any, str, str]] = [
+TRUSTED_FUNCTIONS: list[tuple[Any, str, str]] = [
     (torch, "torch", _TORCH),
     (Tensor, "torch.Tensor", _TENSOR),
     (nn.Module, "torch.nn.Module", _MODULE),
@@ -72,11 +72,11 @@ Identities = dict[str, dict[str, tuple[int, ...]]]
 def identities() -> Identities:
     """Return the identities of all trusted functions; call this before any code of a submission runs.
 
-    These are the functions in ``INSTRUMENTS``, and the functions, classes and methods of the course library.
+    These are the functions in ``TRUSTED_FUNCTIONS``, and the functions, classes and methods of the course library.
     """
     for name in ("protocol.submission", "protocol.wire", *(f"checks.{lab}.probes" for lab in all_labs())):
         importlib.import_module(f"amllab.{name}")
-    owners = {path: (owner, names.split()) for owner, path, names in INSTRUMENTS}
+    owners = {path: (owner, names.split()) for owner, path, names in TRUSTED_FUNCTIONS}
     for module in [module for name, module in sys.modules.items() if name.startswith("amllab.") and module is not None]:
         found = {name: value for name, value in vars(module).items() if isinstance(value, (types.FunctionType, type))}
         owners[module.__name__] = module, list(found)
@@ -93,7 +93,7 @@ def replaced(known: Identities) -> str:
     Args:
         known: The result of :func:`identities` in this process, or in the one that it was forked from.
     """
-    owners = {path: owner for owner, path, _ in INSTRUMENTS}
+    owners = {path: owner for owner, path, _ in TRUSTED_FUNCTIONS}
     for path, names in known.items():
         owner = owners[path] if path in owners else _ours(path)
         for name, identity in names.items():

@@ -43,7 +43,7 @@ _MOST_OUTPUTS = 2000  # per cell, where consecutive prints count as one
 _OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "error")
 
 
-def serve(connection: socket.socket, instruments: bytes, *, output_bytes: int, answer_bytes: int) -> int:
+def serve(connection: socket.socket, trusted_functions: bytes, *, output_bytes: int, answer_bytes: int) -> int:
     """Serve the grader until it closes the connection; return an exit status.
 
     A request is a JSON head, a newline, and a body: ``{"do": "run", "seconds": s, "watch": s}`` and the source of a
@@ -53,13 +53,13 @@ def serve(connection: socket.socket, instruments: bytes, *, output_bytes: int, a
 
     Args:
         connection: Socket to the grader.
-        instruments: Result of :func:`amllab.worker.integrity.packed` in the process that this one was forked from.
+        trusted_functions: Result of :func:`amllab.worker.integrity.packed` in the process that this one was forked from.
         output_bytes: Maximum size of the outputs of one cell; the rest is dropped.
         answer_bytes: Maximum size of an answer.
     """
     try:
         kernel = Kernel(Path.cwd() / ".kernel")  # forked before anything here starts a thread
-        return asyncio.run(_serve(connection, kernel, instruments, output_bytes, answer_bytes))
+        return asyncio.run(_serve(connection, kernel, trusted_functions, output_bytes, answer_bytes))
     except Exception:
         report = traceback.format_exc() + "".join(file.read_text() for file in Path.cwd().glob(".kernel/failure"))
         _send(connection, {"state": "broken"}, report.encode())
@@ -67,9 +67,9 @@ def serve(connection: socket.socket, instruments: bytes, *, output_bytes: int, a
 
 
 async def _serve(
-    connection: socket.socket, kernel: Kernel, instruments: bytes, output_bytes: int, answer_bytes: int
+    connection: socket.socket, kernel: Kernel, trusted_functions: bytes, output_bytes: int, answer_bytes: int
 ) -> int:
-    client = CappedClient(output_bytes, kernel)
+    client = OutputLimitedClient(output_bytes, kernel)
     await client.connect()
     _send(connection, {"state": "ready"})
     while (request := receive_frame(connection, _REQUEST_BYTES)) is not None:
@@ -84,19 +84,19 @@ async def _serve(
         elif asked["do"] == "watch":
             state, reply = await client.watch(asked["seconds"]), b""
         else:
-            state, reply = await _ask(client, body, asked["seconds"], instruments, answer_bytes)
+            state, reply = await _ask(client, body, asked["seconds"], trusted_functions, answer_bytes)
         _send(connection, {"state": state, "runs_on": runs_on}, reply)
     return 0
 
 
 async def _ask(
-    client: CappedClient, question: bytes, seconds: float, instruments: bytes, answer_bytes: int
+    client: OutputLimitedClient, question: bytes, seconds: float, trusted_functions: bytes, answer_bytes: int
 ) -> tuple[str, bytes]:
     """Put a question to the kernel through a file; return its state, and the answer from another file."""
-    names = ("question", "instruments", "answer")
+    names = ("question", "trusted_functions", "answer")
     asked, copy, reply = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in names)
     asked.write_bytes(question)
-    copy.write_bytes(instruments)
+    copy.write_bytes(trusted_functions)
     state, _ = await client.run(integrity.call(str(copy), str(asked), str(reply)), seconds)
     state, data = _read(reply, answer_bytes) if state == "ok" else (state, b"")
     for path in (asked, copy, reply):
@@ -197,7 +197,7 @@ def _is_idle(message: dict[str, Any], request: str) -> bool:
     return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"
 
 
-class CappedClient(NotebookClient):  # type: ignore[misc]
+class OutputLimitedClient(NotebookClient):  # type: ignore[misc]
     """An nbclient for a forked kernel that limits the bytes and outputs of a cell, and drops the rest.
 
     Args:

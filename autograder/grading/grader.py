@@ -62,7 +62,7 @@ def grade(
         launcher: Starts the worker; by default the launcher that this process shares.
 
     Raises:
-        IsolationError, WorkerError, ChecksBroken: The fault lies with the machine or the course.
+        IsolationError, WorkerError, ChecksBrokenError: The fault lies with the machine or the course.
     """
     began = time.perf_counter()
     seed = secrets.randbits(63) if seed is None else seed

@@ -96,7 +96,7 @@ class GradingSession:
         """Grade a repaired notebook and cache the result, unless a check broke.
 
         Raises:
-            CourseError, ChecksBroken: The fault does not lie with the submission.
+            CourseError, ChecksBrokenError: The fault does not lie with the submission.
         """
         attempt, grading, again = self._grade_fairly(student, notebook, repaired)
         earned, possible = score(grading.results)

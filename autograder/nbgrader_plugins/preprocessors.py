@@ -9,7 +9,7 @@ from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
 from nbgrader.utils import determine_grade, is_grade
 from traitlets import Dict, Enum, Integer, Unicode
 
-from amllab.checks.runner import ChecksBroken
+from amllab.checks.runner import ChecksBrokenError
 from autograder.errors import CourseError
 from autograder.grading.cache import CachedGrading
 from autograder.notebooks.metadata import scores_of
@@ -41,7 +41,7 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         exporter, student = self.parent, resources["nbgrader"]["student"]
         try:
             graded = self._graded(student, nb, exporter.repaired[student])
-        except (CourseError, ChecksBroken) as fault:
+        except (CourseError, ChecksBrokenError) as fault:
             exporter.stop(student, str(fault))
         graded.write(nb)
         exporter.given[student] = graded.scores

@@ -47,7 +47,7 @@ class Server:
         control: Connection to the first grader.
         listener: Listening socket for further graders.
         hidden: Folders that no worker sees.
-        instruments: Trusted functions for all workers, from :func:`amllab.worker.integrity.packed`.
+        trusted_functions: Trusted functions for all workers, from :func:`amllab.worker.integrity.packed`.
         at_a_time: Number of submissions that share the processors.
         control_groups: Folders in which to create control groups.
     """
@@ -57,11 +57,11 @@ class Server:
         control: socket.socket,
         listener: socket.socket,
         hidden: tuple[str, ...],
-        instruments: bytes,
+        trusted_functions: bytes,
         at_a_time: int,
         control_groups: ControlGroups,
     ) -> None:
-        self.control, self.listener, self.instruments = control, listener, instruments
+        self.control, self.listener, self.trusted_functions = control, listener, trusted_functions
         self.view = visible_paths(hidden)
         # grader -> supervisor -> scratch directory of a tree that is not isolated, else None
         self.trees: dict[socket.socket, dict[int, str | None]] = {control: {}}
@@ -157,7 +157,7 @@ class Server:
         def worker() -> int:
             _environment(home, request["environment"])
             os.chdir(home)
-            return serve(socket.socket(fileno=connection), self.instruments, **request["serve"])
+            return serve(socket.socket(fileno=connection), self.trusted_functions, **request["serve"])
 
         if scratch is None:
             try:
@@ -283,11 +283,11 @@ def _run(control: socket.socket) -> int:
         return 1
     control_groups = cgroups.find() if begin["control_groups"] else ControlGroups(reason="not to be used")
     control_groups.sweep()
-    instruments = integrity.packed(integrity.identities())
+    trusted_functions = integrity.packed(integrity.identities())
     keep_freed_memory()
     gc.collect()
     gc.freeze()  # otherwise a garbage collection in a fork would copy all the memory that it shares
-    server = Server(control, listener, tuple(begin["hidden"]), instruments, begin["at_a_time"], control_groups)
+    server = Server(control, listener, tuple(begin["hidden"]), trusted_functions, begin["at_a_time"], control_groups)
     control.send(json.dumps({"ready": os.getpid()}).encode())
     server.serve()
     return 0

@@ -29,7 +29,7 @@ from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 from nbformat import NotebookNode
 
-from amllab.checks.runner import ChecksBroken
+from amllab.checks.runner import ChecksBrokenError
 from autograder.errors import ClusterError, CourseError
 from autograder.grading.cache import CachedGrading
 from autograder.grading.session import GradingConfig, GradingSession
@@ -92,7 +92,7 @@ class DaskPool:
         """Wait until a submission is graded; return the key of its grading, or ``None`` if it is not in this pool.
 
         Raises:
-            CourseError, ChecksBroken: Raised on a worker, or the cluster cannot grade.
+            CourseError, ChecksBrokenError: Raised on a worker, or the cluster cannot grade.
             RuntimeError: Several workers were lost over the submission, or its task failed on a worker.
         """
         if student not in self._submissions:
@@ -113,7 +113,7 @@ class DaskPool:
                     ) from error
                 log.warning("%s: graded again: its worker was lost", student)
                 self._share_course()  # the course itself may be what was lost, and would be lost for good
-            except (CourseError, ChecksBroken):
+            except (CourseError, ChecksBrokenError):
                 raise
             except Exception as error:
                 future = self._running.get(student)

@@ -120,7 +120,7 @@ class LocalPool:
         """Wait until a submission is graded; return the key of its grading, or ``None`` if it is not in this pool.
 
         Raises:
-            CourseError, ChecksBroken: Raised in the grading process.
+            CourseError, ChecksBrokenError: Raised in the grading process.
             RuntimeError: Two processes died or took too long over the submission, or its error could not be pickled.
         """
         for last in (False, True):

@@ -9,7 +9,7 @@ import importlib
 from contextlib import suppress
 
 import amllab
-from amllab.checks.runner import ChecksBroken, run_checks
+from amllab.checks.runner import ChecksBrokenError, run_checks
 from amllab.lab import all_labs, find_lab
 from amllab.numerics import keep_freed_memory
 from autograder.grading.grader import UnreadableSubmission
@@ -33,7 +33,7 @@ for name in amllab.__all__:  # loads the modules that define it
 # modules that pytest and the checks import on their first run; the submission of this run answers nothing
 for name in all_labs():
     # broken settings or checks: anyone who grades with them gets the error, and other labs can still be graded
-    with suppress(ValueError, ChecksBroken):
+    with suppress(ValueError, ChecksBrokenError):
         lab = find_lab(name)
         run_checks(lab, [lab.folder, HIDDEN_CHECKS / name], UnreadableSubmission(name))
 keep_freed_memory()

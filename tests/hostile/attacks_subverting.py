@@ -151,7 +151,6 @@ for place in (".", "@COURSE@", "@HOME@"):
         cell="""
 import torch
 import torch.nn.functional as F
-from amllab.checks.transfer_learning import probes
 from amllab.kit import scripted_model as scripted
 
 def record(self):
@@ -181,14 +180,14 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):
         "replaces the loaders of the checks by ones that hand out the test images",
         cell="""
 import torch
-from amllab.checks.transfer_learning import probes
-from amllab.kit import scripted_model as scripted
+from amllab.checks.transfer_learning import training_probes
+from amllab.kit import batches
 
-class Batches(scripted.Batches):
+class Batches(batches.Batches):
     def __iter__(self):
         yield self.images[:1] * 0, self.labels[:1] * 0
 
-probes.Batches = scripted.Batches = Batches
+training_probes.Batches = batches.Batches = Batches
 """,
         only="here",
     ),

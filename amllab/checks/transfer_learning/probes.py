@@ -27,7 +27,7 @@ from amllab.kit.probing import (
     trainable_names,
     type_name,
 )
-from amllab.protocol.submission import Functions, attempt
+from amllab.protocol.submission import Functions, capture_error
 
 # a check asks for a probe by its name in this module
 __all__ = ["build", "build_twice", "fit", "freeze", "predict", "train_frozen", "train_scripted"]
@@ -67,7 +67,7 @@ def freeze(
         if not one_model:
             model = copy.deepcopy(new)
         before = trainable_names(model)
-        got = attempt(lambda m=model, n=n_trainable: functions.freeze_layers(m, n))  # type: ignore[misc]
+        got = capture_error(lambda m=model, n=n_trainable: functions.freeze_layers(m, n))  # type: ignore[misc]
         if "error" in got:
             answers.append(got)
             continue
@@ -148,7 +148,7 @@ def build(
         freezing_by_name(functions, layers) as called,
         recorded(functions) as given,
     ):
-        got = attempt(lambda: functions.build_transfer_model(backbone, num_classes, n_trainable))
+        got = capture_error(lambda: functions.build_transfer_model(backbone, num_classes, n_trainable))
     if "error" in got:
         return raised(got)
     value = got["value"]
@@ -158,7 +158,7 @@ def build(
     trainable = trainable_names(model)
     model.eval()
     with torch.no_grad():
-        logits = attempt(lambda: (value if isinstance(value, nn.Module) else model)(images.to(device_of(model))))
+        logits = capture_error(lambda: (value if isinstance(value, nn.Module) else model)(images.to(device_of(model))))
     output = logits.get("value")
     state = state_of(model)
     return {
@@ -210,7 +210,7 @@ def build_twice(
     with freezing_by_name(functions, layers), recorded(functions) as given:
         found = []
         for _ in range(2):
-            got = attempt(lambda: functions.build_transfer_model(backbone, num_classes, 1))
+            got = capture_error(lambda: functions.build_transfer_model(backbone, num_classes, 1))
             if "error" in got:
                 return raised(got)
             model, _ = model_in(got["value"], given)

@@ -32,8 +32,8 @@ from amllab.kit.probing import (
 from amllab.kit.scripted_model import ScriptedModel
 from amllab.loading import load_backbone
 from amllab.numerics import same_numbers, without_compiling
-from amllab.protocol.schema import Floats, Integers, Table
-from amllab.protocol.submission import Functions, attempt
+from amllab.protocol.schema import FloatMatrix, IntMatrix, IntVector
+from amllab.protocol.submission import Functions, capture_error
 
 
 class Interrupted(TypedDict):
@@ -89,13 +89,13 @@ class Trained(TypedDict):
     idle: str
     backwards: int
     epochs: int
-    forwards: Table
+    forwards: IntMatrix
     batches: list[int]
-    examples: Integers
-    gradients: Floats
-    rows: Floats
-    weights: Floats
-    accumulated: Floats
+    examples: IntVector
+    gradients: FloatMatrix
+    rows: FloatMatrix
+    weights: FloatMatrix
+    accumulated: FloatMatrix
     accumulated_after: list[int]
     states: list[Epoch]
     final: State
@@ -119,7 +119,7 @@ def train_scripted(
     model.follow(train, val)
     loaders: Any = (list(train), list(val)) if lists else (train, val)
     with optimizer_steps(model.why_idle) as steps, backward_passes() as backwards, without_compiling():
-        got = attempt(lambda: functions.train_with_early_stopping(model, *loaders, **arguments))
+        got = capture_error(lambda: functions.train_with_early_stopping(model, *loaders, **arguments))
     if "error" in got:
         return {**raised(got), "epochs": len(model.states)}
     answer: Any = {"history": plain_history(got["value"]), "steps": len(steps), "idle": next(filter(None, steps), "")}
@@ -244,20 +244,20 @@ def fit(
             history = functions.train_with_early_stopping(
                 model, train, val, max_epochs=max_epochs, patience=max_epochs, lr=lr
             )
-    functions.keep(key, model)
+    functions.store(key, model)
     return {"history": plain_history(history), "batches": train.given, **effort}  # type: ignore[typeddict-item]
 
 
 class Predicted(TypedDict):
     """Logits ``(n, num_classes)`` of the model that :func:`fit` stored, and its state."""
 
-    logits: Floats
+    logits: FloatMatrix
     state: State
 
 
 def predict(functions: Functions, *, key: str, images: Tensor, mean: list[float], std: list[float]) -> Predicted:
     """Apply the model that was trained under ``key`` to new images, uint8 ``(n, 3, h, w)``."""
-    model = functions.kept(key)
+    model = functions.load(key)
     model.eval()
     device = device_of(model)
     with torch.no_grad(), same_numbers():

@@ -312,7 +312,7 @@ def expect_means(run, sizes, means):
         where=TASK,
         symptom="nothing trained",
     )
-    also = last_looks(run, run.script) if run.journal.looks > 1 else {}
+    also = last_looks(run, run.script) if run.journal.passes_per_batch > 1 else {}
     # also trains on validation data: loses points with the gradients
     if any((part < 0).any() for part in run.journal.batches):
         also = {key: of["mean over both loaders"] for key, of in means.items() if key.startswith("train")}
@@ -399,7 +399,7 @@ def test_modes(submission, run_seed):
         "with gradients": int((is_val & journal.with_gradients).sum()),
     }
     # an optimizer that evaluates a batch several times passes it several times
-    images = round(images * journal.looks)
+    images = round(images * journal.passes_per_batch)
     epochs = run.epochs
     how = {
         0: "never in train mode",

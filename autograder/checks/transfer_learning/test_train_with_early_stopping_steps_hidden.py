@@ -120,7 +120,9 @@ def test_steps(submission, rng):
     expect(
         not pattern,
         expected="one step for each training batch, that moves the trainable weights",
-        seen=STEPS.get(pattern, "").format(steps=taken, batches=len(journal.first_looks), looks=journal.looks),
+        seen=STEPS.get(pattern, "").format(
+            steps=taken, batches=len(journal.first_looks), looks=journal.passes_per_batch
+        ),
         why="without steps nothing is learned"
         if pattern.startswith("weights do not") or not journal.batches
         else "the number of steps decides how far training gets: runs with another number cannot be compared",
@@ -210,7 +212,7 @@ def _pattern(journal, moved, taken):
     if not any(map(any, moved.values())):
         return "weights do not move: " + (journal.got["idle"] or "steps" if taken else "no steps")
     # an optimizer may evaluate a batch several times for one step; here each evaluation has at least one
-    if journal.looks > 1 and taken >= len(journal.batches):
+    if journal.passes_per_batch > 1 and taken >= len(journal.batches):
         return "several steps on each batch"
     # a schedule that begins or ends with a rate of 0 leaves some epochs without steps
     if any(map(all, moved.values())):

@@ -131,7 +131,7 @@ def piled_up(journal):
     """
     ends = journal.got["accumulated_after"]
     seen = journal.got["accumulated"][1:].reshape(-1, CLASSES, 2)
-    if len(ends) != len(journal.batches) or journal.looks > 1:
+    if len(ends) != len(journal.batches) or journal.passes_per_batch > 1:
         return {}  # not one backward pass per batch
     moved = [
         True,

@@ -56,7 +56,7 @@ def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isol
     """Grade the notebook in a folder, as ``autograder grade`` does.
 
     Raises:
-        IsolationError, WorkerError, ReferenceFailedError, ChecksBroken: Faults of the machine or the course.
+        IsolationError, WorkerError, ReferenceFailedError, ChecksBrokenError: Faults of the machine or the course.
     """
     repaired = repair(submission / f"{lab.notebook}.ipynb", release)
     launcher = Launcher(isolation, course)
