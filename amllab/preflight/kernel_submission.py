@@ -41,7 +41,7 @@ _START_SECONDS = 120
 _PATIENCE = 0.5  # seconds to wait for a message before checking whether the process is alive
 _LOOK_SECONDS = 0.05  # seconds between two checks whether the process has ended
 # run in separate namespaces, so that the notebook's stays unchanged
-_PREPARE = "exec('from amllab.checks import integrity; integrity.known = integrity.identities()', {})"
+_PREPARE = "exec('from amllab.worker import integrity; integrity.known = integrity.identities()', {})"
 _ANSWER = _REFUSE = "exec({!r}, {{}})"
 _WHY = "a function that does not return cannot be graded, and neither can anything after it"
 
@@ -139,7 +139,7 @@ class FreshSubmission(Interleaved):
         asked, reply = (Path(self._folder.name, f"{name}-{secrets.token_hex(4)}") for name in ("question", "answer"))
         asked.write_bytes(question)
         call = f"integrity.answer_file({str(asked)!r}, {str(reply)!r}, integrity.known)"
-        source = _ANSWER.format(f"from amllab.checks import integrity; {call}")
+        source = _ANSWER.format(f"from amllab.worker import integrity; {call}")
         state, error, _ = self._execute(source, self.limits["answer_seconds"])
         if state == "ok" and not reply.is_file():
             state, answer = "unreadable", error.encode()
