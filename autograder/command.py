@@ -8,16 +8,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from traceback import print_exception
+
+from autograder.errors import CourseError
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as in shells: 128 plus the number of the signal
 
 
-def ended(command: Callable[[], int]) -> int:
+def ended(command: Callable[[], int], *, traceback: bool = False) -> int:
     """Run a command and return its exit status.
 
     In addition to the command's own status, this is 2 if arguments, files, course or machine are unusable, 130 if a
     person interrupts it, and 141 if nobody reads its output (``| head``). Errors of the program itself are raised with
     their traceback.
+
+    Args:
+        command: The command; returns its exit status.
+        traceback: Whether to show the traceback of every error.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # characters that the stream cannot encode are no reason to stop
@@ -40,6 +47,8 @@ def ended(command: Callable[[], int]) -> int:
     except Exception as error:
         if (reason := _explained(error)) is None:
             raise
+        if traceback:
+            print_exception(error)
         _say(reason)
         _discard_output()
         return 2
@@ -73,17 +82,15 @@ def _unreadable(path: Path) -> str:
 
 def _explained(error: Exception) -> str | None:
     """Describe an error of the user's files, course or machine; return ``None`` for others, which are bugs."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from amllab.checks.runner import ChecksBrokenError
-    from autograder.errors import CourseError
-
+    # an error of a module that is not loaded cannot have been raised
+    database = getattr(sys.modules.get("sqlalchemy.exc"), "SQLAlchemyError", ())
+    broken = getattr(sys.modules.get("amllab.checks.runner"), "ChecksBrokenError", ())
     if isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         return f"{', '.join(names) or 'output'}: {error.strerror}"
-    if isinstance(error, SQLAlchemyError):
+    if isinstance(error, database):
         return f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}"
-    if isinstance(error, (OSError, LookupError, ValueError, CourseError, ChecksBrokenError)):
+    if isinstance(error, (OSError, LookupError, ValueError, CourseError, broken)):
         return str(error)
     return None
 

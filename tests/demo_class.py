@@ -39,7 +39,7 @@ def main() -> None:
     step(
         course,
         "Release: one master text becomes the notebook and what students get",
-        "autograder.cli",
+        "autograder",
         "build",
         ASSIGNMENT,
     )
@@ -47,7 +47,7 @@ def main() -> None:
     step(course, "Collect: what the learning platform delivered", "nbgrader", "zip_collect", ASSIGNMENT)
     step(course, "Grade", "nbgrader", "autograde", ASSIGNMENT)
     step(course, "Feedback", "nbgrader", "generate_feedback", ASSIGNMENT)
-    step(course, "The class", "autograder.cli", "scores", ASSIGNMENT)
+    step(course, "The class", "autograder", "scores", ASSIGNMENT)
     pages = sorted(path.relative_to(ROOT) for path in course.glob("feedback/*/*/*.html"))
     print(f"\n{len(pages)} pages of feedback, such as {pages[0]}; {time.perf_counter() - began:.0f} s in all")
     print("Look around with formgrader:  cd demo && ../.venv/bin/jupyter lab")

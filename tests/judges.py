@@ -20,7 +20,7 @@ from autograder.errors import IsolationError
 from autograder.grading.cache import CachedGrading
 
 
-def begin(setting: Path, address: str, reference: str | None) -> None:
+def begin(config: Path, address: str, reference: str | None) -> None:
     """Of a process: nothing to load."""
 
 
@@ -42,7 +42,7 @@ def grade(student: str, path: Path, again: bool) -> str:
 
 def grade_elsewhere(course: Any, student: str, text: str, notes: list[str], readable: bool) -> dict[str, Any]:
     """As a worker of a cluster does it: writes down that it was here, in the folder that the seed's secret names."""
-    folder = Path(course.setting.secret)
+    folder = Path(course.config.secret)
     here = sorted(folder.glob(f"{student}-*"))
     (folder / f"{student}-{len(here)}-{os.getpid()}").touch()
     if student.startswith("kills"):
@@ -57,9 +57,9 @@ def grade_elsewhere(course: Any, student: str, text: str, notes: list[str], read
     return {"key": key, "graded": json.dumps(asdict(graded)), "host": socket.gethostname(), "versions": "torch 0.1"}
 
 
-def same(course: Any) -> Any:
+def identity(course: Any) -> Any:
     """What hands the course on; the first time, the worker is lost over it."""
-    here = Path(course.setting.secret) / "course handed on"
+    here = Path(course.config.secret) / "course handed on"
     if not here.exists():
         here.touch()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -101,7 +101,7 @@ def test_reports_do_not_depend_on_threads(tmp_path: Path, release: NotebookNode)
     (variant,) = [v for v in WRONG if v.name == "means_over_batches"]
     notebook = tmp_path / NOTEBOOK
     nbformat.write(notebook_of(variant, release), notebook)
-    command = [sys.executable, "-m", "autograder.cli", "grade", str(notebook), "--json", "--seed", "5"]
+    command = [sys.executable, "-m", "autograder", "grade", str(notebook), "--json", "--seed", "5"]
     found = []
     for threads in ("1", "2"):
         environment = {**os.environ, "OMP_NUM_THREADS": threads}

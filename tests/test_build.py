@@ -65,7 +65,7 @@ def test_the_release_holds_no_solution(release: NotebookNode) -> None:
 
 def test_commands_work_where_no_environment_is_active(tmp_path: Path) -> None:
     course = new_course(tmp_path)
-    command = [sys.executable, "-m", "autograder.cli", "build", ASSIGNMENT]
+    command = [sys.executable, "-m", "autograder", "build", ASSIGNMENT]
     done = subprocess.run(
         command, cwd=course, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
     )
@@ -78,7 +78,7 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         (tmp_path, ["scores", ASSIGNMENT], "inside the course"),
         (ROOT, ["build", "no-such-lab"], "transfer_learning"),
     ):
-        command = [sys.executable, "-m", "autograder.cli", *arguments]
+        command = [sys.executable, "-m", "autograder", *arguments]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert says in done.stderr

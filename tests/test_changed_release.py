@@ -30,7 +30,7 @@ ADDED = """
 
 
 def autograder(course: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "autograder.cli", *arguments]
+    command = [sys.executable, "-m", "autograder", *arguments]
     return subprocess.run(command, cwd=course, capture_output=True, text=True, check=False)
 
 

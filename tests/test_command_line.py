@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -21,10 +22,13 @@ from nbformat import NotebookNode
 from variants import BUILD, FREEZE
 
 from amllab.lab import find_lab
+from autograder import cli
 from autograder.cli import main
 from autograder.errors import ReferenceFailedError
+from autograder.exports.formats import FORMATS
 from autograder.grading.reference import Reference
 from autograder.notebooks.normalize import read_release
+from autograder.sandbox.launcher import ISOLATIONS
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
 
@@ -161,10 +165,48 @@ def test_what_cannot_be_done_is_said(
     ],
 )
 def test_arguments_that_make_no_sense(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments.split())
-    assert ended.value.code == 2
-    assert "usage: autograder" in capsys.readouterr().err
+    assert main(arguments.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: autograder")
+    assert "--help" in said
+
+
+def test_the_command_without_an_environment_and_its_version() -> None:
+    done = subprocess.run([sys.executable, "-m", "autograder", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"autograder, version {version('amllab')}\n"
+
+
+def test_help_loads_neither_nbgrader_nor_pytorch() -> None:
+    code = "import sys; from autograder.cli import main; main(['grade', '--help']); print({'nbgrader', 'sqlalchemy', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nset()\n")
+
+
+def test_choices_of_the_command_are_those_of_the_library() -> None:
+    assert tuple(FORMATS) == cli._FORMATS
+    assert cli._ISOLATIONS == ISOLATIONS
+
+
+def test_labs_are_completed() -> None:
+    environment = {
+        **os.environ,
+        "_AUTOGRADER_COMPLETE": "bash_complete",
+        "COMP_WORDS": "autograder scores tra",
+        "COMP_CWORD": "2",
+    }
+    code = "from autograder.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == f"plain,{ASSIGNMENT}\n"
+
+
+def test_an_error_has_its_traceback_on_demand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--verbose", "scores", ASSIGNMENT]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.splitlines()[-1].startswith("autograder: no nbgrader_config.py")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +285,7 @@ def test_a_configuration_that_cannot_be_read(
 
 
 def started(graded: CachedGrading, *arguments: str, **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "autograder.cli", *arguments]
+    command = [sys.executable, "-m", "autograder", *arguments]
     return subprocess.Popen(command, cwd=graded.course, text=True, encoding="utf-8", stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
 
 

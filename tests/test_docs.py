@@ -48,9 +48,7 @@ def test_the_reference_says_no_more_of_hidden_checks_than_their_titles() -> None
 def test_commands_and_options_of_a_page_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = path.read_text(encoding="utf-8")
     for name, *arguments in commands(text):
-        with pytest.raises(SystemExit) as done:
-            cli.main([name, "--help"])
-        assert done.value.code == 0, f"{path.name}: autograder {name}"
+        assert cli.main([name, "--help"]) == 0, f"{path.name}: autograder {name}"
         known = capsys.readouterr().out
         for argument in arguments:
             option = argument.partition("=")[0]

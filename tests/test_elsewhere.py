@@ -23,8 +23,8 @@ pytest.importorskip("distributed", reason="grading on several machines needs the
 
 from autograder.errors import ClusterError, IsolationError
 from autograder.grading.cache import FOLDER
-from autograder.grading.session import GradingConfig, GradingSession
-from autograder.notebooks.normalize import read_release, repair
+from autograder.grading.class_session import ClassSession, GradingConfig
+from autograder.notebooks.normalize import normalize, read_release
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling import dask_pool
 from autograder.scheduling.dask_pool import DaskPool
@@ -46,20 +46,20 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]
 def submissions(tmp_path: Path, release: NotebookNode) -> Any:
     """Puts notebooks of students into a folder; with the judge of a course, and what it was told of them."""
 
-    def submit_all(*students: str) -> tuple[GradingSession, dict[str, Path]]:
+    def submit_all(*students: str) -> tuple[ClassSession, dict[str, Path]]:
         seen = tmp_path / "seen"
         seen.mkdir(exist_ok=True)
         setting = GradingConfig(
             ASSIGNMENT, {}, ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK,
             tmp_path, tmp_path / FOLDER, str(seen), None, "namespaces",
         )  # fmt: skip
-        session = GradingSession(setting, Launcher(), read_release(setting.release))
+        session = ClassSession(setting, Launcher(), read_release(setting.release))
         paths = {}
         for student in students:
             paths[student] = tmp_path / "submitted" / student / NOTEBOOK
             paths[student].parent.mkdir(parents=True)
             nbformat.write(release, paths[student])
-            repaired = repair(paths[student], session.release)
+            repaired = normalize(paths[student], session.release)
             (seen / f"key of {student}").write_text(session.key(student, repaired.notebook, repaired))
         return session, paths
 
@@ -71,8 +71,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_pool, "_grade", judges.grade_elsewhere)
 
 
-def gradings(session: GradingSession, student: str) -> int:
-    return len(list(Path(session.setting.secret).glob(f"{student}-*")))
+def gradings(session: ClassSession, student: str) -> int:
+    return len(list(Path(session.config.secret).glob(f"{student}-*")))
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -141,7 +141,7 @@ def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any
 def test_a_worker_that_is_lost_with_the_course(
     cluster: Cluster, submissions: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dask_pool, "_same", judges.same)
+    monkeypatch.setattr(dask_pool, "_identity", judges.identity)
     session, paths = submissions("a", "b")
     running = DaskPool(cluster.address, session, paths, again=False)
     cluster.start_worker()

@@ -31,7 +31,7 @@ DOWNLOADS = {
 
 
 def export(course: Path, form: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "autograder.cli", "export", ASSIGNMENT, "--format", form]
+    command = [sys.executable, "-m", "autograder", "export", ASSIGNMENT, "--format", form]
     return subprocess.run(command, cwd=course, capture_output=True, text=True, check=False)
 
 

@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from autograder import configure
-from autograder.notebooks.normalize import repair
+from autograder.notebooks.normalize import normalize
 
 FUZZ = settings(
     derandomize=True,
@@ -54,7 +54,7 @@ def way(course: Path, release: NotebookNode, tmp_path_factory: pytest.TempPathFa
 
     def go(content: bytes) -> None:
         (folder / NOTEBOOK).write_bytes(content)
-        repaired = repair(folder / NOTEBOOK, release)
+        repaired = normalize(folder / NOTEBOOK, release)
         assert repaired.readable or len(repaired.notes) == 1
         assert graded(repaired.notebook) == expected
         # nbgrader takes most of the time: every fourth goes through it, of those that are but the release every twentieth

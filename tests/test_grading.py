@@ -149,7 +149,7 @@ def test_grading_twice_changes_nothing(graded: tuple[Path, str]) -> None:
 
 def test_one_notebook_from_the_command_line(tmp_path: Path) -> None:
     (tmp_path / NOTEBOOK).write_text("Dear TA")
-    command = [sys.executable, "-m", "autograder.cli", "grade", str(tmp_path / NOTEBOOK), "--json", "--seed", "7"]
+    command = [sys.executable, "-m", "autograder", "grade", str(tmp_path / NOTEBOOK), "--json", "--seed", "7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     got = json.loads(done.stdout)

@@ -76,7 +76,7 @@ sys.addaudithook(audit)
 STAND_IN = """
 import contextlib, os, random
 import nbformat
-import autograder.grading.session
+import autograder.grading.class_session
 from amllab.checks.results import CheckResult
 from autograder.notebooks.metadata import is_autograded
 from autograder.errors import ReferenceFailedError
@@ -98,7 +98,7 @@ def drawn_scores(notebook, lab, reference, *, seed, **others):
             cell.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": points}, execution_count=1)]
     return GradingResult([CheckResult("test_it", "It works.", "x", 1, "passed")], seed, 0.0)
 
-autograder.grading.session.grade = drawn_scores
+autograder.grading.class_session.grade = drawn_scores
 """
 
 CONFIG = """

@@ -372,7 +372,7 @@ def test_refuses_where_it_cannot_isolate() -> None:
 
 def test_without_isolation_every_report_says_so() -> None:
     notebook = "assignments/transfer-learning/transfer_learning.ipynb"
-    command = [sys.executable, "-m", "autograder.cli", "grade", notebook, "--isolation=none", "--json"]
+    command = [sys.executable, "-m", "autograder", "grade", notebook, "--isolation=none", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["isolation"] == "none"
@@ -394,7 +394,7 @@ def test_numbers_of_system_calls_are_the_kernels() -> None:
 
 
 def test_the_doctor_reports_every_layer() -> None:
-    command = [sys.executable, "-m", "autograder.cli", "doctor"]
+    command = [sys.executable, "-m", "autograder", "doctor"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for layer in ("mount namespace", "pid namespace", "network namespace", "seccomp", "Landlock", "all together"):

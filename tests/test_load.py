@@ -20,7 +20,8 @@ from conftest import ROOT
 from amllab.checks.results import CheckResult
 from amllab.lab import Lab
 from autograder.errors import WorkerError
-from autograder.grading.session import GradingSession
+from autograder.grading import class_session
+from autograder.grading.class_session import ClassSession
 from autograder.grading.worker import Worker
 from autograder.notebooks.normalize import NormalizedSubmission
 from autograder.sandbox import contention
@@ -28,7 +29,6 @@ from autograder.sandbox.contention import Load, Use
 from autograder.sandbox.exclusive_turns import Turns
 from autograder.sandbox.fork_server import Cores
 from autograder.sandbox.launcher import Launcher
-from autograder.scheduling import local_pool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 BUSY = "while True: pass"
@@ -170,10 +170,10 @@ def test_what_was_kept_from_the_processors_is_graded_again_alone(
             results=[result], seconds=1.0, stopped=[], crowded="the machine was busy" if first else ""
         )
 
-    monkeypatch.setattr(local_pool, "grade", grade)
-    session = GradingSession.__new__(GradingSession)
+    monkeypatch.setattr(class_session, "grade", grade)
+    session = ClassSession.__new__(ClassSession)
     session.__dict__ |= {
-        "setting": SimpleNamespace(seed=1),
+        "config": SimpleNamespace(seed=1),
         "launcher": SimpleNamespace(turns=turns),
         "_reference": SimpleNamespace(failed=None),
         "lab": None,

@@ -29,7 +29,7 @@ from nbgrader.server_extensions.formgrader.formgrader import FormgradeExtension
 import amllab
 from amllab.checks.results import CheckResult, to_html
 from amllab.protocol.failure import Failure
-from autograder.notebooks.normalize import repair
+from autograder.notebooks.normalize import normalize
 from autograder.notebooks.sanitize import (
     clean_html,
     clean_outputs,
@@ -205,7 +205,7 @@ def active(html: str) -> Counter[str]:
 @pytest.fixture
 def repaired(tmp_path: Path, release: NotebookNode) -> NotebookNode:
     (tmp_path / "x.ipynb").write_text(json.dumps(hostile(release)))
-    return repair(tmp_path / "x.ipynb", release).notebook
+    return normalize(tmp_path / "x.ipynb", release).notebook
 
 
 def test_nothing_of_a_submission_acts_in_formgrader_or_feedback(

@@ -111,7 +111,7 @@ def test_it_runs_the_cells_that_grading_runs(
     for notebook in (solution, release, changed, without_setup, without_tags, moved):
         looked = saved(notebook)
         ours = [cell.source for cell in looked.to_run()]
-        repaired = normalize.repair(tmp_path / NOTEBOOK, release).notebook
+        repaired = normalize.normalize(tmp_path / NOTEBOOK, release).notebook
         left_out = skipped_cells(repaired)
         theirs = [c.source for i, c in enumerate(repaired.cells) if c.cell_type == "code" and i not in left_out]
         assert ours == [source for source in theirs if source.strip()]

@@ -164,9 +164,7 @@ def test_a_roster_that_a_spreadsheet_saved_is_filled_in_and_nothing_else_changes
     ]
     with (graded / "roster.csv").open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows(rows)
-    done = run(
-        graded, "autograder.cli", "export", ASSIGNMENT, "--format", "canvas", "--roster", "roster.csv", "--partial"
-    )
+    done = run(graded, "autograder", "export", ASSIGNMENT, "--format", "canvas", "--roster", "roster.csv", "--partial")
     assert done.returncode == 0, done.stderr
     (written,) = graded.rglob("*canvas*.csv")
     with written.open(encoding="utf-8-sig", newline="") as file:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nbconvert.filters import markdown2html_mistune
 from nbformat import NotebookNode
 
-from autograder.notebooks.normalize import NormalizedSubmission, repair
+from autograder.notebooks.normalize import NormalizedSubmission, normalize
 from autograder.notebooks.reading import MAX_SOURCE_BYTES
 
 NAME = "transfer_learning.ipynb"
@@ -37,7 +37,7 @@ def by_id(notebook: NotebookNode, grade_id: str) -> NotebookNode:
 
 def repaired(tmp_path: Path, release: NotebookNode, notebook: NotebookNode) -> NormalizedSubmission:
     (tmp_path / NAME).write_text(json.dumps(notebook))
-    return repair(tmp_path / NAME, release)
+    return normalize(tmp_path / NAME, release)
 
 
 def test_an_intact_notebook_keeps_everything(tmp_path: Path, release: NotebookNode) -> None:
@@ -103,7 +103,7 @@ def test_unreadable_files_become_the_release_with_a_note(
     tmp_path: Path, release: NotebookNode, data: bytes, says: str
 ) -> None:
     (tmp_path / NAME).write_bytes(data)
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert len(got.notes) == 1
     assert not got.readable
     assert re.search(says, got.notes[0]), got.notes
@@ -112,28 +112,28 @@ def test_unreadable_files_become_the_release_with_a_note(
 
 
 def test_missing_and_renamed_notebooks(tmp_path: Path, release: NotebookNode) -> None:
-    assert "the folder is empty" in repair(tmp_path / NAME, release).notes[0]
+    assert "the folder is empty" in normalize(tmp_path / NAME, release).notes[0]
     (tmp_path / "report.pdf").write_bytes(b"%PDF")
-    assert "report.pdf" in repair(tmp_path / NAME, release).notes[0]
+    assert "report.pdf" in normalize(tmp_path / NAME, release).notes[0]
     submitted = copy.deepcopy(release)
     by_id(submitted, "freeze_layers").source = "mine = 1"
     nbformat.write(submitted, tmp_path / "transfer_learning (1).ipynb")
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert "transfer_learning (1).ipynb" in got.notes[0]
     assert by_id(got.notebook, "freeze_layers").source == "mine = 1"
 
 
 def test_old_notebook_format(tmp_path: Path, release: NotebookNode) -> None:
     nbformat.write(nbformat.convert(copy.deepcopy(release), 3), tmp_path / NAME, version=3)
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert graded_ids(got.notebook) == graded_ids(release)
 
 
 def test_repair_is_idempotent(tmp_path: Path, release: NotebookNode) -> None:
     (tmp_path / NAME).write_text("nonsense")
-    once = repair(tmp_path / NAME, release).notebook
+    once = normalize(tmp_path / NAME, release).notebook
     nbformat.write(once, tmp_path / NAME)
-    twice = repair(tmp_path / NAME, release).notebook
+    twice = normalize(tmp_path / NAME, release).notebook
     assert [c.source for c in twice.cells if "grading-note" not in c.metadata.get("tags", [])] == [
         c.source for c in release.cells
     ]
@@ -267,7 +267,7 @@ def is_mine(got: NormalizedSubmission) -> bool:
 def test_strange_versions(tmp_path: Path, release: NotebookNode, version: object) -> None:
     raw = {**raw_of(release), "nbformat": version, "nbformat_minor": version}
     (tmp_path / NAME).write_text(json.dumps(raw))
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert is_mine(got)
     assert "was read as usual" in got.notes[0]
 
@@ -282,7 +282,7 @@ def test_old_and_new_schemas(tmp_path: Path, release: NotebookNode, schema: obje
                 cell["metadata"]["nbgrader"]["schema_version"] = schema
     raw["metadata"] = {"kernelspec": {"name": "ir"}, "language_info": 3}
     (tmp_path / NAME).write_text(json.dumps(raw))
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert is_mine(got)
     assert got.notes == []
     assert got.notebook.metadata == release.metadata
@@ -298,7 +298,7 @@ def test_encodings(tmp_path: Path, release: NotebookNode, encoding: str) -> None
     text = json.dumps(raw_of(release), ensure_ascii=False).encode("latin-1", "ignore").decode("latin-1")
     bom = b"\xef\xbb\xbf" if encoding.startswith("bom") else b""
     (tmp_path / NAME).write_bytes(bom + text.encode(encoding.removeprefix("bom+")))
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert is_mine(got)
     assert any("Latin-1" in note for note in got.notes) == ("latin-1" in encoding)
 
@@ -308,7 +308,7 @@ def test_literals_that_python_writes_and_reads_with_reserve(tmp_path: Path, rele
     text = text.replace('"points": 20', f'"points": {"9" * 10_000}').replace('"points": 30', '"points": NaN')
     text = text.replace('"points": 10', '"points": -Infinity').replace("mine = ", "mine\x01 = ")
     (tmp_path / NAME).write_text(f"\n{text}\n\0\0\0")
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert is_mine(got)
     assert by_id(got.notebook, "check_accuracy").metadata == by_id(release, "check_accuracy").metadata
 
@@ -330,7 +330,7 @@ def test_text_that_utf8_cannot_hold(tmp_path: Path, release: NotebookNode) -> No
         },
     ]
     (tmp_path / NAME).write_text(json.dumps(raw))
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert is_mine(got)
     nbformat.write(got.notebook, tmp_path / "written.ipynb")
     assert [c.source for c in got.notebook.cells[-2:]] == ["x = '\ufffd'", "\ufffdb"]
@@ -342,7 +342,7 @@ def test_fields_of_wrong_types_and_entries_that_are_no_cells(tmp_path: Path, rel
     raw["cells"].append({"cell_type": "code", "source": ["a", 3], "outputs": {"a": 1}, "metadata": {"tags": 4}})
     raw["cells"].append({"cell_type": "markdown", "metadata": {"nbgrader": {"grade_id": [1]}}, "id": {}})
     (tmp_path / NAME).write_text(json.dumps(raw))
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert is_mine(got)
     assert got.notes == ["The file is damaged: 2 entries that are not cells were left out."]
     assert {c.source for c in got.notebook.cells[-5:]} == {""}
@@ -362,7 +362,7 @@ def test_old_notebook_format_with_damage(tmp_path: Path, release: NotebookNode) 
     cells += [code, {"cell_type": "heading", "level": 2, "source": "Title"}, {"cell_type": "heading", "level": []}]
     old["worksheets"] += [None, {"cells": 3}]
     (tmp_path / NAME).write_text(json.dumps(old))
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert got.notes == []
     assert graded_ids(got.notebook) == graded_ids(release)
     mine, title, _ = got.notebook.cells[-3:]
@@ -390,13 +390,13 @@ def test_files_that_are_no_files(tmp_path: Path, release: NotebookNode) -> None:
     folder("renamed").with_name("other.ipynb").symlink_to(solution)
     (tmp_path / "away").symlink_to(tmp_path / "own")
     for name in ("folder", "pipe", "link", "device", "loop", "dangling", "renamed", "away"):
-        got = repair(tmp_path / name / NAME, release)
+        got = normalize(tmp_path / name / NAME, release)
         assert not got.readable, name
         assert "mine" not in str(got.notebook)
     own = folder("own")
     own.with_name("real.ipynb").write_text(json.dumps(raw_of(release)))
     own.symlink_to("real.ipynb")
-    assert is_mine(repair(own, release))
+    assert is_mine(normalize(own, release))
 
 
 def test_files_that_may_not_be_read(tmp_path: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ def test_files_that_may_not_be_read(tmp_path: Path, release: NotebookNode, monke
     for function in ("listdir", "open"):
         with monkeypatch.context() as patch:
             patch.setattr(os, function, refuse)
-            got = repair(tmp_path / NAME, release)
+            got = normalize(tmp_path / NAME, release)
         assert not got.readable
         assert "cannot be opened (Permission denied)" in got.notes[0]
 
@@ -417,7 +417,7 @@ def test_files_that_may_not_be_read(tmp_path: Path, release: NotebookNode, monke
 def test_what_downloads_are_named(tmp_path: Path, release: NotebookNode, name: str) -> None:
     (tmp_path / "._transfer_learning.ipynb").write_bytes(b"\0\5\x16\7Mac OS X")
     (tmp_path / name).write_text(json.dumps(raw_of(release)))
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert is_mine(got)
     assert f"`{name}`" in got.notes[0]
 
@@ -447,7 +447,7 @@ def test_a_cell_of_30_megabytes(tmp_path: Path, release: NotebookNode, kind: str
     raw["cells"].append(cell)
     (tmp_path / NAME).write_text(json.dumps(raw))
     began = time.process_time()
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert time.process_time() - began < 20
     assert is_mine(got) == (kind != "code")
     assert len(json.dumps(got.notebook)) < 12_000_000
@@ -463,7 +463,7 @@ def test_notes_carry_nothing_active(tmp_path: Path, release: NotebookNode) -> No
     ]
     for name in names:
         (tmp_path / os.fsdecode(name)).touch()
-    (note,) = repair(tmp_path / NAME, release).notes
+    (note,) = normalize(tmp_path / NAME, release).notes
     assert note.isprintable()
     html = BeautifulSoup(markdown2html_mistune(note), "html.parser")
     assert {element.name for element in html.find_all(True)} == {"p", "code"}
@@ -473,7 +473,7 @@ def test_notes_carry_nothing_active(tmp_path: Path, release: NotebookNode) -> No
 def test_many_files_are_not_all_listed(tmp_path: Path, release: NotebookNode) -> None:
     for i in range(500):
         (tmp_path / f"file {i}").touch()
-    (note,) = repair(tmp_path / NAME, release).notes
+    (note,) = normalize(tmp_path / NAME, release).notes
     assert "and 490 more" in note
     assert len(note) < 500
 
@@ -498,5 +498,5 @@ def test_damaged_notebooks_never_stop_the_batch(
     tmp_path: Path, release: NotebookNode, cells: object, metadata: object
 ) -> None:
     (tmp_path / NAME).write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "cells": cells, "metadata": metadata}))
-    got = repair(tmp_path / NAME, release)
+    got = normalize(tmp_path / NAME, release)
     assert sorted(graded_ids(got.notebook)) == sorted(graded_ids(release))

@@ -13,9 +13,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output, new_raw_cell
 from variants import Variant, notebook_of
 
-from autograder.grading.session import seed_of
+from autograder.grading.class_session import seed_of
 from autograder.notebooks.metadata import skipped_cells
-from autograder.notebooks.normalize import repair
+from autograder.notebooks.normalize import normalize
 
 EXPERIMENT = {"tags": ["experiment"]}
 BITS = range(63)
@@ -25,7 +25,7 @@ def seed(folder: Path, notebook: NotebookNode, release: NotebookNode, name: str 
     """As grading draws it: from the file, repaired."""
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / name)
-    found = seed_of("secret of the course", "mallory", repair(folder / NOTEBOOK, release).notebook)
+    found = seed_of("secret of the course", "mallory", normalize(folder / NOTEBOOK, release).notebook)
     (folder / name).unlink()
     return found
 

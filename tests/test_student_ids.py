@@ -141,7 +141,7 @@ def test_feedback_and_the_table_know_the_same_people(graded: tuple[Path, int, st
     assert nbgrader(course, "generate_feedback", ASSIGNMENT).returncode == 0
     pages = {path.parent.parent.name for path in course.glob(f"feedback/*/{ASSIGNMENT}/*.html")}
     assert pages == set(GRADED)
-    command = [sys.executable, "-m", "autograder.cli", "scores", ASSIGNMENT]
+    command = [sys.executable, "-m", "autograder", "scores", ASSIGNMENT]
     table = subprocess.run(command, cwd=course, capture_output=True, text=True, check=True).stdout
     for student, why in {"o'brien": "rename it with", "pipe": "a link or a device", "wide": "10,000 files"}.items():
         (row,) = [line for line in table.splitlines() if line.startswith(f"{student} ")]

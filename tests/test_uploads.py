@@ -281,7 +281,7 @@ def test_grading_gives_0_and_says_why(collected: tuple[Path, dict[str, str], str
             shutil.rmtree(place)
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-3000:]
-    command = [sys.executable, "-m", "autograder.cli", "scores", ASSIGNMENT]
+    command = [sys.executable, "-m", "autograder", "scores", ASSIGNMENT]
     table = subprocess.run(command, cwd=course, capture_output=True, text=True, check=True).stdout
     for student, why in zip(chosen, ("7z archive, which is not supported", "protected by a password"), strict=True):
         assert set(scores(course, student).values()) <= {0.0, None}

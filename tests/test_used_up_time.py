@@ -12,6 +12,8 @@ from variants import FREEZE, Variant, notebook_of
 from amllab.lab import Lab
 from autograder.grading.grader import grade
 from autograder.grading.reference import Reference
+from autograder.grading.worker import default_launcher
+from autograder.notebooks.normalize import NormalizedSubmission
 
 HANGS = "import time; time.sleep(600)"
 SECONDS = 8
@@ -25,7 +27,7 @@ def test_who_uses_up_the_time_is_graded(hangs: str, lab: Lab, release: NotebookN
     if hangs == "a cell":
         notebook.cells.insert(4, nbformat.v4.new_code_cell(HANGS))
     short = dataclasses.replace(lab, limits={**lab.limits, "total_seconds": SECONDS})
-    grading = grade(notebook, short, reference, seed=5)
+    grading = grade(NormalizedSubmission(notebook), short, reference, default_launcher(), seed=5)
     assert {result.outcome for result in grading.results} <= {"failed", "skipped"}
     used_up = f"the time for the whole submission, {SECONDS} seconds, is used up"
     assert used_up in {result.failure.seen for result in grading.results if result.failure}

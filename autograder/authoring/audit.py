@@ -17,15 +17,14 @@ from amllab.lab import Lab
 from autograder.authoring.build import generate_assignment, notebook_of, same_text, solved
 from autograder.course import CONFIG, Course
 from autograder.errors import ReferenceFailedError, SettingsError
-from autograder.grading.grader import grade
-from autograder.grading.reference import Reference
 from autograder.grading.result import GradingResult
+from autograder.grading.session import GradingSession
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.settings import load_lab, point_problems, unknown_checks
 from autograder.labs.study import NAME as STUDY
 from autograder.labs.study import Study, read_study
 from autograder.labs.wrong_solutions import Wrong, not_passed, wrong_of
-from autograder.sandbox.launcher import Launcher
+from autograder.notebooks.normalize import NormalizedSubmission
 
 SEED = 1  # for sampling the inputs; it is fixed so that an audit is reproducible
 
@@ -87,13 +86,8 @@ def audit(
     if any(finding.state == "FAIL" for finding in built):
         return  # any further result would describe outdated files
     yield _leaks(course, lab)
-    launcher = Launcher(isolation, course.root)
-    reference = Reference(lab, course.solution(lab), launcher)
-    try:
-        yield from _graded(course, lab, reference, launcher, checks, class_size)
-    finally:
-        reference.close()
-        launcher.close()
+    with GradingSession.of_course(course, assignment, isolation) as session:
+        yield from _graded(course, session, checks, class_size)
 
 
 def table(findings: Sequence[Finding]) -> str:
@@ -161,14 +155,14 @@ def _leaks(course: Course, lab: Lab) -> Finding:
     return Finding(what, "ok", _name(course, archive))
 
 
-def _graded(
-    course: Course, lab: Lab, reference: Reference, launcher: Launcher, checks: Sequence[Check], class_size: int
-) -> Iterator[Finding]:
+def _graded(course: Course, session: GradingSession, checks: Sequence[Check], class_size: int) -> Iterator[Finding]:
     """Grade the reference, the release and the wrong functions, check their points, and estimate the grading time."""
 
     def graded(notebook: NotebookNode | None, seed: int = SEED) -> GradingResult:
         assert notebook is not None, "the built files were looked at before"
-        return grade(notebook, lab, reference, seed=seed, launcher=launcher)
+        return session.grade(NormalizedSubmission(notebook), seed)
+
+    lab = session.lab
 
     try:
         # the first run starts the processes; the second samples its own inputs, as for each student, and shows the time

@@ -14,11 +14,7 @@ import pytest
 from amllab.checks.plugin import ChecksPlugin
 from amllab.lab import Lab, all_labs, find_lab
 from autograder.course import Course
-from autograder.grading.reference import Reference
-from autograder.grading.worker import Worker
-from autograder.notebooks.metadata import skipped_cells
-from autograder.notebooks.normalize import read_release, repair
-from autograder.sandbox.launcher import Launcher
+from autograder.grading.session import GradingSession
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if len(labs) != 1:
         raise pytest.UsageError(f"name the folder of one lab's checks; found {sorted(labs) or 'none'} in {config.args}")
     seed = config.getoption("--check-seed")
-    plugin = _plugin(config, find_lab(labs.pop()), secrets.randbits(32) if seed is None else seed)
+    plugin = _plugin(config, find_lab(labs.pop()), secrets.randbits(63) if seed is None else seed)
     config.pluginmanager.register(plugin, "amllab-checks")
 
 
@@ -50,12 +46,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def _plugin(config: pytest.Config, lab: Lab, seed: int) -> ChecksPlugin:
-    course = Course.find()
-    repaired = repair(config.getoption("--submission"), read_release(course.release(lab)))
-    launcher = Launcher(course=course.root)
-    config.add_cleanup(launcher.close)
-    worker = Worker(lab, repaired.notebook, skipped_cells(repaired.notebook), launcher).__enter__()
-    reference = Reference(lab, course.solution(lab), launcher)
-    config.add_cleanup(reference.close)
+    session = GradingSession.of_course(Course.find(), lab.name)
+    config.add_cleanup(session.close)
+    worker = session.worker(config.getoption("--submission")).__enter__()
     config.add_cleanup(worker.close)
-    return ChecksPlugin(lab, worker, lambda: reference, seed)
+    return ChecksPlugin(lab, worker, lambda: session.reference, seed)

@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from nbformat import NotebookNode
-
 from amllab.checks.results import CheckResult
 from amllab.checks.runner import run_checks
 from amllab.lab import Lab
@@ -20,9 +18,10 @@ from amllab.protocol.submission import Submission, SubmissionError
 from autograder.grading.mistakes import recognise
 from autograder.grading.report_cells import NOT_ISOLATED, write_report
 from autograder.grading.result import GradingResult
-from autograder.grading.worker import Worker, default_launcher
+from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.metadata import is_autograded, is_experiment, skipped_cells
+from autograder.notebooks.normalize import NormalizedSubmission
 from autograder.notebooks.rendering import limited
 from autograder.notebooks.sanitize import clean_outputs, machine_paths, scrub
 from autograder.sandbox.launcher import Launcher
@@ -39,41 +38,32 @@ class UnreadableSubmission(Submission):
 
 
 def grade(
-    notebook: NotebookNode,
-    lab: Lab,
-    reference: Submission,
-    *,
-    seed: int | None = None,
-    notes: list[str] | None = None,
-    readable: bool = True,
-    launcher: Launcher | None = None,
+    submitted: NormalizedSubmission, lab: Lab, reference: Submission, launcher: Launcher, seed: int | None = None
 ) -> GradingResult:
-    """Run a repaired notebook in a worker, check it, and write outputs, reports and scores into it.
+    """Run a submission in a worker, check it, and write outputs, reports and scores into its notebook.
 
     If the reference fails, the checks that asked it break, and ``reference.failed`` holds its error.
 
     Args:
-        notebook: The notebook in the shape of the release; changed in place.
+        submitted: The submission in the shape of the release; no worker is started if it is not readable.
         lab: The lab whose checks are run, public and hidden.
         reference: The reference solution, which answers the same questions.
+        launcher: Starts the worker.
         seed: Seed of the inputs that the checks sample; random by default.
-        notes: Notes from the repair.
-        readable: Whether the notebook contains anything of the submission. If not, no worker is started.
-        launcher: Starts the worker; by default the launcher that this process shares.
 
     Raises:
         IsolationError, WorkerError, ChecksBrokenError: The fault lies with the machine or the course.
     """
     began = time.perf_counter()
     seed = secrets.randbits(63) if seed is None else seed
-    launcher = launcher or default_launcher()
+    notebook = submitted.notebook
     paths = [lab.folder, HIDDEN_CHECKS / lab.name]
     with ExitStack() as stack:
         for cell in notebook.cells:
             if cell.cell_type == "code" and not is_experiment(cell):
                 cell.outputs = []  # autograder.grading.submitted_outputs shows submitted outputs again where needed
         submission: Submission = UnreadableSubmission(lab.name)
-        if readable:
+        if submitted.readable:
             submission = stack.enter_context(Worker(lab, notebook, skipped_cells(notebook), launcher))
         results = run_checks(lab, paths, submission, reference=lambda: reference, seed=seed)
         if isinstance(submission, Worker) and submission.failed is None:
@@ -96,7 +86,15 @@ def grade(
     seconds = time.perf_counter() - began
     mistakes = recognise(lab.name, results)
     grading = GradingResult(
-        results, seed, seconds, notes or [], launcher.isolation, readable, stopped, mistakes, crowded
+        results,
+        seed,
+        seconds,
+        submitted.notes,
+        launcher.isolation,
+        submitted.readable,
+        stopped,
+        mistakes,
+        crowded,
     )
     graded = [cell for cell in notebook.cells if is_autograded(cell)]
     for cell in graded:

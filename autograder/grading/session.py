@@ -1,227 +1,111 @@
-"""A session that grades submissions of a course one at a time and sets up shared resources only once."""
+"""The grading of notebooks of one lab, without the gradebook."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import hashlib
-import hmac
-import json
-import logging
-from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from nbformat import NotebookNode
 
-from amllab.checks.results import score
-from amllab.lab import Lab, find_lab
-from autograder.errors import WorkerError
-from autograder.grading.cache import CachedGrading, GradingCache, key_of, written
+from amllab.lab import Lab
+from autograder.course import Course
 from autograder.grading.grader import grade
 from autograder.grading.reference import Reference
 from autograder.grading.reference_server import ReferenceClient
 from autograder.grading.result import GradingResult
-from autograder.notebooks.metadata import is_autograded, scores_of, skipped_cells
-from autograder.notebooks.normalize import NormalizedSubmission
+from autograder.grading.worker import Worker
+from autograder.labs.settings import load_lab
+from autograder.notebooks.metadata import skipped_cells
+from autograder.notebooks.normalize import NormalizedSubmission, normalize, read_release
 from autograder.sandbox.launcher import Launcher
-from autograder.text import safe_line
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class GradingConfig:
-    """The settings of a course that grading a submission depends on.
-
-    Attributes:
-        assignment: Name of the lab's assignment.
-        limits: Limits that override those of ``lab.toml``.
-        release, solution: Paths of the notebooks.
-        root: The course folder, which workers cannot see.
-        cache: Folder of the cached gradings.
-        secret: Secret from which seeds are derived; see :func:`seed_of`.
-        seed: Seed of all submissions; with ``None``, each has its own.
-        isolation: Isolation of the workers.
-    """
-
-    assignment: str
-    limits: dict[str, int]
-    release: Path
-    solution: Path
-    root: Path
-    cache: Path
-    secret: str
-    seed: int | None
-    isolation: str
 
 
 class GradingSession:
-    """A session that grades submissions of one assignment.
+    """Grade notebooks of one lab; what they share is started once, on first use.
+
+    >>> with GradingSession.of_course(Course.find(), "transfer-learning") as session:  # doctest: +SKIP
+    ...     print(session.grade(Path("transfer_learning.ipynb")).as_dict())
 
     Args:
-        setting: Settings of the course.
-        launcher: Starts the workers. The session does not close it.
-        release: The release, as read from ``setting.release``.
+        lab: The lab.
+        release: The release of its notebook.
+        solution: Path of the solution.
+        launcher: Starts the workers; closed with the session.
         reference: Address of a reference that the session shares with others
             (:class:`autograder.grading.reference_server.ReferenceServer`); by default it starts its own.
     """
 
     def __init__(
-        self, setting: GradingConfig, launcher: Launcher, release: NotebookNode, reference: str | None = None
+        self, lab: Lab, release: NotebookNode, solution: Path, launcher: Launcher, reference: str | None = None
     ) -> None:
-        self.setting, self.launcher, self.release = setting, launcher, release
+        self.lab, self.release, self.solution, self.launcher = lab, release, solution, launcher
         self._address = reference
-        lab = find_lab(setting.assignment)
-        self.lab: Lab = dataclasses.replace(lab, limits={**lab.limits, **setting.limits})
-        self.cache = GradingCache(setting.cache)
         self._reference: Reference | None = None
 
-    def seed(self, student: str, notebook: NotebookNode) -> int:
-        return seed_of(self.setting.secret, student, notebook) if self.setting.seed is None else self.setting.seed
+    @classmethod
+    def of_course(cls, course: Course, assignment: str, isolation: str = "namespaces") -> Self:
+        """Start a session with the release and the solution of a course.
 
-    def key(self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission) -> str:
-        """Return the key under which the grading of this notebook is cached."""
-        solution = self.setting.solution
-        return key_of(
-            notebook,
-            self.lab,
-            seed=self.seed(student, notebook),
-            notes=repaired.notes,
-            readable=repaired.readable,
-            isolation=self.setting.isolation,
-            solution=hashlib.sha256(solution.read_bytes()).hexdigest() if solution.is_file() else "",
-        )
-
-    def graded(self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission) -> CachedGrading:
-        """Grade a repaired notebook and cache the result, unless a check broke.
+        Args:
+            course: The course.
+            assignment: Name of the lab's assignment.
+            isolation: Isolation of the workers; see :class:`autograder.sandbox.launcher.Launcher`.
 
         Raises:
-            CourseError, ChecksBrokenError: The fault does not lie with the submission.
+            LookupError: There is no such lab.
+            SettingsError: The settings of the lab are wrong.
+            FileNotFoundError: The release has not been built.
         """
-        attempt, grading, again = self._grade_fairly(student, notebook, repaired)
-        earned, possible = score(grading.results)
-        sound = all(result.outcome != "error" for result in grading.results)
-        # outputs of experiments stay as submitted
-        untouched = [i for i in skipped_cells(attempt) if not is_autograded(attempt.cells[i])]
-        scores = {cell: score for cell, score in scores_of(attempt).items() if score is not None}
-        found = CachedGrading(
-            written(attempt, untouched),
-            earned,
-            possible,
-            grading.seconds,
-            [*again, *_attention(grading, repaired)],
-            sound,
-            scores,
-        )
-        if sound:
-            self.cache.put(self.key(student, notebook, repaired), found)
-        return found
+        lab = load_lab(assignment)
+        return cls(lab, read_release(course.release(lab)), course.solution(lab), Launcher(isolation, course.root))
 
-    def _grade_fairly(
-        self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission
-    ) -> tuple[NotebookNode, GradingResult, list[str]]:
-        """Grade a notebook, and again exclusively if a busy machine may have cost it points.
+    def grade(self, notebook: Path | NormalizedSubmission, seed: int | None = None) -> GradingResult:
+        """Grade a notebook.
 
-        Returns:
-            The graded notebook, its result, and a line of explanation if it was graded again.
+        If the reference fails, the checks that asked it break, and ``reference.failed`` holds its error.
+
+        Args:
+            notebook: Path of the notebook, or the notebook in the shape of the release, in which outputs, reports and
+                scores are then written.
+            seed: Seed of the inputs that the checks sample; random by default.
+
+        Raises:
+            IsolationError, WorkerError, ChecksBrokenError: The fault lies with the machine or the course.
         """
-        if not repaired.readable:  # there is nothing to run
-            return *self._grade(student, notebook, repaired), []
-        crowded = ""
-        try:
-            with self.launcher.turns.beside():
-                attempt, grading = self._grade(student, notebook, repaired)
-                crowded = grading.crowded
-        except WorkerError as error:  # a worker did not start in time; the only transient cause is a busy machine
-            crowded = safe_line(str(error))
-        if not crowded:
-            return attempt, grading, []
-        log.warning("%s: a time limit was reached while %s; graded again while nothing else runs", student, crowded)
-        with self.launcher.turns.alone():
-            attempt, grading = self._grade(student, notebook, repaired)
-        line = f"graded again while nothing else ran, because a time limit was reached while {crowded}"
-        if grading.crowded:
-            line += "; this happened again: other programs keep this machine busy, grade again when they have ended"
-        return attempt, grading, [safe_line(line, 600)]
+        submission = normalize(notebook, self.release) if isinstance(notebook, Path) else notebook
+        return grade(submission, self.lab, self.reference, self.launcher, seed)
 
-    def _grade(
-        self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission
-    ) -> tuple[NotebookNode, GradingResult]:
-        """Grade a copy of the notebook; return the copy and the result.
+    def worker(self, notebook: Path) -> Worker:
+        """Return a worker for a notebook: a submission that checks can ask, once it is entered."""
+        own = normalize(notebook, self.release).notebook
+        return Worker(self.lab, own, skipped_cells(own), self.launcher)
 
-        A reference that failed is restarted once, since a busy machine can make it fail too.
-        """
-        seed = self.seed(student, notebook)
-        for last in (False, True):
-            if self._reference is None:
-                self._reference = self.new_reference()
-            reference, attempt = self._reference, copy.deepcopy(notebook)
-            grading = grade(
-                attempt,
-                self.lab,
-                reference,
-                seed=seed,
-                notes=repaired.notes,
-                readable=repaired.readable,
-                launcher=self.launcher,
-            )
-            if reference.failed is None:
-                break
-            self.close()
-            if last:
-                raise reference.failed
-            log.warning("%s: trying again with a new process", safe_line(str(reference.failed)))
-        return attempt, grading
+    @property
+    def reference(self) -> Reference:
+        """The reference, created on first use and again after :meth:`end_reference`."""
+        if self._reference is None:
+            self._reference = self.new_reference()
+        return self._reference
 
     def new_reference(self) -> Reference:
         if self._address is not None:
-            return ReferenceClient(self.lab, self.setting.solution, self._address)
-        return Reference(self.lab, self.setting.solution, self.launcher)
+            return ReferenceClient(self.lab, self.solution, self._address)
+        return Reference(self.lab, self.solution, self.launcher)
 
-    def close(self) -> None:
+    def end_reference(self) -> None:
         """End the reference's workers."""
         if self._reference is not None:
             self._reference.close()
             self._reference = None
 
+    def close(self) -> None:
+        """End all processes of the session."""
+        self.end_reference()
+        self.launcher.close()
 
-def _attention(grading: GradingResult, repaired: NormalizedSubmission) -> list[str]:
-    """List what a person should know about a graded submission: unreadable, stopped cells, or broken checks."""
-    if not repaired.readable:
-        return [safe_line(" ".join(repaired.notes))]
-    broken = [
-        f"the check {result.name} raised an internal error, which is not the submission's fault: {result.failure and result.failure.seen}"
-        for result in grading.results
-        if result.outcome == "error"
-    ]
-    return [safe_line(line) for line in [*grading.stopped, *broken]]
+    def __enter__(self) -> Self:
+        return self
 
-
-def seed_of(secret: str, student: str, notebook: NotebookNode) -> int:
-    """Derive the seed of a submission's checks: the same whenever the same code is graded again, and unpredictable.
-
-    Args:
-        secret: The assignment's random ID in the gradebook, which no submission can see.
-        student: The student who submitted the notebook.
-        notebook: The notebook before it is run. The seed depends on everything that is run (:func:`what_is_run`), so
-            that nobody can write code for its own seed, and on nothing else, so that nobody can resubmit the same code
-            until they like the questions.
-    """
-    code = [student, what_is_run(notebook)]
-    return int.from_bytes(hmac.digest(secret.encode(), json.dumps(code).encode(), "sha256")[:8], "big") >> 1
-
-
-def what_is_run(notebook: NotebookNode) -> list[tuple[str, str]]:
-    """List the steps of a worker in order: the sources of the cells that it runs, and the checks between them.
-
-    The position of a check matters as much as the code around it: it decides how many cells run before the questions
-    can reveal anything to the code.
-    """
-    skipped = set(skipped_cells(notebook))
-    steps = []
-    for i, cell in enumerate(notebook.cells):
-        if is_autograded(cell):
-            steps.append(("check", cell.metadata.nbgrader.grade_id))
-        elif i not in skipped and cell.cell_type == "code" and cell.source.strip():
-            steps.append(("run", cell.source))
-    return steps
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()

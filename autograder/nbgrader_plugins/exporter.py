@@ -10,7 +10,7 @@ from the cache (:mod:`autograder.grading.cache`); ``--force`` grades it again.
 
 A run may be killed at any moment, and the next one continues where it ended. It recognises finished submissions by
 their graded notebooks (:func:`is_graded`), and a submission that is graded again gets the same questions
-(:func:`autograder.grading.session.seed_of`).
+(:func:`autograder.grading.class_session.seed_of`).
 """
 
 from __future__ import annotations
@@ -36,18 +36,16 @@ from autograder.gradebook.changed_cells import differing
 from autograder.gradebook.regrading import book_cells, book_scores, check_cells, digest_of, is_graded, mark, why_again
 from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
-from autograder.grading.session import GradingConfig, GradingSession
+from autograder.grading.class_session import ClassSession, GradingConfig
 from autograder.labs.settings import load_lab
 from autograder.nbgrader_plugins.late_penalty import set_due_date
-from autograder.notebooks.normalize import NormalizedSubmission, read_release, repair
+from autograder.nbgrader_plugins.run import Run
+from autograder.notebooks.normalize import NormalizedSubmission, normalize, read_release
 from autograder.sandbox.launcher import Launcher
+from autograder.scheduling import GradingPool
 from autograder.scheduling.capacity import choose_jobs
 from autograder.scheduling.local_pool import LocalPool
 from autograder.text import safe_line
-
-if TYPE_CHECKING:  # requires the extra "cluster"
-    from autograder.scheduling.dask_pool import DaskPool
-from autograder.nbgrader_plugins.run import Run
 
 if TYPE_CHECKING:
     from autograder.nbgrader_plugins.preprocessors import GradeChecks
@@ -119,11 +117,11 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         relative = coursedir.format_path(getattr(coursedir, directory), ".", assignment)
         return Path(coursedir.root, relative)
 
-    def session(self, settings: GradeChecks) -> GradingSession:
+    def session(self, settings: GradeChecks) -> ClassSession:
         """Return the session that grades submissions in this process, created once per run."""
         if self.run.session is None:
             assignment, name = self.lab.assignment, f"{self.lab.notebook}.ipynb"
-            setting = GradingConfig(
+            config = GradingConfig(
                 assignment,
                 dict(settings.limits),
                 release=self.course_path("release_directory", assignment) / name,
@@ -134,11 +132,10 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
                 seed=settings.seed,
                 isolation=settings.isolation,
             )
-            self.run.launcher = Launcher(settings.isolation, self.run.root)
-            self.run.session = GradingSession(setting, self.run.launcher, self.release)
+            self.run.session = ClassSession(config, Launcher(settings.isolation, self.run.root), self.release)
         return self.run.session
 
-    def pool(self, settings: GradeChecks) -> LocalPool | DaskPool | None:
+    def pool(self, settings: GradeChecks) -> GradingPool | None:
         """Return the pool that grades the class in parallel, started once per run.
 
         Returns:
@@ -159,7 +156,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
             if not run.alone:
                 self.log.info("Grading %d submissions, %d at a time (%s)", len(waiting), number, reason)
                 run.pool = LocalPool(
-                    session.setting,
+                    session.config,
                     session.launcher,
                     waiting,
                     jobs=number,
@@ -187,7 +184,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         coursedir = self.parent.coursedir
         if Path(coursedir.root, coursedir.autograded_directory) in path.parents:  # the second pass reads our output
             return super().from_filename(filename, resources=resources, **kwargs)
-        repaired = self.repaired[student] = repair(path, self.release)
+        repaired = self.repaired[student] = normalize(path, self.release)
         for note in repaired.notes:
             self.log.warning("%s: %s", student, safe_line(note))
         mark(repaired.notebook, self.digests[student])

@@ -5,16 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autograder.gradebook.regrading import is_graded
-from autograder.grading.session import GradingSession
-from autograder.sandbox.launcher import Launcher
-from autograder.scheduling.local_pool import LocalPool
+from autograder.grading.class_session import ClassSession
+from autograder.scheduling import GradingPool
 from autograder.text import safe_line
-
-if TYPE_CHECKING:  # requires the extra "cluster"
-    from autograder.scheduling.dask_pool import DaskPool
 
 
 class Run:
@@ -22,7 +18,6 @@ class Run:
 
     Attributes:
         root: The course's folder.
-        launcher: Starts the workers.
         session: Grades in this process.
         pool: Grades in parallel, in other processes or on Dask workers.
         alone: Whether this process does all the grading.
@@ -37,9 +32,8 @@ class Run:
 
     def __init__(self, log: Any, root: Path) -> None:
         self.log, self.root = log, root
-        self.launcher: Launcher | None = None
-        self.session: GradingSession | None = None
-        self.pool: LocalPool | DaskPool | None = None
+        self.session: ClassSession | None = None
+        self.pool: GradingPool | None = None
         self.alone = False
         self.notebooks: list[str] = []
         self.students: dict[str, str] = {}
@@ -80,8 +74,6 @@ class Run:
                 self.pool.close()
             if self.session is not None:
                 self.session.close()
-            if self.launcher is not None:
-                self.launcher.close()
         finally:
             if self._lock is not None:
                 os.close(self._lock)

@@ -61,7 +61,7 @@ def read_release(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
-def repair(path: Path, release: NotebookNode) -> NormalizedSubmission:
+def normalize(path: Path, release: NotebookNode) -> NormalizedSubmission:
     """Read a submission and bring it into the shape of the release, as the module's docstring describes.
 
     Args:

@@ -32,8 +32,8 @@ from nbformat import NotebookNode
 from amllab.checks.runner import ChecksBrokenError
 from autograder.errors import ClusterError, CourseError
 from autograder.grading.cache import CachedGrading
-from autograder.grading.session import GradingConfig, GradingSession
-from autograder.notebooks.normalize import NormalizedSubmission, read_release, repair
+from autograder.grading.class_session import ClassSession, GradingConfig
+from autograder.notebooks.normalize import NormalizedSubmission, normalize, read_release
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling.progress import Progress
 
@@ -47,16 +47,16 @@ _LOST = (CancelledError, CommClosedError, OSError)
 
 
 @dataclass(frozen=True)
-class Course:
+class CourseSnapshot:
     """The course as a worker needs it: the settings, and the content of the files that their paths name."""
 
-    setting: GradingConfig
+    config: GradingConfig
     release: bytes
     solution: bytes
 
     @property
     def digest(self) -> str:
-        parts = repr(self.setting).encode(), self.release, self.solution
+        parts = repr(self.config).encode(), self.release, self.solution
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
@@ -73,12 +73,12 @@ class DaskPool:
         ClusterError: There is no scheduler at the address, or it has no workers.
     """
 
-    def __init__(self, scheduler: str, session: GradingSession, submissions: dict[str, Path], *, again: bool) -> None:
+    def __init__(self, scheduler: str, session: ClassSession, submissions: dict[str, Path], *, again: bool) -> None:
         self._scheduler, self._session, self._again = scheduler, session, again
         self._submissions = submissions
-        setting = session.setting
-        self._course = Course(
-            replace(setting, root=Path(), cache=Path()), setting.release.read_bytes(), setting.solution.read_bytes()
+        config = session.config
+        self._course = CourseSnapshot(
+            replace(config, root=Path(), cache=Path()), config.release.read_bytes(), config.solution.read_bytes()
         )
         self._keys: dict[str, str] = {}
         self._open = list(submissions)  # neither finished nor failed
@@ -146,7 +146,7 @@ class DaskPool:
     def _share_course(self) -> None:
         """Submit the course as a task: Dask runs it where it is needed, and again if the worker that had it is gone."""
         assert self._client is not None
-        self._course_there = self._client.submit(_same, self._course, pure=False)
+        self._course_there = self._client.submit(_identity, self._course, pure=False)
 
     def _fill(self, first: str) -> None:
         """Submit as many tasks as the workers can take, beginning with the submission that is waited for."""
@@ -155,7 +155,7 @@ class DaskPool:
         for student in dict.fromkeys([first, *self._open]):
             if student in self._running or (room < 1 and student != first):
                 continue
-            repaired = repair(self._submissions[student], self._session.release)
+            repaired = normalize(self._submissions[student], self._session.release)
             key = self._session.key(student, repaired.notebook, repaired)
             if not self._again and self._session.cache.get(key) is not None:
                 self._open.remove(student)
@@ -219,14 +219,14 @@ class DaskPool:
 # Code that runs on the workers
 
 _alone = threading.Lock()  # pytest can run only once at a time in a process
-_sessions: dict[str, tuple[GradingSession, tempfile.TemporaryDirectory[str]]] = {}
+_sessions: dict[str, tuple[ClassSession, tempfile.TemporaryDirectory[str]]] = {}
 
 
-def _same(course: Course) -> Course:
+def _identity(course: CourseSnapshot) -> CourseSnapshot:
     return course
 
 
-def _grade(course: Course, student: str, text: str, notes: list[str], readable: bool) -> dict[str, Any]:
+def _grade(course: CourseSnapshot, student: str, text: str, notes: list[str], readable: bool) -> dict[str, Any]:
     """Grade a repaired notebook; return the result, the key under which this worker would cache it, and versions."""
     import platform
     import socket
@@ -248,12 +248,12 @@ def _grade(course: Course, student: str, text: str, notes: list[str], readable: 
         }
 
 
-def _session(course: Course) -> tuple[GradingSession, tempfile.TemporaryDirectory[str]]:
+def _session(course: CourseSnapshot) -> tuple[ClassSession, tempfile.TemporaryDirectory[str]]:
     """Create a session with the course files in its own temporary folder, which is removed when the process ends."""
     place = tempfile.TemporaryDirectory(prefix="amllab-course-")
     folder = Path(place.name)
-    release, solution = folder / course.setting.release.name, folder / f"solution-{course.setting.solution.name}"
+    release, solution = folder / course.config.release.name, folder / f"solution-{course.config.solution.name}"
     release.write_bytes(course.release)
     solution.write_bytes(course.solution)
-    setting = replace(course.setting, release=release, solution=solution, root=folder, cache=folder / "graded")
-    return GradingSession(setting, Launcher(setting.isolation, folder), read_release(release)), place
+    config = replace(course.config, release=release, solution=solution, root=folder, cache=folder / "graded")
+    return ClassSession(config, Launcher(config.isolation, folder), read_release(release)), place

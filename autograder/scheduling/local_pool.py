@@ -21,10 +21,10 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from autograder.grading.class_session import ClassSession, GradingConfig
 from autograder.grading.reference import Reference
 from autograder.grading.reference_server import ReferenceServer
-from autograder.grading.session import GradingConfig, GradingSession
-from autograder.notebooks.normalize import read_release, repair
+from autograder.notebooks.normalize import normalize, read_release
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling.progress import Progress
 
@@ -37,19 +37,19 @@ _LOOK_SECONDS = 0.5
 
 # Code that runs in the grading processes
 
-_session: GradingSession | None = None
+_session: ClassSession | None = None
 
 
-def _begin(setting: GradingConfig, address: str, reference: str | None) -> None:
+def _begin(config: GradingConfig, address: str, reference: str | None) -> None:
     global _session
-    launcher = Launcher(setting.isolation, setting.root, address=address)
-    _session = GradingSession(setting, launcher, read_release(setting.release), reference)
+    launcher = Launcher(config.isolation, config.root, address=address)
+    _session = ClassSession(config, launcher, read_release(config.release), reference)
 
 
 def _grade_in_process(student: str, path: Path, again: bool) -> str:
     """Grade a submission unless its grading is cached; return the key of the grading."""
     assert _session is not None
-    repaired = repair(path, _session.release)
+    repaired = normalize(path, _session.release)
     key = _session.key(student, repaired.notebook, repaired)
     if again or _session.cache.get(key) is None:
         _session.graded(student, repaired.notebook, repaired)
@@ -79,7 +79,7 @@ class LocalPool:
     """A pool of processes that grade submissions in parallel, in the given order.
 
     Args:
-        setting: Settings of the course.
+        config: Settings of the course.
         launcher: Launcher whose fork server the processes share.
         submissions: Student -> path of the submitted notebook.
         jobs: Number of processes.
@@ -91,7 +91,7 @@ class LocalPool:
 
     def __init__(
         self,
-        setting: GradingConfig,
+        config: GradingConfig,
         launcher: Launcher,
         submissions: dict[str, Path],
         *,
@@ -106,7 +106,7 @@ class LocalPool:
         forkserver.ensure_running()  # it imports its modules while the launcher's fork server does the same
         address = launcher.address
         self._serving = ReferenceServer(reference()) if reference is not None else None
-        arguments = (setting, address, self._serving and self._serving.address)
+        arguments = (config, address, self._serving and self._serving.address)
         self._pool = ProcessPool(jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=arguments, context=context)
         self._schedule: Callable[[str], ProcessFuture] = lambda student: self._pool.schedule(
             _with_readable_errors,

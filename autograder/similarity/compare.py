@@ -26,7 +26,7 @@ from nbformat import NotebookNode
 from amllab.lab import Lab, find_lab
 from autograder.course import Course
 from autograder.notebooks.metadata import EXPERIMENT, is_autograded
-from autograder.notebooks.normalize import read_release, repair
+from autograder.notebooks.normalize import normalize, read_release
 from autograder.text import safe_line, table
 
 THRESHOLD = 0.5  # share of a submission's own code; independent correct solutions stay below
@@ -115,7 +115,7 @@ def submitted(course: Course, lab: Lab, release: NotebookNode) -> dict[str, str]
     """Return the submitted code by student, from whatever kind of file it is in."""
     folders = sorted(course.directories["submitted_directory"].glob(f"*/{lab.assignment}"))
     return {
-        folder.parent.name: own_code(repair(folder / f"{lab.notebook}.ipynb", release).notebook, release)
+        folder.parent.name: own_code(normalize(folder / f"{lab.notebook}.ipynb", release).notebook, release)
         for folder in folders
         if folder.is_dir()
     }

@@ -13,12 +13,11 @@ from amllab.checks.results import CheckResult, to_text
 from amllab.lab import Lab, find_lab
 from autograder.exports.gradescope.package import ISOLATIONS
 from autograder.exports.gradescope.results import is_public, public_checks, results, test
-from autograder.grading.grader import grade
-from autograder.grading.reference import Reference
 from autograder.grading.report_cells import NOT_ISOLATED
 from autograder.grading.result import GradingResult
+from autograder.grading.session import GradingSession
 from autograder.notebooks.metadata import is_autograded
-from autograder.notebooks.normalize import read_release, repair
+from autograder.notebooks.normalize import read_release
 from autograder.sandbox.diagnostics import examine
 from autograder.sandbox.launcher import Launcher
 
@@ -58,19 +57,11 @@ def graded(lab: Lab, release: NotebookNode, course: Path, submission: Path, isol
     Raises:
         IsolationError, WorkerError, ReferenceFailedError, ChecksBrokenError: Faults of the machine or the course.
     """
-    repaired = repair(submission / f"{lab.notebook}.ipynb", release)
-    launcher = Launcher(isolation, course)
-    reference = Reference(lab, course / "solution.ipynb", launcher)
-    try:
-        found = grade(
-            repaired.notebook, lab, reference, notes=repaired.notes, readable=repaired.readable, launcher=launcher
-        )
-        if reference.failed is not None:  # the checks that need it broke, which would cost everyone points
-            raise reference.failed
+    with GradingSession(lab, release, course / "solution.ipynb", Launcher(isolation, course)) as session:
+        found = session.grade(submission / f"{lab.notebook}.ipynb")
+        if session.reference.failed is not None:  # the checks that need it broke, which would cost everyone points
+            raise session.reference.failed
         return found
-    finally:
-        reference.close()
-        launcher.close()
 
 
 def as_results(lab: Lab, release: NotebookNode, found: GradingResult) -> dict[str, object]:
