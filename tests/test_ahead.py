@@ -26,7 +26,7 @@ from amllab.lab import Lab
 from autograder.errors import IsolationError
 from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of, written
 from autograder.notebooks.metadata import is_autograded, scores_of
-from autograder.scheduling import local_pool
+from autograder.scheduling import capacity, local_pool
 from autograder.scheduling.capacity import choose_jobs
 from autograder.scheduling.local_pool import LocalPool
 
@@ -114,7 +114,7 @@ def test_no_more_processes_than_fit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
         (2.5 * each, 0, 40, 2),
         (0.5 * each, 0, 40, 1),
     ):
-        monkeypatch.setattr(local_pool, "_available", lambda at_hand=at_hand: int(at_hand))
+        monkeypatch.setattr(capacity, "_available", lambda at_hand=at_hand: int(at_hand))
         assert choose_jobs(wanted, lab, range(submissions))[0] == number
     assert "GB of memory" in choose_jobs(0, lab, range(9))[1]
 

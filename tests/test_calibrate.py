@@ -14,8 +14,8 @@ from conftest import ASSIGNMENT, ROOT
 
 from amllab.checks.transfer_learning import accuracy
 from amllab.lab import Lab, find_lab
-from autograder.authoring import calibration
-from autograder.authoring.calibration import Calibration, counted_at_most, fit, judge, tail_at_most
+from autograder.authoring import calibration, calibration_page
+from autograder.authoring.calibration import WRONG_VERDICTS, Calibration, counted_at_most, fit, judge, tail_at_most
 from autograder.checks.transfer_learning import calibration as transfer_learning
 from autograder.cli import main
 from autograder.errors import ThresholdError
@@ -155,9 +155,9 @@ def test_the_file_holds_each_kind_of_data_by_itself(quick: tuple[Lab, list[tuple
     written = json.loads((tmp_path / "thresholds.json").read_text())
     assert written["reptiles"] == {"thresholds": {"full": 0.5}}
     assert written["drawn"] == json.loads(json.dumps(evidence))
-    calibration.plot(evidence, tmp_path / "plot.png", "a title")
+    calibration_page.plot(evidence, tmp_path / "plot.png", "a title")
     assert (tmp_path / "plot.png").stat().st_size > 5000
-    assert calibration.table(evidence).count("\n") == 4
+    assert calibration_page.table(evidence).count("\n") == 4
 
 
 def test_attempts_end_with_the_first_that_is_enough() -> None:
@@ -200,7 +200,7 @@ def test_the_shipped_thresholds_follow_from_their_evidence(kind: str) -> None:
         again = judge(name, styles[name].right, fresh[name], full, spread)
         assert vars(again) == pytest.approx(verdict)
         if styles[name].fitted:
-            assert again.at_most <= calibration.WRONG_VERDICTS, again
+            assert again.at_most <= WRONG_VERDICTS, again
             assert again.wrong == 0
 
 
@@ -214,8 +214,8 @@ def test_what_was_not_fitted_is_rejected_whatever_its_accuracy(lab: Lab) -> None
 
 def test_the_page_says_what_the_file_says(lab: Lab) -> None:
     text = (ROOT / "docs" / f"calibration-{ASSIGNMENT}.md").read_text()
-    assert text == calibration.page(lab, SHIPPED)
-    assert all((ROOT / "docs" / calibration.picture_name(lab, kind)).is_file() for kind in SHIPPED)
+    assert text == calibration_page.page(lab, SHIPPED)
+    assert all((ROOT / "docs" / calibration_page.picture_name(lab, kind)).is_file() for kind in SHIPPED)
 
 
 def test_thresholds_of_another_budget_are_refused(lab: Lab) -> None:

@@ -347,7 +347,7 @@ def test_a_model_that_is_gone_earns_nothing(small: Lab, reference: Remembering) 
 
     results = graded(small, Restarted(small.name, submission(small).namespace), reference, "accuracy")
     assert score(results)[0] == 0
-    assert "started again" in to_text(results)
+    assert "restarted" in to_text(results)
 
 
 def numbers(value: Any) -> set[int]:

@@ -27,7 +27,7 @@ def cases(mistake: str, mutant: str, *failed: str, seeds: range = range(4)) -> l
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "lab").mkdir()
-    monkeypatch.setattr(mistakes, "_CHECKS", tmp_path)
+    monkeypatch.setattr(mistakes, "HIDDEN_CHECKS", tmp_path)
     mistakes._known.cache_clear()
     yield "lab"
     mistakes._known.cache_clear()

@@ -145,7 +145,7 @@ def test_what_people_write_is_shown_as_ever() -> None:
         "**Bold**, $a = b$, $$\\sum_i x_i$$ and \\begin{align}a\\end{align}, `code`, [a link](https://x.org)\n\n" * 50
     )
     assert markdown2html(page(), prose).count("<strong>") == 50
-    code = (ROOT / "autograder" / "rendering.py").read_text()
+    code = (ROOT / "autograder" / "notebooks" / "rendering.py").read_text()
     assert rendering.highlight_code(page(), code).count('class="k"') > 50
     assert rendering.highlight_code(page(), "") == rendering.highlight_code(page(), " ")
     trace = "\x1b[31mValueError\x1b[0m: \x1b[1mx\x1b[0m\n" * 300

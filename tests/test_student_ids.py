@@ -128,7 +128,7 @@ def test_everybody_else_is_graded_and_the_status_tells(graded: tuple[Path, int, 
 @pytest.mark.parametrize("student", [*REFUSED, *FOLDERS, "a_file", "a_link"])
 def test_a_refusal_names_the_folder_and_what_ends_it(graded: tuple[Path, int, str], student: str) -> None:
     course, _, log = graded
-    shown = "".join(c if c.isprintable() else " " for c in student)
+    shown = "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in student)
     (line,) = [line for line in log.splitlines() if f"Look at {shown}:" in line]
     expected = REFUSED.get(student) or FOLDERS.get(student, ("", ""))[1]
     assert expected in line

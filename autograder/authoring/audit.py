@@ -24,7 +24,6 @@ from autograder.labs.settings import load_lab, point_problems, unknown_checks
 from autograder.labs.study import NAME as STUDY
 from autograder.labs.study import Study, read_study
 from autograder.labs.wrong_solutions import Wrong, not_passed, wrong_of
-from autograder.notebooks.normalize import NormalizedSubmission
 
 SEED = 1  # for sampling the inputs; it is fixed so that an audit is reproducible
 
@@ -160,7 +159,7 @@ def _graded(course: Course, session: GradingSession, checks: Sequence[Check], cl
 
     def graded(notebook: NotebookNode | None, seed: int = SEED) -> GradingResult:
         assert notebook is not None, "the built files were looked at before"
-        return session.grade(NormalizedSubmission(notebook), seed)
+        return session.grade(notebook, seed)
 
     lab = session.lab
 

@@ -60,21 +60,24 @@ class GradingSession:
         lab = load_lab(assignment)
         return cls(lab, read_release(course.release(lab)), course.solution(lab), Launcher(isolation, course.root))
 
-    def grade(self, notebook: Path | NormalizedSubmission, seed: int | None = None) -> GradingResult:
+    def grade(self, notebook: Path | NotebookNode | NormalizedSubmission, seed: int | None = None) -> GradingResult:
         """Grade a notebook.
 
         If the reference fails, the checks that asked it break, and ``reference.failed`` holds its error.
 
         Args:
-            notebook: Path of the notebook, or the notebook in the shape of the release, in which outputs, reports and
-                scores are then written.
+            notebook: Path of a notebook in any shape, or a notebook in the shape of the release, into which outputs,
+                reports and scores are then written.
             seed: Seed of the inputs that the checks sample; random by default.
 
         Raises:
             IsolationError, WorkerError, ChecksBrokenError: The fault lies with the machine or the course.
         """
-        submission = normalize(notebook, self.release) if isinstance(notebook, Path) else notebook
-        return grade(submission, self.lab, self.reference, self.launcher, seed)
+        if isinstance(notebook, Path):
+            notebook = normalize(notebook, self.release)
+        elif isinstance(notebook, NotebookNode):
+            notebook = NormalizedSubmission(notebook)
+        return grade(notebook, self.lab, self.reference, self.launcher, seed)
 
     def worker(self, notebook: Path) -> Worker:
         """Return a worker for a notebook: a submission that checks can ask, once it is entered."""
