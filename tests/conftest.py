@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
+from nbgrader.apps import NbGraderApp
 
+import autograder.nbgrader_plugins.exporter  # noqa: F401  loaded before the forks, each of which would have to load PyTorch
 from amllab.lab import Lab, find_lab
+from autograder import cli
 from autograder.authoring.build import notebook_of
 from autograder.grading.reference import Reference
+from autograder.sandbox.launcher import Launcher
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"
@@ -56,10 +62,80 @@ def selected(request: pytest.FixtureRequest, parameter: str) -> list[Any]:
 
 
 def nbgrader(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The real command, with an environment in which nothing is activated."""
+    """Run ``nbgrader`` in a fork of this process, which has loaded everything that it needs.
+
+    Apart from the start of Python, this is the real command. Its workers are forked from a server that all tests of
+    this process share.
+    """
+    return forked(course, lambda: _launched(arguments), variables)
+
+
+def nbgrader_command(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the real command in a process of its own, with an environment in which nothing is activated."""
     environment = {**os.environ, "PATH": "/usr/bin:/bin", **variables}
     command = [sys.executable, "-m", "nbgrader", *arguments]
     return subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, check=False)
+
+
+def autograder_cli(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``autograder`` in a fork of this process; see :func:`nbgrader`."""
+    return forked(course, lambda: cli.main(list(arguments)), variables)
+
+
+def _launched(arguments: Iterable[str]) -> object:
+    status: object = 0
+    try:
+        NbGraderApp.launch_instance(list(arguments))
+    except SystemExit as error:
+        status = error.code
+    gc.collect()  # what a run holds goes with it, as in formgrader's server
+    return status
+
+
+@cache
+def _shared_server() -> str:
+    """The address of the fork server that forked commands share; it ends with this process."""
+    return Launcher().address
+
+
+def forked(
+    course: Path, command: Callable[[], object], variables: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a fork of this process, in a course's folder, with some environment variables."""
+    address = _shared_server()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if child == 0:
+            _become(course, command, variables, address, out.fileno(), err.fileno())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess([str(course)], status, *texts)
+
+
+def _become(
+    course: Path, command: Callable[[], object], variables: Mapping[str, str], address: str, out: int, err: int
+) -> NoReturn:
+    status: object = 1
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(i, mode, closefd=False) for i, mode in enumerate("rww"))
+        os.environ.update({"PATH": "/usr/bin:/bin", **variables})
+        os.chdir(course)
+        assert Launcher.__init__.__kwdefaults__ is not None
+        Launcher.__init__.__kwdefaults__["address"] = address
+        status = command()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status if isinstance(status, int) else 1 if status else 0)
 
 
 @cache

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from conftest import ASSIGNMENT, NOTEBOOK, ROOT, new_course
+from conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograder_cli, new_course
 from nbformat import NotebookNode
 
 from autograder.authoring.build import notebook_of, same_text, solved
@@ -78,8 +78,7 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         (tmp_path, ["scores", ASSIGNMENT], "inside the course"),
         (ROOT, ["build", "no-such-lab"], "transfer_learning"),
     ):
-        command = [sys.executable, "-m", "autograder", *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = autograder_cli(folder, *arguments)
         assert done.returncode == 2
         assert says in done.stderr
         assert "Traceback" not in done.stderr

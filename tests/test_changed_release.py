@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, scores, submit
+from conftest import ASSIGNMENT, NOTEBOOK, autograded, autograder_cli, nbgrader, new_course, scores, submit
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
@@ -27,11 +25,6 @@ ADDED = """
 # Other backbones.
 # <!-- END SOLUTION -->
 """
-
-
-def autograder(course: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "autograder", *arguments]
-    return subprocess.run(command, cwd=course, capture_output=True, text=True, check=False)
 
 
 def book(course: Path) -> Gradebook:
@@ -73,7 +66,7 @@ def files(course: Path) -> dict[Path, bytes]:
 
 def test_nothing_is_touched_before_it_is_asked_for(graded: Path) -> None:
     before, rows = files(graded), (graded / "gradebook.db").read_bytes()
-    done = autograder(graded, "build", ASSIGNMENT)
+    done = autograder_cli(graded, "build", ASSIGNMENT)
     assert done.returncode == 2
     said = done.stderr
     assert "has 2 submissions in the gradebook, but the master text has other graded cells" in said
@@ -112,13 +105,13 @@ def notebook_of_old(content: bytes) -> list[NotebookNode]:
 
 
 def test_one_command_changes_the_cells_and_keeps_what_was_given(graded: Path) -> None:
-    done = autograder(graded, "build", ASSIGNMENT, "--change-cells")
+    done = autograder_cli(graded, "build", ASSIGNMENT, "--change-cells")
     assert done.returncode == 0, done.stderr
     assert "2 submissions have these cells now; to grade them again, run 'nbgrader autograde" in done.stdout
     assert "renamed: reflection is now discussion" in done.stdout
     assert len(list(graded.glob("gradebook.db.*"))) == 1
     assert given(graded, "discussion", "ada") == (7.5, "Well argued.")
-    scores_now = autograder(graded, "scores", ASSIGNMENT)
+    scores_now = autograder_cli(graded, "scores", ASSIGNMENT)
     assert (
         f"the graded cells have changed since it was graded: run 'nbgrader autograde {ASSIGNMENT}'" in scores_now.stdout
     )
@@ -141,7 +134,7 @@ def test_one_command_changes_the_cells_and_keeps_what_was_given(graded: Path) ->
         assert "reflection" not in {cell.name for cell in recorded.source_cells}
     third = nbgrader(graded, "autograde", ASSIGNMENT)
     assert "2 submissions: 0 graded, 2 graded before, 0 not graded" in third.stderr
-    assert autograder(graded, "build", ASSIGNMENT).returncode == 0  # nothing is left to be settled
+    assert autograder_cli(graded, "build", ASSIGNMENT).returncode == 0  # nothing is left to be settled
 
 
 # Small forms, on a gradebook with one submission that nobody graded
@@ -249,9 +242,9 @@ def test_a_gradebook_without_the_lab_or_without_submissions_is_no_hindrance(tmp_
     text = course / "source" / ASSIGNMENT / f"{NAME}.py"
     text.write_text(text.read_text() + ADDED)
     (course / "gradebook.db").unlink()
-    assert autograder(course, "build", ASSIGNMENT).returncode == 0
+    assert autograder_cli(course, "build", ASSIGNMENT).returncode == 0
     text.write_text(text.read_text().replace('"outlook"', '"prospect"'))
-    assert autograder(course, "build", ASSIGNMENT).returncode == 0
+    assert autograder_cli(course, "build", ASSIGNMENT).returncode == 0
     with Course.find(course).gradebook() as gradebook:
         cells = gradebook.find_notebook(NAME, ASSIGNMENT).grade_cells
         assert "prospect" in {cell.name for cell in cells}

@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, report, scores, submit
+from conftest import ASSIGNMENT, NOTEBOOK, nbgrader, nbgrader_command, new_course, report, scores, submit
 from nbformat import NotebookNode
 from variants import BUILD, FREEZE
 
@@ -63,7 +63,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> C
     )
     submit(course, "cay", notebook_with(release, freeze_layers=FREEZE, build_transfer_model=f"import torch\n{made}"))
     submit(course, "eve", b"{", ODD_FILE)
-    done = nbgrader(course, "autograde", ASSIGNMENT, OMP_NUM_THREADS="1")
+    done = nbgrader_command(course, "autograde", ASSIGNMENT, OMP_NUM_THREADS="1")
     return CachedGrading(course, done.returncode, done.stderr)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, submit
+from conftest import ASSIGNMENT, NOTEBOOK, autograder_cli, nbgrader, new_course, submit
 from nbgrader.utils import notebook_hash
 
 STEM = "transfer_learning"
@@ -31,8 +30,7 @@ DOWNLOADS = {
 
 
 def export(course: Path, form: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "autograder", "export", ASSIGNMENT, "--format", form]
-    return subprocess.run(command, cwd=course, capture_output=True, text=True, check=False)
+    return autograder_cli(course, "export", ASSIGNMENT, "--format", form)
 
 
 @pytest.fixture(scope="module")

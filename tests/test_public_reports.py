@@ -16,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, scores, submit
+from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, nbgrader_command, new_course, scores, submit
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.api import Gradebook
@@ -124,7 +124,9 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> P
     other = course / "submitted" / "submitty-11736" / ASSIGNMENT / NOTEBOOK.replace(".ipynb", "-Copy1.ipynb")
     nbformat.write(release, other)
     for command in ("autograde", "generate_feedback"):
-        done = nbgrader(course, command, ASSIGNMENT, LC_ALL="C", LANG="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+        done = nbgrader_command(
+            course, command, ASSIGNMENT, LC_ALL="C", LANG="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+        )
         (course / f"{command}.log").write_text(done.stderr, encoding="utf-8")
         assert done.returncode == 0, done.stderr
     return course

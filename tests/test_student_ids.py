@@ -7,11 +7,10 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, scores, submit
+from conftest import ASSIGNMENT, NOTEBOOK, autograder_cli, nbgrader, new_course, scores, submit
 
 from autograder.collect.submission_folders import MAX_BESIDE, MAX_DEPTH, refusal
 
@@ -141,8 +140,7 @@ def test_feedback_and_the_table_know_the_same_people(graded: tuple[Path, int, st
     assert nbgrader(course, "generate_feedback", ASSIGNMENT).returncode == 0
     pages = {path.parent.parent.name for path in course.glob(f"feedback/*/{ASSIGNMENT}/*.html")}
     assert pages == set(GRADED)
-    command = [sys.executable, "-m", "autograder", "scores", ASSIGNMENT]
-    table = subprocess.run(command, cwd=course, capture_output=True, text=True, check=True).stdout
+    table = autograder_cli(course, "scores", ASSIGNMENT).stdout
     for student, why in {"o'brien": "rename it with", "pipe": "a link or a device", "wide": "10,000 files"}.items():
         (row,) = [line for line in table.splitlines() if line.startswith(f"{student} ")]
         assert "not graded" in row

@@ -11,14 +11,12 @@ import os
 import re
 import shutil
 import stat
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, scores
+from conftest import ASSIGNMENT, NOTEBOOK, autograded, autograder_cli, nbgrader, new_course, scores
 
 STEM = "transfer_learning"
 FREEZE = "def freeze_layers(model, n_trainable):\n    return model\n"
@@ -281,8 +279,7 @@ def test_grading_gives_0_and_says_why(collected: tuple[Path, dict[str, str], str
             shutil.rmtree(place)
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-3000:]
-    command = [sys.executable, "-m", "autograder", "scores", ASSIGNMENT]
-    table = subprocess.run(command, cwd=course, capture_output=True, text=True, check=True).stdout
+    table = autograder_cli(course, "scores", ASSIGNMENT).stdout
     for student, why in zip(chosen, ("7z archive, which is not supported", "protected by a password"), strict=True):
         assert set(scores(course, student).values()) <= {0.0, None}
         assert why in autograded(course, student).cells[0].source

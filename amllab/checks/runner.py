@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -45,6 +46,21 @@ class ChecksBrokenError(RuntimeError):
     """pytest could not run the checks at all, which is a fault of the checks and never of a submission."""
 
 
+@contextlib.contextmanager
+def _last_error_restored() -> Iterator[None]:
+    """Undo that pytest leaves its last error in ``sys``: its frames keep alive all that the run and its callers hold."""
+    names = ("last_exc", "last_type", "last_value", "last_traceback")
+    before = {name: getattr(sys, name) for name in names if hasattr(sys, name)}
+    try:
+        yield
+    finally:
+        for name in names:
+            if name in before:
+                setattr(sys, name, before[name])
+            elif hasattr(sys, name):
+                delattr(sys, name)
+
+
 def run_checks(
     lab: Lab,
     paths: Sequence[Path],
@@ -74,7 +90,8 @@ def run_checks(
     output = io.StringIO()
     root = str(lab.folder.parent.parent)
     arguments = [*QUIET, *(["--exitfirst"] if stop_at_failure else []), f"--rootdir={root}", *map(str, paths)]
-    with patch.dict(os.environ), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), one_thread():
+    silent = contextlib.redirect_stdout(output), contextlib.redirect_stderr(output)
+    with patch.dict(os.environ), _last_error_restored(), silent[0], silent[1], one_thread():
         for name in VARIABLES:
             os.environ.pop(name, None)
         code = pytest.main(arguments, plugins=[plugin])
