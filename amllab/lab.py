@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CHECKS = Path(__file__).parent / "checks"
+PACKAGE = Path(__file__).parent
+CHECKS = PACKAGE / "checks"
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,13 @@ def find_lab(name: str) -> Lab:
 def all_labs() -> list[str]:
     """Return the names of all labs, sorted."""
     return sorted(file.parent.name for file in CHECKS.glob("*/lab.toml"))
+
+
+def released_notebooks(package: Path = PACKAGE) -> dict[str, Path]:
+    """Return the paths of the notebooks that students get, by ``<assignment>/<file>``.
+
+    A wheel has them in ``releases`` of the package; a checkout has them in ``assignments`` next to it.
+    """
+    shipped = package / "releases"
+    folder = shipped if shipped.is_dir() else package.parent / "assignments"
+    return {f"{path.parent.name}/{path.name}": path for path in sorted(folder.glob("[!.]*/*.ipynb"))}

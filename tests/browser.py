@@ -26,7 +26,7 @@ TOKEN = "browser-test"
 START_SECONDS = 120.0
 RUN_MILLISECONDS = 120_000
 TRIES, STARTED_MILLISECONDS = 5, 20_000
-# a folder, where pictures for the README are to be taken
+# a folder, where pictures for the documentation are to be taken
 SCREENSHOTS = os.environ.get("AMLLAB_SCREENSHOTS")
 
 
@@ -175,7 +175,7 @@ class Notebook:
 
 
 def picture(of: Locator | Page, name: str) -> None:
-    """Takes a picture for the README, where pictures are asked for."""
+    """Takes a picture for the documentation, where pictures are asked for."""
     if SCREENSHOTS is None:
         return
     folder = Path(SCREENSHOTS)

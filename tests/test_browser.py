@@ -1,6 +1,6 @@
 """The three lives by mouse: JupyterLab, formgrader and the class report in headless Chromium.
 
-``AMLLAB_SCREENSHOTS=docs/screenshots pytest tests/test_browser.py`` takes the pictures of the README.
+``AMLLAB_SCREENSHOTS=docs/screenshots pytest tests/test_browser.py`` takes the pictures of the documentation.
 """
 
 from __future__ import annotations

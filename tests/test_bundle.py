@@ -17,8 +17,8 @@ import nbformat
 import pytest
 from conftest import ASSIGNMENT, NOTEBOOK, ROOT
 
-from amllab.lab import Lab
-from autograder.authoring.bundle import PACKAGE, build_wheel, write_zip
+from amllab.lab import PACKAGE, Lab
+from autograder.authoring.bundle import build_wheel, write_zip
 from autograder.authoring.leak_check import find_leaks, read_secrets
 from autograder.cli import main
 from autograder.course import Course
@@ -79,11 +79,14 @@ def test_the_wheel_is_the_library_and_nothing_else(wheel: dict[str, bytes]) -> N
     assert tops == {"amllab", "amllab-0.1.0.dist-info"}
     sources = {f"amllab/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py")}
     assert {name for name in wheel if name.endswith(".py")} == sources
-    for name in ("weights/net12.safetensors", "checks/transfer_learning/lab.toml", f"releases/{ASSIGNMENT}/{NOTEBOOK}"):
+    for name in ("weights/net12.safetensors", "checks/transfer_learning/lab.toml", "py.typed"):
         assert wheel[f"amllab/{name}"] == (PACKAGE / name).read_bytes()
+    release = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
+    assert wheel[f"amllab/releases/{ASSIGNMENT}/{NOTEBOOK}"] == release.read_bytes()
     metadata = wheel["amllab-0.1.0.dist-info/METADATA"].decode()
     assert "Requires-Dist: torch" in metadata
-    assert not any(word in metadata for word in ("nbgrader", "autograder ", "Provides-Extra"))
+    assert "Author: The maintainers" in metadata
+    assert not any(word in metadata for word in ("Requires-Dist: nbgrader", "autograder ", "Provides-Extra"))
     points = wheel["amllab-0.1.0.dist-info/entry_points.txt"].decode().split()
     assert points == ["[jupyter_client.kernel_provisioners]", "amllab-warm", "=", "amllab.kernels:WarmProvisioner"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,43 @@ def test_commands_of_pages_are_found() -> None:
     text = "Run `autograder audit a-lab --strict`.\n\n    autograder grade A.ipynb  # one\n\n`make demo`\n"
     assert commands(text) == [["audit", "a-lab", "--strict"], ["grade", "A.ipynb"]]
     assert TARGET.findall(text) == [("", "demo")]
+
+
+def names_of(line: str) -> Iterator[tuple[Path, str]]:
+    """The paths in a line of a page, each alone, and with every name of code that follows the path of a module."""
+    path = Path()
+    for quoted in re.findall(r"`([^`]+)`", line):
+        if "/" in quoted and "<" not in quoted:
+            path = ROOT / quoted
+            yield path, ""
+        elif path.suffix == ".py" and re.fullmatch(r"[A-Za-z_][\w.]*", quoted):
+            yield path, quoted
+
+
+def defined(path: Path) -> set[str]:
+    """Functions and classes of a module, and methods as ``Class.method``."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, kinds)]
+    methods = {f"{node.name}.{own.name}" for node in found for own in node.body if isinstance(own, kinds)}
+    return {node.name for node in found} | methods
+
+
+def test_files_and_functions_of_the_architecture_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    path_of_a_submission = text.partition("## The path of a submission")[2]
+    assert len([name for line in path_of_a_submission.splitlines() for _, name in names_of(line) if name]) >= 10
+    for line in text.splitlines():
+        for path, name in names_of(line):
+            assert path.exists(), line
+            assert not name or name in defined(path), f"{name}: {line}"
+
+
+def test_names_of_a_page_are_found() -> None:
+    line = "| 1 | `tests/test_docs.py`: `defined`, `Some.method`; `make demo` in `docs/` | `x` | `source/<lab>/`"
+    page, docs = ROOT / "tests" / "test_docs.py", ROOT / "docs/"
+    assert list(names_of(line)) == [(page, ""), (page, "defined"), (page, "Some.method"), (docs, "")]
+    assert "defined" in defined(page)
+    assert "Worker.run_cell" in defined(ROOT / "autograder" / "grading" / "worker.py")
 
 
 @pytest.mark.skipif(

@@ -320,7 +320,8 @@ def test_the_autograder_has_all_that_it_needs(unpacked: Path) -> None:
     for package in ("amllab", "autograder"):
         shipped = {path.relative_to(packages) for path in (packages / package).rglob("*") if path.is_file()}
         there = {path.relative_to(ROOT) for path in (ROOT / package).rglob("*") if path.is_file()}
-        assert shipped == {path for path in there if "__pycache__" not in path.parts}
+        releases = {Path("amllab", "releases", ASSIGNMENT, NOTEBOOK)} if package == "amllab" else set()
+        assert shipped == {path for path in there if "__pycache__" not in path.parts} | releases
     for name in ("setup.sh", "run_autograder"):
         text = (unpacked / "source" / name).read_text()
         assert "@" not in text.replace('"$@"', "")
@@ -333,6 +334,7 @@ def test_the_autograder_has_all_that_it_needs(unpacked: Path) -> None:
         names = set(archive.namelist())
     for name in (
         "amllab/weights/net12.safetensors",
+        f"amllab/releases/{ASSIGNMENT}/{NOTEBOOK}",
         "amllab/checks/transfer_learning/lab.toml",
         "autograder/checks/transfer_learning/test_freeze_layers_hidden.py",
         "autograder/exports/gradescope/templates/run_autograder",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from amllab.checks import expect
+from amllab.protocol.failure import expect
 
 SHIFT = 2  # pixels
 CONTRAST, NOISE = 0.04, 2.0  # share; standard deviation, in levels of 0 to 255

@@ -8,8 +8,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from amllab import load_backbone
 from amllab.layers import layers_of
+from amllab.loading import load_backbone
 
 
 @lru_cache(maxsize=64)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amllab.checks import expect
 from amllab.kit.scripts import CHANGES, CLASSES
+from amllab.protocol.failure import expect
 
 
 class Journal:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from amllab.lab import Lab, all_labs, find_lab
+from amllab.lab import Lab, all_labs, find_lab, released_notebooks
 
-RELEASES = Path(__file__).parent.parent / "releases"
 EXPERIMENT = "experiment"
 
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.M)
@@ -294,8 +293,8 @@ def read(path: Path) -> Document:
 
 
 def _release(lab: Lab) -> list[Cell]:
-    path = RELEASES / lab.assignment / f"{lab.notebook}.ipynb"
-    return _read_cells(path) if path.is_file() else []  # a lab that is not released yet has no notebook to compare with
+    path = released_notebooks().get(f"{lab.assignment}/{lab.notebook}.ipynb")
+    return _read_cells(path) if path else []  # a lab that is not released yet has no notebook to compare with
 
 
 def _read_cells(path: Path) -> list[Cell]:

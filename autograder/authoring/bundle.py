@@ -19,13 +19,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import amllab
-from amllab.lab import find_lab
+from amllab.lab import PACKAGE, find_lab, released_notebooks
 from autograder.authoring.leak_check import find_leaks
 from autograder.course import Course
 from autograder.errors import LeakError
 
-PACKAGE = Path(amllab.__file__).parent
 START = Path(__file__).parent / "templates" / "START.md"
 # the earliest time that a zip can store, as parts of a date and in seconds since 1970
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
@@ -82,7 +80,7 @@ def build_wheel(folder: Path, releases: Mapping[str, Path], package: Path = PACK
 
     Args:
         folder: Folder to write the wheel to.
-        releases: Built notebooks that replace those in the package, by ``<assignment>/<file>``.
+        releases: Built notebooks that replace those of the checkout, by ``<assignment>/<file>``.
         package: Folder of the package, in a checkout; name, version and dependencies come from the ``pyproject.toml``
             next to it.
 
@@ -93,13 +91,12 @@ def build_wheel(folder: Path, releases: Mapping[str, Path], package: Path = PACK
     pyproject = package.parent / "pyproject.toml"
     if not pyproject.is_file():
         raise FileNotFoundError(
-            f"no {pyproject.name} beside the package {package.name}: bundles are built in a checkout"
+            f"no {pyproject.name} next to the package {package.name}: bundles are built in a checkout"
         )
     tree = folder / "tree"
     tree.mkdir()
-    # symbolic links are followed, because the releases are elsewhere in the checkout
     shutil.copytree(package, tree / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.py[co]", ".*"))
-    for name, release in releases.items():
+    for name, release in {**released_notebooks(package), **releases}.items():
         target = tree / package.name / "releases" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(release, target)
@@ -126,10 +123,7 @@ def build_wheel(folder: Path, releases: Mapping[str, Path], package: Path = PACK
 
 
 def _students_pyproject(settings: dict[str, Any]) -> str:
-    """Return a ``pyproject.toml`` for ``amllab`` alone.
-
-    JSON strings and lists of strings are written as they are, because they are valid TOML.
-    """
+    """Return a ``pyproject.toml`` for ``amllab`` alone."""
     project = {
         key: value
         for key, value in settings["project"].items()
@@ -148,9 +142,18 @@ def _students_pyproject(settings: dict[str, Any]) -> str:
         "tool.setuptools.package-data": data,
     }
     return "\n".join(
-        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
         for name, table in tables.items()
     )
+
+
+def _toml(value: Any) -> str:
+    """Return a string, a list or a table of these as TOML on one line; strings are written as in JSON."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
 
 
 def write_zip(path: Path, contents: dict[str, bytes]) -> None:

@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 
 import amllab
 import autograder
-from amllab.lab import find_lab
+from amllab.lab import find_lab, released_notebooks
 from autograder.course import Course
 
 ISOLATIONS = ("where-possible", "namespaces", "none")
@@ -86,15 +86,23 @@ def write_zip(course: Course, assignment: str, path: Path, isolation: str = ISOL
         for name, notebook in notebooks.items():
             _add(archive, f"course/{name}", notebook.read_bytes())
         _add(archive, "packages/pyproject.toml", _project().encode())
-        for package in (amllab, autograder):
-            folder = Path(package.__file__).parent  # type: ignore[arg-type]
-            for file in sorted(folder.rglob("*")):
-                if file.is_file() and not _LEFT_OUT & set(file.parts) and file.suffix != ".pyc":
-                    _add(archive, f"packages/{folder.name}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+        for name, file in _package_files().items():
+            _add(archive, f"packages/{name}", file.read_bytes())
     return [
         f"isolation on Gradescope is {isolation!r}: see the first lines of run_autograder in the zip",
         "cells for manual grading are not included: create separate questions for them on Gradescope",
     ]
+
+
+def _package_files() -> dict[str, Path]:
+    """Return the files of both packages, the released notebooks included, by their path in the zip."""
+    found = {f"amllab/releases/{name}": notebook for name, notebook in released_notebooks().items()}
+    for package in (amllab, autograder):
+        folder = Path(package.__file__).parent  # type: ignore[arg-type]
+        for file in folder.rglob("*"):
+            if file.is_file() and not _LEFT_OUT & set(file.parts) and file.suffix != ".pyc":
+                found[f"{folder.name}/{file.relative_to(folder).as_posix()}"] = file
+    return dict(sorted(found.items()))
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes, mode: int = 0o644) -> None:
