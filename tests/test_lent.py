@@ -24,7 +24,7 @@ CAPTURES = {
     "waiting = later(freeze_layers)\nnext(waiting)\nKEPT = lambda model, n: waiting.send((model, n))",
     "in a closure": "def keep(freeze):\n    return lambda model, n: freeze(model, n)\nKEPT = keep(freeze_layers)",
     "found by the garbage collector": "import gc\nKEPT = [f for f in gc.get_objects() if type(f).__name__ == 'function' "
-    "and f.__name__ == 'freeze_layers' and 'probes' in f.__code__.co_filename][-1]",
+    "and f.__name__ == 'freeze_layers' and 'probing' in f.__code__.co_filename][-1]",
     "from the frame of the probe": "import sys\nframe = sys._getframe()\nwhile 'functions' not in frame.f_locals:\n"
     "    frame = frame.f_back\nKEPT = frame.f_locals['functions'].namespace['freeze_layers']",
     "built again of its parts": "from types import FunctionType\nf = freeze_layers\n"

@@ -106,7 +106,7 @@ def graded(python: Path, course: Path, cell: str, **environment: str) -> dict[st
 
 
 def test_an_environment_behind_links(cluster: Cluster, copy: CourseCopy) -> None:
-    hidden = [str(copy.root / "autograder" / "judge.py"), str((copy.root / "solutions").resolve())]
+    hidden = [str(copy.root / "autograder" / "grading" / "grader.py"), str((copy.root / "solutions").resolve())]
     cell = CELL.format(hidden=hidden) + "from greeting.words import HELLO; print(HELLO)"
     got = graded(copy.python, copy.root, cell, TMPDIR=str(cluster.scratch))
     assert [output.get("text") for output in got["outputs"]] == ["False\nFalse\nhello\n"], got
@@ -115,7 +115,7 @@ def test_an_environment_behind_links(cluster: Cluster, copy: CourseCopy) -> None
 
 def test_packages_on_the_path_of_the_shell(cluster: Cluster, copy: CourseCopy) -> None:
     """Where a module system provides them: no environment, no file in the interpreter's folders."""
-    hidden = [str(copy.root / "autograder" / "judge.py"), str(copy.root / "solutions")]
+    hidden = [str(copy.root / "autograder" / "grading" / "grader.py"), str(copy.root / "solutions")]
     path = os.pathsep.join(["", str(copy.root), str(cluster.packages)])
     got = graded(cluster.apps / "bin" / "python3", copy.root, CELL.format(hidden=hidden), PYTHONPATH=path)
     assert [output.get("text") for output in got["outputs"]] == ["False\nFalse\n"], got
