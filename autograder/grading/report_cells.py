@@ -7,7 +7,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from amllab.checks.results import CheckResult, score, to_html, to_text
+from amllab.checks.render import to_html, to_text
+from amllab.checks.results import CheckResult, score
 from autograder.grading.result import GradingResult
 from autograder.notebooks.metadata import STORED, STORED_VERSION
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from amllab.checks.results import CheckResult, to_text
+from amllab.checks.render import to_text
+from amllab.checks.results import CheckResult
 from amllab.lab import Lab, find_lab
 from autograder.exports.gradescope.package import ISOLATIONS
 from autograder.exports.gradescope.results import is_public, public_checks, results, test
