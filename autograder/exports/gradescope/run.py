@@ -77,7 +77,7 @@ def as_results(lab: Lab, release: NotebookNode, found: GradingResult) -> dict[st
                 test(result.title, f"{part}.{i}", result.points, result.earned, passed=passed,
                      output=_details(result), public=is_public(result.name, public))
             )  # fmt: skip
-    output = [*found.notes, *found.stopped, *(str(mistake) for mistake in found.mistakes.values())]
+    output = [*found.notes, *found.stopped, *(remark for cell in found.mistakes for remark in found.remarks(cell))]
     if found.isolation == "none":
         output.append(NOT_ISOLATED.strip())
     output.append(f"The inputs of these checks were sampled with seed {found.seed}.")
