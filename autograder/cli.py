@@ -213,7 +213,8 @@ def _lab_named_like(notebook: Path) -> str:
 
 
 def _print_grading(notebook: Path, grading: GradingResult, *, isolated: bool) -> None:
-    from amllab.checks.results import score, to_text
+    from amllab.checks.render import to_text
+    from amllab.checks.results import score
     from autograder.grading.report_cells import NOT_ISOLATED
     from autograder.text import printable, safe_line
 

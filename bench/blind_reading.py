@@ -24,7 +24,8 @@ import torch
 from mutants.runs import Checker
 from mutation_study import FIRST_SEED, HAND, WILD, Subject, reasons, subjects
 
-from amllab.checks.results import score, to_text
+from amllab.checks.render import to_text
+from amllab.checks.results import score
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "reading"

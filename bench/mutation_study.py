@@ -323,9 +323,7 @@ def text(found: dict[str, Any]) -> str:
 def cases(found: dict[str, Any]) -> list[Case]:
     """What mistakes are learned from: those of people by name, those of operators without."""
     return [
-        Case(
-            row["name"] if row["kind"] == HAND else "", row["id"], int(seed), {c: tuple(p) for c, p in by_cell.items()}
-        )
+        Case(row["name"] if row["kind"] == HAND else "", int(seed), {c: tuple(p) for c, p in by_cell.items()})
         for row in found["subjects"]
         if row["kind"] not in (WILD, STYLE)
         for seed, by_cell in row["patterns"].items()

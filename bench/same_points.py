@@ -24,7 +24,7 @@ import torch
 from mutants.runs import Checker
 from mutation_study import BY_PEOPLE, FIRST_SEED, HAND, STYLE, WILD, Found, Subject, collect, done, study, subjects
 
-from amllab.checks.results import to_text
+from amllab.checks.render import to_text
 
 TITLES = {STYLE: "correct", HAND: "wrong, by hand", WILD: "wrong, as public code"}
 

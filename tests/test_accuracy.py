@@ -19,7 +19,8 @@ from PIL import Image
 from styles import QUASI_NEWTON
 from variants import CELLS, TRAIN, WRONG, notebook_of
 
-from amllab.checks.results import score, to_text
+from amllab.checks.render import to_text
+from amllab.checks.results import score
 from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning import accuracy
 from amllab.lab import Lab

@@ -79,13 +79,15 @@ def test_the_wheel_is_the_library_and_nothing_else(wheel: dict[str, bytes]) -> N
     assert tops == {"amllab", "amllab-0.1.0.dist-info"}
     sources = {f"amllab/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py")}
     assert {name for name in wheel if name.endswith(".py")} == sources
-    for name in ("weights/net12.safetensors", "checks/transfer_learning/lab.toml", "py.typed"):
+    files = ("weights/net12.safetensors", "checks/transfer_learning/lab.toml", "py.typed")
+    for name in (*files, *(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.j2"))):
         assert wheel[f"amllab/{name}"] == (PACKAGE / name).read_bytes()
     release = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
     assert wheel[f"amllab/releases/{ASSIGNMENT}/{NOTEBOOK}"] == release.read_bytes()
     metadata = wheel["amllab-0.1.0.dist-info/METADATA"].decode()
     assert "Requires-Dist: torch" in metadata
     assert "Author: The maintainers" in metadata
+    assert "Requires-Dist: jinja2" in metadata
     assert not any(word in metadata for word in ("Requires-Dist: nbgrader", "autograder ", "Provides-Extra"))
     points = wheel["amllab-0.1.0.dist-info/entry_points.txt"].decode().split()
     assert points == ["[jupyter_client.kernel_provisioners]", "amllab-warm", "=", "amllab.kernels:WarmProvisioner"]
@@ -117,6 +119,8 @@ from amllab.preflight.document import read
 assert amllab.__file__.startswith({str(tmp_path)!r}), amllab.__file__
 {setup}
 import amllab.preflight.kernel_submission
+from amllab.checks.render import to_html
+assert "0 of 0 points" in to_html([])
 looked = read(Path({str(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK)!r}))
 print(len(layers_of(load_backbone("net12"))), len(layers_of(load_backbone("net6"))), looked.lab.title, len(looked.to_run()))
 """

@@ -11,7 +11,8 @@ import timm
 import torch
 from nbformat import NotebookNode
 
-from amllab.checks.results import CheckResult, score, to_html, to_text
+from amllab.checks.render import to_html, to_text
+from amllab.checks.results import CheckResult, score
 from amllab.checks.runner import QUIET, ChecksBrokenError, run_checks
 from amllab.checks.transfer_learning import probes
 from amllab.lab import Lab, find_lab

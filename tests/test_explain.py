@@ -96,7 +96,7 @@ def test_all_about_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         "stopped": ["cell 3: stopped after 60 seconds"],
     }
     outcomes = {"test_slope": "failed:wrong_value", "test_intercept": "skipped", "test_range": "error"}
-    more = {"mistakes": [{"name": "divides by n + 1", "confidence": 0.9}]}
+    more = {"mistakes": [{"name": "divides by n + 1"}]}
     course = build(tmp_path, [CachedGrading("ada", outcomes, essay=4.0, penalty=1.5, submission=known, more=more)])
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         entry = gradebook.find_submission(LAB, "ada")

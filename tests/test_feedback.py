@@ -24,7 +24,8 @@ from wild import WRONG as PUBLIC_CODE
 
 import amllab
 from amllab.checks import Failure, Series, series
-from amllab.checks.results import CheckResult, score, to_html, to_text
+from amllab.checks.render import to_html, to_text
+from amllab.checks.results import CheckResult, score
 from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning import freezing
 from amllab.kit.state_dicts import layer_names

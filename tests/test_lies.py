@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from variants import BATCHNORM_IN_FREEZE, BUILD, BY_MODEL_COPY, CELLS, FREEZE, TRAIN, WITH_LIBRARY
 
-from amllab.checks.results import CheckResult, score, to_text
+from amllab.checks.render import to_text
+from amllab.checks.results import CheckResult, score
 from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning import accuracy
 from amllab.lab import Lab, find_lab

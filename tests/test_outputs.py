@@ -27,7 +27,8 @@ from nbgrader.converters import GenerateFeedback
 from nbgrader.server_extensions.formgrader.formgrader import FormgradeExtension
 
 import amllab
-from amllab.checks.results import CheckResult, to_html
+from amllab.checks.render import to_html
+from amllab.checks.results import CheckResult
 from amllab.protocol.failure import Failure
 from autograder.notebooks.normalize import normalize
 from autograder.notebooks.sanitize import (

@@ -21,7 +21,8 @@ from mutants.mistakes import MISTAKES
 from mutants.runs import Checker
 
 from amllab import layers_of, load_backbone, scripted_training
-from amllab.checks.results import CheckResult, to_text
+from amllab.checks.render import to_text
+from amllab.checks.results import CheckResult
 from amllab.checks.transfer_learning.training_runs import _to_be_stopped, _to_be_trained
 from amllab.kit.batches import Batches
 from amllab.kit.history import plain_history

@@ -8,7 +8,8 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-from amllab.checks.results import CheckResult, to_html, to_text
+from amllab.checks.render import to_html, to_text
+from amllab.checks.results import CheckResult
 from amllab.checks.runner import run_checks
 from amllab.lab import Lab, all_labs, find_lab
 from amllab.protocol.submission import InProcessSubmission

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 
-from amllab.checks.results import CheckResult, score, to_html, to_text
+from amllab.checks.render import to_html, to_text
+from amllab.checks.results import CheckResult, score
 from amllab.preflight.inspections import Finding
-
-_GOOD, _BAD, _QUIET = "#009e73", "#d55e00", "#777777"
+from amllab.templates import MARKS, render
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,10 @@ class Preflight:
     def _of(self, level: str) -> list[str]:
         return [finding.text for finding in self.findings if finding.level == level]
 
+    def _found(self) -> list[tuple[str, str]]:
+        """Return mark and text of each finding, with things to fix first."""
+        return [(mark, text) for level, mark in (("fix", "failed"), ("note", "skipped")) for text in self._of(level)]
+
     def _lost(self) -> list[CheckResult]:
         return [result for result in self.results if result.outcome != "passed"]
 
@@ -107,8 +110,7 @@ class Preflight:
         if self.problem:
             return self.problem
         lines = [self._head(), ""]
-        for mark, level in (("✗", "fix"), ("–", "note")):
-            lines += [f"  {mark} {text}" for text in self._of(level)]
+        lines += [f"  {MARKS[mark]} {text}" for mark, text in self._found()]
         if self.findings:
             lines.append("")
         width = max(len(row.name) for row in self.rows)
@@ -123,46 +125,19 @@ class Preflight:
 
     def _repr_html_(self) -> str:
         if self.problem:
-            return f'<div style="{_box(_BAD)}">{_code(self.problem)}</div>'
-        found = "".join(
-            f'<div style="margin:.25em 0 .25em 1.4em;text-indent:-1.4em"><span style="color:{colour};font-weight:bold">'
-            f"{mark}</span>&ensp;{_code(text)}</div>"
-            for mark, level, colour in (("✗", "fix", _BAD), ("–", "note", _QUIET))
-            for text in self._of(level)
-        )
-        rows = "".join(_row(row) for row in self.rows)
-        table = f'<table style="border-collapse:collapse;margin:.5em 0;font-size:inherit">{rows}</table>'
-        lost = f'<div style="margin:.5em 0">{to_html(self._shown())}</div>' if self._shown() else ""
-        colour = _GOOD if self.is_ready else _BAD
-        return (
-            f'<div style="{_box(colour)}"><b>{_code(self._head())}</b>{found}{table}<div>{_code(self._sum())}</div>{lost}'
-            f'<div style="opacity:.7">{_code(self._how())}</div></div>'
+            return render("panel.html.j2", outcome="failed", text=self.problem)
+        return render(
+            "preflight.html.j2",
+            outcome="passed" if self.is_ready else "failed",
+            head=self._head(),
+            found=self._found(),
+            rows=self.rows,
+            total=self._sum(),
+            report=to_html(self._shown()) if self._shown() else "",
+            how=self._how(),
         )
 
 
 def _is_missing(result: CheckResult) -> bool:
     """Return whether a check failed only because its function is missing: this is reported once, not for each check."""
     return result.failure is not None and result.failure.symptom == "missing"
-
-
-def _box(colour: str) -> str:
-    return f"border-left:4px solid {colour};padding:.2em .8em"
-
-
-# only marks have colours, so that the text is legible on light and on dark pages
-_CELL = "text-align:left;padding:.1em 1.2em .1em 0;border:0;background:none"
-
-
-def _row(row: Row) -> str:
-    mark, colour = ("✓", _GOOD) if row.earned == row.public else ("✗", _BAD)
-    points = f'<b><span style="color:{colour}">{mark}</span> {row.earned:g}</b> of {row.public:g}'
-    got = points if row.public else ""
-    more = f'<span style="opacity:.7">+ {row.further:g}, {row.kind}</span>' if row.further else ""
-    cells = "".join(f'<td style="{_CELL}">{text}</td>' for text in (escape(row.name), got, more))
-    return f'<tr style="background:none">{cells}</tr>'
-
-
-def _code(text: str) -> str:
-    """Escape a text for HTML and format the parts in backticks as code."""
-    parts = escape(text).split("`")
-    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

@@ -23,58 +23,40 @@ Pattern = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A known mistake, recognised by a pattern of failures.
-
-    Attributes:
-        name: The mistake as a clause, such as "restores the last instead of the best weights".
-    """
-
-    name: str
-
-    def __str__(self) -> str:
-        return f"This looks like a known mistake: {self.name}."
-
-
-@dataclass(frozen=True)
 class Case:
     """A submission of the study with one mistake, checked once.
 
     Attributes:
         mistake: Name of the mistake; empty if it has none, as for most mutants.
-        mutant: Identifier of the submission. All submissions count the same, however often they were checked.
         seed: Seed of the checks.
         patterns: Cell -> pattern, for the cells that lost points.
     """
 
     mistake: str
-    mutant: str
     seed: int
     patterns: Mapping[str, Pattern]
 
 
-def pattern(results: Iterable[CheckResult]) -> Pattern:
-    """Return the names and symptoms of the failed checks, without the skipped checks that follow from them."""
-    failed = (r for r in results if r.outcome == "failed" and r.failure is not None)
-    return tuple(sorted(f"{r.name}: {r.failure.symptom if r.failure else ''}" for r in failed))
+def patterns(results: Iterable[CheckResult]) -> dict[str, Pattern]:
+    """Return names and symptoms of each cell's failed checks, without the skipped checks that follow from them."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for r in results:
+        if r.outcome == "failed" and r.failure is not None:
+            found[r.cell].append(f"{r.name}: {r.failure.symptom}")
+    return {cell: tuple(sorted(failed)) for cell, failed in found.items()}
 
 
-def patterns(results: Sequence[CheckResult]) -> dict[str, Pattern]:
-    """Return the pattern of each cell that has failed checks."""
-    found = {cell: pattern(r for r in results if r.cell == cell) for cell in dict.fromkeys(r.cell for r in results)}
-    return {cell: failed for cell, failed in found.items() if failed}
+def recognise(lab: str, results: Sequence[CheckResult]) -> dict[str, str]:
+    """Return the mistake behind each cell's failures, as a clause such as "restores the last weights".
 
-
-def recognise(lab: str, results: Sequence[CheckResult]) -> dict[str, Mistake]:
-    """Return the mistake behind each cell's failures; cells whose pattern identifies none are left out.
+    Cells whose pattern identifies none are left out.
 
     Args:
         lab: Name of the lab, such as ``"transfer_learning"``.
         results: Results of all checks of a submission.
     """
     known = _known(lab)
-    found = {cell: known.get((cell, failed)) for cell, failed in patterns(results).items()}
-    return {cell: mistake for cell, mistake in found.items() if mistake is not None}
+    return {cell: known[cell, failed] for cell, failed in patterns(results).items() if (cell, failed) in known}
 
 
 def learn(cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -88,22 +70,23 @@ def learn(cases: Sequence[Case]) -> list[dict[str, Any]]:
     Returns:
         The content of the lab's file: one entry for each pattern that identifies a mistake.
     """
-    names: dict[tuple[str, Pattern], set[str]] = defaultdict(set)
-    halves: dict[tuple[str, Pattern], set[int]] = defaultdict(set)
+    made: dict[tuple[str, Pattern], set[tuple[str, int]]] = defaultdict(set)
     for case in cases:
         for item in case.patterns.items():
-            names[item].add(case.mistake)
-            halves[item].add(case.seed % 2)
-    # a pattern that only some seeds produce is weak evidence
-    found = [(item, *named) for item, named in sorted(names.items()) if len(named) == 1 and halves[item] == {0, 1}]
-    return [{"cell": cell, "pattern": list(failed), "name": name} for (cell, failed), name in found if name]
+            made[item].add((case.mistake, case.seed % 2))
+    entries = []
+    for (cell, failed), by in sorted(made.items()):
+        name, _ = min(by)
+        # a pattern that only some seeds produce is weak evidence
+        if name and by == {(name, 0), (name, 1)}:
+            entries.append({"cell": cell, "pattern": list(failed), "name": name})
+    return entries
 
 
 def write(lab: str, cases: Sequence[Case]) -> Path:
     """Learn from the cases, write the lab's file and return its path."""
-    entries = learn(cases)
     file = _file(lab)
-    file.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(json.dumps(learn(cases), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     _known.cache_clear()
     return file
 
@@ -113,8 +96,8 @@ def _file(lab: str) -> Path:
 
 
 @cache
-def _known(lab: str) -> dict[tuple[str, Pattern], Mistake]:
-    """Return the learned patterns of a lab; none for a lab without a study."""
+def _known(lab: str) -> dict[tuple[str, Pattern], str]:
+    """Return the name of the mistake behind each learned pattern of a lab; none for a lab without a study."""
     file = _file(lab)
     entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    return {(e["cell"], tuple(e["pattern"])): Mistake(e["name"]) for e in entries}
+    return {(e["cell"], tuple(e["pattern"])): e["name"] for e in entries}

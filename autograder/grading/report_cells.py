@@ -7,7 +7,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from amllab.checks.results import CheckResult, score, to_html, to_text
+from amllab.checks.render import to_html, to_text
+from amllab.checks.results import CheckResult, score
 from autograder.grading.result import GradingResult
 from autograder.notebooks.metadata import STORED, STORED_VERSION
 
@@ -45,7 +46,7 @@ def write_report(cell: NotebookNode, grading: GradingResult, note: str, *, with_
         "text/html": to_html(results, note=note, remarks=remarks),
     }
     stored: dict[str, Any] = {"version": STORED_VERSION, "checks": [_stored_check(r) for r in results]}
-    stored["mistakes"] = [{"name": mistake.name}] if mistake else []
+    stored["mistakes"] = [{"name": mistake}] if mistake else []
     if with_submission:
         stored["submission"] = _stored_submission(grading)
     points = nbformat.v4.new_output("execute_result", data={"text/plain": f"{earned:g}"}, execution_count=1)

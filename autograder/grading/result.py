@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from amllab.checks.results import CheckResult, score
-from autograder.grading.mistakes import Mistake
 
 
 @dataclass
@@ -32,12 +31,12 @@ class GradingResult:
     isolation: str = "namespaces"
     readable: bool = True
     stopped: list[str] = field(default_factory=list)
-    mistakes: dict[str, Mistake] = field(default_factory=dict)
+    mistakes: dict[str, str] = field(default_factory=dict)
     crowded: str = ""
 
     def remarks(self, cell: str) -> list[str]:
         """Return sentences about a cell's failures as a whole."""
-        return [str(self.mistakes[cell])] if cell in self.mistakes else []
+        return [f"This looks like a known mistake: {self.mistakes[cell]}."] if cell in self.mistakes else []
 
     def as_dict(self) -> dict[str, object]:
         earned, possible = score(self.results)
@@ -54,5 +53,5 @@ class GradingResult:
             "readable": self.readable,
             "stopped": self.stopped,
             "crowded": self.crowded,
-            "mistakes": {cell: mistake.name for cell, mistake in self.mistakes.items()},
+            "mistakes": self.mistakes,
         }

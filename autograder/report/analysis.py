@@ -225,7 +225,7 @@ def _mistakes(results: ClassResults) -> list[MistakeStatistics]:
         for cell in results.automatic:
             stored = submission.stored[cell.notebook]
             for mistake in stored.mistakes.get(cell.grade_id, []) if stored is not None else []:
-                found[mistake.name, cell.key].add(submission.student)
+                found[mistake, cell.key].add(submission.student)
     statistics = [MistakeStatistics(name, cell_key, len(students)) for (name, cell_key), students in found.items()]
     return sorted(statistics, key=lambda m: (-m.students, m.cell, m.name))
 

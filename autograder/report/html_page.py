@@ -9,10 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 from amllab.lab import find_lab
+from amllab.templates import environment
 from autograder.report import plots
 from autograder.report.analysis import Analysis, Remark
 from autograder.report.csv_tables import in_order, status
@@ -31,21 +29,14 @@ def page(analysis: Analysis, files: Sequence[Path], anonymous: bool) -> str:
         files: the page and the tables; the page shows only the names of the tables.
         anonymous: whether to leave out student ids and texts that come from submissions.
     """
-    environment = Environment(
-        loader=PackageLoader("autograder.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    templates = environment("autograder.report")
+    templates.filters |= {
         "plain": plain,
         "number": number,
         "share": share,
         "signed": signed,
         "duration": duration,
         "label": label,
-        "code": code,
     }
     results = analysis.results
     seconds = summary(analysis.seconds)
@@ -69,7 +60,7 @@ def page(analysis: Analysis, files: Sequence[Path], anonymous: bool) -> str:
         "plot_items": plots.difficulty_and_discrimination(analysis.checks) if _can_be_drawn(analysis) else "",
         "plot_seconds": plots.histogram_of_seconds(analysis.seconds, seconds) if seconds else "",
     }
-    return environment.get_template("page.html.j2").render(values)
+    return templates.get_template("page.html.j2").render(values)
 
 
 def plain(text: str, most: int = MAX_TEXT) -> str:
@@ -79,12 +70,6 @@ def plain(text: str, most: int = MAX_TEXT) -> str:
     """
     line = "".join(c if c.isprintable() else " " for c in text[: most + 1])
     return line if len(line) <= most else line[:most] + " …"
-
-
-def code(text: str) -> Markup:
-    """Escape text and format parts in backticks as code, as the reports of single submissions do."""
-    parts = str(escape(text)).split("`")
-    return Markup("".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts)))
 
 
 def number(value: float | None, digits: int = 1) -> str:

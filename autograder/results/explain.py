@@ -175,7 +175,7 @@ def _of_the_grading(submission: Submission) -> Iterator[str]:
             for check in checks
             if check.outcome != "passed"
         ]
-        made = [f"{cell}: {mistake.name}" for cell, mistakes in stored.mistakes.items() for mistake in mistakes]
+        made = [f"{cell}: {mistake}" for cell, mistakes in stored.mistakes.items() for mistake in mistakes]
         yield _listed(f"Checks that did not pass{of}", lost)
         yield _listed(f"Recognised mistakes{of}", made)
         yield _listed(f"Fixed on arrival{of}", stored.notes)

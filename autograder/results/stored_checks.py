@@ -50,20 +50,13 @@ class StoredCheck:
     broke: str
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A recognised mistake."""
-
-    name: str
-
-
 @dataclass
 class Stored:
     """The results stored in an autograded notebook.
 
     Attributes:
         checks: checks by grade id.
-        mistakes: mistakes recognised in the failures, by grade id.
+        mistakes: names of the mistakes recognised in the failures, by grade id.
         seconds: time that grading took; ``None`` if unknown.
         isolation: how the submission was isolated; empty if unknown.
         readable: whether any part of the submission could be run.
@@ -76,7 +69,7 @@ class Stored:
     """
 
     checks: dict[str, list[StoredCheck]] = field(default_factory=dict)
-    mistakes: dict[str, list[Mistake]] = field(default_factory=dict)
+    mistakes: dict[str, list[str]] = field(default_factory=dict)
     seconds: float | None = None
     isolation: str = ""
     readable: bool = True
@@ -119,7 +112,7 @@ def _add(found: Stored, grade_id: str, outputs: list[Any]) -> None:
     found.checks[grade_id] = known
     mistakes = data.get("mistakes")
     found.mistakes[grade_id] = [
-        Mistake(m["name"])
+        m["name"]
         for m in (mistakes if isinstance(mistakes, list) else [])
         if isinstance(m, Mapping) and isinstance(m.get("name"), str) and m["name"]
     ]

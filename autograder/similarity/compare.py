@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from copydetect import CodeFingerprint, compare_files
 from copydetect.utils import get_token_coverage
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from nbformat import NotebookNode
 
 from amllab.lab import Lab, find_lab
+from amllab.templates import environment
 from autograder.course import Course
 from autograder.notebooks.metadata import EXPERIMENT, is_autograded
 from autograder.notebooks.normalize import normalize, read_release
@@ -229,14 +229,8 @@ def text(found: Comparison, threshold: float) -> str:
 
 def page(found: Comparison, title: str, threshold: float) -> str:
     """Return one HTML page that runs no scripts and loads nothing."""
-    environment = Environment(
-        loader=PackageLoader("autograder.similarity", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    template = environment("autograder.similarity").get_template("page.html.j2")
+    return template.render(
         title=title,
         found=found,
         pairs=found.pairs[:MAX_PAIRS],

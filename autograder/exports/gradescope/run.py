@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from amllab.checks.results import CheckResult, to_text
+from amllab.checks.render import to_text
+from amllab.checks.results import CheckResult
 from amllab.lab import Lab, find_lab
 from autograder.exports.gradescope.package import ISOLATIONS
 from autograder.exports.gradescope.results import is_public, public_checks, results, test
@@ -76,7 +77,7 @@ def as_results(lab: Lab, release: NotebookNode, found: GradingResult) -> dict[st
                 test(result.title, f"{part}.{i}", result.points, result.earned, passed=passed,
                      output=_details(result), public=is_public(result.name, public))
             )  # fmt: skip
-    output = [*found.notes, *found.stopped, *(str(mistake) for mistake in found.mistakes.values())]
+    output = [*found.notes, *found.stopped, *(remark for cell in found.mistakes for remark in found.remarks(cell))]
     if found.isolation == "none":
         output.append(NOT_ISOLATED.strip())
     output.append(f"The inputs of these checks were sampled with seed {found.seed}.")
