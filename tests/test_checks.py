@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,6 +23,7 @@ from amllab.protocol.schema import FloatMatrix, declaration, schema_error
 from amllab.protocol.submission import InProcessSubmission, Submission, SubmissionError
 from amllab.protocol.wire import pack
 from amllab.seeds import derive
+from autograder.grading.grader import UnreadableSubmission
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.metadata import is_autograded
 
@@ -251,3 +254,20 @@ def test_texts_of_a_submission_are_cut_and_cleaned(tmp_path: Path, lab: Lab) -> 
 def test_unknown_labs_are_listed() -> None:
     with pytest.raises(LookupError, match="transfer_learning"):
         find_lab("no-such-lab")
+
+
+def test_failed_checks_keep_nothing_alive(lab: Lab) -> None:
+    """In a server such as formgrader's, what a caller of the checks holds has to end with the call."""
+
+    class Held:
+        pass
+
+    def grade() -> weakref.ref[Held]:
+        held = Held()
+        results = run_checks(lab, [lab.folder / "test_freeze_layers.py"], UnreadableSubmission(lab.name))
+        assert {result.outcome for result in results} == {"failed"}
+        return weakref.ref(held)
+
+    found = grade()
+    gc.collect()
+    assert found() is None

@@ -293,8 +293,8 @@ class Submission(ABC):
         large = [other for other, (size, _) in self._answers.items() if size > _LARGE_BYTES]
         for oldest in large[:-_LARGE_KEPT]:
             del self._answers[oldest]
-        if isinstance(answered, SubmissionError):
-            raise answered
+        if isinstance(answered, SubmissionError):  # a copy: the frames of a traceback would keep everything alive
+            raise SubmissionError(answered.kind, answered.failure, answered.undefined)
         return answered
 
     def _answer_to(self, question: bytes, probe: Callable[..., Any]) -> tuple[int, Any]:
@@ -308,7 +308,7 @@ class Submission(ABC):
         except WireError as error:
             return 0, unreadable(str(error))
         except SubmissionError as error:
-            return 0, error
+            return 0, error.with_traceback(None)
         if not isinstance(answered, dict):
             return 0, unreadable("not an answer")
         if answered.keys() != {"value"}:
