@@ -6,9 +6,10 @@ are checked with the checks of the three exercises, as are correct solutions in 
 written as public code is, right and wrong (``tests/wild``), over several seeds of the checks. Mutants that no check can tell from a correct submission, as the contract makes no difference,
 stand with a reason in ``mutants/equivalent.toml``.
 
-Writes ``bench/results/fairness.json`` and, from it, ``docs/fairness.md``. Every verdict is written down as it comes; the same
-command after an interruption goes on with those that are missing, also from the file of results alone. Verdicts of other checks than the present ones are
-made again.
+Writes the evidence beside the hidden checks, and from it ``docs/fairness.md``: ``autograder/checks/<lab>/evidence/study.json`` is the
+summary, which ``autograder audit`` reads, and ``study.jsonl`` has one line for each submission. Every verdict is written to
+``build/study.jsonl`` as it comes; after an interruption, the same command goes on with those that are missing, also from the
+evidence alone. Verdicts of other checks than the present ones are made again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -44,11 +44,13 @@ from wild import CORRECT as WILD_CORRECT
 from wild import WRONG as WILD_WRONG
 
 from autograder.grading.mistakes import Case, write
+from autograder.labs.study import evidence_of
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results" / "fairness.json"
+EVIDENCE = evidence_of(lab())
+SUBJECTS = EVIDENCE.with_suffix(".jsonl")
 PAGE = ROOT / "docs" / "fairness.md"
-RUNS = ROOT / "build" / "fairness.jsonl"
+RUNS = ROOT / "build" / "study.jsonl"
 EQUIVALENT = ROOT / "bench" / "mutants" / "equivalent.toml"
 SEVERITY = ROOT / "bench" / "mutants" / "severity.toml"
 FIRST_SEED = 20_000
@@ -93,10 +95,10 @@ class Found:
     """What the checks said of a subject over all seeds: one row of the results.
 
     Attributes:
-        lost: points lost in its own cell, one number for each seed; of what a tool has made, the first one alone is whole.
+        points_lost: points lost in its own cell -> number of seeds; of what a tool has made, the first seed alone is whole.
         elsewhere: cell -> points lost there, of other cells; the largest of the seeds that they were checked with.
         failed: check -> symptom -> number of seeds.
-        patterns: seed -> cell -> what mistakes are recognised by.
+        patterns: what mistakes are recognised by: whether the seed is odd, and cell -> pattern; each once.
         seeds: that it was checked with.
         broken: checks that broke, and processes that gave no answer.
         accuracy: points lost in the accuracy check, where it was asked.
@@ -105,21 +107,27 @@ class Found:
 
     id: str
     kind: str
-    of: str
-    exercise: str
-    name: str
-    old: str
-    new: str
     digest: str
+    of: str = ""
+    exercise: str = ""
+    name: str = ""
+    old: str = ""
+    new: str = ""
     reason: str = ""
-    lost: list[float] = field(default_factory=list)
+    points_lost: dict[str, int] = field(default_factory=dict)
     elsewhere: dict[str, float] = field(default_factory=dict)
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
-    patterns: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    patterns: list[tuple[int, dict[str, list[str]]]] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     accuracy: float | None = None
     cost: list[float] | None = None
+
+    @property
+    def lost(self) -> list[float]:
+        """Points lost in its own cell, a number for each seed, from the smallest to the largest."""
+        numbers = sorted((float(points), number) for points, number in self.points_lost.items())
+        return [points for points, number in numbers for _ in range(number)]
 
     @property
     def caught(self) -> int:
@@ -267,9 +275,14 @@ def study_accuracy(seed: int, jobs: int, chosen: Sequence[Subject]) -> None:
 
 def stored() -> dict[str, Found]:
     """Rows of the file of results that were made with the present checks, by what was checked."""
-    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    rows = found["subjects"] if found.get("checks") == checks_digest() else ()
-    return {row["digest"]: Found(**row) for row in rows}
+    if not EVIDENCE.is_file() or json.loads(EVIDENCE.read_text(encoding="utf-8"))["checks"] != checks_digest():
+        return {}
+    return {row.digest: row for row in read_rows()}
+
+
+def read_rows() -> list[Found]:
+    """Rows of the file of results."""
+    return [Found(**json.loads(line)) for line in SUBJECTS.read_text(encoding="utf-8").splitlines()]
 
 
 def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
@@ -280,7 +293,7 @@ def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
         row.reason = reasons().get(change(subject), "")
         failed: dict[str, Counter[str]] = defaultdict(Counter)
         if old := before.get(subject.digest):
-            row.lost, row.elsewhere, row.patterns = old.lost, old.elsewhere, old.patterns
+            row.points_lost, row.elsewhere, row.patterns = dict(old.points_lost), old.elsewhere, old.patterns
             row.seeds, row.broken, row.accuracy = old.seeds, old.broken, old.accuracy
             failed.update({check: Counter(symptoms) for check, symptoms in old.failed.items()})
         for seed in seeds:
@@ -289,14 +302,16 @@ def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
                 continue
             row.seeds.append(seed)
             own = {f"check_{subject.exercise}"} if subject.exercise else set(verdict.lost)
-            row.lost.append(sum(points for cell, points in verdict.lost.items() if cell in own))
+            points = f"{sum(points for cell, points in verdict.lost.items() if cell in own):g}"
+            row.points_lost[points] = row.points_lost.get(points, 0) + 1
             for cell, points in verdict.lost.items():
                 if cell not in own:
                     row.elsewhere[cell] = max(points, row.elsewhere.get(cell, 0.0))
             for check, symptom in verdict.failed.items():
                 failed[check][symptom] += 1
-            if verdict.patterns:
-                row.patterns[str(seed)] = verdict.patterns
+            pattern = [seed % 2, verdict.patterns]
+            if verdict.patterns and pattern not in row.patterns:
+                row.patterns.append(pattern)
             row.broken += [*verdict.broken, *([verdict.ended] if verdict.ended else [])]
         row.failed = {check: dict(symptoms) for check, symptoms in failed.items()}
         trained = known.get((subject.digest, seeds[0], ACCURACY))
@@ -305,42 +320,56 @@ def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
     return rows
 
 
-def results(seeds: Sequence[int]) -> dict[str, Any]:
-    """What stands in the file of results."""
+def write_evidence(rows: Sequence[Found]) -> None:
+    """Write one line for each subject, and the summary of all of them."""
     packages = {name: version(name) for name in ("cosmic-ray", "torch", "timm")}
-    versions = {"python": platform.python_version(), **packages}
-    rows = [asdict(row) for row in collect(seeds, subjects())]
-    return {"checks": checks_digest(), "versions": versions, "subjects": rows}
+    failing = Counter(check for row in rows for check in row.failed)
+    summary = {
+        "checks": checks_digest(),
+        "versions": {"python": platform.python_version(), **packages},
+        "submissions": len(rows),
+        "seeds": {
+            "people": seeds_of(rows, BY_PEOPLE),
+            "tool": seeds_of(rows, {row.kind for row in rows} - {*BY_PEOPLE}),
+        },
+        "states": dict(sorted(Counter(row.state for row in rows).items())),
+        "failed": dict(sorted(failing.items())),
+    }
+    EVIDENCE.parent.mkdir(parents=True, exist_ok=True)
+    EVIDENCE.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        json.dumps({k: v for k, v in asdict(row).items() if v not in ("", [], {}, None)}, ensure_ascii=False)
+        for row in rows
+    ]
+    SUBJECTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def text(found: dict[str, Any]) -> str:
-    """Results as JSON, one line for each subject."""
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in found["subjects"])
-    head = json.dumps({key: value for key, value in found.items() if key != "subjects"})
-    return f'{head[:-1]}, "subjects": [\n{lines}\n]}}\n'
+def seeds_of(rows: Iterable[Found], kinds: Iterable[str]) -> str:
+    """Number of seeds that the subjects of some kinds were checked with: "5", or "1–5" where they differ."""
+    return _range([len(row.seeds) for row in rows if row.kind in set(kinds)])
 
 
-def cases(found: dict[str, Any]) -> list[Case]:
+def cases(rows: Iterable[Found]) -> list[Case]:
     """What mistakes are learned from: those of people by name, those of operators without."""
     return [
-        Case(row["name"] if row["kind"] == HAND else "", int(seed), {c: tuple(p) for c, p in by_cell.items()})
-        for row in found["subjects"]
-        if row["kind"] not in (WILD, STYLE)
-        for seed, by_cell in row["patterns"].items()
+        Case(row.name if row.kind == HAND else "", odd, {c: tuple(p) for c, p in by_cell.items()})
+        for row in rows
+        if row.kind not in (WILD, STYLE)
+        for odd, by_cell in row.patterns
     ]
 
 
 # The page
 
 
-def page(found: dict[str, Any]) -> str:
+def page() -> str:
     """The page that tells the results."""
-    rows = [Found(**row) for row in found["subjects"]]
+    rows, versions = read_rows(), json.loads(EVIDENCE.read_text(encoding="utf-8"))["versions"]
     made = [row for row in rows if row.kind not in BY_PEOPLE]
     by_hand, public, styles = ([row for row in rows if row.kind == kind] for kind in BY_PEOPLE)
     mistakes = [row for row in (*made, *by_hand, *public) if not row.state.startswith("equivalent")]
     states = Counter(row.state for row in rows)
-    versions, people = found["versions"], [*by_hand, *public, *styles]
+    people = [*by_hand, *public, *styles]
     priced = [row for row in (*by_hand, *public) if row.cost and row.lost and not row.reason]
     fitting = [row for row in priced if row.cost and row.cost[0] <= min(row.lost) <= max(row.lost) <= row.cost[1]]
     elsewhere = [row for row in mistakes if row.elsewhere]
@@ -348,7 +377,7 @@ def page(found: dict[str, Any]) -> str:
     broken = [row for row in rows if row.broken]
     parts = [
         "# Are the points right?",
-        f"Written by `{COMMAND}`; every figure comes from `bench/results/fairness.json`.",
+        f"Written by `{COMMAND}`; every figure comes from `{SUBJECTS.relative_to(ROOT)}`.",
         f"One mistake at a time was made in correct functions: {len(made)} by the operators of cosmic-ray "
         f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} by hand, those that people make, "
         f"and {len(public)} as public code has them. {len(styles)} correct submissions were written in other styles. All were checked "
@@ -510,12 +539,12 @@ def main() -> None:
                 f"{row.id}: {row.state} {row.caught}/{len(row.lost)}: {_change(row)!r} {row.elsewhere or ''} {row.broken or ''}"
             )
     if not arguments.only:
-        found = results(seeds)
-        RESULTS.write_text(text(found), encoding="utf-8")
-        PAGE.write_text(page(found), encoding="utf-8")
-        print(f"wrote {RESULTS.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
+        rows = collect(seeds, subjects())
+        write_evidence(rows)
+        PAGE.write_text(page(), encoding="utf-8")
+        print(f"wrote {EVIDENCE.relative_to(ROOT)}, {SUBJECTS.name} and {PAGE.relative_to(ROOT)}")
         if arguments.learn:
-            print(f"wrote {write(lab().name, cases(found)).relative_to(ROOT)}")
+            print(f"wrote {write(lab().name, cases(rows)).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

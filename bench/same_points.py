@@ -8,7 +8,7 @@ Checks every submission that a person wrote, correct ones and wrong ones (``test
 * loses points in another exercise than that of its mistake, or
 * loses fewer or more points than were written down for its mistake before it was checked.
 
-Runs are shared with ``mutation_study.py`` (``build/fairness.jsonl``): what was checked with the present checks is not checked
+Runs are shared with ``mutation_study.py`` (``build/study.jsonl``): what was checked with the present checks is not checked
 again, also after an interruption. ``--text`` prints the report of each submission instead, as the student reads it.
 """
 

@@ -15,10 +15,10 @@ from amllab.lab import Lab
 from amllab.protocol.failure import Failure
 from autograder import cli
 from autograder.authoring.audit import Finding, kills, marks, noticed, passes, table
-from autograder.course import Course
 from autograder.grading.result import GradingResult
-from autograder.labs.catalog import Check, checks_of
-from autograder.labs.study import Study, checks_digest, definitions, read_study
+from autograder.labs import study as study_module
+from autograder.labs.catalog import Check
+from autograder.labs.study import Study, definitions, evidence_of, read_study
 from autograder.labs.wrong_solutions import Wrong
 
 WHAT = "every check is failed by a wrong submission"
@@ -101,7 +101,9 @@ def test_what_nobody_looked_at_is_not_measured(lab: Lab) -> None:
     checks = [check("test_a"), check("test_z", cell="check_z")]
     ((state, seen),) = said(list(kills(Study(), lab, checks, [], {})))
     assert state == "not measured"
-    assert seen.startswith("test_a, test_z: no evidence in autograder/checks/transfer_learning/wrong.py")
+    assert seen.startswith(
+        "test_a, test_z: no evidence in wrong.py or evidence/study.json of autograder/checks/transfer_learning/"
+    )
     study = Study(frozenset({"test_a"}), "7 submissions of a study")
     covered, uncovered = said(list(kills(study, lab, checks, [], {})))
     assert covered == ("ok", "1 of 2 checks, by 7 submissions of a study")
@@ -122,20 +124,17 @@ def test_strict_takes_what_was_not_measured_for_a_failure() -> None:
     assert table([fine, unknown]) == "ok            x\nnot measured  x"
 
 
-def test_a_study_is_read_where_it_is_of_this_lab(tmp_path: Path, lab: Lab) -> None:
-    course, checks = Course(tmp_path, {}, ""), checks_of(lab)
-    assert read_study(course, lab, checks) == Study()
-    results = tmp_path / "bench" / "results"
-    results.mkdir(parents=True)
-    subjects = [{"failed": {"test_thaws": {"never thaws": 2}}}, {"failed": {}}]
-    common = results / "fairness.json"
-    common.write_text(json.dumps({"checks": checks_digest(lab), "subjects": subjects}))
-    found = Study(frozenset({"test_thaws"}), "2 submissions of bench/results/fairness.json")
-    assert read_study(course, lab, checks) == found
-    common.write_text(json.dumps({"checks": "other", "subjects": subjects}))
-    assert read_study(course, lab, checks) == replace(found, stale=True)
-    common.write_text(json.dumps({"checks": "other", "subjects": [{"failed": {"test_of_another_lab": {"": 1}}}]}))
-    assert read_study(course, lab, checks) == Study()
+def test_a_study_is_read_where_it_is_of_this_lab(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_module, "HIDDEN_CHECKS", tmp_path)
+    assert read_study(lab) == Study()
+    file = evidence_of(lab)
+    file.parent.mkdir(parents=True)
+    monkeypatch.setattr(study_module, "checks_digest", lambda lab: "present")
+    file.write_text(json.dumps({"checks": "present", "submissions": 2, "failed": {"test_thaws": 1}}))
+    found = Study(frozenset({"test_thaws"}), "2 submissions of transfer_learning/evidence/study.json")
+    assert read_study(lab) == found
+    file.write_text(json.dumps({"checks": "other", "submissions": 2, "failed": {"test_thaws": 1}}))
+    assert read_study(lab) == replace(found, stale=True)
 
 
 def test_the_digest_is_of_what_checks_do() -> None:

@@ -21,8 +21,7 @@ from autograder.grading.result import GradingResult
 from autograder.grading.session import GradingSession
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.settings import load_lab, point_problems, unknown_checks
-from autograder.labs.study import NAME as STUDY
-from autograder.labs.study import Study, read_study
+from autograder.labs.study import Study, evidence_of, read_study
 from autograder.labs.wrong_solutions import Wrong, not_passed, wrong_of
 
 SEED = 1  # for sampling the inputs; it is fixed so that an audit is reproducible
@@ -178,7 +177,7 @@ def _graded(course: Course, session: GradingSession, checks: Sequence[Check], cl
     failed = {w.name: not_passed(graded(w.put_into(release)).results) for w in wrong}
     if wrong:
         yield noticed(wrong, failed)
-    yield from kills(read_study(course, lab, checks), lab, checks, wrong, failed)
+    yield from kills(read_study(lab), lab, checks, wrong, failed)
     minutes = (first.seconds + (class_size - 1) * second.seconds) / 60
     seen = (
         f"about {minutes:.1f} minutes, one after the other: {second.seconds:.1f} s each, as measured for the reference"
@@ -237,7 +236,7 @@ def kills(
         seen = f"{still} of {len(checks)} checks, by {study.source}, but the checks have changed since: run the study again"
         yield Finding(what, "not measured", seen)
     elif unmeasured:
-        where = f"autograder/checks/{lab.name}/wrong.py or bench/results/{STUDY}-{lab.assignment}.json"
+        where = f"wrong.py or evidence/{evidence_of(lab).name} of autograder/checks/{lab.name}/"
         yield Finding(what, "not measured", f"{', '.join(unmeasured)}: no evidence in {where}")
 
 

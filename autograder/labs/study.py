@@ -5,15 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from amllab.lab import Lab
-from autograder.course import Course
-from autograder.labs.catalog import Check
 from autograder.labs.locations import HIDDEN_CHECKS, KIT
-
-NAME = "fairness"  # bench/results/fairness-<lab>.json, or fairness.json
 
 
 @dataclass(frozen=True)
@@ -31,21 +27,19 @@ class Study:
     stale: bool = False
 
 
-def read_study(course: Course, lab: Lab, checks: Sequence[Check]) -> Study:
-    """Return the study of a lab, as written by ``bench/mutation_study.py``.
+def evidence_of(lab: Lab) -> Path:
+    """Return the file with the summary of a lab's mutation study, next to its hidden checks."""
+    return HIDDEN_CHECKS / lab.name / "evidence" / "study.json"
 
-    A file counts only if at least one of the lab's checks failed in it, since labs may share a common file.
-    """
-    for name in (f"{NAME}-{lab.assignment}.json", f"{NAME}.json"):
-        file = course.root / "bench" / "results" / name
-        if file.is_file():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            killed = frozenset(check for subject in found["subjects"] for check in subject["failed"])
-            if killed & {check.name for check in checks}:
-                where = file.relative_to(course.root)
-                source = f"{len(found['subjects'])} submissions of {where}"
-                return Study(killed, source, stale=found["checks"] != checks_digest(lab))
-    return Study()
+
+def read_study(lab: Lab) -> Study:
+    """Return the study of a lab, as written by ``bench/mutation_study.py``; an empty one if there is none."""
+    file = evidence_of(lab)
+    if not file.is_file():
+        return Study()
+    found = json.loads(file.read_text(encoding="utf-8"))
+    source = f"{found['submissions']} submissions of {lab.name}/evidence/{file.name}"
+    return Study(frozenset(found["failed"]), source, stale=found["checks"] != checks_digest(lab))
 
 
 def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
