@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import html
+import json
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
-from conftest import ASSIGNMENT, NOTEBOOK, ROOT
+from conftest import ASSIGNMENT, NOTEBOOK, ROOT, examples
+from hypothesis import HealthCheck, example, given, reject, settings
+from hypothesis import strategies as st
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
@@ -32,8 +36,8 @@ from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
 from amllab.protocol.failure import Failure
 from autograder.grading.worker import Worker
-from autograder.notebooks import normalize
 from autograder.notebooks.metadata import skipped_cells
+from autograder.notebooks.normalize import normalize
 from autograder.sandbox import launcher
 
 SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
@@ -72,9 +76,7 @@ def test_what_it_compares_with_is_the_release() -> None:
     assert released_notebooks()[f"{ASSIGNMENT}/{NOTEBOOK}"] == ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
 
 
-def test_limits_and_settings_are_those_of_grading() -> None:
-    for name in ("MAX_BYTES", "MAX_CELLS", "MAX_SOURCE_BYTES", "MAX_OUTPUT_BYTES"):
-        assert getattr(looks, name) == getattr(normalize, name)
+def test_settings_are_those_of_grading() -> None:
     settings = {name: value for name, value in launcher._SETTINGS.items() if name != "PYTHONWARNINGS"}
     assert {name: value for name, value in fresh._SETTINGS.items() if name != fresh.VARIABLE} == settings
 
@@ -85,40 +87,75 @@ def test_a_finished_notebook_has_nothing_to_mend(
     assert inspect_cells(saved(solution)) == []
 
 
-def test_it_runs_the_cells_that_grading_runs(
-    solution: NotebookNode, release: NotebookNode, saved: Callable[[NotebookNode], Document], tmp_path: Path
+# what students and their tools do to a cell
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "metadata": lambda cell: cell.update(metadata={}),
+    "tags": lambda cell: cell["metadata"].pop("tags", None),
+    "id": lambda cell: cell.pop("id", None),
+    "kind": lambda cell: cell.update(cell_type="markdown" if cell["cell_type"] == "code" else "code"),
+    "experiment": lambda cell: cell["metadata"].update(tags=["experiment"]),
+    "note": lambda cell: cell["metadata"].update(tags=["grading-note"]),
+    "text": lambda cell: cell.update(source=["x = 1\n", *cell["source"]]),
+    "all text": lambda cell: cell.update(source=["Mine"]),
+    "headings": lambda cell: cell.update(source=[re.sub("^#+ ", "# My ", line) for line in cell["source"]]),
+}
+GRADED = [1, 13, 14, 18, 19, 25, 26, 28, 48]  # places of these cells
+STEP = st.tuples(
+    st.sampled_from(["one", "all", "copy", "move", "delete"]),
+    st.sampled_from(sorted(CHANGES)),
+    st.sampled_from(GRADED) | st.integers(0, 99),
+    st.integers(0, 99),
+)
+
+
+def damage(cells: list[dict[str, Any]], action: str, change: str, at: int, to: int) -> None:
+    at %= len(cells)
+    if action == "copy":
+        cells.insert(to, copy.deepcopy(cells[at]))
+    elif action in ("move", "delete"):
+        moved = cells.pop(at)
+        cells[to:to] = [moved] if action == "move" else []
+    for cell in cells if action == "all" else cells[at : at + 1]:
+        CHANGES[change](cell)
+
+
+@settings(
+    max_examples=examples(400),
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(STEP, max_size=8))
+@example([("one", "all text", 48, 0), ("all", "metadata", 0, 0), ("all", "id", 0, 0)])  # only the heading tells it
+def test_it_runs_and_checks_what_grading_does(
+    release: NotebookNode, tmp_path: Path, steps: list[tuple[str, str, int, int]]
 ) -> None:
-    changed = copy.deepcopy(solution)
-    cell_of(changed, "setup").source += "\nimport antigravity"
-    changed.cells.insert(5, nbformat.v4.new_code_cell("mine = 1"))
-    changed.cells.insert(6, nbformat.v4.new_code_cell("long = 1", metadata={"tags": ["experiment"]}))
-    changed.cells.insert(7, copy.deepcopy(cell_of(solution, "setup")))
-    without_setup = copy.deepcopy(solution)
-    without_setup.cells.remove(cell_of(without_setup, "setup"))
-    without_tags = copy.deepcopy(solution)
-    for cell in without_tags.cells:
-        cell.metadata.pop("tags", None)
-        cell.metadata.pop("nbgrader", None)
-    for cell in changed.cells:
-        cell.pop("id")
-    moved = copy.deepcopy(solution)
+    notebook = json.loads(SOLUTION.read_text(encoding="utf-8"))
+    for step in steps:
+        damage(notebook["cells"], *step)
+    (tmp_path / NOTEBOOK).write_text(json.dumps(notebook), encoding="utf-8")
+    try:
+        looked = read(tmp_path / NOTEBOOK)
+    except UnusableNotebookError:
+        reject()  # nothing is left that would tell the lab
+    repaired = normalize(tmp_path / NOTEBOOK, release).notebook
+    worker = Worker(looked.lab, repaired, skipped_cells(repaired))
+    assert [cell.source for cell in looked.to_run()] == worker.cells
+    assert [cell.source for cell in looked.experiments()] == worker.not_run
+    assert list(looked.checks().items()) == list(worker._above.items())
+    sources = {cell.metadata.nbgrader.grade_id: cell.source for cell in repaired.cells if "nbgrader" in cell.metadata}
+    assert {grade_id: place.cell.source for grade_id, place in looked.graded.items()} == sources
+
+
+def test_of_two_check_cells_the_last_counts(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    """What is gone is put back behind its exercise."""
     for place, grade_id in ((2, "check_accuracy"), (3, "check_freeze_layers"), (90, "check_build_transfer_model")):
-        check = copy.deepcopy(cell_of(moved, grade_id))
+        check = copy.deepcopy(cell_of(solution, grade_id))
         check.id += "-copy"
-        moved.cells.insert(place, check)
-    moved.cells.remove(cell_of(moved, "check_train_with_early_stopping"))
-    for notebook in (solution, release, changed, without_setup, without_tags, moved):
-        looked = saved(notebook)
-        ours = [cell.source for cell in looked.to_run()]
-        repaired = normalize.normalize(tmp_path / NOTEBOOK, release).notebook
-        left_out = skipped_cells(repaired)
-        theirs = [c.source for i, c in enumerate(repaired.cells) if c.cell_type == "code" and i not in left_out]
-        assert ours == [source for source in theirs if source.strip()]
-        worker = Worker(looked.lab, repaired, left_out)
-        assert looked.checks() == worker._above
-        assert list(looked.checks()) == worker.order
-    # of two the last counts; what was gone is put back behind its exercise
-    assert looked.checks() == {
+        solution.cells.insert(place, check)
+    solution.cells.remove(cell_of(solution, "check_train_with_early_stopping"))
+    assert saved(solution).checks() == {
         "check_freeze_layers": 4,
         "check_train_with_early_stopping": 7,
         "check_accuracy": 7,
@@ -176,7 +213,7 @@ def test_marks_that_are_lost_cost_nothing(solution: NotebookNode, saved: Callabl
         cell.id = f"other-{i}"
     looked = saved(solution)
     assert inspect_cells(looked) == []
-    assert all(len(cells) == 1 for cells in looked.matched.values())
+    assert all(place.submitted and place.is_by_content for place in looked.graded.values())
 
 
 def test_renamed_functions(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:

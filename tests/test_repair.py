@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from nbconvert.filters import markdown2html_mistune
 from nbformat import NotebookNode
 
+from amllab.matching import MAX_SOURCE_BYTES
 from autograder.notebooks.normalize import NormalizedSubmission, normalize
-from autograder.notebooks.reading import MAX_SOURCE_BYTES
 
 NAME = "transfer_learning.ipynb"
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 28).decode()

@@ -1,4 +1,4 @@
-"""A student's notebook compared with the release: which cell is which, and which cells grading would run."""
+"""A student's notebook compared with the release: what it lacks, and which cells grading would run."""
 
 from __future__ import annotations
 
@@ -10,77 +10,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from amllab import matching
 from amllab.lab import Lab, all_labs, find_lab, released_notebooks
 
-EXPERIMENT = "experiment"
-
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.M)
-_FUNCTION = re.compile(r"^(?:async )?def +(\w+)", re.M)
 
 
 class UnusableNotebookError(ValueError):
     """Raised when there is no notebook of a lab to check; the message says what was found instead and what to do."""
 
 
-@dataclass
-class Cell:
+@dataclass(eq=False)
+class Cell(matching.Cell):
     """A cell of a notebook.
 
     Attributes:
-        kind: ``"code"``, ``"markdown"`` or ``"raw"``.
-        source: text of the cell.
-        cell_id: id of the cell in the file.
-        nbgrader: nbgrader's metadata, or empty.
-        is_experiment: whether it has the tag ``experiment``.
         was_run: whether it has outputs or an execution count.
         output_bytes: size of its outputs as JSON, in bytes.
         heading: the last heading above it.
     """
 
-    kind: str
-    source: str
-    cell_id: str
-    nbgrader: dict[str, Any]
-    is_experiment: bool
     was_run: bool
     output_bytes: int
     heading: str
 
     @property
-    def grade_id(self) -> str:
-        """The id in nbgrader's metadata, or empty."""
-        found = self.nbgrader.get("grade_id")
-        return found if isinstance(found, str) else ""
-
-    @property
-    def is_graded(self) -> bool:
-        """Whether the cell is graded, by checks or by a person."""
-        return bool(self.grade_id and self.nbgrader.get("grade"))
-
-    @property
-    def is_solution(self) -> bool:
-        """Whether the student writes the cell."""
-        return bool(self.nbgrader.get("solution"))
-
-    @property
-    def is_locked(self) -> bool:
-        """Whether the student must not change the cell."""
-        return bool(self.nbgrader.get("locked")) or (self.is_graded and not self.is_solution)
-
-    @property
-    def is_check(self) -> bool:
-        """Whether it is a locked code cell whose points depend on the checks."""
-        return self.kind == "code" and self.is_locked and self.is_graded
-
-    @property
     def points(self) -> float:
         """The largest number of points for the cell."""
         return float(self.nbgrader.get("points", 0))
-
-    @property
-    def functions(self) -> list[str]:
-        """Names of the functions that the cell defines."""
-        return _FUNCTION.findall(self.source)
 
     def __str__(self) -> str:
         first = next((line.strip() for line in self.source.splitlines() if line.strip()), "")
@@ -98,7 +55,8 @@ class Document:
         cells: the student's cells.
         release: the cells of the released notebook.
         size: size of the file, in bytes.
-        matched: grade id -> the student's cells that correspond to this released cell, in order.
+        places: the notebook in the shape of the release, as grading uses it.
+        graded: grade id -> place of this cell.
     """
 
     path: Path
@@ -106,105 +64,39 @@ class Document:
     cells: list[Cell]
     release: list[Cell]
     size: int
-    matched: dict[str, list[Cell]] = field(default_factory=dict)
+    places: list[matching.Place[Cell]] = field(init=False)
+    graded: dict[str, matching.Place[Cell]] = field(init=False)
 
     def __post_init__(self) -> None:
-        for released in self.release:
-            if released.grade_id:
-                self.matched[released.grade_id] = self._matching(released)
-        self._by_source = {cell.source.strip(): cell for cell in self.release if cell.kind == "code"}
-        self._by_id = {cell.cell_id: cell for cell in self.release if cell.kind == "code"}
-
-    def _matching(self, released: Cell) -> list[Cell]:
-        """Find the student's cells that correspond to a released cell.
-
-        Cells are matched by grade id. Those that lost their metadata are matched by cell id, by the functions that they
-        define, or by their text.
-        """
-        same = [cell for cell in self.cells if cell.grade_id == released.grade_id]
-        free = [cell for cell in self.cells if not cell.grade_id and cell.kind == released.kind]
-        names = set(released.functions) if released.is_solution else set()
-        return (
-            same
-            or [cell for cell in free if cell.cell_id == released.grade_id]
-            or [cell for cell in free if names & set(cell.functions)]
-            or [cell for cell in free if cell.source.strip() == released.source.strip()]
-            or [cell for cell in free if released.is_solution and _has_most_lines_of(released, cell)]
-        )
+        self.places = matching.match(self.cells, self.release)
+        self.graded = {place.grade_id: place for place in self.places if place.grade_id}
 
     def functions(self) -> dict[str, str]:
         """Map each function that the lab asks for to the grade id of its cell."""
         cells = (cell for cell in self.release if cell.kind == "code" and cell.is_solution)
         return {name: cell.grade_id for cell in cells for name in cell.functions}
 
-    def released_experiment(self, cell: Cell) -> Cell | None:
-        """Return the released experiment that a cell corresponds to, changed or not; ``None`` if there is none."""
-        released = self._by_source.get(cell.source.strip()) or self._by_id.get(cell.cell_id)
-        return released if released is not None and released.is_experiment else None
-
-    def _is_left_out(self, cell: Cell) -> bool:
-        """Return whether grading skips a cell: an experiment of the release, or one that the student added."""
-        released = self._by_source.get(cell.source.strip()) or self._by_id.get(cell.cell_id)
-        if released is None:
-            return cell.is_experiment
-        untouched = cell.source.strip() in self._by_source
-        tags_lost = not any(cell.is_experiment for cell in self.cells)
-        return released.is_experiment and (cell.is_experiment or untouched or tags_lost)
-
     def to_run(self) -> list[Cell]:
         """Return the cells that grading runs, in order: no experiments, no checks, and locked cells as released."""
-        return [cell for cell in self._in_order() if not cell.is_check]
+        return [place.cell for place in self._code() if not (place.is_check or place.is_experiment)]
 
     def checks(self) -> dict[str, int]:
         """Map the grade id of each check cell to the number of cells above it that grading runs, in notebook order."""
         above: dict[str, int] = {}
         run = 0
-        for cell in self._in_order():
-            if cell.is_check:
-                above[cell.grade_id] = run
-            else:
+        for place in self._code():
+            if place.is_check:
+                above[place.grade_id] = run
+            elif not place.is_experiment:
                 run += 1
         return above
 
     def experiments(self) -> list[Cell]:
         """Return the code cells that grading does not run."""
-        return [cell for cell in self.cells if cell.kind == "code" and self._is_left_out(cell)]
+        return [place.cell for place in self._code() if place.is_experiment]
 
-    def _in_order(self) -> list[Cell]:
-        """Return the code cells that grading runs or checks: locked cells as released, missing ones put back."""
-        released = {cell.grade_id: cell for cell in self.release if cell.grade_id}
-        by_cell = {id(cell): grade_id for grade_id, cells in self.matched.items() for cell in cells}
-        cells: list[Cell] = []
-        for cell in self.cells:
-            grade_id = by_cell.get(id(cell), "")
-            if grade_id and released[grade_id].is_locked:
-                # Of several copies of a check cell, the last counts, as in nbgrader. Of other cells, the first copy
-                # runs: the cells below may need its definitions.
-                if cell is self.matched[grade_id][-1 if released[grade_id].is_check else 0]:
-                    cells.append(released[grade_id])
-            elif grade_id or not self._is_left_out(cell):
-                cells.append(cell)
-        place = 0
-        for cell in (cell for cell in self.release if cell.grade_id):
-            found = next(
-                (i for i, own in enumerate(cells) if by_cell.get(id(own), own.grade_id) == cell.grade_id), None
-            )
-            if found is None and cell.is_locked:
-                cells.insert(place, cell)
-                found = place
-            place = place if found is None else found + 1
-        return [cell for cell in cells if cell.kind == "code" and cell.source.strip()]
-
-
-def _has_most_lines_of(released: Cell, cell: Cell) -> bool:
-    """Return whether a Markdown cell contains most questions of a released answer cell.
-
-    Questions are the lines that occur only once in the released cell.
-    """
-    lines = [line.strip() for line in released.source.splitlines() if line.strip()]
-    questions = {line for line in lines if lines.count(line) == 1}
-    found = questions & {line.strip() for line in cell.source.splitlines()}
-    return cell.kind == "markdown" and len(found) > len(questions) / 2
+    def _code(self) -> list[matching.Place[Cell]]:
+        return [place for place in self.places if place.kind == "code" and place.cell.text]
 
 
 def find_notebook(named: Path | None, variables: dict[str, Any]) -> Path:
@@ -323,15 +215,9 @@ def _read_cells(path: Path) -> list[Cell]:
 
 
 def _cell(raw: dict[str, Any], heading: str) -> Cell:
-    metadata = raw.get("metadata") if isinstance(raw.get("metadata"), dict) else {}
-    nbgrader = metadata.get("nbgrader")
-    source, outputs, tags = raw.get("source", ""), raw.get("outputs") or [], metadata.get("tags")
-    return Cell(
-        kind=str(raw.get("cell_type")),
-        source=source if isinstance(source, str) else "".join(map(str, source)),
-        cell_id=str(raw.get("id", "")),
-        nbgrader=nbgrader if isinstance(nbgrader, dict) else {},
-        is_experiment=isinstance(tags, list) and EXPERIMENT in tags,
+    outputs = raw.get("outputs") or []
+    return Cell.read(
+        raw,
         was_run=bool(outputs) or raw.get("execution_count") is not None,
         output_bytes=len(json.dumps(outputs)) if outputs else 0,
         heading=heading,

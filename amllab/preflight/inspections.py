@@ -6,14 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from amllab.matching import MAX_BYTES, MAX_CELLS, MAX_OUTPUT_BYTES, MAX_SOURCE_BYTES
 from amllab.preflight.document import Cell, Document, is_stub
 from amllab.preflight.kernel_submission import Run
-
-# limits of grading; autograder.notebooks.reading and autograder.notebooks.normalize have the same numbers
-MAX_BYTES = 50_000_000
-MAX_CELLS = 2000
-MAX_SOURCE_BYTES = 200_000
-MAX_OUTPUT_BYTES = 10_000_000
 
 PLACEHOLDER = "YOUR ANSWER HERE"
 _SLOW = 0.25  # share of a limit above which the time of a cell is reported
@@ -76,16 +71,17 @@ def _name(document: Document) -> list[Finding]:
 def _locked(document: Document) -> list[Finding]:
     found = []
     for released in (cell for cell in document.release if cell.is_locked):
-        cells = document.matched[released.grade_id]
-        if not cells:
+        cell = document.graded[released.grade_id].submitted
+        if cell is None:
             text = f"The locked cell `{released.grade_id}` is missing. Grading restores it; copy it from the original notebook."
             found.append(Finding("fix", text))
-        elif cells[0].source.strip() != released.source.strip():
+        elif cell.text != released.text:
             text = f"The locked cell `{released.grade_id}` was changed. Grading runs the original: put your code into a new cell."
             found.append(Finding("fix", text))
-    for grade_id, cells in document.matched.items():
-        if len(cells) > 1:
-            text = f"There are {len(cells)} cells `{grade_id}`: the last one that was changed counts. Keep only one."
+    for grade_id, place in document.graded.items():
+        if len(place.candidates) > 1:
+            which = "first" if place.submitted is place.candidates[0] else "last"
+            text = f"There are {len(place.candidates)} cells `{grade_id}`: the {which} one counts. Keep only one."
             found.append(Finding("note", text))
     return found
 
@@ -94,13 +90,13 @@ def _answers(document: Document) -> list[Finding]:
     """Report unanswered questions of the cells that a person grades."""
     found = []
     for released in (c for c in document.release if c.is_graded and c.is_solution and c.kind == "markdown"):
-        cells = document.matched[released.grade_id]
+        cell = document.graded[released.grade_id].submitted
         worth = f"{released.points:g} points"
-        if not cells:
+        if cell is None:
             text = f"The cell of the {released.grade_id} is missing ({worth}). Copy it from the original notebook."
             found.append(Finding("fix", text))
             continue
-        empty = unanswered(cells[-1].source, released.source)
+        empty = unanswered(cell.source, released.source)
         if empty:
             text = f"The {released.grade_id} has no answer yet to {', '.join(f'“{question}”' for question in empty)} ({worth} in all)."
             found.append(Finding("fix", text))
@@ -125,7 +121,11 @@ def unanswered(source: str, released: str) -> list[str]:
 
 def _experiments(document: Document) -> list[Finding]:
     found = []
-    seen = {released.cell_id: cell for cell in document.cells if (released := document.released_experiment(cell))}
+    seen = {
+        place.released.cell_id: place.submitted
+        for place in document.places
+        if place.submitted and place.released and place.released.is_experiment
+    }
     wanted = [cell for cell in document.release if cell.kind == "code" and cell.is_experiment]
     for what, cells in (
         ("were not run, or their outputs were removed", [c for c in seen.values() if not c.was_run]),
@@ -165,17 +165,16 @@ def inspect_functions(
     """
     found = []
     for name, grade_id in document.functions().items():
-        cells = document.matched[grade_id]
-        source = cells[-1].source if cells else ""
-        others = [other for other in (cells[-1].functions if cells else []) if other not in document.functions()]
+        place = document.graded[grade_id]
+        others = [other for other in place.cell.functions if other not in document.functions()]
         if name not in defined:
-            where = "" if cells else ", and its cell is missing"
+            where = "" if place.submitted else ", and its cell is missing"
             because = (causes or {}).get(name, "")
             where += f", {because}" if because else ""
             hint = f" Its cell defines `{others[0]}`: the name must be `{name}`." if others else ""
             text = f"There is no function `{name}` after the notebook has run{where}.{hint}"
             found.append(Finding("fix", text))
-        elif is_stub(source, name):
+        elif is_stub(place.cell.source, name):
             found.append(Finding("fix", f"`{name}` still raises NotImplementedError: it has not been written yet."))
     return found
 

@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 import nbformat
 
+from amllab.matching import MAX_BYTES
 from autograder.collect.archives import MAX_DEPTH, MAX_UNPACKED, Budget, Entry, entries, kind_of
 from autograder.errors import ArchiveError, ArchiveTooLargeError
-from autograder.notebooks.reading import MAX_BYTES
 
 _HEAD = 512  # bytes
 _MAX_SCRIPT = 1_000_000  # bytes

@@ -7,10 +7,10 @@ from typing import Any
 
 from nbformat import NotebookNode
 
+from amllab.matching import EXPERIMENT
+
 STORED = "amllab"  # metadata key of data for other commands, in reports and in graded notebooks
 STORED_VERSION = 1
-EXPERIMENT = "experiment"  # tag of a cell that grading does not run
-NOTE = "grading-note"  # tag of the cell that grading inserts at the top
 # a file in the submission's folder: what a person should know about the collection
 COLLECTION_NOTE = "collected.txt"
 COLLECTION = "From the collection:"  # prefix of its lines among the notes of grading
@@ -66,9 +66,7 @@ def submitted_of(notebook: Mapping[str, Any]) -> str:
 
 def skipped_cells(notebook: NotebookNode) -> list[int]:
     """Return the indices of cells that grading does not run: experiments, and the cells that the grader fills in."""
-    return [
-        i for i, cell in enumerate(notebook.cells) if is_autograded(cell) or EXPERIMENT in cell.metadata.get("tags", [])
-    ]
+    return [i for i, cell in enumerate(notebook.cells) if is_autograded(cell) or is_experiment(cell)]
 
 
 def is_experiment(cell: NotebookNode) -> bool:

@@ -7,12 +7,12 @@ import binascii
 import re
 from typing import Any
 
+from amllab.matching import joined
+
 MOST_PIXELS = 50_000_000  # of one picture: a few kilobytes can expand to gigabytes in a browser
 
 _MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
 _INLINE_PICTURE = re.compile(r"data:image/[a-z]+;base64,[A-Za-z0-9+/=]+")
-# all except tab, line feed, carriage return, form feed, and escape, which begins the colours of a terminal
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
 # JPEG markers of a frame header, which has the size; the other markers in this range do not
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -49,20 +49,6 @@ def _size(kind: str, content: bytes) -> tuple[int, int]:
             return int.from_bytes(content[place + 7 : place + 9]), int.from_bytes(content[place + 5 : place + 7])
         place += 2 + int.from_bytes(content[place + 2 : place + 4])
     return 0, 0
-
-
-def joined(value: Any) -> str:
-    """Return the text of a notebook's field, which may be a list of lines, in a form that UTF-8 can encode.
-
-    Raises:
-        ValueError: if the field is neither text nor a list of lines.
-    """
-    if isinstance(value, list) and all(isinstance(line, str) for line in value):
-        value = "".join(value)
-    if not isinstance(value, str):
-        raise ValueError("no text")
-    whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return _CONTROL.sub("", whole)
 
 
 def without_pictures(source: str, instead: str = "") -> str:

@@ -11,32 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amllab.matching import MAX_BYTES, MAX_CELLS, MAX_SOURCE_BYTES, Cell, as_dict, joined
 from autograder.errors import NotebookError
-from autograder.notebooks.metadata import COLLECTION_NOTE, EXPERIMENT, NOTE
-from autograder.notebooks.sanitize import joined, picture
-
-MAX_BYTES = 50_000_000  # of the file
+from autograder.notebooks.metadata import COLLECTION_NOTE
+from autograder.notebooks.sanitize import picture
 
 
-MAX_CELLS = 2000
-
-
-# of all code together: about twenty times the lab's own notebook, enough for any work but not for a network's weights
-MAX_SOURCE_BYTES = 200_000
-
-
-@dataclass
-class SubmittedCell:
+@dataclass(eq=False)
+class SubmittedCell(Cell):
     """The parts of a submitted cell that grading uses."""
 
-    kind: str
-    source: str
     outputs: list[Any]
     attachments: dict[str, dict[str, str]]
-    grade_id: str | None
-    cell_id: str | None
-    experiment: bool
-    note: bool
 
 
 def quoted(text: object) -> str:
@@ -189,37 +175,12 @@ def _listed_cells(raw: dict[str, Any]) -> list[Any] | None:
 
 def new_cell(raw: dict[str, Any]) -> SubmittedCell:
     """Convert a raw cell; a field of the wrong type counts as missing."""
-    metadata = _dict(raw.get("metadata"))
-    tags = metadata.get("tags")
-    tags = tags if isinstance(tags, list) else []
-    grade_id = _dict(metadata.get("nbgrader")).get("grade_id")
-    kind = "code" if raw.get("cell_type") == "code" else "markdown"
-    source = _text(raw.get("source", raw.get("input")))
-    if raw.get("cell_type") == "heading":
-        level = raw.get("level")
-        source = "#" * (level if level in range(1, 7) else 1) + " " + source
     outputs = raw.get("outputs")
-    return SubmittedCell(
-        kind=kind,
-        source=source,
+    return SubmittedCell.read(
+        raw,
         outputs=[_new_output(output) for output in outputs] if isinstance(outputs, list) else [],
         attachments=_attachments(raw.get("attachments")),
-        grade_id=grade_id if isinstance(grade_id, str) else None,
-        cell_id=raw["id"] if isinstance(raw.get("id"), str) else None,
-        experiment=EXPERIMENT in tags,
-        note=NOTE in tags and kind == "markdown",
     )
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    try:
-        return joined(value)
-    except ValueError:
-        return ""
 
 
 def _new_output(output: Any) -> Any:
@@ -239,8 +200,8 @@ def _new_output(output: Any) -> Any:
 
 def _attachments(raw: Any) -> dict[str, dict[str, str]]:
     kept: dict[str, dict[str, str]] = {}
-    for name, bundle in _dict(raw).items():
-        for mime, data in _dict(bundle).items():
+    for name, bundle in as_dict(raw).items():
+        for mime, data in as_dict(bundle).items():
             try:
                 kept.setdefault(joined(name), {})[mime] = picture(mime, data)
             except ValueError:

@@ -22,7 +22,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from autograder.notebooks.pictures import joined as joined
+from amllab.matching import joined as joined
 from autograder.notebooks.pictures import picture as picture
 from autograder.notebooks.pictures import without_pictures as without_pictures
 from autograder.notebooks.rendering import clean_html as clean_html

@@ -25,7 +25,7 @@ from nbformat import NotebookNode
 from amllab.lab import Lab, find_lab
 from amllab.templates import environment
 from autograder.course import Course
-from autograder.notebooks.metadata import EXPERIMENT, is_autograded
+from autograder.notebooks.metadata import is_autograded, is_experiment
 from autograder.notebooks.normalize import normalize, read_release
 from autograder.text import safe_line, table
 
@@ -132,7 +132,7 @@ def own_code(notebook: NotebookNode, release: NotebookNode) -> str:
         nbgrader = cell.metadata.get("nbgrader") or {}
         if cell.cell_type != "code" or is_autograded(cell) or cell.source in released:
             continue
-        own = EXPERIMENT not in cell.metadata.get("tags", []) and _DEFINES.search(cell.source)
+        own = not is_experiment(cell) and _DEFINES.search(cell.source)
         if nbgrader.get("solution") or own:
             chosen.append(cell.source.strip())
     return printable("\n\n\n".join(chosen))
