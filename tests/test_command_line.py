@@ -22,8 +22,8 @@ from nbformat import NotebookNode
 from variants import BUILD, FREEZE
 
 from amllab.lab import find_lab
-from autograder import cli
 from autograder.cli import main
+from autograder.commands import parameters, results
 from autograder.errors import ReferenceFailedError
 from autograder.exports.formats import FORMATS
 from autograder.grading.reference import Reference
@@ -183,8 +183,8 @@ def test_help_loads_neither_nbgrader_nor_pytorch() -> None:
 
 
 def test_choices_of_the_command_are_those_of_the_library() -> None:
-    assert tuple(FORMATS) == cli._FORMATS
-    assert cli._ISOLATIONS == ISOLATIONS
+    assert tuple(FORMATS) == results.FORMATS
+    assert parameters.ISOLATIONS == ISOLATIONS
 
 
 def test_labs_are_completed() -> None:

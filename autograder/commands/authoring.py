@@ -1,0 +1,118 @@
+"""Commands for instructors: write a lab, check it, release it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autograder.commands.parameters import PATH, lab_argument
+
+
+@click.command()
+@lab_argument
+@click.option("--execute", is_flag=True, help="Run the solution, including its experiments, and store the outputs.")
+@click.option(
+    "--change-cells",
+    is_flag=True,
+    help="Build even if graded cells were added, renamed or removed since the first submission; list what changes.",
+)
+@click.option("--data", metavar="IMAGES", help="Images for --execute: a folder, cifar100 or drawn (synthetic images).")
+def build(lab: str, **options: Any) -> None:
+    """Build a lab from its master text.
+
+    Writes its notebook, its release and its solution.
+    """
+    from autograder.authoring.build import build
+    from autograder.course import Course
+
+    build(Course.find(), lab, **options)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--root", type=PATH, metavar="FOLDER", help="Checkout of the course.  [default: this one]")
+def new_lab(name: str, root: Path | None) -> None:
+    """Create a small lab to start from.
+
+    It builds, grades and passes its tests.
+
+    NAME is the name of the new assignment, such as knowledge-distillation.
+    """
+    from autograder.authoring.new_lab import new_lab
+    from autograder.course import Course
+
+    course = Course.find(root)
+    for file in new_lab(course, name):
+        print(os.path.relpath(file, course.root))
+    if not Path(__file__).is_relative_to(course.root):
+        print(f"this Python uses other copies of the packages: run 'pip install -e {course.root}'")
+    print(f"next: run 'autograder build {name.replace('_', '-')}', then continue with docs/new-lab.md")
+
+
+@click.command()
+@lab_argument
+def bundle(lab: str) -> None:
+    """Write the zip for students.
+
+    It has the notebook, the library and a page to start with.
+    """
+    from autograder.authoring.bundle import bundle
+    from autograder.course import Course
+
+    print(os.path.relpath(bundle(Course.find(), lab), Path.cwd()))
+
+
+@click.command()
+@lab_argument
+@click.option(
+    "--class-size",
+    type=click.IntRange(min=1),
+    default=100,
+    metavar="N",
+    help="Number of students, for the estimate of the grading time.",
+)
+@click.option("--strict", is_flag=True, help="Also fail if something was not measured.")
+def audit(lab: str, class_size: int, strict: bool) -> int:
+    """Run all pre-release checks of a lab.
+
+    The exit status is 1 if one of them fails.
+    """
+    from autograder.authoring.audit import audit, passes, table
+    from autograder.course import Course
+
+    findings = list(audit(Course.find(), lab, class_size=class_size))
+    print(table(findings))
+    return 0 if passes(findings, strict=strict) else 1
+
+
+@click.command()
+@lab_argument
+@click.option("--data", metavar="IMAGES", help="Images instead of those in lab.toml: drawn, cifar100 or a folder.")
+@click.option("--seeds", type=click.IntRange(min=1), default=20, help="Number of seeds to fit the thresholds on.")
+@click.option("--fresh", type=click.IntRange(min=1), default=40, help="Number of further seeds to evaluate them on.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Number of processes, with one thread each.")
+@click.option("--runs", type=PATH, metavar="FILE", help="File of finished runs, to resume from.  [default: in build/]")
+def calibrate(lab: str, data: str | None, seeds: int, fresh: int, jobs: int, runs: Path | None) -> None:
+    """Measure the thresholds of an accuracy check.
+
+    Writes them to thresholds.json of the lab, with a page and a plot in docs/.
+    """
+    from amllab.lab import find_lab
+    from autograder.authoring.calibration import Calibration
+    from autograder.authoring.calibration_page import page, picture_name, plot, sentences, table
+    from autograder.course import Course
+
+    found, root = find_lab(lab), Course.find().root
+    calibration = Calibration(found, data=data, seeds=seeds, fresh=fresh)
+    runs = runs or root / "build" / f"calibration-{found.assignment}-{calibration.kind}.jsonl"
+    evidence = calibration.run(runs, jobs)
+    known = calibration.write(evidence)
+    docs = root / "docs"
+    docs.mkdir(exist_ok=True)
+    picture = docs / picture_name(found, calibration.kind)
+    plot(evidence, picture, f"{found.title}: accuracy check, images: {calibration.kind}")
+    (docs / f"calibration-{found.assignment}.md").write_text(page(found, known), encoding="utf-8")
+    print(f"{table(evidence)}\n\n{sentences(evidence)}\n\nwritten to {calibration.file.name} and docs/{picture.stem}.*")

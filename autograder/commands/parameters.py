@@ -1,0 +1,36 @@
+"""Parameters that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+ISOLATIONS = ("namespaces", "none")
+PATH = click.Path(path_type=Path)
+
+
+class LabName(click.ParamType):
+    """The assignment of a lab; completed from the labs of the course."""
+
+    name = "lab"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from amllab.lab import all_labs
+
+        names = [name.replace("_", "-") for name in all_labs()]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+lab_argument = click.argument("lab", type=LabName())
+
+
+def shown(path: Path) -> Path:
+    """Return a path relative to the working directory if it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
