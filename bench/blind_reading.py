@@ -1,4 +1,4 @@
-"""Is the feedback enough to name the mistake? ``python bench/blind_reading.py --reading 1``
+"""Is the feedback enough to name the mistake? ``python -m bench.blind_reading --reading 1``
 
 Writes the reports of wrong submissions, as students read them, to ``build/reading/NN.txt``: in random order, without code,
 without the name of the mistake, and without the line that names a known mistake in a report. Half of them are mistakes of public
@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mutants.runs import Checker
-from mutation_study import FIRST_SEED, HAND, WILD, Subject, reasons, subjects
 
 from amllab.checks.render import to_text
 from amllab.checks.results import score
+from bench.mutants.runs import Checker
+from bench.mutation_study import FIRST_SEED, HAND, WILD, Subject, reasons, subjects
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "reading"
@@ -97,7 +97,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         counts.append(f"| {number} | {len(read)} | {share} | {fitting} of {len(written)} |")
     parts = [
         "# Is the feedback enough to name the mistake?",
-        "Written by `python bench/blind_reading.py --page`; every figure comes from `bench/results/blind_reading.json`.",
+        "Written by `python -m bench.blind_reading --page`; every figure comes from `bench/results/blind_reading.json`.",
         "Reports of wrong submissions were read without the code and the checks at hand, and one sentence was written down for "
         "each: what the code does wrong. Readings 1 to 6 had other submissions than those before; twenty of the sixth were written by "
         "somebody who had seen the notebook, and no check. The seventh had submissions of all readings before, with the reports of "

@@ -1,4 +1,4 @@
-"""A class on a Dask cluster that loses a worker half-way, against the same class on this machine: ``python bench/cluster.py``
+"""A class on a Dask cluster that loses a worker half-way, against the same class on this machine: ``python -m bench.cluster``
 
 The scheduler and its two workers are the command ``dask``, on this machine; one worker is killed when half of the class has
 been graded. Everyone has to stand in the gradebook once, with the points that one process gives them, one after the other.
@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 import nbformat
-from throughput import FOLDER, ROOT, Timed, autograde, mixed
-
-sys.path.insert(0, str(ROOT / "tests"))
-
-from cluster import BUSY, Cluster
-from conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
 
 from autograder.grading.cache import FOLDER as KEPT
+from bench.throughput import FOLDER, Timed, autograde, mixed
+from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
+from tests.helpers.dask_cluster import BUSY, Cluster
 
 
 def course_of(folder: Path, number: int, settings: str) -> Path:

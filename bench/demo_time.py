@@ -1,4 +1,4 @@
-"""How long does the demo's class take, here and in another checkout? ``python bench/demo_time.py --other FOLDER --pairs 3``
+"""How long does the demo's class take, here and in another checkout? ``python -m bench.demo_time --other FOLDER --pairs 3``
 
 Both need an environment in ``.venv`` and the class that ``make demo`` leaves in ``demo/``. ``nbgrader autograde`` is run on it
 from the start, in turns, and the seconds of each run are printed, with their median and ratio.

@@ -1,4 +1,4 @@
-"""Is drawn data a problem for the lesson on transfer? ``python bench/drawn_data.py [--seeds 3] [--epochs 15]``
+"""Is drawn data a problem for the lesson on transfer? ``python -m bench.drawn_data [--seeds 3] [--epochs 15]``
 
 Trains net12 on 2,000 drawn images: from random weights, and from the CIFAR-10 weights with the last 1, 4, 8 and 12 of its
 12 layers trainable; the same number of epochs, AdamW at 1e-3 and augmentation for all. The epoch with the best validation

@@ -1,4 +1,4 @@
-"""What a submission costs beyond the student's own computing, and how that grows: ``python bench/growth.py``
+"""What a submission costs beyond the student's own computing, and how that grows: ``python -m bench.growth``
 
 Classes of untouched releases are graded with ``nbgrader autograde``: they are started, isolated, repaired, checked and booked
 like any other, and compute nothing. Printed for each size of the class: seconds, and the largest memory of all processes
@@ -13,16 +13,13 @@ import argparse
 import itertools
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import nbformat
-from throughput import FOLDER, ROOT, Timed, autograde
 
-sys.path.insert(0, str(ROOT / "tests"))
-
-from conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
+from bench.throughput import FOLDER, ROOT, Timed, autograde
+from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
 
 SMALL = 50  # submissions
 PICTURE = ROOT / "docs" / "growth.png"

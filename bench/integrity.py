@@ -1,6 +1,6 @@
-"""What each attack earns on stock nbgrader, with the checks in the notebook, and here: ``python bench/integrity.py``.
+"""What each attack earns on stock nbgrader, with the checks in the notebook, and here: ``python -m bench.integrity``.
 
-The attacks are those of ``tests/hostile``. The stock course is the same release; its four check cells hold checks of the
+The attacks are those of ``tests/security/hostile``. The stock course is the same release; its four check cells hold checks of the
 same contract as asserts, the harder ones between ``### BEGIN HIDDEN TESTS`` and ``### END HIDDEN TESTS``, and its
 configuration is nbgrader's own. Both are graded with ``nbgrader autograde`` in a temporary course each, full of canaries.
 Attacks that would hurt the machine refuse where they are not shut off from it; the table says so.
@@ -26,14 +26,11 @@ from pathlib import Path
 import nbformat
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "hostile"))
-
-from attack_base import FULL, GROUPS, Attack, Surroundings, cell_of
-from attacks import ATTACKS
-from conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
-from hostile_traces import Ears, marked_files, marked_processes, snapshot
-from variants import FREEZE, TRAIN, Variant, notebook_of
+from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
+from tests.helpers.variants import FREEZE, TRAIN, Variant, notebook_of
+from tests.security.hostile.attack_base import FULL, GROUPS, Attack, Surroundings, cell_of
+from tests.security.hostile.attacks import ATTACKS
+from tests.security.hostile.hostile_traces import Ears, marked_files, marked_processes, snapshot
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "integrity.json"

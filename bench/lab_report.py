@@ -1,4 +1,4 @@
-"""The lab report, measured: ``python bench/lab_report.py --data FOLDER``.
+"""The lab report, measured: ``python -m bench.lab_report --data FOLDER``.
 
 Trains net12 on the reptiles with the three functions of the lab's master text, from scratch and for every number of
 trainable layers, over several seeds, and writes ``docs/lab-report.md`` with its plots. FOLDER has ``train/`` and
@@ -529,7 +529,7 @@ def main() -> None:
     args.results.write_text(json.dumps(summary(results, settings), indent=1) + "\n", encoding="utf-8")
     jobs = f" --jobs {args.jobs}" if args.jobs > 1 else ""
     limits = f" --max-epochs {args.max_epochs} --patience {args.patience}"
-    command = f"python bench/lab_report.py --data FOLDER --seeds {len(results.seeds)}{limits}{jobs}"
+    command = f"python -m bench.lab_report --data FOLDER --seeds {len(results.seeds)}{limits}{jobs}"
     write_report(results, settings, args.out, command)
     print(table(results))
 

@@ -1,4 +1,4 @@
-"""What the live view of a training costs: ``python bench/live_view.py``
+"""What the live view of a training costs: ``python -m bench.live_view``
 
 Trains in a real notebook kernel, with the view and without it in turn, and compares the times of pairs that ran one after the
 other. The batches lie in memory and the model is the smaller one, so that a step is short and the view weighs most.

@@ -1,8 +1,8 @@
-"""Do all mistakes lose points, and in the right cell? ``python bench/mutation_study.py --repetitions 20 --jobs 2``
+"""Do all mistakes lose points, and in the right cell? ``python -m bench.mutation_study --repetitions 20 --jobs 2``
 
 Makes one mistake at a time in correct functions: by the operators of a mutation tool (``mutants/operators.py``), in the plain
-functions of ``tests/variants.py`` and in the reference, and by hand, those that people make (``mutants/mistakes.py``). All
-are checked with the checks of the three exercises, as are correct solutions in many styles (``tests/styles.py``) and what is
+functions of ``tests/helpers/variants.py`` and in the reference, and by hand, those that people make (``mutants/mistakes.py``). All
+are checked with the checks of the three exercises, as are correct solutions in many styles (``tests/helpers/styles.py``) and what is
 written as public code is, right and wrong (``tests/wild``), over several seeds of the checks. Mutants that no check can tell from a correct submission, as the contract makes no difference,
 stand with a reason in ``mutants/equivalent.toml``.
 
@@ -19,7 +19,6 @@ import hashlib
 import itertools
 import json
 import platform
-import sys
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -31,20 +30,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-from model_styles import MODEL_STYLES
-from mutants.mistakes import MISTAKES
-from mutants.operators import family, mutants
-from mutants.runs import ACCURACY, EXERCISES, Checker, Verdict, checks_digest, lab, notebook_sources
-from styles import STYLES
-from variants import CELLS, CORRECT
-from wild import CORRECT as WILD_CORRECT
-from wild import WRONG as WILD_WRONG
-
 from autograder.grading.mistakes import Case, write
 from autograder.labs.study import evidence_of
+from bench.mutants.mistakes import MISTAKES
+from bench.mutants.operators import family, mutants
+from bench.mutants.runs import ACCURACY, EXERCISES, Checker, Verdict, checks_digest, lab, notebook_sources
+from tests.helpers.model_styles import MODEL_STYLES
+from tests.helpers.styles import STYLES
+from tests.helpers.variants import CELLS, CORRECT
+from tests.wild import CORRECT as WILD_CORRECT
+from tests.wild import WRONG as WILD_WRONG
 
 ROOT = Path(__file__).resolve().parent.parent
 EVIDENCE = evidence_of(lab())
@@ -57,7 +52,7 @@ FIRST_SEED = 20_000
 # what was done to a correct function, else the operator; mistakes of public code are not learned from
 HAND, WILD, STYLE = "by hand", "as public code", "style"
 BY_PEOPLE = (HAND, WILD, STYLE)
-COMMAND = "python bench/mutation_study.py"
+COMMAND = "python -m bench.mutation_study"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Does a submission get the same points whatever the seed? ``python bench/same_points.py --seeds 20 --jobs 2``
+"""Does a submission get the same points whatever the seed? ``python -m bench.same_points --seeds 20 --jobs 2``
 
-Checks every submission that a person wrote, correct ones and wrong ones (``tests/variants.py``, ``tests/styles.py``,
+Checks every submission that a person wrote, correct ones and wrong ones (``tests/helpers/variants.py``, ``tests/helpers/styles.py``,
 ``tests/wild``, ``bench/mutants/mistakes.py``), with the checks of several seeds, and prints a table and every submission that
 
 * gets other points with another seed,
@@ -21,10 +21,22 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from mutants.runs import Checker
-from mutation_study import BY_PEOPLE, FIRST_SEED, HAND, STYLE, WILD, Found, Subject, collect, done, study, subjects
 
 from amllab.checks.render import to_text
+from bench.mutants.runs import Checker
+from bench.mutation_study import (
+    BY_PEOPLE,
+    FIRST_SEED,
+    HAND,
+    STYLE,
+    WILD,
+    Found,
+    Subject,
+    collect,
+    done,
+    study,
+    subjects,
+)
 
 TITLES = {STYLE: "correct", HAND: "wrong, by hand", WILD: "wrong, as public code"}
 

@@ -1,4 +1,4 @@
-"""How long a large class takes, and what limits it: ``python bench/scale.py``
+"""How long a large class takes, and what limits it: ``python -m bench.scale``
 
 A simulation of the queue, fed with the times that ``bench/throughput.py`` measured (``bench/results/throughput.json``): submissions
 arrive, each is graded by the first core that is free, and one process after the other keeps the book, as nbgrader does.

@@ -1,6 +1,6 @@
-"""How fast a class is graded, against stock nbgrader: ``python bench/throughput.py --submissions 40``
+"""How fast a class is graded, against stock nbgrader: ``python -m bench.throughput --submissions 40``
 
-The same mixed submissions (right and wrong ones of ``tests/variants.py``, unreadable files) are graded with ``nbgrader autograde`` in
+The same mixed submissions (right and wrong ones of ``tests/helpers/variants.py``, unreadable files) are graded with ``nbgrader autograde`` in
 two courses. In the stock one, the check cells run the very same checks, with the same training budget, inside the notebook,
 as nbgrader's own way is: nothing is isolated, and one submission comes after the other. Everything counts: start, isolation,
 repair, checks, training, gradebook. Stock nbgrader is measured on ``--stock`` of the submissions, as its time grows with their
@@ -36,11 +36,9 @@ from pathlib import Path
 import nbformat
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-from conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
-from course_copy import CourseCopy
-from variants import CORRECT, WRONG, notebook_of
+from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
+from tests.helpers.course_copy import CourseCopy
+from tests.helpers.variants import CORRECT, WRONG, notebook_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = {"with training": "throughput.json", "without training": "throughput-without-training.json"}
@@ -233,10 +231,10 @@ def computing(number: int) -> float:
 
 def computing_alone(number: int, jobs: int) -> tuple[float, float]:
     """:func:`computing`, in one process and in ``jobs`` at the same time: cores that share a processor slow each other down."""
-    command = [sys.executable, __file__, "--computing", "--submissions", str(number)]
+    command = [sys.executable, "-m", "bench.throughput", "--computing", "--submissions", str(number)]
 
     def at_a_time(n: int) -> float:
-        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(n)]
+        running = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(n)]
         printed = [process.communicate()[0] for process in running]
         if any(process.returncode for process in running):
             raise RuntimeError("what computes alone has failed")

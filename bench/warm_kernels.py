@@ -1,4 +1,4 @@
-"""How soon a Jupyter kernel answers, warm against cold: ``python bench/warm_kernels.py``
+"""How soon a Jupyter kernel answers, warm against cold: ``python -m bench.warm_kernels``
 
 Starts kernels by jupyter_client with its own provisioner and with ``amllab-warm`` in turn, and takes the time from the start to
 the answer to the imports of the lab. The server of the warm ones is running: its start is that of a cold kernel, once.

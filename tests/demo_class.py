@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import nbformat
-from variants import CORRECT, WRONG, notebook_of
+
+from tests.helpers.variants import CORRECT, WRONG, notebook_of
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"

@@ -33,7 +33,7 @@ def evidence_of(lab: Lab) -> Path:
 
 
 def read_study(lab: Lab) -> Study:
-    """Return the study of a lab, as written by ``bench/mutation_study.py``; an empty one if there is none."""
+    """Return the study of a lab, as written by ``python -m bench.mutation_study``; an empty one if there is none."""
     file = evidence_of(lab)
     if not file.is_file():
         return Study()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from variants import CELLS, WRONG, Variant, _wrong
+from tests.helpers.variants import CELLS, WRONG, Variant, _wrong
 
 _FREEZE, _BUILD, _TRAIN = CELLS
 _STATE = "copy.deepcopy(model.state_dict())"

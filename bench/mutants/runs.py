@@ -37,7 +37,7 @@ from amllab.protocol.submission import InProcessSubmission, Submission, Submissi
 from autograder.grading.mistakes import patterns
 from autograder.labs import study
 from autograder.labs.catalog import HIDDEN_CHECKS
-from mutants.involved import Recorder, keeps_to_itself, prerequisites, with_prerequisites
+from bench.mutants.involved import Recorder, keeps_to_itself, prerequisites, with_prerequisites
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ASSIGNMENT = "transfer-learning"

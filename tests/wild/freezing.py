@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wild.submission import correct
+from tests.wild.submission import correct
 
 FEATURE_EXTRACT = correct(
     "feature_extract_then_unfreeze",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wild.submission import correct
+from tests.wild.submission import correct
 
 # the name of the classifier is in the model's configuration; set where it is found
 _SET_HEAD = """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wild.heads import DROPOUT_HEAD
-from wild.submission import BUILD, FREEZE, changed, wrong
+from tests.wild.heads import DROPOUT_HEAD
+from tests.wild.submission import BUILD, FREEZE, changed, wrong
 
 _LOADED = """
     def build_transfer_model(backbone, num_classes, n_trainable):

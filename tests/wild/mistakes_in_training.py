@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from variants import CELLS
-
-from wild.averages import EMA_VALIDATED
-from wild.checkpoints import IN_MEMORY_FILE, PICKLED_MODULE, STOPPER_WITH_FILE, WHOLE_MODEL_SAVED
-from wild.optimizers import ALL_PARAMETERS, ARRAYS_TO_LISTS, NUMPY_FIGURES
-from wild.recipes import AVERAGE_METERS
-from wild.submission import TRAIN, Wild, changed
-from wild.trainers import LEARNER
-from wild.tutorials import ACCUMULATOR, PHASES, QUICKSTART
+from tests.helpers.variants import CELLS
+from tests.wild.averages import EMA_VALIDATED
+from tests.wild.checkpoints import IN_MEMORY_FILE, PICKLED_MODULE, STOPPER_WITH_FILE, WHOLE_MODEL_SAVED
+from tests.wild.optimizers import ALL_PARAMETERS, ARRAYS_TO_LISTS, NUMPY_FIGURES
+from tests.wild.recipes import AVERAGE_METERS
+from tests.wild.submission import TRAIN, Wild, changed
+from tests.wild.trainers import LEARNER
+from tests.wild.tutorials import ACCUMULATOR, PHASES, QUICKSTART
 
 PLAIN = Wild("plain", "", {TRAIN: CELLS[TRAIN]})
 _MOVED = "            images, labels = images.to(device), labels.to(device)\n            optimizer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from textwrap import dedent
 
-from variants import CELLS
+from tests.helpers.variants import CELLS
 
 FREEZE, BUILD, TRAIN = CELLS
 

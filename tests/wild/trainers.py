@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wild.submission import correct
+from tests.wild.submission import correct
 
 _HEADER = """
     def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30, patience=5, min_delta=0.0, lr=1e-3):

@@ -1,0 +1,1 @@
+"""Tests of the library, of the grader and of the labs."""

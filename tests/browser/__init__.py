@@ -1,0 +1,1 @@
+"""Tests that use JupyterLab and formgrader in a browser."""

@@ -1,0 +1,253 @@
+"""The three lives by mouse: JupyterLab, formgrader and the class report in headless Chromium.
+
+``AMLLAB_SCREENSHOTS=docs/screenshots pytest tests/browser/test_browser.py`` takes the pictures of the documentation.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+
+pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
+
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
+from tests.helpers.jupyter import (
+    RUN_MILLISECONDS,
+    TOKEN,
+    Browser,
+    Notebook,
+    Page,
+    chromium,
+    expect,
+    faint,
+    hard_to_read,
+    jupyter,
+    picture,
+)
+from tests.helpers.variants import CELLS, CORRECT, notebook_of
+
+# leaves the last layers trainable with a slice that takes "the last 0" for all, and asks nothing of the number
+CLASSIC = """def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
+    for layer in layers_of(model)[:-n_trainable]:
+        for parameter in layer.parameters():
+            parameter.requires_grad = False
+    return model
+"""
+TRAINING = """batches = [(torch.randn(16, 3, 32, 32), torch.randint(5, (16,))) for _ in range(4)]
+model = build_transfer_model("net6", 5, 3)
+history = train_with_early_stopping(model, batches, batches[:2], max_epochs=500, patience=500)
+print(len(history["val_loss"]), "epochs, best", history["best_epoch"], type(model).__name__)
+"""
+SOLVED = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.set_default_timeout(RUN_MILLISECONDS)  # other tests keep the machine busy
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def desk(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A student's folder, and the address of the JupyterLab that runs in it."""
+    folder = tmp_path_factory.mktemp("student")
+    shutil.copy(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, folder)
+    with jupyter(folder, tmp_path_factory.mktemp("home")) as address:
+        yield folder, address
+
+
+def code_of(exercise: str) -> str:
+    """The reference's code of an exercise."""
+    (found,) = [c for c in nbformat.read(SOLVED, 4).cells if c.metadata.get("nbgrader", {}).get("grade_id") == exercise]
+    return str(found.source)
+
+
+def save(page: Page) -> None:
+    with page.expect_response(lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url):
+        page.keyboard.press("Control+s")
+
+
+def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None:
+    folder, address = desk
+    notebook = Notebook(page, address, NOTEBOOK)
+    notebook.run(notebook.cell("import copy"))
+
+    notebook.write(notebook.cell("def freeze_layers"), CLASSIC)
+    notebook.run(notebook.cell("def freeze_layers"))
+    check = notebook.cell('check("freeze_layers")')
+    panel = notebook.run(check).inner_text()
+    assert "6 of 10 points in 4 checks" in panel
+    assert "freeze_layers(model, 0) leaves none trainable" in panel
+    assert "Traceback" not in panel
+    picture(check, "check")
+    assert hard_to_read(check) == {}
+
+    for exercise in ("freeze_layers", "build_transfer_model", "train_with_early_stopping"):
+        cell = notebook.cell(f"def {exercise}(")
+        notebook.write(cell, code_of(exercise))
+        notebook.run(cell)
+    assert "10 of 10 points" in notebook.run(check).inner_text()
+
+    notebook.write(notebook.cell("plots.frozen("), TRAINING)
+    training = notebook.cell("history = train_with_early_stopping(model, batches")
+    notebook.start(training)
+    live = training.locator(".jp-OutputArea")
+    live.get_by_text(re.compile(r"epoch 1\d:[^×]+best \d\.\d+ in epoch \d+")).wait_for()
+    picture(training, "training")
+    page.get_by_role("button", name=re.compile("Interrupt the kernel")).click()
+    text = notebook.wait(training).inner_text()
+    assert "stopped by an interrupt" in text
+    assert re.search(r"\d+ epochs, best \d+ \w+", text), text
+    assert "Traceback" not in text
+
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_text("Theme", exact=True).click()
+    page.get_by_text("JupyterLab Dark", exact=True).click()
+    page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
+    for cell in (check, training):
+        assert hard_to_read(cell) == {}
+    picture(training, "dark")
+
+    save(page)
+    stored = nbformat.read(folder / NOTEBOOK, 4)
+    (kept,) = [cell for cell in stored.cells if cell.source == TRAINING]
+    shown = [output.data for output in kept.outputs if output.output_type == "display_data"]
+    assert len(shown) == 1
+    assert shown[0].keys() == {"text/plain"}
+    assert "stopped by an interrupt" in shown[0]["text/plain"]
+
+
+def test_preflight_finds_the_notebook_it_is_called_from(desk: tuple[Path, str], page: Page) -> None:
+    folder, address = desk
+    shutil.copy(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, folder / "mine.ipynb")
+    notebook = Notebook(page, address, "mine.ipynb")
+    notebook.write(notebook.cell("plots.frozen("), "import amllab\n\namllab.preflight()")
+    preflight = notebook.cell("amllab.preflight()")
+    assert "the file mine.ipynb does not contain it yet" in notebook.run(preflight).inner_text()
+    save(page)
+    text = notebook.run(preflight).inner_text()
+    assert "mine.ipynb" in text
+    assert "freeze_layers" in text
+    assert hard_to_read(preflight) == {}
+    picture(preflight, "preflight")
+
+
+@pytest.fixture(scope="module")
+def pages(graded: Path, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> dict[str, str]:
+    """The pages that are opened from the disk: of the class, and of submissions that look alike."""
+    alike = new_course(tmp_path_factory.mktemp("alike"))
+    for student in ("ada", "ben"):
+        submit(alike, student, notebook_of(CORRECT[0], release))
+    found = {}
+    for name, course, page in (
+        ("report", graded, f"{ASSIGNMENT}.html"),
+        ("similar", alike, f"{ASSIGNMENT}-similar.html"),
+    ):
+        subprocess.run([Path(sys.executable).with_name("autograder"), name, ASSIGNMENT], cwd=course, check=True)
+        found[name] = (course / "reports" / page).as_uri()
+    return found
+
+
+@pytest.mark.parametrize("name", ["report", "similar"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("light", 420), ("dark", 1200)])
+def test_a_page_reads_well_from_the_disk(
+    browser: Browser, pages: dict[str, str], name: str, scheme: Literal["light", "dark"], width: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(pages[name])
+    assert asked == [pages[name]]  # nothing is loaded from anywhere
+    assert said == []
+    assert faint(page.locator("body")) == {}
+    # wide tables and code move by themselves, never the page
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    if name == "report":
+        assert page.get_by_role("img", name="Distribution of total scores").is_visible()
+        assert page.get_by_role("img").count() == page.locator("svg").count()
+    else:
+        assert page.get_by_text("ada").first.is_visible()
+        assert page.locator("pre").count() == 2
+    if (scheme, width) == ("light", 1200):
+        picture(page, name)
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
+    """A class of two: Ada has done the experiments and answered, Ben handed in something else."""
+    course = new_course(tmp_path_factory.mktemp("course"))
+    solved = nbformat.read(SOLVED, 4)
+    ada = nbformat.from_dict(release)
+    for mine, done in zip(ada.cells, solved.cells, strict=True):
+        if "experiment" in mine.metadata.get("tags", []):
+            mine.outputs = done.outputs
+        if mine.metadata.get("nbgrader", {}).get("grade_id") == "reflection":
+            mine.source = "**1. What did transfer give?**\n\nSixteen points of accuracy: 74.8 % against 58.2 %."
+        if mine.metadata.get("nbgrader", {}).get("grade_id") == "freeze_layers":
+            mine.source = CELLS["freeze_layers"]
+    submit(course, "ada", ada)
+    submit(course, "ben", b"I could not get it to work, sorry!")
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr
+    return course
+
+
+def test_a_teaching_assistant_grades_the_reflection(
+    graded: Path, page: Page, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with jupyter(graded, tmp_path_factory.mktemp("home")) as address:
+        page.goto(f"{address}/formgrader?token={TOKEN}")
+        page.get_by_role("link", name="Manual Grading").click()
+        page.get_by_role("link", name=ASSIGNMENT).click()
+        page.get_by_role("link", name=NOTEBOOK.removesuffix(".ipynb")).click()
+        page.get_by_role("link", name="Submission #1").click()
+        page.locator("#reflection").wait_for()
+        # one submission has plots, and formgrader shows submissions in an order of its own
+        if not page.locator("img").count():
+            page.get_by_text("Next").first.click()
+        page.locator("img").first.wait_for()
+        page.locator("#reflection").scroll_into_view_if_needed()
+        page.wait_for_load_state()
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        described = page.locator("img").evaluate_all("images => images.map(image => image.alt)")
+        assert any("Accuracy by number of trainable layers" in text for text in described)
+        report = page.get_by_text("points in", exact=False).first.inner_text()
+        assert re.search(r"\d+ of \d+ points in \d+ checks", report), report
+        # the automatic score, which formgrader brings when the page is there
+        expect(page.locator("#check_freeze_layers")).to_have_attribute("placeholder", "20", timeout=RUN_MILLISECONDS)
+        for field, text, kind in (
+            ("#reflection", "7.5", "grade"),
+            ("#reflection-comment", "Say how far 500 images can be trusted.", "comment"),
+        ):
+            page.locator(field).fill(text)
+            with page.expect_response(re.compile(f"/formgrader/api/{kind}/")):
+                page.locator(field).press("Tab")
+        picture(page, "formgrader")
+    with Gradebook(f"sqlite:///{graded}/gradebook.db") as gradebook:
+        submission = gradebook.find_submission(ASSIGNMENT, "ada")
+        (reflection,) = [grade for grade in submission.notebooks[0].grades if grade.name == "reflection"]
+        (comment,) = [c for c in submission.notebooks[0].comments if c.name == "reflection"]
+        assert (reflection.manual_score, reflection.needs_manual_grade) == (7.5, False)
+        assert comment.comment == "Say how far 500 images can be trusted."

@@ -1,0 +1,1 @@
+"""What several tests and benchmarks use: solutions, wrong solutions, stubs, servers."""

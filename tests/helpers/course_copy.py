@@ -1,0 +1,114 @@
+"""A copy of the course in which commands run as after ``pip install -e``, and the guides that are followed in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = "\x1e"  # before each command, in what a run prints
+ROOT = Path(__file__).resolve().parent.parent.parent
+FENCE = re.compile(r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P<text>.*?)^```$", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a guide: a file where it has a title, else commands (``bash``)."""
+
+    language: str
+    title: str
+    text: str
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """All fenced blocks, in order."""
+    found = FENCE.finditer(page.read_text(encoding="utf-8"))
+    return [Block(match["language"], match["title"] or "", match["text"]) for match in found]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command line, and what it printed."""
+
+    command: str
+    output: str
+
+
+class CourseCopy:
+    """The files that git knows or would add, with an environment of their own whose packages are those of this one.
+
+    An environment, and not ``PYTHONPATH``: the process that submissions are forked from does not look at that.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "course"
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        for name in filter(None, subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")):
+            if (ROOT / name).exists():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.root / name, follow_symlinks=False)
+        environment = folder / "environment"
+        venv.create(environment, symlinks=True)
+        self.python = environment / "bin" / "python"
+        packages = sysconfig.get_path("purelib", "venv", {"base": str(environment)})
+        Path(packages, "course.pth").write_text(f"{self.root}\n{sysconfig.get_path('purelib')}\n")
+
+    def run(self, commands: list[str]) -> list[Done]:
+        """Runs command lines in the course, those of Python in one process; stops at the first that fails."""
+        done = subprocess.run(
+            [self.python, __file__],
+            input="\n".join(commands),
+            cwd=self.root,
+            env={**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        ran = (part.partition("\n") for part in done.stdout.split(MARK)[1:])
+        answers = [Done(command, output) for command, _, output in ran]
+        assert done.returncode == 0, f"{answers[-1].command if answers else commands}\n{done.stdout[-4000:]}"
+        return answers
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a file of the course."""
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text, encoding="utf-8")
+
+
+def _run(command: str) -> int:
+    """Runs a command line in this process, where it is one of Python's; PyTorch is then loaded once for all of them."""
+    program, *arguments = shlex.split(command)
+    if program == "autograder":
+        from autograder.cli import main
+
+        return main(arguments)
+    if program == "pytest":
+        import pytest
+
+        return pytest.main(["-p", "no:cacheprovider", *arguments])
+    if program == "python" and arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return 0
+    if program == "python":
+        runpy.run_path(arguments[0], run_name="__main__")
+        return 0
+    return subprocess.run([program, *arguments], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # the folder of this file, which an installed command does not have
+    for line in sys.stdin.read().splitlines():
+        print(f"{MARK}{line}", flush=True)
+        if code := _run(line):
+            sys.exit(code)
+        sys.stdout.flush()

@@ -1,0 +1,84 @@
+"""One source: what is built differs from its master in nothing but what nbgrader's commands take out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from autograder.authoring.build import notebook_of, same_text, solved
+from autograder.notebooks.metadata import is_autograded
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograder_cli, new_course
+
+MASTER = ROOT / "source" / ASSIGNMENT / "transfer_learning.py"
+SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
+
+
+def test_the_master_builds_the_same_notebook_each_time() -> None:
+    assert notebook_of(MASTER) == notebook_of(MASTER)
+
+
+def test_built_files_are_those_of_the_master(tmp_path: Path) -> None:
+    course = new_course(tmp_path)
+    for folder in ("source", "assignments"):
+        built, shipped = (root / folder / ASSIGNMENT / NOTEBOOK for root in (course, ROOT))
+        assert nbformat.read(built, as_version=4) == nbformat.read(shipped, as_version=4), (
+            f"run make release ({folder})"
+        )
+    solution = nbformat.read(SOLUTION, as_version=4)
+    assert same_text(solution, solved(notebook_of(MASTER))), "run make solution"
+
+
+def test_the_solution_was_run_from_top_to_bottom() -> None:
+    cells = [cell for cell in nbformat.read(SOLUTION, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    errors = [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+    assert errors == []
+    pictures = [o for cell in cells for o in cell.outputs if "image/png" in o.get("data", {})]
+    assert len(pictures) >= 6
+
+
+def test_the_solution_holds_no_path_of_the_machine_it_was_run_on() -> None:
+    text = SOLUTION.read_text()
+    for root in (str(ROOT), "/home/", "/Users/", "/tmp/", "site-packages"):
+        assert root not in text
+
+
+def test_the_release_holds_no_solution(release: NotebookNode) -> None:
+    text = json.dumps(release)
+    assert "BEGIN SOLUTION" not in text
+    assert "MARK SCHEME" not in text
+    solutions = [c for c in release.cells if c.metadata.get("nbgrader", {}).get("solution") and c.cell_type == "code"]
+    assert [c.metadata.nbgrader.grade_id for c in solutions] == [
+        "freeze_layers",
+        "build_transfer_model",
+        "train_with_early_stopping",
+    ]
+    assert all("NotImplementedError" in c.source for c in solutions)
+    points = {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in release.cells if is_autograded(c)}
+    assert sum(points.values()) == 90
+
+
+def test_commands_work_where_no_environment_is_active(tmp_path: Path) -> None:
+    course = new_course(tmp_path)
+    command = [sys.executable, "-m", "autograder", "build", ASSIGNMENT]
+    done = subprocess.run(
+        command, cwd=course, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (course / "assignments" / ASSIGNMENT / NOTEBOOK).is_file()
+
+
+def test_errors_say_what_to_do(tmp_path: Path) -> None:
+    for folder, arguments, says in (
+        (tmp_path, ["scores", ASSIGNMENT], "inside the course"),
+        (ROOT, ["build", "no-such-lab"], "transfer_learning"),
+    ):
+        done = autograder_cli(folder, *arguments)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr

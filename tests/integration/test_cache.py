@@ -1,0 +1,333 @@
+"""What is graded again and what is not, and that no check cell gets into the gradebook without the grader's own score.
+
+One course over the real nbgrader command line. Its students hand in stubs or one exercise, and nobody's code trains.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
+from nbgrader.api import Gradebook
+
+from amllab.lab import Lab
+from autograder.gradebook.regrading import digest_of
+from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of
+from autograder.notebooks.metadata import score_of
+from tests.conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, scores, submit
+from tests.helpers.variants import Variant, notebook_of
+
+ONLY_FREEZE = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+NOTHING = Variant("x", sources={"freeze_layers": "", "build_transfer_model": "", "train_with_early_stopping": ""})
+LENT = Variant(
+    "x",
+    sources={
+        "freeze_layers": "GIVEN = {}\n"
+        "def freeze_layers(model, n_trainable):\n"
+        "    return GIVEN[len(list(model.parameters()))](model, n_trainable)",
+        "build_transfer_model": "def build_transfer_model(backbone, num_classes, n_trainable):\n"
+        "    model = load_backbone(backbone)\n"
+        "    model.reset_classifier(num_classes)\n"
+        "    GIVEN[len(list(model.parameters()))] = freeze_layers\n"
+        "    return freeze_layers(model, n_trainable)",
+        "train_with_early_stopping": "",
+    },
+)
+CHECKS = ("check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy")
+ZERO, FROZEN = dict.fromkeys(CHECKS, 0.0), dict.fromkeys(CHECKS, 0.0) | {"check_freeze_layers": 20.0}
+
+
+def automatic(course: Path, student: str) -> dict[str, float]:
+    found = scores(course, student)
+    return {cell: found[cell] for cell in CHECKS}
+
+
+def layout(release: NotebookNode, shift: int) -> NotebookNode:
+    """Graded cells of the release, each behind an experiment; ``shift`` moves all of them by one place."""
+    graded = [c for c in release.cells if (c.metadata.get("nbgrader") or {}).get("grade_id")]
+    cells = [new_markdown_cell("text") for _ in range(shift)]
+    for i, cell in enumerate(graded):
+        own = new_code_cell(f"# notes {i}", metadata={"tags": ["experiment"]})
+        cells += [own, cell] if cell.cell_type == "code" else [cell, new_markdown_cell("text")]
+    cells += [new_markdown_cell("text") for _ in range(1 - shift)]
+    notebook = new_notebook(cells=copy.deepcopy(cells), metadata=release.metadata)
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"c{i}"
+    return notebook
+
+
+def dressed_up(release: NotebookNode) -> NotebookNode:
+    """A stub that says of itself that it has all points, in every place that there is."""
+    notebook = notebook_of(NOTHING, release)
+    result = new_output("execute_result", data={"text/plain": "90"}, execution_count=1)
+    for cell in [c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") in CHECKS]:
+        cell.outputs = [result]
+        twin = new_code_cell("20", metadata=copy.deepcopy(cell.metadata), outputs=[result])
+        twin.metadata.nbgrader.update(points=0, solution=True)
+        notebook.cells.insert(0, twin)
+        marks = {**cell.metadata.nbgrader, "grade_id": f"more_{cell.metadata.nbgrader.grade_id}", "points": 90}
+        notebook.cells.append(new_code_cell("90", metadata={"nbgrader": marks}, outputs=[result]))
+    checks = [c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") == "check_accuracy"]
+    checks[-1].metadata.nbgrader.update(grade=False, locked=False, checksum="0")
+    return notebook
+
+
+def hand_in(course: Path, student: str, notebook: NotebookNode, time: str = "") -> None:
+    shutil.rmtree(course / "submitted" / student, ignore_errors=True)
+    submit(course, student, notebook)
+    if time:
+        (course / "submitted" / student / ASSIGNMENT / "timestamp.txt").write_text(time)
+
+
+def replace_quietly(course: Path, student: str, release: NotebookNode) -> None:
+    """Puts another notebook of the same size and time in the place of the one that was graded."""
+    file = course / "submitted" / student / ASSIGNMENT / NOTEBOOK
+    before = file.stat()
+    nbformat.write(notebook_of(NOTHING, release), file)
+    text = file.read_text()
+    file.write_text(text + " " * (before.st_size - len(text.encode())))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def times(course: Path) -> dict[str, tuple[datetime | None, float | None]]:
+    """Student -> time of the submission in the gradebook, and points that lateness costs."""
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
+        found = book.assignment_submissions(ASSIGNMENT)
+        return {s.student_id: (s.timestamp, s.notebooks[0].late_submission_penalty) for s in found}
+
+
+LATE = "2030-01-03 12:00:00 UTC"
+LATE_CONFIG = 'c.LateSubmissionPlugin.penalty_method = "zero"\n'
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> tuple[Path, str, Any]:
+    """A class that is graded, changed, and graded again; the log of the second time, and the times in between."""
+    course = new_course(tmp_path_factory.mktemp("course"))
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write(LATE_CONFIG)
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
+        book.update_or_create_assignment(ASSIGNMENT, duedate="2030-01-02 12:00:00 UTC")
+    hand_in(course, "moved", layout(release, 0), "2030-01-01 12:00:00 UTC")
+    hand_in(course, "replaced", notebook_of(ONLY_FREEZE, release))
+    hand_in(course, "helper", notebook_of(NOTHING, release))
+    hand_in(course, "removed", notebook_of(NOTHING, release))
+    hand_in(course, "untouched", notebook_of(NOTHING, release))
+    hand_in(course, "late", notebook_of(ONLY_FREEZE, release), LATE)
+    hand_in(course, "later", notebook_of(NOTHING, release), "2030-01-01 12:00:00 UTC")
+    hand_in(course, "unlate", notebook_of(NOTHING, release), LATE)
+    hand_in(course, "dressed", dressed_up(release))
+    hand_in(course, "lent", notebook_of(LENT, release))
+    first = nbgrader(course, "autograde", ASSIGNMENT)
+    assert first.returncode == 0, first.stderr
+    assert automatic(course, "replaced") == FROZEN
+    before = times(course)
+
+    hand_in(course, "moved", layout(release, 1), "2030-01-01 13:00:00 UTC")
+    replace_quietly(course, "replaced", release)
+    (course / "submitted" / "helper" / ASSIGNMENT / "helper.txt").write_text("more")
+    for student, time in (("late", None), ("later", LATE), ("unlate", "2030-01-01 12:00:00 UTC")):
+        file = course / "submitted" / student / ASSIGNMENT / "timestamp.txt"
+        file.unlink()
+        if time:
+            file.write_text(time)
+    assert nbgrader(course, "db", "student", "remove", "removed", "--force").returncode == 0
+    (course / "submitted" / "untouched" / ASSIGNMENT / ".ipynb_checkpoints").mkdir()
+    (course / "submitted" / "untouched" / ASSIGNMENT / ".ipynb_checkpoints" / NOTEBOOK).write_text("seen")
+    second = nbgrader(course, "autograde", ASSIGNMENT)
+    assert second.returncode == 0, second.stderr
+    return course, second.stderr, before
+
+
+def graded_in(log: str) -> set[str]:
+    return set(re.findall(r"(\w+): \S+ of \S+ automatic points", log))
+
+
+def test_the_same_code_at_other_places_is_graded_for_itself(twice: tuple[Path, str, Any]) -> None:
+    assert automatic(twice[0], "moved") == ZERO
+
+
+def test_what_was_changed_is_graded_again_whatever_its_time_says(twice: tuple[Path, str, Any]) -> None:
+    course, log, _ = twice
+    assert automatic(course, "replaced") == ZERO
+    assert "replaced: the submission has changed since it was graded; it is graded again" in log
+    assert graded_in(log) == {"moved", "replaced", "helper", "removed", "late", "later", "unlate"}
+    assert (course / "autograded" / "helper" / ASSIGNMENT / "helper.txt").read_text() == "more"
+
+
+def test_a_time_that_is_gone_is_gone_from_the_gradebook(twice: tuple[Path, str, Any]) -> None:
+    course, log, before = twice
+    assert before["late"] == (datetime(2030, 1, 3, 12), 20)
+    assert before["unlate"] == (datetime(2030, 1, 3, 12), 0)
+    after = times(course)
+    assert after["late"] == (None, None)
+    assert after["unlate"] == (datetime(2030, 1, 1, 12), None)
+    assert after["later"] == (datetime(2030, 1, 3, 12), 0)
+    assert "late: no longer has a timestamp.txt, and counts as on time" in log
+
+
+def test_whom_the_gradebook_lost_comes_back(twice: tuple[Path, str, Any]) -> None:
+    course, log, _ = twice
+    assert automatic(course, "removed") == ZERO
+    assert "removed: it is not in the gradebook; it is graded again" in log
+
+
+def test_a_third_run_has_nothing_to_do(twice: tuple[Path, str, Any]) -> None:
+    done = nbgrader(twice[0], "autograde", ASSIGNMENT)
+    assert "10 submissions: 0 graded, 10 graded before, 0 not graded" in done.stderr
+
+
+def test_what_a_notebook_says_of_itself_is_no_score(twice: tuple[Path, str, Any]) -> None:
+    assert automatic(twice[0], "dressed") == ZERO
+
+
+def test_a_lent_function_solves_no_other_exercise(twice: tuple[Path, str, Any]) -> None:
+    assert automatic(twice[0], "lent")["check_freeze_layers"] == 0
+
+
+def test_without_the_grader_nobody_is_graded(twice: tuple[Path, str, Any]) -> None:
+    """nbgrader gives full points for a check cell without a result."""
+    course, _, _ = twice
+    done = nbgrader(course, "autograde", ASSIGNMENT, "--student=untouched", "--force", "--GradeChecks.enabled=False")
+    assert done.returncode == 1, done.stderr
+    assert "untouched is not graded: missing or wrong score in check_accuracy, " in done.stderr
+    assert automatic(course, "untouched") == ZERO
+    done = nbgrader(course, "autograde", ASSIGNMENT, "--student=untouched", "--no-execute")
+    assert done.returncode == 0, done.stderr
+    assert "untouched: 0 of 90" in done.stderr
+    assert automatic(course, "untouched") == ZERO
+
+
+def test_an_edited_cache_gives_no_points(twice: tuple[Path, str, Any]) -> None:
+    course, _, _ = twice
+    for file in (course / FOLDER).glob("*.json"):
+        file.write_text(file.read_text().replace('{"text/plain": "0"}', '{"text/plain": "20"}'))
+    shutil.rmtree(course / "autograded" / "untouched")
+    done = nbgrader(course, "autograde", ASSIGNMENT, "--student=untouched")
+    assert done.returncode == 0, done.stderr
+    assert automatic(course, "untouched") == ZERO
+
+
+def test_scores_that_differ_between_book_and_file_end_with_the_next_run(twice: tuple[Path, str, Any]) -> None:
+    course, _, _ = twice
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
+        book.find_grade("check_accuracy", NOTEBOOK.removesuffix(".ipynb"), ASSIGNMENT, "helper").auto_score = 20
+        book.db.commit()
+    done = nbgrader(course, "autograde", ASSIGNMENT, "--student=helper")
+    assert "helper: the gradebook has other scores; it is graded again" in done.stderr
+    assert automatic(course, "helper") == ZERO
+
+
+# Small forms
+
+
+def test_a_grading_goes_into_its_own_notebook_alone(release: NotebookNode) -> None:
+    notebook = copy.deepcopy(release)
+    places = {
+        str(i): c for i, c in enumerate(notebook.cells) if (c.metadata.get("nbgrader") or {}).get("grade_id") in CHECKS
+    }
+    result = [new_output("execute_result", data={"text/plain": "7"}, execution_count=1)]
+    cells = {i: {"outputs": result, "execution_count": 1} for i in places}
+    given = {cell.metadata.nbgrader.grade_id: 7.0 for cell in places.values()}
+    graded = CachedGrading(cells, 28, 90, 1.0, [], scores=given)
+    graded.write(notebook)
+    for wrong in (
+        replace(graded, cells={}),
+        replace(graded, cells=dict(list(cells.items())[1:])),
+        replace(graded, scores=given | {"check_accuracy": 20.0}),
+        replace(graded, scores={}),
+        replace(graded, cells={str(int(i) + 1): written for i, written in cells.items()}),
+        replace(graded, cells=cells | {next(iter(cells)): {"outputs": [], "execution_count": 1}}),
+        replace(graded, cells=cells | {next(iter(cells)): {"outputs": 2 * result, "execution_count": 1}}),
+    ):
+        with pytest.raises(ValueError, match="check cells have"):
+            wrong.write(copy.deepcopy(release))
+
+
+@pytest.mark.parametrize("points", ["20", "-1", "21", "nan", "inf", "'20'", "True", "", "20 points", None])
+def test_a_score_is_a_number_of_the_cell(release: NotebookNode, points: str | None) -> None:
+    cell = copy.deepcopy(next(c for c in release.cells if c.get("id") == "check_accuracy"))
+    data = {} if points is None else {"text/plain": points}
+    cell.outputs = [new_output("display_data", data={"text/plain": "a report"})]
+    cell.outputs.append(new_output("execute_result", data=data, execution_count=1))
+    assert score_of(cell) == (20 if points == "20" else None)
+    cell.outputs.append(new_output("stream", name="stderr", text="careful"))  # nbgrader gives 0 for it
+    assert score_of(cell) is None
+
+
+def test_the_cache_gives_back_what_was_put_into_it_and_nothing_else(tmp_path: Path) -> None:
+    kept, graded = GradingCache(tmp_path), CachedGrading({}, 1.0, 2.0, 3.0, [], scores={"check": 1.0})
+    kept.put("a", graded)
+    assert kept.get("a") == graded
+    whole = (tmp_path / "a.json").read_text()
+    stored = json.loads(whole)
+    (tmp_path / "b.json").write_text(whole)  # of another submission
+    damaged = [
+        whole.replace('{"check": 1.0}', '{"check": 2.0}'),
+        whole[:-9],
+        whole.replace('"earned"', '"found"'),
+        json.dumps([whole]),
+        json.dumps(stored["graded"]),
+        json.dumps({**stored, "format": 1}),
+        json.dumps({"format": stored["format"], "graded": stored["graded"]}),
+        "",
+        "[" * 100_000,
+    ]
+    assert kept.get("b") is None
+    for text in damaged:
+        (tmp_path / "a.json").write_text(text)
+        assert kept.get("a") is None, text[:80]
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "a.json").mkdir()
+    assert kept.get("a") is None
+
+
+def test_a_key_tells_where_cells_stand_and_of_what_kind_they_are(lab: Lab) -> None:
+    a, check, text = new_code_cell("a = 1"), new_code_cell("check()"), new_markdown_cell("text")
+    raw = new_raw_cell("text")
+    orders = [[a, check, text], [text, a, check], [a, text, check], [a, check], [a, check, raw], [a, check, text, text]]
+    keys = [key_of(new_notebook(cells=cells), lab, seed=1) for cells in orders]
+    assert len(set(keys)) == len(orders)
+
+
+def test_a_digest_tells_of_every_file(tmp_path: Path) -> None:
+    folder = tmp_path / "submitted"
+    (folder / "data").mkdir(parents=True)
+    (folder / NOTEBOOK).write_text("{}")
+    (folder / "data" / "x.csv").write_text("1,2")
+    known = {digest_of(folder)}
+    changes: list[Callable[[], object]] = [
+        lambda: (folder / NOTEBOOK).write_text("{ }"),
+        lambda: (folder / "data" / "x.csv").write_text("1,3"),
+        lambda: (folder / "timestamp.txt").write_text("2030-01-01"),
+        lambda: (folder / "timestamp.txt").write_text("2030-01-02"),
+        lambda: (folder / "data" / "x.csv").rename(folder / "x.csv"),
+        lambda: (folder / "x.csv").rename(folder / "y.csv"),
+        lambda: (folder / "data").rmdir(),
+        lambda: (folder / "a").write_text(""),
+        lambda: (folder / "timestamp.txt").unlink(),
+        lambda: (folder / "caf\udce9.txt").write_text("a name that is no UTF-8"),
+        lambda: (folder / "y.csv").chmod(0) or (folder / "b").write_text("y.csv"),
+    ]
+    for i, change in enumerate(changes, 2):
+        change()
+        known.add(digest_of(folder))
+        assert len(known) == i
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "x").write_text("looked at")
+    for path in folder.rglob("*"):
+        os.utime(path, (1, 1))
+    assert digest_of(folder) in known

@@ -1,0 +1,261 @@
+"""Graded cells that are renamed, added or removed in the master after the first submissions, over the real commands."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+
+from autograder.authoring.build import notebook_of
+from autograder.course import Course
+from autograder.errors import ChangedCellsError
+from autograder.gradebook.changed_cells import difference, differing, take_over
+from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, autograder_cli, nbgrader, new_course, scores, submit
+
+NAME = NOTEBOOK.removesuffix(".ipynb")
+ADDED = """
+# %% [markdown] nbgrader={"grade": true, "grade_id": "outlook", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false}
+# **4. What next?**
+#
+# <!-- BEGIN SOLUTION -->
+# Other backbones.
+# <!-- END SOLUTION -->
+"""
+
+
+def book(course: Path) -> Gradebook:
+    return Gradebook(f"sqlite:///{course}/gradebook.db")
+
+
+def by_hand(course: Path, cell: str, student: str, score: float, comment: str) -> None:
+    with book(course) as gradebook:
+        grade = gradebook.find_grade(cell, NAME, ASSIGNMENT, student)
+        grade.manual_score, grade.needs_manual_grade = score, False
+        gradebook.find_comment(cell, NAME, ASSIGNMENT, student).manual_comment = comment
+        gradebook.db.commit()
+
+
+def given(course: Path, cell: str, student: str) -> tuple[float | None, str | None]:
+    with book(course) as gradebook:
+        grade = gradebook.find_grade(cell, NAME, ASSIGNMENT, student)
+        return grade.manual_score, gradebook.find_comment(cell, NAME, ASSIGNMENT, student).manual_comment
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
+    """Two stubs, graded and marked by hand; then the master is changed: one cell renamed, one added."""
+    course = new_course(tmp_path_factory.mktemp("course"))
+    for student in ("ada", "ben"):
+        submit(course, student, release)
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr
+    by_hand(course, "reflection", "ada", 7.5, "Well argued.")
+    master = course / "source" / ASSIGNMENT / f"{NAME}.py"
+    master.write_text(master.read_text().replace('"grade_id": "reflection"', '"grade_id": "discussion"') + ADDED)
+    return course
+
+
+def files(course: Path) -> dict[Path, bytes]:
+    roles = ("assignments", "source", "solutions")
+    return {path: path.read_bytes() for role in roles for path in (course / role).rglob("*") if path.is_file()}
+
+
+def test_nothing_is_touched_before_it_is_asked_for(graded: Path) -> None:
+    before, rows = files(graded), (graded / "gradebook.db").read_bytes()
+    done = autograder_cli(graded, "build", ASSIGNMENT)
+    assert done.returncode == 2
+    said = done.stderr
+    assert "has 2 submissions in the gradebook, but the master text has other graded cells" in said
+    assert "renamed: reflection is now discussion; scores and comments stay" in said
+    assert "added: outlook (5 points)" in said
+    assert f"autograder build {ASSIGNMENT} --change-cells" in said
+    assert "Traceback" not in said
+    assert files(graded) == before
+    assert (graded / "gradebook.db").read_bytes() == rows
+
+
+def test_a_command_of_nbgrader_does_not_lose_the_release(graded: Path) -> None:
+    source, released = (graded / role / ASSIGNMENT / NOTEBOOK for role in ("source", "assignments"))
+    before, kept = source.read_bytes(), released.read_bytes()
+    changed = notebook_of(source.with_suffix(".py"))
+    nbformat.write(changed, source)
+    refused = nbgrader(graded, "generate_assignment", ASSIGNMENT, "--force")
+    twice = copy.deepcopy(changed)
+    twice.cells = notebook_of_old(before)
+    twice.cells.append(copy.deepcopy(twice.cells[-1]))  # one grade id for two cells: nbgrader stops half-way
+    twice.cells[-1].id = "again"
+    twice.cells[-1].metadata = copy.deepcopy(next(c for c in twice.cells if c.id == "reflection").metadata)
+    nbformat.write(twice, source)
+    failed = nbgrader(graded, "generate_assignment", ASSIGNMENT, "--force")
+    source.write_bytes(before)
+    assert refused.returncode == 1
+    assert f"autograder build {ASSIGNMENT} --change-cells" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert failed.returncode == 1
+    assert f"assignments/{ASSIGNMENT} was restored" in failed.stderr
+    assert released.read_bytes() == kept
+
+
+def notebook_of_old(content: bytes) -> list[NotebookNode]:
+    return list(nbformat.reads(content.decode(), as_version=4).cells)
+
+
+def test_one_command_changes_the_cells_and_keeps_what_was_given(graded: Path) -> None:
+    done = autograder_cli(graded, "build", ASSIGNMENT, "--change-cells")
+    assert done.returncode == 0, done.stderr
+    assert "2 submissions have these cells now; to grade them again, run 'nbgrader autograde" in done.stdout
+    assert "renamed: reflection is now discussion" in done.stdout
+    assert len(list(graded.glob("gradebook.db.*"))) == 1
+    assert given(graded, "discussion", "ada") == (7.5, "Well argued.")
+    scores_now = autograder_cli(graded, "scores", ASSIGNMENT)
+    assert (
+        f"the graded cells have changed since it was graded: run 'nbgrader autograde {ASSIGNMENT}'" in scores_now.stdout
+    )
+
+    again = nbgrader(graded, "autograde", ASSIGNMENT)
+    assert again.returncode == 0, again.stderr
+    assert "2 submissions: 2 graded, 0 graded before, 0 not graded" in again.stderr
+    assert given(graded, "discussion", "ada") == (7.5, "Well argued.")
+    assert set(scores(graded, "ben")) == set(scores(graded, "ada")) == {
+        "check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy",
+        "discussion", "outlook",
+    }  # fmt: skip
+    marks = [c.metadata.nbgrader.grade_id for c in autograded(graded, "ben").cells if c.metadata.get("nbgrader")]
+    assert marks[-2:] == ["discussion", "outlook"]
+    with book(graded) as gradebook:
+        recorded = gradebook.find_notebook(NAME, ASSIGNMENT)
+        release = nbformat.read(graded / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
+        assert differing(recorded, release) == []
+        assert {cell.name for cell in recorded.source_cells} >= {"discussion", "outlook"}
+        assert "reflection" not in {cell.name for cell in recorded.source_cells}
+    third = nbgrader(graded, "autograde", ASSIGNMENT)
+    assert "2 submissions: 0 graded, 2 graded before, 0 not graded" in third.stderr
+    assert autograder_cli(graded, "build", ASSIGNMENT).returncode == 0  # nothing is left to be settled
+
+
+# Small forms, on a gradebook with one submission that nobody graded
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Path:
+    course = new_course(tmp_path)
+    with book(course) as gradebook:
+        gradebook.add_student("ada")
+        gradebook.add_submission(ASSIGNMENT, "ada")
+    return course
+
+
+def master(course: Path) -> NotebookNode:
+    return notebook_of(course / "source" / ASSIGNMENT / f"{NAME}.py")
+
+
+def cell(notebook: NotebookNode, grade_id: str) -> NotebookNode:
+    return next(c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") == grade_id)
+
+
+def changed(course: Path, notebook: NotebookNode) -> list[str]:
+    """The lines of the difference; after it is taken over there is none, and every cell has its rows."""
+    with book(course) as gradebook:
+        change = difference(gradebook, ASSIGNMENT, NAME, notebook)
+        if change:
+            take_over(gradebook, ASSIGNMENT, NAME, notebook, change)
+        rest = difference(gradebook, ASSIGNMENT, NAME, notebook)
+        assert not rest, rest.lines()
+        (submission,) = gradebook.find_notebook(NAME, ASSIGNMENT).submissions
+        marks = [c.metadata.nbgrader for c in notebook.cells if c.metadata.get("nbgrader")]
+        assert {g.name for g in submission.grades} == {m.grade_id for m in marks if m.grade or m.task}
+        assert {c.name for c in submission.comments} == {m.grade_id for m in marks if m.solution or m.task}
+        return change.lines()
+
+
+def test_an_unchanged_master_is_no_change(course: Path) -> None:
+    assert changed(course, master(course)) == []
+
+
+def test_text_is_no_change_of_cells(course: Path) -> None:
+    notebook = master(course)
+    cell(notebook, "reflection").source += "\nmore"
+    cell(notebook, "check_accuracy").source += "  # slow"
+    assert changed(course, notebook) == []
+
+
+def test_a_cell_that_is_removed_names_those_who_lose_something(course: Path) -> None:
+    by_hand(course, "reflection", "ada", 3.0, "")
+    notebook = master(course)
+    notebook.cells.remove(cell(notebook, "reflection"))
+    notebook.cells.remove(cell(notebook, "check_accuracy"))
+    assert changed(course, notebook) == [
+        "removed: check_accuracy (20 points)",
+        "removed: reflection (10 points); ada lose their manual scores and comments",
+    ]
+
+
+def test_a_cell_that_is_graded_in_another_way_keeps_its_scores(course: Path) -> None:
+    notebook = master(course)
+    cell(notebook, "check_accuracy").metadata.nbgrader.update(solution=True, locked=False)
+    cell(notebook, "setup").metadata.nbgrader.update(grade=True, points=2)
+    assert changed(course, notebook) == [
+        "changed: check_accuracy is graded in another way or no longer graded",
+        "changed: setup is graded in another way or no longer graded",
+        "points: setup is worth 2, not nothing",
+    ]
+
+
+def test_several_renamed_cells_and_one_that_is_reworded(course: Path) -> None:
+    notebook = master(course)
+    for old, new in (("freeze_layers", "freeze"), ("check_freeze_layers", "check_freeze")):
+        cell(notebook, old).metadata.nbgrader.grade_id = new
+    reworded = cell(notebook, "reflection")
+    reworded.source, reworded.metadata.nbgrader.grade_id = "Something else.", "essay"
+    lines = changed(course, notebook)
+    assert "renamed: freeze_layers is now freeze; scores and comments stay" in lines
+    assert "renamed: check_freeze_layers is now check_freeze; scores and comments stay" in lines
+    assert {"added: essay (10 points)", "removed: reflection (10 points)"} < set(lines)
+
+
+def test_two_cells_that_change_their_names(course: Path) -> None:
+    """Scores stay with the name: what a name stands for is the master's to say."""
+    notebook = master(course)
+    a, b = cell(notebook, "check_accuracy"), cell(notebook, "check_freeze_layers")
+    a.metadata.nbgrader.grade_id, b.metadata.nbgrader.grade_id = "check_freeze_layers", "check_accuracy"
+    assert changed(course, notebook) == []
+
+
+def test_points_alone_are_nbgraders_own_affair(course: Path) -> None:
+    notebook = master(course)
+    cell(notebook, "check_accuracy").metadata.nbgrader.points = 25
+    assert changed(course, notebook) == ["points: check_accuracy is worth 25, not 20"]
+
+
+def test_another_notebook_is_refused(course: Path) -> None:
+    with book(course) as gradebook, pytest.raises(ChangedCellsError, match=f"are for {NOTEBOOK}, not for other.ipynb"):
+        difference(gradebook, ASSIGNMENT, "other", master(course))
+
+
+@pytest.mark.slow
+def test_a_gradebook_without_the_lab_or_without_submissions_is_no_hindrance(tmp_path: Path) -> None:
+    course = new_course(tmp_path)
+    text = course / "source" / ASSIGNMENT / f"{NAME}.py"
+    text.write_text(text.read_text() + ADDED)
+    (course / "gradebook.db").unlink()
+    assert autograder_cli(course, "build", ASSIGNMENT).returncode == 0
+    text.write_text(text.read_text().replace('"outlook"', '"prospect"'))
+    assert autograder_cli(course, "build", ASSIGNMENT).returncode == 0
+    with Course.find(course).gradebook() as gradebook:
+        cells = gradebook.find_notebook(NAME, ASSIGNMENT).grade_cells
+        assert "prospect" in {cell.name for cell in cells}
+
+
+def test_grading_refuses_a_release_that_the_gradebook_does_not_have(course: Path, release: NotebookNode) -> None:
+    submit(course, "ada", release)
+    other = copy.deepcopy(release)
+    cell(other, "reflection").metadata.nbgrader.points = 12
+    nbformat.write(other, course / "assignments" / ASSIGNMENT / NOTEBOOK)
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 1
+    assert f"do not have the same graded cells (reflection): run 'autograder build {ASSIGNMENT}'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,372 @@
+"""A class graded in a fresh clone, and what the commands do with arguments, files and terminals as they come."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from nbformat import NotebookNode
+
+from amllab.lab import find_lab
+from autograder.cli import main
+from autograder.commands import parameters, results
+from autograder.errors import ReferenceFailedError
+from autograder.exports.formats import FORMATS
+from autograder.grading.reference import Reference
+from autograder.notebooks.normalize import read_release
+from autograder.sandbox.launcher import ISOLATIONS
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, nbgrader_command, new_course, report, scores, submit
+from tests.helpers.variants import BUILD, FREEZE
+
+ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
+
+
+@dataclass
+class CachedGrading:
+    """A class without a gradebook before, and what ``nbgrader autograde`` said."""
+
+    course: Path
+    status: int
+    log: str
+
+
+def notebook_with(release: NotebookNode, **sources: str) -> NotebookNode:
+    notebook = copy.deepcopy(release)
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        cell.source = sources.get(grade_id, cell.source)
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> CachedGrading:
+    # letters, quotes, signs that shells, patterns of text, addresses and logs have a use for
+    course = new_course(tmp_path_factory.mktemp("course") / "Kurs \"ä é\" (1) 100% #1 & 'q' +; ^\\d| <b>~ -f")
+    (course / "gradebook.db").unlink()  # no part of a repository
+    submit(course, "ada", release)
+    default = f'import torch\ntorch.set_default_device("cuda")\n{FREEZE}'
+    submit(course, "bob", notebook_with(release, freeze_layers=default))
+    made = BUILD.replace(
+        "model = load_backbone(backbone)", 'with torch.device("cuda"): model = load_backbone(backbone)'
+    )
+    submit(course, "cay", notebook_with(release, freeze_layers=FREEZE, build_transfer_model=f"import torch\n{made}"))
+    submit(course, "eve", b"{", ODD_FILE)
+    done = nbgrader_command(course, "autograde", ASSIGNMENT, OMP_NUM_THREADS="1")
+    return CachedGrading(course, done.returncode, done.stderr)
+
+
+def test_a_fresh_clone_is_graded(graded: CachedGrading) -> None:
+    """The gradebook is no part of a repository: it is filled from the release that is there."""
+    assert "Traceback" not in graded.log
+    assert re.search(r"\b3 graded, 0 graded before", graded.log), graded.log  # and one who has to rename a file
+    assert scores(graded.course, "ada") == {
+        "check_freeze_layers": 0.0,
+        "check_build_transfer_model": 0.0,
+        "check_train_with_early_stopping": 0.0,
+        "check_accuracy": 0.0,
+        "reflection": 0.0,  # untouched, as by nbgrader's own command
+    }
+
+
+def test_a_default_device_that_is_not_there_costs_nothing(graded: CachedGrading) -> None:
+    assert scores(graded.course, "bob")["check_freeze_layers"] == 20
+
+
+def test_a_device_that_is_not_there_is_named(graded: CachedGrading) -> None:
+    """In the exercise that asks for it, and not as missing weights."""
+    found = scores(graded.course, "cay")
+    assert found["check_freeze_layers"] == 20
+    assert found["check_build_transfer_model"] < 20
+    told = report(graded.course, "cay", "check_build_transfer_model")
+    assert "torch.cuda.is_available()" in told
+    assert "pretrained weights of" not in told
+
+
+def test_names_do_not_act_in_the_log(graded: CachedGrading) -> None:
+    for sign in ("\x1b", "\x07", "\u202e"):
+        assert sign not in re.sub(r"\x1b\[\d*m\[", "[", graded.log)
+    assert "owned" in graded.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("grade nope.ipynb also-not.ipynb", "nope.ipynb: No such file.*also-not.ipynb: No such file"),
+        ("grade submitted/ada", "is a folder"),
+        ("grade .", "is a folder"),
+        ("grade /dev/null", "is not a file"),
+        ("grade nbgrader_config.py/x", "Not a directory"),
+        ("grade nbgrader_config.py --lab nope", "no lab 'nope'"),
+        ("grade \x1b[31m.ipynb", "\N{REPLACEMENT CHARACTER}\\[31m.ipynb: No such file"),
+        ("scores nope", "no assignment 'nope'"),
+        (f"scores {'a' * 300}", "File name too long"),
+        (f"scores {ASSIGNMENT} --csv .", "Is a directory"),
+        (f"scores {ASSIGNMENT} --csv nowhere/x.csv", "nowhere/x.csv: No such file"),
+        (f"scores {ASSIGNMENT} --csv /dev/full", "No space left"),
+        (f"explain {ASSIGNMENT} nobody", "there are: ada, bob, cay"),
+        (f"regrade {ASSIGNMENT} nobody", "there are: ada, bob, cay"),
+        (f"regrade {ASSIGNMENT} ad*", "there are: ada, bob, cay"),
+        ("regrade nope ada", "there are: transfer-learning"),
+        (f"report {ASSIGNMENT} --output nbgrader_config.py", "File exists"),
+        (f"export {ASSIGNMENT} --format csv --output .", "Is a directory"),
+        (f"export {ASSIGNMENT} --format csv --output /dev/full", "No space left"),
+        (f"export {ASSIGNMENT} --format canvas --roster nowhere.csv", "no roster nowhere.csv"),
+        (f"export {ASSIGNMENT} --format canvas --roster submitted", "no roster submitted"),
+        (f"export {ASSIGNMENT} --format moodle --roster gradebook.db", "not text in UTF-8"),
+        ("export nope --format csv", "no assignment 'nope'"),
+        (f"similar {ASSIGNMENT} --threshold nan", "between 0 and 1"),
+        ("similar nope", "no lab 'nope'"),
+        ("bundle nope", "no lab 'nope'"),
+        ("audit nope", "no lab 'nope'"),
+        ("build nope", "no lab 'nope'"),
+        ("calibrate nope", "no lab 'nope'"),
+        ("new-lab ../x", "name"),
+        (f"new-lab {ASSIGNMENT}", "name a checkout of the course with --root"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    graded: CachedGrading,
+    arguments: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(graded.course)
+    assert main(arguments.split(" ")) == 2
+    said = capsys.readouterr()
+    assert re.search(words, said.err, re.S), said.err
+    assert said.err.startswith("autograder: ")
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "grade",
+        "grade x --seed -5",
+        "grade x --seed 1e9",
+        "audit x --class-size 0",
+        "calibrate x --jobs 0",
+        "nope",
+        "--nope",
+    ],
+)
+def test_arguments_that_make_no_sense(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: autograder")
+    assert "--help" in said
+
+
+def test_the_command_without_an_environment_and_its_version() -> None:
+    done = subprocess.run([sys.executable, "-m", "autograder", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"autograder, version {version('amllab')}\n"
+
+
+def test_help_loads_neither_nbgrader_nor_pytorch() -> None:
+    code = "import sys; from autograder.cli import main; main(['grade', '--help']); print({'nbgrader', 'sqlalchemy', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nset()\n")
+
+
+def test_choices_of_the_command_are_those_of_the_library() -> None:
+    assert tuple(FORMATS) == results.FORMATS
+    assert parameters.ISOLATIONS == ISOLATIONS
+
+
+def test_labs_are_completed() -> None:
+    environment = {
+        **os.environ,
+        "_AUTOGRADER_COMPLETE": "bash_complete",
+        "COMP_WORDS": "autograder scores tra",
+        "COMP_CWORD": "2",
+    }
+    code = "from autograder.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == f"plain,{ASSIGNMENT}\n"
+
+
+def test_an_error_has_its_traceback_on_demand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--verbose", "scores", ASSIGNMENT]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.splitlines()[-1].startswith("autograder: no nbgrader_config.py")
+
+
+@pytest.mark.parametrize(
+    "command", ["scores", "explain", "regrade", "report", "export", "similar", "bundle", "audit", "build"]
+)
+def test_outside_of_a_course(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = {"explain": ["ada"], "regrade": ["ada"], "export": ["--format", "csv"]}.get(command, [])
+    assert main([command, ASSIGNMENT, *more]) == 2
+    assert "no nbgrader_config.py in this folder or above it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["scores", "explain", "report", "export"])
+@pytest.mark.parametrize("handed_in", [False, True])
+@pytest.mark.parametrize("gradebook", ["none", "empty", "filled", "damaged"])
+def test_before_anything_is_graded_the_next_command_is_named(
+    command: str, handed_in: bool, gradebook: str, course: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(course)
+    book = course / "gradebook.db"
+    if gradebook != "filled":
+        book.unlink()
+    if gradebook == "empty":
+        from nbgrader.api import Gradebook
+
+        Gradebook(f"sqlite:///{book}").close()
+    if gradebook == "damaged":
+        book.write_bytes(b"no database" * 1000)
+    if handed_in:
+        submit(course, "ada", release)
+    more = {"explain": ["ada"], "export": ["--format", "moodle"]}.get(command, [])
+    status, said = main([command, ASSIGNMENT, *more]), capsys.readouterr().err
+    if command == "export" and gradebook == "filled":
+        return  # a table of nobody
+    assert status == 2
+    if gradebook == "damaged":
+        assert "the gradebook cannot be read" in said
+    else:
+        assert f"nbgrader autograde {ASSIGNMENT}" in said
+        assert (f"nbgrader zip_collect {ASSIGNMENT}" in said) != handed_in or command == "export"
+
+
+@pytest.mark.parametrize("name", ["AML [2026]", "what?", "a*", "{x}", "$HOME", "a\nb", "b\x1b[1m", "\udcff"])
+def test_a_course_in_a_folder_of_patterns_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    course = tmp_path / name
+    course.mkdir()
+    shutil.copy(ROOT / "nbgrader_config.py", course)
+    monkeypatch.chdir(course)
+    assert main(["scores", ASSIGNMENT]) == 2
+    said = capsys.readouterr().err
+    assert repr(name) in said
+    assert "rename that folder" in said
+
+
+def test_nbgrader_refuses_a_folder_of_patterns(tmp_path: Path) -> None:
+    course = tmp_path / "AML [2026]"
+    course.mkdir()
+    shutil.copy(ROOT / "nbgrader_config.py", course)
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 1
+    assert "'AML [2026]': rename that folder" in done.stderr
+
+
+def test_a_configuration_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nbgrader_config.py").write_text("c = get_config(\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["scores", ASSIGNMENT]) == 2
+    assert "nbgrader_config.py cannot be read: SyntaxError" in capsys.readouterr().err
+
+
+def started(graded: CachedGrading, *arguments: str, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "autograder", *arguments]
+    return subprocess.Popen(command, cwd=graded.course, text=True, encoding="utf-8", stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_nobody_reads_on(graded: CachedGrading) -> None:
+    """As in ``autograder explain ... | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = started(graded, "explain", ASSIGNMENT, "ada", stdout=writing)
+    os.close(writing)
+    assert process.communicate(timeout=120)[1] == ""
+    assert process.returncode == 141
+
+
+def test_a_full_disk(graded: CachedGrading) -> None:
+    with open("/dev/full", "w") as full:
+        process = started(graded, "scores", ASSIGNMENT, stdout=full)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
+    assert said == "autograder: output: No space left on device\n"
+
+
+@pytest.mark.parametrize("moment", ["the fork server starts", "a cell runs"])
+def test_an_interrupt_from_the_keyboard(
+    graded: CachedGrading, release: NotebookNode, tmp_path: Path, moment: str
+) -> None:
+    # where the tests run in the background of a shell, they ignore the signal, and so would the command
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    notebook = copy.deepcopy(release)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("import time; time.sleep(600)"))
+    nbformat.write(notebook, tmp_path / NOTEBOOK)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = started(graded, "grade", str(tmp_path / NOTEBOOK), stdout=subprocess.DEVNULL, env=environment)
+    command = psutil.Process(process.pid)
+    # the fork server is a child, and a submission's processes are children of it
+    wanted = 1 if moment == "the fork server starts" else 3
+    while len(command.children(recursive=True)) < wanted:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "autograder: interrupted" in said
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HOME": None},
+        {"HOME": "/nonexistent"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None},
+        {"PYTHONIOENCODING": "ascii"},
+    ],
+    ids=["no home", "a home that is not there", "the locale C", "ASCII"],
+)
+def test_any_environment(graded: CachedGrading, variables: dict[str, str | None]) -> None:
+    environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
+    process = started(graded, "explain", ASSIGNMENT, "ada", stdout=subprocess.PIPE, env=environment)
+    told, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "check_freeze_layers" in told
+
+
+def reads(folder: str, file: Path) -> None:
+    """Reads release or solution as grading does."""
+    if folder == "assignments":
+        read_release(file)
+    else:
+        Reference(find_lab(ASSIGNMENT), file).exchange(b"")
+
+
+@pytest.mark.parametrize("folder", ["assignments", "solutions"])
+def test_the_command_that_a_message_names_ends_the_trouble(
+    folder: str, graded: CachedGrading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = graded.course / folder / ASSIGNMENT / NOTEBOOK
+    before = nbformat.read(file, as_version=4)
+    file.chmod(0o644)
+    file.unlink()  # the folder stays: nbgrader's own command would skip the assignment
+    with pytest.raises((FileNotFoundError, ReferenceFailedError), match=f"autograder build {ASSIGNMENT}"):
+        reads(folder, file)
+    monkeypatch.chdir(graded.course)
+    assert main(["build", ASSIGNMENT]) == 0
+    assert [c.source for c in nbformat.read(file, as_version=4).cells] == [c.source for c in before.cells]

@@ -1,0 +1,209 @@
+"""Grading by the workers of a real Dask scheduler, which are killed and stopped: everyone is graded, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograded, nbgrader, new_course, scores, submit
+from tests.helpers import stub_graders
+from tests.helpers.dask_cluster import BUSY, SILENT, Cluster
+from tests.helpers.variants import Variant, notebook_of
+
+pytest.importorskip("distributed", reason="grading on several machines needs the extra 'cluster'")
+
+from autograder.errors import ClusterError, IsolationError
+from autograder.grading.cache import FOLDER
+from autograder.grading.class_session import ClassSession, GradingConfig
+from autograder.notebooks.normalize import normalize, read_release
+from autograder.sandbox.launcher import Launcher
+from autograder.scheduling import dask_pool
+from autograder.scheduling.dask_pool import DaskPool
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A scheduler with one worker; its parameter, if it has one, says after how long workers are given up."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    made = Cluster(folder, getattr(request, "param", BUSY))
+    made.start_scheduler()
+    made.start_worker()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def submissions(tmp_path: Path, release: NotebookNode) -> Any:
+    """Puts notebooks of students into a folder; with the judge of a course, and what it was told of them."""
+
+    def submit_all(*students: str) -> tuple[ClassSession, dict[str, Path]]:
+        seen = tmp_path / "seen"
+        seen.mkdir(exist_ok=True)
+        setting = GradingConfig(
+            ASSIGNMENT, {}, ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK,
+            tmp_path, tmp_path / FOLDER, str(seen), None, "namespaces",
+        )  # fmt: skip
+        session = ClassSession(setting, Launcher(), read_release(setting.release))
+        paths = {}
+        for student in students:
+            paths[student] = tmp_path / "submitted" / student / NOTEBOOK
+            paths[student].parent.mkdir(parents=True)
+            nbformat.write(release, paths[student])
+            repaired = normalize(paths[student], session.release)
+            (seen / f"key of {student}").write_text(session.key(student, repaired.notebook, repaired))
+        return session, paths
+
+    return submit_all
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_pool, "_grade", stub_graders.grade_elsewhere)
+
+
+def gradings(session: ClassSession, student: str) -> int:
+    return len(list(Path(session.config.secret).glob(f"{student}-*")))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster, submissions: Any) -> None:
+    students = ["a", "full", "slow b", "slow c", "d"]
+    session, paths = submissions(*students)
+    running = DaskPool(cluster.address, session, paths, again=False)
+    assert running.result("nobody") is None
+    key = running.result("a")
+    assert key is not None
+    graded = session.cache.get(key)
+    assert graded is not None
+    assert graded.attention == [f"graded by {cluster.workers[0].pid}"]
+    with pytest.raises(RuntimeError, match="full is not graded: a worker failed: no space left on device"):
+        running.result("full")
+
+    # the scheduler is restarted while b is graded; its workers come back by themselves, or new ones do
+    while not gradings(session, "slow b"):
+        time.sleep(0.02)
+    cluster.scheduler.kill()
+    cluster.scheduler.wait()
+    cluster.start_scheduler()
+    cluster.start_worker()
+    for student in ("slow b", "slow c", "d"):
+        key = running.result(student)
+        assert key is not None
+        assert session.cache.get(key) is not None
+    running.close()
+
+    # what is kept is not graded again, unless that is asked for
+    before = gradings(session, "d")
+    running = DaskPool(cluster.address, session, {"d": paths["d"]}, again=False)
+    assert running.result("d") == key
+    assert gradings(session, "d") == before
+    running.close()
+    running = DaskPool(cluster.address, session, {"d": paths["d"]}, again=True)
+    assert running.result("d") == key
+    assert gradings(session, "d") == before + 1
+    running.close()
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("cluster", [SILENT], indirect=True)
+def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any) -> None:
+    session, paths = submissions("slow a", "kills", "b")
+    running = DaskPool(cluster.address, session, paths, again=False)
+    while not gradings(session, "slow a"):
+        running._fill(first="slow a")
+        time.sleep(0.02)
+    cluster.workers[0].send_signal(signal.SIGSTOP)  # with a's task in hand
+    for _ in range(3):
+        cluster.start_worker()
+    key = running.result("slow a")
+    assert key is not None
+    graded = session.cache.get(key)
+    assert graded is not None
+    assert graded.attention != [f"graded by {cluster.workers[0].pid}"]
+    with pytest.raises(RuntimeError, match="kills is not graded: the workers that graded it were lost several times"):
+        running.result("kills")
+    assert 1 <= gradings(session, "kills") <= 2  # it may have been lost with a worker that fell silent first
+    assert running.result("b") is not None
+    running.close()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_worker_that_is_lost_with_the_course(
+    cluster: Cluster, submissions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_pool, "_identity", stub_graders.identity)
+    session, paths = submissions("a", "b")
+    running = DaskPool(cluster.address, session, paths, again=False)
+    cluster.start_worker()
+    assert None not in (running.result("a"), running.result("b"))
+    assert gradings(session, "a") == gradings(session, "b") == 1
+    assert cluster.workers[0].wait(10) == -signal.SIGKILL
+    running.close()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: Any) -> None:
+    session, paths = submissions("fault", "other")
+    running = DaskPool(cluster.address, session, paths, again=False)
+    with pytest.raises(IsolationError, match="no namespaces here"):
+        running.result("fault")
+    with pytest.raises(ClusterError, match=r"has another version .*torch 0\.1.*install the same versions everywhere"):
+        running.result("other")
+    running.close()
+
+
+def test_without_a_scheduler_nothing_is_graded(submissions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_pool, "_WAIT_SECONDS", 1.0)
+    session, paths = submissions("a")
+    with pytest.raises(ClusterError, match=r"the scheduler at tcp://127\.0\.0\.1:9 does not answer"):
+        DaskPool("tcp://127.0.0.1:9", session, paths, again=False)
+
+
+# The real command
+
+
+@pytest.mark.slow
+def test_a_class_on_two_workers_one_of_them_killed(cluster: Cluster, release: NotebookNode, tmp_path: Path) -> None:
+    """Everyone is graded once, and gets what this machine alone would give them."""
+    cluster.start_worker()
+    (tmp_path / "course").mkdir()
+    course = new_course(tmp_path / "course")
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write(f"c.GradeChecks.scheduler = {cluster.address!r}\n")
+    freeze = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+    submit(course, "a", b"not a notebook")
+    for student in "bcd":
+        submit(course, student, notebook_of(freeze, release))
+    command = [sys.executable, "-m", "nbgrader", "autograde", ASSIGNMENT]
+    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(command, cwd=course, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        while run.poll() is None and len(list(course.glob(f"{FOLDER}/*.json"))) < 2:
+            time.sleep(0.05)
+        cluster.workers[0].kill()
+        _, log = run.communicate(timeout=300)
+    assert run.returncode == 0, log
+    assert f"Grading 4 submissions on the workers of {cluster.address}" in log
+    by_cluster = {student: (scores(course, student), reports(course, student)) for student in "abcd"}
+    assert [sum(filter(None, by_cluster[student][0].values())) for student in "abcd"] == [0, 20, 20, 20]
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write('c.GradeChecks.scheduler = ""\n')
+    done = nbgrader(course, "autograde", ASSIGNMENT, "--force")
+    assert done.returncode == 0, done.stderr
+    assert {student: (scores(course, student), reports(course, student)) for student in "abcd"} == by_cluster
+
+
+def reports(course: Path, student: str) -> list[str]:
+    """All that grading wrote, without the times."""
+    cells = [cell for cell in autograded(course, student).cells if cell.cell_type == "code"]
+    return [output.get("data", {}).get("text/plain", "") for cell in cells for output in cell.outputs]

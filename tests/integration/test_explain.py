@@ -1,0 +1,271 @@
+"""What a TA asks for in the terminal: the class, one submission, and one graded again."""
+
+from __future__ import annotations
+
+import csv
+import re
+from datetime import datetime
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbgrader.api import Comment, Gradebook
+
+from autograder.cli import main
+from autograder.text import safe_line
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
+from tests.helpers.variants import FREEZE
+from tests.integration.test_report import ESSAY, FOUR, HOSTILE, LAB, CachedGrading, build
+
+CONTROL = "\x1b[2J\x9b31m\u202e"
+
+
+def run(course: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the command prints."""
+    patch.chdir(course)
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def section(text: str, title: str) -> list[str]:
+    """The entries below a title."""
+    (found,) = re.findall(rf"^{re.escape(title)}\n((?:  - .*\n?)+)", text, re.M)
+    return [line.removeprefix("  - ") for line in found.splitlines()]
+
+
+def row(text: str, beginning: str) -> list[str]:
+    (found,) = [line for line in text.splitlines() if line.startswith(beginning)]
+    return re.split(r"  +", found)
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Path:
+    course = build(tmp_path, FOUR)
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        gradebook.add_student("eve")
+    (course / "submitted" / "fay" / LAB).mkdir(parents=True)
+    return course
+
+
+def test_the_class_with_what_needs_a_person_on_top(
+    four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = run(four, monkeypatch, capsys, "scores", LAB, "--csv", "class.csv")
+    lines = [re.split(r"  +", line) for line in text.splitlines()]
+    assert lines[0] == [
+        "student",
+        "state",
+        "fit (6)",
+        "predict (4)",
+        "discussion (5)",
+        "late",
+        "sum (15)",
+        "needs attention",
+    ]
+    assert lines[2] == [
+        "dan",
+        "fault",
+        "3.5",
+        "1",
+        "to grade",
+        "4.5",
+        "check_predict: test_range raised an internal error",
+    ]
+    assert lines[3][:2] == ["fay", "not graded"]
+    assert lines[4] == ["cyd", "to grade by hand", "0", "3", "to grade", "3"]
+    assert lines[5] == ["ada", "graded", "6", "4", "5", "15"]
+    assert lines[6] == ["ben", "graded", "6", "3", "3", "-2", "10"]
+    assert lines[7] == ["eve", "no submission"]
+    assert lines[9][0].startswith("6 students: 1 fault, 1 not graded, 1 to grade by hand, 2 graded, 1 no submission")
+    with (four / "class.csv").open(newline="") as file:
+        rows = {r["student"]: r for r in csv.DictReader(file)}
+    assert list(rows) == ["dan", "fay", "cyd", "ada", "ben", "eve"]
+    assert [rows["ben"][k] for k in ("state", ESSAY, "late_penalty", "total", "max_total")] == [
+        "graded", "3", "2", "10", "15",
+    ]  # fmt: skip
+    assert (rows["cyd"][ESSAY], rows["fay"]["total"], rows["eve"]["total"]) == ("", "", "")
+
+
+def test_all_about_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    known = {
+        "seed": "4711",
+        "seconds": 12.34,
+        "isolation": "none",
+        "notes": ["There were several cells."],
+        "stopped": ["cell 3: stopped after 60 seconds"],
+    }
+    outcomes = {"test_slope": "failed:wrong_value", "test_intercept": "skipped", "test_range": "error"}
+    more = {"mistakes": [{"name": "divides by n + 1"}]}
+    course = build(tmp_path, [CachedGrading("ada", outcomes, essay=4.0, penalty=1.5, submission=known, more=more)])
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        entry = gradebook.find_submission(LAB, "ada")
+        entry.timestamp, entry.assignment.duedate = datetime(2026, 5, 2, 12), datetime(2026, 5, 2, 9)
+        gradebook.find_grade("check_predict", "lab", LAB, "ada").extra_credit = 2
+        gradebook.find_grade("check_fit", "lab", LAB, "ada").manual_score = 3
+        (written,) = gradebook.find_notebook("lab", LAB).solution_cells
+        entry.notebooks[0].comments.append(Comment(cell=written, manual_comment="well argued"))
+        gradebook.db.commit()
+    text = run(course, monkeypatch, capsys, "explain", LAB, "ada")
+    assert "state         fault" in text
+    assert "8.5 of 15, after a late penalty of 1.5" in text
+    assert "2026-05-02 12:00:00 UTC, 3.0 h late" in text
+    assert "due           2026-05-02 09:00:00 UTC" in text
+    assert re.search(r"graded        20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", text)
+    assert "12.3 s" in text
+    assert "isolation     none" in text
+    assert "4711" in text
+    assert row(text, "fit") == ["fit", "0", "3", "3", "6"]
+    assert row(text, "predict") == ["predict", "1", "2", "3", "4"]
+    assert row(text, "discussion") == ["discussion", "4", "4", "5"]
+    assert row(text, "late penalty") == ["late penalty", "-1.5"]
+    assert row(text, "sum") == ["sum", "8.5", "15"]
+    assert section(text, "Checks that did not pass") == [
+        "check_fit: The slope is that of least squares.  [0/4]  symptom: wrong_value",
+        "check_fit: Title of test_intercept.  [0/2]  skipped",
+        "check_predict: Title of test_range.  [0/3]  error  ZeroDivisionError: in the check",
+    ]
+    assert section(text, "Recognised mistakes") == ["check_fit: divides by n + 1"]
+    assert section(text, "Fixed on arrival") == ["There were several cells."]
+    assert section(text, "Cells stopped by a limit") == ["cell 3: stopped after 60 seconds"]
+    assert section(text, "Comments from graders") == [f"{ESSAY}: well argued"]
+    assert section(text, "Needs attention") == [
+        "check_predict: test_range raised an internal error",
+        "it ran without isolation: do not trust its score",
+    ]
+
+
+def test_one_with_nothing_to_remark(
+    four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = run(four, monkeypatch, capsys, "explain", LAB, "ada")
+    assert "15 of 15" in text
+    for title in ("Needs attention", "did not pass", "Recognised", "Fixed on", "stopped by", "Comments"):
+        assert title not in text
+    assert section(run(four, monkeypatch, capsys, "explain", LAB, "cyd"), "Needs attention") == [
+        f"{ESSAY}: waits for a score"
+    ]
+    assert "nbgrader autograde" in run(four, monkeypatch, capsys, "explain", LAB, "fay")
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "edited", "old"])
+def test_what_cannot_be_trusted_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    edited = {"check_fit": 1.0} if damage == "edited" else {}
+    course = build(tmp_path, [CachedGrading("ada", essay=1.0, scores=edited, stored=damage != "old")])
+    notebook = course / "autograded" / "ada" / LAB / "lab.ipynb"
+    if damage == "lost":
+        notebook.unlink()
+    if damage == "cut":
+        notebook.write_text('{"cells": [')
+    text = run(course, monkeypatch, capsys, "explain", LAB, "ada")
+    says = {
+        "lost": "missing or damaged",
+        "cut": "missing or damaged",
+        "edited": "differ from the scores",
+        "old": "graded by an older version",
+    }
+    assert says[damage] in text
+    assert ("fault" in text) == (damage != "old")
+
+
+def test_nothing_of_a_submission_reaches_the_terminal_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = f"{CONTROL}\r\nfaked line{HOSTILE}"
+    known = {"notes": [evil * 300], "stopped": [evil], "isolation": evil}
+    student = f"ada{CONTROL}"
+    outcomes = {"test_slope": f"failed:{evil}", "test_range": "error"}
+    course = build(tmp_path, [CachedGrading(student, outcomes, submission=known, more={"mistakes": [{"name": evil}]})])
+    printed = run(course, monkeypatch, capsys, "explain", LAB, student) + run(
+        course, monkeypatch, capsys, "scores", LAB
+    )
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    assert not any(line.startswith("faked line") for line in printed.splitlines())
+    assert max(map(len, printed.splitlines())) < 1200
+    assert main(["explain", LAB, f"b{CONTROL}"]) == 2
+    refusal = capsys.readouterr().err.strip()
+    assert safe_line(refusal) == refusal
+
+
+def test_who_is_unknown_is_told_who_there_is(
+    four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(four)
+    for arguments, says in (
+        (["explain", LAB, "adda"], "similar: ada; there are: ada, ben, cyd, dan, fay"),
+        (["explain", LAB, "eve"], "eve has not submitted"),
+        (["explain", "no-such-lab", "ada"], f"there are: {LAB}"),
+        (["scores", "no-such-lab"], f"there are: {LAB}"),
+        (["regrade", LAB, "fay", "fly"], "similar: fay; there are: fay"),
+        (["regrade", "linear-model", "fay"], f"similar: {LAB}"),
+    ):
+        assert main(arguments) == 2
+        assert says in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def letter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student who handed in a letter, with a score by hand for the reflection."""
+    course = new_course(tmp_path_factory.mktemp("course"))
+    submit(course, "ada", b"Dear TA, this is what I found.")
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr[-4000:]
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        grade = gradebook.find_grade("reflection", "transfer_learning", ASSIGNMENT, "ada")
+        grade.manual_score, grade.needs_manual_grade = 7, False
+        gradebook.db.commit()
+    return course
+
+
+def with_freeze(release: NotebookNode, source: str) -> NotebookNode:
+    """Only the first function is there: the checks of the others end at once."""
+    notebook = nbformat.from_dict(release)
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if grade_id == "freeze_layers":
+            cell.source = source
+        if grade_id == "reflection":
+            cell.source = "Four layers were best on my validation images."
+    return notebook
+
+
+def test_grading_again_shows_what_changed_and_keeps_scores_by_hand(
+    letter: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explained = run(letter, monkeypatch, capsys, "explain", ASSIGNMENT, "ada")
+    assert "isolation     namespaces" in explained
+    assert re.search(r"seed +\d{10,}", explained)
+    assert "none of its code could be run" in section(explained, "Needs attention")
+    assert "not valid JSON" in section(explained, "Fixed on arrival")[0]
+    nbformat.write(with_freeze(release, FREEZE), letter / "submitted" / "ada" / ASSIGNMENT / NOTEBOOK)
+    text = run(letter, monkeypatch, capsys, "regrade", ASSIGNMENT, "ada")
+    assert row(text, "check_freeze_layers") == ["check_freeze_layers", "0", "20", "+20", "20"]
+    assert row(text, "reflection") == ["reflection", "7", "7", "10"]
+    assert row(text, "sum") == ["sum", "7", "27", "+20", "100"]
+    assert "Manual scores were kept: check whether they still hold: reflection" in text
+    with Gradebook(f"sqlite:///{letter}/gradebook.db") as gradebook:
+        assert gradebook.find_grade("reflection", "transfer_learning", ASSIGNMENT, "ada").manual_score == 7
+    explained = run(letter, monkeypatch, capsys, "explain", ASSIGNMENT, "ada")
+    assert "check_train_with_early_stopping: " in "".join(section(explained, "Checks that did not pass"))
+    assert section(explained, "Needs attention") == [
+        "reflection: graded again after a manual score was given: check whether it still holds"
+    ]
+
+
+def test_what_nbgrader_refuses_is_shown(
+    four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(four)
+    (four / "submitted" / "fay" / LAB / "lab.ipynb").write_text("{}")
+    assert main(["regrade", LAB, "fay"]) == 1  # a lab without checks
+    assert f"no lab '{LAB}'" in capsys.readouterr().err
+
+
+def test_the_guide_names_commands_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "ta.md").read_text(), re.M | re.S)
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith("autograder ")]
+    assert len(commands) > 8
+    monkeypatch.chdir(tmp_path)  # no course: arguments that cannot be read would end the program
+    assert [main(command.split()[1:]) for command in commands] == [2] * len(commands)

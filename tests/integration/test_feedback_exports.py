@@ -1,0 +1,118 @@
+"""Feedback gets to everybody: through the exchange, and as the zips that Canvas and Moodle take back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbgrader.utils import notebook_hash
+
+from tests.conftest import ASSIGNMENT, NOTEBOOK, autograder_cli, nbgrader, new_course, submit
+
+STEM = "transfer_learning"
+PAGE = f"{STEM}.html"
+DOWNLOADS = {
+    "canvas.zip": {
+        f"lovelaceada_1_11_{NOTEBOOK}": b"Dear TA",
+        f"LATE_anon_AbC12_13_{STEM}-2.ipynb": b"Dear TA",
+        "olcerben_LATE_2_12_work.7z": b"7z\xbc\xaf'\x1c",
+        "curiemarie_3_text.html": b"my text",
+    },
+    "moodle.zip": {
+        f"Emmy O'Noether_41_assignsubmission_file_/{NOTEBOOK}": b"Dear TA",
+        f"Carl Gauß_42_assignsubmission_file/sub/{NOTEBOOK}": b"Dear TA",
+        f"Leonhard Euler_43_assignsubmission_file_{NOTEBOOK}": b"Dear TA",
+    },
+}
+
+
+def export(course: Path, form: str) -> subprocess.CompletedProcess[str]:
+    return autograder_cli(course, "export", ASSIGNMENT, "--format", form)
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A class from Canvas, Moodle, the exchange, and one whose file somebody put there by hand; with feedback."""
+    course = new_course(tmp_path_factory.mktemp("course"))
+    archive = course / "downloaded" / ASSIGNMENT / "archive"
+    archive.mkdir(parents=True)
+    for name, files in DOWNLOADS.items():
+        with zipfile.ZipFile(archive / name, "w") as download:
+            for path, content in files.items():
+                download.writestr(path, content)
+    collected = nbgrader(course, "zip_collect", ASSIGNMENT)
+    assert collected.returncode == 0, collected.stderr
+    for student, secret in {"exchange": "s1", "no_time": "s2", "zz": "s3"}.items():
+        submit(course, student, b"Dear TA")
+        folder = course / "submitted" / student / ASSIGNMENT
+        (folder / "submission_secret.txt").write_text(secret)
+        if student != "no_time":
+            (folder / "timestamp.txt").write_bytes(b"2026-11-28 10:00:00 UTC" if student == "zz" else b"\xff\xfe\0")
+    submit(course, "by_hand", b"Dear TA")
+    assert export(course, "canvas-feedback").returncode == 2
+    for command in ("autograde", "generate_feedback"):
+        done = nbgrader(course, command, ASSIGNMENT)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return course
+
+
+def test_the_exchange_gets_every_page_that_it_can_take(course: Path, tmp_path: Path) -> None:
+    done = nbgrader(course, "release_feedback", ASSIGNMENT, f"--Exchange.root={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    (released,) = tmp_path.glob("*/feedback")
+    pages = {notebook_hash(secret=secret, notebook_id=STEM): student for secret, student in
+             {"s1": "exchange", "s2": "no_time", "s3": "zz"}.items()}  # fmt: skip
+    assert {path.name for path in released.iterdir()} == {f"{name}.html" for name in pages}
+    for name, student in pages.items():
+        page = course / "feedback" / student / ASSIGNMENT / PAGE
+        assert (released / f"{name}.html").read_bytes() == page.read_bytes()
+    (line,) = [line for line in done.stderr.splitlines() if "Not released" in line]
+    for student in ("by_hand", "lovelaceada", "emmy_onoether"):
+        assert student in line
+    assert f"autograder export {ASSIGNMENT} --format canvas-feedback" in line
+
+
+def test_canvas_gets_the_names_of_its_download(course: Path) -> None:
+    done = export(course, "canvas-feedback")
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(course / "reports" / f"{ASSIGNMENT}-canvas-feedback.zip") as archive:
+        assert set(archive.namelist()) == DOWNLOADS["canvas.zip"].keys() - {"curiemarie_3_text.html"}
+        # Canvas shows it under the name of the student's file: a notebook for a notebook, else the page
+        shown = nbformat.reads(archive.read(f"lovelaceada_1_11_{NOTEBOOK}").decode(), as_version=4)
+        page = archive.read("olcerben_LATE_2_12_work.7z")
+    assert shown.cells[0].source == "# Feedback\n\n0 of 100 points"
+    assert any(cell.source == "**check_freeze_layers: 0 of 20**" for cell in shown.cells)
+    assert not any("nbgrader" in cell.metadata for cell in shown.cells)
+    assert page == (course / "feedback" / "olcerben" / ASSIGNMENT / PAGE).read_bytes()
+    assert "curiemarie: not in the zip, Canvas accepts no file for text that was typed into its form" in done.stderr
+    assert f"by_hand: not in the zip, it is not known what Canvas called the submission: collect its download with 'nbgrader zip_collect {ASSIGNMENT} --force'" in done.stderr  # fmt: skip
+
+
+def test_moodle_gets_the_folders_of_its_download(course: Path) -> None:
+    done = export(course, "moodle-feedback")
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(course / "reports" / f"{ASSIGNMENT}-moodle-feedback.zip") as archive:
+        assert set(archive.namelist()) == {
+            f"Emmy O'Noether_41_assignsubmission_file_/{PAGE}",
+            f"Carl Gauß_42_assignsubmission_file/{PAGE}",
+            f"Leonhard Euler_43_assignsubmission_file_{PAGE}",
+        }
+        emmy = archive.read(f"Emmy O'Noether_41_assignsubmission_file_/{PAGE}")
+    assert emmy == (course / "feedback" / "emmy_onoether" / ASSIGNMENT / PAGE).read_bytes()
+    assert "lovelaceada: not in the zip" in done.stderr
+
+
+def test_old_pages_and_missing_ones_are_said(course: Path) -> None:
+    page = course / "feedback" / "emmy_onoether" / ASSIGNMENT / PAGE
+    os.utime(page, (0, 0))
+    hidden = page.parent.parent.parent / "carl_gauss" / ASSIGNMENT / PAGE
+    hidden = hidden if hidden.exists() else course / "feedback" / "carl_gauß" / ASSIGNMENT / PAGE
+    hidden.unlink()
+    done = export(course, "moodle-feedback")
+    assert f"emmy_onoether: the page is older than the grading, run 'nbgrader generate_feedback {ASSIGNMENT} --force'" in done.stderr  # fmt: skip
+    assert f"{hidden.parent.parent.name}: no feedback page" in done.stderr

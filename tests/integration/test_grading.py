@@ -1,0 +1,181 @@
+"""What people really hand in, over the real nbgrader command line: everybody is graded, and told why."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograded, nbgrader, new_course, report, scores, submit
+from tests.helpers.variants import BUILD, FREEZE, Variant, notebook_of
+
+FULL = {
+    "check_freeze_layers": 20,
+    "check_build_transfer_model": 20,
+    "check_train_with_early_stopping": 30,
+    "check_accuracy": 20,
+}
+PLAIN = Variant("plain")
+ZERO = dict.fromkeys(FULL, 0)
+LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 10, 'answer_seconds': 45}\nc.GradeChecks.jobs = 3\n"
+# where it is not about training, the third exercise is left out: it takes its time
+UNTRAINED = {"train_with_early_stopping": ""}
+SHORT = Variant("short", sources=UNTRAINED)
+WITHOUT_TRAINING = FULL | {"check_train_with_early_stopping": 0, "check_accuracy": 0}
+
+
+USED_AGAIN = (
+    "load_backbone = layers_of = 3",
+    "def freeze_layers(model, n_trainable):\n    return None",
+    "import torch\ntorch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)\ntorch.equal = None",
+)
+ENDINGS = ("import threading; threading.Thread(target=exit).start()", "exit()")
+
+
+def freezing(source: str) -> Variant:
+    return Variant("x", sources={"freeze_layers": source, **UNTRAINED})
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> tuple[Path, str]:
+    course = new_course(tmp_path_factory.mktemp("course"))
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write(LIMITS)
+
+    def hand_in(student: str, variant: Variant = SHORT, extra: str = "", behind: tuple[str, ...] = ()) -> None:
+        notebook = notebook_of(variant, release)
+        notebook.cells += [nbformat.v4.new_code_cell(source) for source in behind]
+        if extra:
+            notebook.cells.insert(2, nbformat.v4.new_code_cell(extra))
+        submit(course, student, notebook)
+
+    submit(course, "empty_folder", None)
+    submit(course, "empty_file", b"")
+    submit(course, "a_letter", b"Dear TA, my computer broke.")
+    submit(course, "binary", bytes(range(256)) * 9)
+    submit(course, "renamed_file", notebook_of(SHORT, release), "transfer_learning (1).ipynb")
+    hand_in("syntax_error", freezing("def freeze_layers(model, n_trainable:\n    return model"))
+    hand_in(
+        "renamed_function", Variant("x", sources={"freeze_layers": FREEZE.replace("def freeze_layers", "def freeze")})
+    )
+    hand_in("wrong_signature", freezing(FREEZE.replace("(model, n_trainable)", "(model)")))
+    hand_in("unrelated_error", extra="raise RuntimeError('an experiment went wrong')")
+    hand_in("noisy", extra="import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)")
+    hand_in("hanging_cell", extra="import time\nwhile True:\n    time.sleep(1)")
+    both = {"freeze_layers": FREEZE + BUILD, "build_transfer_model": ""}
+    hand_in("one_cell", Variant("x", sources={**both, **UNTRAINED}))
+    hand_in("missing_package", freezing(f"import lightning\n{FREEZE}"))
+    hand_in("names_used_again", behind=(*USED_AGAIN, *ENDINGS))
+    hand_in("zz_last", PLAIN)
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr[-4000:]
+    feedback = nbgrader(course, "generate_feedback", ASSIGNMENT)
+    assert feedback.returncode == 0, feedback.stderr[-4000:]
+    return course, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("student", "points"),
+    [
+        ("empty_folder", ZERO),
+        ("empty_file", ZERO),
+        ("a_letter", ZERO),
+        ("binary", ZERO),
+        ("renamed_file", WITHOUT_TRAINING),
+        ("syntax_error", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
+        ("renamed_function", FULL | {"check_freeze_layers": 0}),
+        ("wrong_signature", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
+        ("unrelated_error", WITHOUT_TRAINING),
+        ("noisy", WITHOUT_TRAINING),
+        ("hanging_cell", WITHOUT_TRAINING),
+        ("one_cell", WITHOUT_TRAINING),
+        ("missing_package", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
+        ("names_used_again", WITHOUT_TRAINING),
+        ("zz_last", FULL),
+    ],
+)
+def test_points(graded: tuple[Path, str], student: str, points: dict[str, float]) -> None:
+    got = scores(graded[0], student)
+    assert {cell: got[cell] for cell in FULL} == points
+
+
+@pytest.mark.parametrize(
+    ("student", "says"),
+    [
+        ("empty_folder", "has no notebook transfer_learning.ipynb"),
+        ("a_letter", "not valid JSON"),
+        ("binary", "not text"),
+        ("renamed_file", "transfer_learning (1).ipynb"),
+    ],
+)
+def test_notes_stand_on_top(graded: tuple[Path, str], student: str, says: str) -> None:
+    assert says in autograded(graded[0], student).cells[0].source
+
+
+@pytest.mark.parametrize(
+    ("student", "says"),
+    [
+        ("renamed_function", "no function named `freeze_layers`"),
+        ("syntax_error", "because its cell failed with SyntaxError: '(' was never closed (line 1: def freeze_layers"),
+        (
+            "missing_package",
+            "because its cell failed with ModuleNotFoundError: No module named 'lightning' (line 1: import",
+        ),
+        ("wrong_signature", "takes 1 positional argument"),
+    ],
+)
+def test_reports_say_what_is_wrong(graded: tuple[Path, str], student: str, says: str) -> None:
+    assert says in report(graded[0], student, "check_freeze_layers")
+
+
+def test_feedback_shows_the_reports(graded: tuple[Path, str]) -> None:
+    pages = list(graded[0].glob("feedback/*/*/*.html"))
+    assert len(pages) == 15
+    (page,) = graded[0].glob("feedback/wrong_signature/*/*.html")
+    html = page.read_text()
+    assert "freeze_layers</code> works in place" in html
+    assert "takes 1 positional argument" in html
+
+
+def test_grading_twice_changes_nothing(graded: tuple[Path, str]) -> None:
+    before = {s: scores(graded[0], s) for s in ("zz_last", "binary")}
+    assert nbgrader(graded[0], "autograde", ASSIGNMENT).returncode == 0
+    assert {s: scores(graded[0], s) for s in before} == before
+
+
+def test_one_notebook_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / NOTEBOOK).write_text("Dear TA")
+    command = [sys.executable, "-m", "autograder", "grade", str(tmp_path / NOTEBOOK), "--json", "--seed", "7"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    got = json.loads(done.stdout)
+    assert (got["score"], got["max_score"], got["seed"]) == (0, 90, 7)
+    assert "not valid JSON" in got["notes"][0]
+    assert {check["cell"] for check in got["checks"]} == set(FULL)
+
+
+def test_pytest_drives_the_same_checks() -> None:
+    command = [sys.executable, "-m", "pytest", "autograder/checks/transfer_learning", "--check-seed", "11", "-q"]
+    solution = f"solutions/{ASSIGNMENT}/{NOTEBOOK}"
+    untouched = f"assignments/{ASSIGNMENT}/{NOTEBOOK}"
+    good = subprocess.run(
+        [*command, "--submission", solution, "-k", "freeze"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    bad = subprocess.run(
+        [*command, "--submission", untouched, "-k", "freeze"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (good.returncode, bad.returncode) == (0, 1), good.stdout + bad.stdout
+    assert "passed" in good.stdout
+    assert "passed" not in bad.stdout
+
+
+def test_cells_that_end_their_process_are_named(graded: tuple[Path, str]) -> None:
+    notebook = autograded(graded[0], "names_used_again")
+    numbers = [i + 1 for i, cell in enumerate(notebook.cells) if cell.source in ENDINGS]
+    line = f"Look at names_used_again: cells {numbers[0]}, {numbers[1]}: this cell ended the Python process"
+    assert graded[1].count(line) == 1

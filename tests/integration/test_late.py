@@ -1,0 +1,65 @@
+"""A lab's deadline and what lateness costs, over the real nbgrader command line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+
+from autograder.labs.settings import Deadline
+from autograder.nbgrader_plugins.late_penalty import penalty
+from tests.conftest import ASSIGNMENT, new_course, submit
+from tests.helpers.course_copy import CourseCopy
+from tests.helpers.variants import Variant, notebook_of
+
+DUE = datetime(2026, 12, 18, 22, 59, tzinfo=UTC)
+DEADLINE = """
+[deadline]
+due = 2026-12-18T23:59:00+01:00
+grace_minutes = 15
+penalty_percent = 10
+most_percent = 25
+"""
+HANDED_IN = {
+    "next_day": "2026-12-19 08:00:00 UTC",
+    "next_year": "2027-01-18 08:00:00 UTC",
+    "letter": "2026-12-19 08:00:00 UTC",
+}
+
+
+@pytest.mark.parametrize(
+    ("minutes", "points"),
+    [(0, 0), (15, 0), (15.1, 4), (24 * 60, 4), (24 * 60 + 1, 8), (48 * 60 + 1, 10), (1e6, 10)],
+)
+def test_every_day_that_has_begun_costs_its_share(minutes: float, points: float) -> None:
+    deadline = Deadline(due=DUE, grace_minutes=15.0, penalty_percent=10.0, most_percent=25.0)
+    assert penalty(deadline, 40, 60 * minutes) == points
+
+
+def test_the_gradebook_has_the_deadline_and_what_lateness_costs(tmp_path: Path, release: NotebookNode) -> None:
+    course = CourseCopy(tmp_path)
+    settings = course.root / "amllab" / "checks" / "transfer_learning" / "lab.toml"
+    settings.write_text(settings.read_text() + DEADLINE)
+    made = new_course(tmp_path / "made")
+    (course.root / "gradebook.db").write_bytes((made / "gradebook.db").read_bytes())
+    only_freeze = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+    for student, time in HANDED_IN.items():
+        submit(course.root, student, b"Dear TA" if student == "letter" else notebook_of(only_freeze, release))
+        (course.root / "submitted" / student / ASSIGNMENT / "timestamp.txt").write_text(time)
+    done = course.run(
+        [f"python -m nbgrader autograde {ASSIGNMENT}", f"autograder scores {ASSIGNMENT}"],
+    )
+    assert "Due date from lab.toml: 2026-12-18 22:59:00 UTC" in done[0].output
+    with Gradebook(f"sqlite:///{course.root}/gradebook.db") as gradebook:
+        assert gradebook.find_assignment(ASSIGNMENT).duedate == DUE.replace(tzinfo=None)
+        submissions = {s.student.id: s for s in gradebook.assignment_submissions(ASSIGNMENT)}
+        lost = {student: s.late_submission_penalty for student, s in submissions.items()}
+        scores = {student: s.score for student, s in submissions.items()}
+    assert lost == {"next_day": 10, "next_year": 20, "letter": 0}
+    assert scores == dict.fromkeys(HANDED_IN, 20) | {"letter": 0}
+    rows = {line.split()[0]: line.split() for line in done[1].output.splitlines() if line.startswith(tuple(HANDED_IN))}
+    assert "-10" in rows["next_day"]
+    assert "-20" in rows["next_year"]

@@ -1,0 +1,119 @@
+"""A new lab works as it is written, and the guide to a lab of one's own leads to one, followed to the letter."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from amllab.lab import all_labs
+from autograder import cli
+from autograder.authoring.new_lab import new_lab
+from autograder.course import Course
+from tests.helpers.course_copy import ROOT, CourseCopy, Done, blocks_of
+
+GUIDE = ROOT / "docs" / "new-lab.md"
+NEW = "knowledge-distillation"
+
+
+def empty_course(folder: Path) -> Course:
+    """A course with the folders that a lab needs, and nothing in them."""
+    for package in ("amllab", "autograder"):
+        (folder / package / "checks").mkdir(parents=True)
+    (folder / "nbgrader_config.py").write_text((ROOT / "nbgrader_config.py").read_text())
+    return Course.find(folder)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["", "1st-lab", "Big-Lab", "a lab", "-x", "x--y", "../x", "import", "über", "a/b"])
+def test_names_that_python_cannot_import_are_refused(tmp_path: Path, name: str) -> None:
+    course = empty_course(tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="lower-case letters"):
+        new_lab(course, name)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "there", ["amllab/checks/a_lab/x", "autograder/checks/a_lab/x", "amllab/checks/a_lab.py", "tests/test_a_lab.py"]
+)
+def test_nothing_is_overwritten_or_hidden(tmp_path: Path, there: str) -> None:
+    course = empty_course(tmp_path)
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / there).write_text("mine")
+    before = files(tmp_path)
+    with pytest.raises(FileExistsError, match="choose another name") as error:
+        new_lab(course, "a-lab")
+    assert there.removesuffix("/x") in str(error.value)
+    assert files(tmp_path) == before
+
+
+def test_the_labs_of_this_course_are_refused() -> None:
+    for name in all_labs():
+        with pytest.raises(FileExistsError):
+            new_lab(Course.find(ROOT), name.replace("_", "-"))
+
+
+def test_a_folder_without_the_packages_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "nbgrader_config.py").write_text((ROOT / "nbgrader_config.py").read_text())
+    with pytest.raises(FileNotFoundError, match="--root"):
+        new_lab(Course.find(tmp_path), "a-lab")
+    assert files(tmp_path) == {"nbgrader_config.py"}
+
+
+def test_the_command_names_what_it_wrote_and_what_comes_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty_course(tmp_path)
+    before = files(tmp_path)
+    assert cli.main(["new-lab", "a-lab", "--root", str(tmp_path)]) == 0
+    *written, packages, following = capsys.readouterr().out.splitlines()
+    assert set(written) == files(tmp_path) - before
+    assert packages == f"this Python uses other copies of the packages: run 'pip install -e {tmp_path}'"
+    assert following.startswith("next: run 'autograder build a-lab'")
+    assert cli.main(["new-lab", "a-lab", "--root", str(tmp_path)]) == 2
+    assert "choose another name" in capsys.readouterr().err
+
+
+def test_both_spellings_of_a_name_give_the_same_lab(tmp_path: Path) -> None:
+    written = [new_lab(empty_course(tmp_path / str(i)), name) for i, name in enumerate(("two-words", "two_words"))]
+    first, second = ([str(path.relative_to(tmp_path / str(i))) for path in paths] for i, paths in enumerate(written))
+    assert first == second
+    assert "source/two-words/two_words.py" in first
+
+
+def test_the_guide_builds_a_lab(tmp_path: Path) -> None:
+    course = CourseCopy(tmp_path)
+    done: list[Done] = []
+    for files_come, blocks in itertools.groupby(blocks_of(GUIDE), key=lambda block: bool(block.title)):
+        if files_come:
+            for block in blocks:
+                course.write(block.title, block.text)
+        else:
+            done += course.run([command for block in blocks for command in block.text.splitlines()])
+
+    assert [d.command for d in done][:2] == [f"autograder new-lab {NEW}", f"autograder build {NEW}"]
+    (tests,) = (d.output for d in done if d.command.startswith("pytest"))
+    assert "5 passed" in tests
+    (grades,) = (d.output for d in done if d.command.startswith("autograder grade"))
+    marks = re.findall(r"^(\w+)\.ipynb: (\d+) of (\d+) automatic points", grades, re.M)
+    assert marks == [
+        ("knowledge_distillation", "10", "10"),
+        ("knowledge_distillation", "0", "10"),
+        ("try_wrong", "7", "10"),
+    ]
+    wrong = grades[grades.index("knowledge_distillation.ipynb: 0 of 10") :]
+    lost = [line for line in wrong.splitlines() if line.startswith(("✗", "–"))]
+    assert lost == ["✗ At any temperature both parts keep their weights.  [0/3]"]
+    (findings,) = (d.output for d in done if d.command.startswith("autograder audit"))
+    assert re.search(r"^ok .* wrong functions fail their checks and no other +5 wrong functions$", findings, re.M)
+    assert re.search(
+        r"^ok .* every check is failed by a wrong submission +4 of 4 checks, by 5 wrong functions$", findings, re.M
+    )
+    assert "FAIL" not in findings
+    assert "- At any temperature both parts keep their weights." in (course.root / "docs" / "checks.md").read_text()

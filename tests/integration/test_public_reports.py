@@ -1,0 +1,201 @@
+"""What users of other graders reported in public, tried here: one student, or one command, for each report.
+
+The names of the students tell the report's project and number. The submissions solve the first exercise alone: nothing
+is trained, and each of them should earn what that is worth.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbgrader.api import Gradebook
+
+from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, nbgrader_command, new_course, scores, submit
+from tests.helpers.variants import FREEZE
+
+Change = Callable[[NotebookNode], None]
+
+
+def run(course: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *command], cwd=course, capture_output=True, text=True, check=False)
+
+
+def cell_of(notebook: NotebookNode, grade_id: str) -> NotebookNode:
+    (found,) = [c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id") == grade_id]
+    return found
+
+
+def plain(notebook: NotebookNode) -> None:
+    """Nothing is changed: what the others are compared with."""
+
+
+def without_a_check_cell(notebook: NotebookNode) -> None:
+    notebook.cells.remove(cell_of(notebook, "check_build_transfer_model"))
+
+
+def split_solution_cell(notebook: NotebookNode) -> None:
+    """JupyterLab copies the metadata to both halves."""
+    cell = cell_of(notebook, "freeze_layers")
+    second = copy.deepcopy(cell)
+    cell.source, second.source, second.id = "# what I tried first", FREEZE, "second-half"
+    notebook.cells.insert(notebook.cells.index(cell) + 1, second)
+
+
+def check_cell_as_markdown(notebook: NotebookNode) -> None:
+    cell = cell_of(notebook, "check_freeze_layers")
+    at = notebook.cells.index(cell)
+    notebook.cells[at] = new_markdown_cell(cell.source, metadata=cell.metadata, id=cell.id)
+
+
+def other_kernel(notebook: NotebookNode) -> None:
+    notebook.metadata.kernelspec = {"name": "Python [root]", "display_name": "Python [root]", "language": "python"}
+
+
+def symbols(notebook: NotebookNode) -> None:
+    notebook.cells.insert(1, new_markdown_cell("x₀ ≤ y² → ∞ ﷽ 👩‍🔬"))
+    notebook.cells.insert(2, new_code_cell("print('x₀ ≤ y² → ∞ 👩‍🔬')\nπ = 3"))
+
+
+def widgets_without_state(notebook: NotebookNode) -> None:
+    notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"0a": {"model_name": "HBoxModel"}}}
+
+
+def dragged_image(notebook: NotebookNode) -> None:
+    picture = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    cell = new_markdown_cell("![plot](attachment:plot.png) ![other](my_plot.png)")
+    cell.attachments = {"plot.png": {"image/png": picture}}
+    notebook.cells.insert(1, cell)
+
+
+def asks_for_input(notebook: NotebookNode) -> None:
+    notebook.cells.insert(1, new_code_cell("name = input('Your name: ')"))
+
+
+def from_colab(notebook: NotebookNode) -> None:
+    notebook.metadata.update({"accelerator": "GPU", "colab": {"provenance": [], "gpuType": "T4"}})
+    notebook.cells.insert(1, new_code_cell("from google.colab import drive\ndrive.mount('/content/drive')"))
+    notebook.cells.insert(2, new_code_cell("!pip install timm\n%cd /content/drive/MyDrive"))
+    for i, cell in enumerate(notebook.cells):
+        cell.metadata["id"] = f"aBc{i}"
+
+
+def widgets_in_use(notebook: NotebookNode) -> None:
+    notebook.cells.insert(1, new_code_cell("from ipywidgets import widgets\nwidgets.RadioButtons(options=['a', 'b'])"))
+
+
+STUDENTS: dict[str, Change] = {
+    "plain": plain,
+    "nbgrader-1682": without_a_check_cell,
+    "nbgrader-1083": split_solution_cell,
+    "nbgrader-1941": check_cell_as_markdown,
+    "nbgrader-417": other_kernel,
+    "nbgrader-1297": symbols,
+    "nbdev-1167": widgets_without_state,
+    "otter-764": dragged_image,
+    "nbgrader-1359": widgets_in_use,
+    "input": asks_for_input,
+    "colab": from_colab,
+    "nbgrader-1211": plain,
+    "submitty-11736": plain,
+}
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
+    """The class, graded, with feedback, by commands in a locale that is not UTF-8."""
+    course = new_course(tmp_path_factory.mktemp("reports"))
+    for student, change in STUDENTS.items():
+        notebook = copy.deepcopy(release)
+        cell_of(notebook, "freeze_layers").source = FREEZE
+        change(notebook)
+        submit(course, student, notebook)
+    beside = course / "submitted" / "nbgrader-1211" / ASSIGNMENT
+    (beside / NOTEBOOK.replace(".ipynb", ".html")).write_text("<h1>printed</h1>")
+    (beside / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    other = course / "submitted" / "submitty-11736" / ASSIGNMENT / NOTEBOOK.replace(".ipynb", "-Copy1.ipynb")
+    nbformat.write(release, other)
+    for command in ("autograde", "generate_feedback"):
+        done = nbgrader_command(
+            course, command, ASSIGNMENT, LC_ALL="C", LANG="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+        )
+        (course / f"{command}.log").write_text(done.stderr, encoding="utf-8")
+        assert done.returncode == 0, done.stderr
+    return course
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_earns_what_the_work_is_worth(graded: Path, student: str) -> None:
+    earned = scores(graded, student)
+    assert earned["check_freeze_layers"] == scores(graded, "plain")["check_freeze_layers"] > 10, earned
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_gets_feedback(graded: Path, student: str) -> None:
+    page = graded / "feedback" / student / ASSIGNMENT / NOTEBOOK.replace(".ipynb", ".html")
+    assert "freeze_layers" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_only_the_reflection_waits_for_a_person(graded: Path, student: str) -> None:
+    with Gradebook(f"sqlite:///{graded}/gradebook.db") as gradebook:
+        (notebook,) = gradebook.find_submission(ASSIGNMENT, student).notebooks
+        waiting = {grade.name for grade in notebook.grades if grade.needs_manual_grade}
+    assert waiting <= {"reflection"}
+
+
+def test_the_other_notebook_is_said(graded: Path) -> None:
+    assert "Copy1" in (graded / "autograde.log").read_text(encoding="utf-8")
+
+
+def test_a_roster_that_a_spreadsheet_saved_is_filled_in_and_nothing_else_changes(graded: Path) -> None:
+    """Autolab 874, Canvas 1394: a mark of the byte order, quoted commas, and numbers over a thousand."""
+    head = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Transfer learning (7)", "Total, of all"]
+    rows = [
+        head,
+        ['Doe, "Jo"', "17", "", "plain", "A, B", "", "1,234.56"],
+        ["Two\nlines", "18", "", "x", "", "", "20\u3000"],
+    ]
+    with (graded / "roster.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file).writerows(rows)
+    done = run(graded, "autograder", "export", ASSIGNMENT, "--format", "canvas", "--roster", "roster.csv", "--partial")
+    assert done.returncode == 0, done.stderr
+    (written,) = graded.rglob("*canvas*.csv")
+    with written.open(encoding="utf-8-sig", newline="") as file:
+        filled = list(csv.reader(file))
+    assert float(filled[1][5]) == sum(scores(graded, "plain").values())
+    filled[1][5] = ""
+    assert filled == rows
+
+
+@pytest.mark.slow
+def test_a_later_due_date_gives_the_points_back(graded: Path) -> None:
+    """nbgrader 723: a penalty stayed when the submission was late no longer."""
+    student = "nbgrader-1211"
+    (graded / "submitted" / student / ASSIGNMENT / "timestamp.txt").write_text("2026-03-02 12:00:00 UTC")
+    lost = []
+    for due in (datetime(2026, 3, 1), datetime(2026, 3, 3)):
+        with Gradebook(f"sqlite:///{graded}/gradebook.db") as gradebook:
+            gradebook.update_or_create_assignment(ASSIGNMENT, duedate=due)
+        method = "--LateSubmissionPlugin.penalty_method=zero"
+        done = nbgrader(graded, "autograde", ASSIGNMENT, "--student", student, "--force", method)
+        assert done.returncode == 0, done.stderr
+        with Gradebook(f"sqlite:///{graded}/gradebook.db") as gradebook:
+            lost.append(gradebook.find_submission(ASSIGNMENT, student).late_submission_penalty)
+    assert lost[0] > 10
+    assert not lost[1]
+
+
+def test_an_image_that_was_dragged_in_is_shown(graded: Path) -> None:
+    page = graded / "feedback" / "otter-764" / ASSIGNMENT / NOTEBOOK.replace(".ipynb", ".html")
+    assert "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk" in page.read_text()
+    assert autograded(graded, "otter-764").cells[1].attachments

@@ -1,0 +1,270 @@
+"""A submission's functions are what they are at their check cell; what stands below it has no say.
+
+Whatever else a notebook does behind its check cells, grading comes to the points that the check cells show, every time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from amllab.checks.results import CheckResult, score
+from amllab.checks.runner import run_checks
+from amllab.lab import Lab
+from amllab.protocol.submission import SubmissionError
+from autograder.grading.reference import Reference
+from autograder.grading.worker import Worker
+from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.notebooks.metadata import skipped_cells
+from autograder.sandbox.launcher import Tree
+from tests.conftest import ASSIGNMENT, ROOT
+from tests.helpers.variants import BUILD, FREEZE
+
+CHECKS = ("check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy")
+FREEZING = {CHECKS[0]: 20.0}
+UNTRAINED = FREEZING | {CHECKS[1]: 20.0}
+QUESTION = {"backbone": "net6", "calls": [1]}
+
+
+@pytest.fixture(scope="module")
+def references(lab: Lab) -> Iterator[Reference]:
+    reference = Reference(lab, ROOT / "solutions" / ASSIGNMENT / f"{lab.notebook}.ipynb")
+    yield reference
+    reference.close()
+
+
+@pytest.fixture
+def short(lab: Lab) -> Lab:
+    """With limits of a few seconds."""
+    return dataclasses.replace(lab, limits={**lab.limits, "cell_seconds": 20, "answer_seconds": 30})
+
+
+def code(source: str, grade_id: str = "") -> NotebookNode:
+    nbgrader = {
+        "grade": True,
+        "solution": False,
+        "locked": True,
+        "points": 1,
+        "grade_id": grade_id,
+        "schema_version": 3,
+    }
+    return nbformat.v4.new_code_cell(source, metadata={"nbgrader": nbgrader} if grade_id else {})
+
+
+def notebook(*cells: NotebookNode | str) -> NotebookNode:
+    """A notebook of these cells; a grade id stands for its check cell."""
+    made = [code("check(...)", c) if c in CHECKS else code(c) if isinstance(c, str) else c for c in cells]
+    return nbformat.v4.new_notebook(cells=made)
+
+
+def place(notebook: NotebookNode, grade_id: str) -> int:
+    ids = [(cell.metadata.get("nbgrader") or {}).get("grade_id") for cell in notebook.cells]
+    return ids.index(grade_id)
+
+
+SETUP = "import torch\nfrom torch import nn\nfrom amllab import evaluate, layers_of, load_backbone"
+
+
+def checked(
+    lab: Lab, reference: Reference, nb: NotebookNode, *cells: str
+) -> tuple[dict[str, float], list[CheckResult], Worker]:
+    """Points by cell: public and hidden checks of some cells."""
+    files = [
+        file
+        for folder in (lab.folder, HIDDEN_CHECKS / lab.name)
+        for cell in cells
+        for file in sorted(folder.glob(f"test_{cell.removeprefix('check_')}*.py"))
+    ]
+    with Worker(lab, nb, skipped_cells(nb)) as worker:
+        results = run_checks(lab, files, worker, reference=lambda: reference, seed=5)
+        worker.run_rest()
+    return {cell: score(results, cell)[0] for cell in cells}, results, worker
+
+
+LATER = (
+    "evaluate = load_backbone = layers_of = 3",
+    "def freeze_layers(model, n_trainable):\n    return None  # an open question of the notebook",
+    "torch.set_default_dtype(torch.float64)",
+    "torch.set_grad_enabled(False)",
+    "nn.Linear = nn.Module.parameters = torch.equal = None",
+    "nn.modules.module.register_module_forward_hook(lambda *_: 1 / 0)",
+    "import random, warnings, os\nrandom.seed(0); torch.manual_seed(0)\nwarnings.simplefilter('error')\nos.chdir('/')\nos.environ.clear()",
+    "print('the last one')",
+)
+
+
+def test_what_stands_below_has_no_say(lab: Lab, references: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a submission that is as it should be costs one process."""
+    started: list[Worker] = []
+
+    def start(self: Worker, begin: Callable[[Worker], Tree] = Worker._started) -> Tree:
+        started.append(self)
+        return begin(self)
+
+    monkeypatch.setattr(Worker, "_started", start)
+    nb = notebook(
+        SETUP, FREEZE, CHECKS[0], "freeze_layers = freeze_layers(load_backbone('net6'), 1)", BUILD, CHECKS[1], *LATER
+    )
+    points, results, worker = checked(lab, references, nb, *CHECKS[:2])
+    assert points == UNTRAINED, [r for r in results if r.outcome != "passed"]
+    assert nb.cells[-1].outputs[0]["text"] == "the last one\n"
+    assert worker.left_out == {}
+    assert started.count(worker) == 1
+
+
+def test_what_is_not_there_yet_is_asked_for_at_the_end(lab: Lab, references: Reference) -> None:
+    stubs = ("def freeze_layers(model, n_trainable):\n    raise NotImplementedError()", "raise KeyError")
+    middle = "def freeze_layers(model, n_trainable):\n    return helper(model, n_trainable)"
+    helper = FREEZE.replace("def freeze_layers", "def helper")
+    for cells in (
+        (SETUP, stubs[0], CHECKS[0], stubs[1], CHECKS[1], "order = 3", FREEZE + BUILD),  # all in the last cell
+        (CHECKS[1], CHECKS[0], SETUP, BUILD, FREEZE),  # check cells on top, and in another order
+        (SETUP, middle, BUILD, CHECKS[0], CHECKS[1], helper),  # what a function calls
+    ):
+        points, results, _ = checked(lab, references, notebook(*cells), *CHECKS[:2])
+        assert points == UNTRAINED, [r for r in results if r.outcome != "passed"]
+
+
+def test_a_wrong_function_stays_wrong(lab: Lab, references: Reference) -> None:
+    """What the check cell shows counts, also where a right one stands below."""
+    wrong = FREEZE.replace("return model", "return None")
+    points, _, _ = checked(lab, references, notebook(SETUP, wrong, CHECKS[0], FREEZE), CHECKS[0])
+    assert points[CHECKS[0]] < 20
+
+
+def test_questions_that_end_the_process_run_nothing_below(short: Lab) -> None:
+    deadly = "def freeze_layers(model, n):\n    import os\n    return os._exit(1) if n == 1 else model"
+    nb = notebook("calls = []", deadly, CHECKS[0], "freeze_layers = None", "print(len(calls))")
+    with Worker(short, nb) as worker:
+        for _ in range(2):
+            worker.reach(CHECKS[0])
+            with pytest.raises(SubmissionError, match="died"):
+                worker.ask("freeze", **QUESTION)
+            (got,) = worker.ask("freeze", backbone="net6", calls=[2])
+            assert got["returned"] == "model"
+        worker.run_rest()
+    assert nb.cells[-1].outputs[0]["text"] == "0\n"
+
+
+def test_the_reference_is_asked_where_its_check_cells_stand(lab: Lab, tmp_path: object) -> None:
+    nb = notebook(SETUP, FREEZE, CHECKS[0], "def freeze_layers(model, n):\n    return None", CHECKS[1])
+    path = tmp_path / "solution.ipynb"  # type: ignore[operator]
+    nbformat.write(nb, path)
+    reference = Reference(lab, path)
+    answers = []
+    try:
+        for calls in ([1], [2], [3]):  # a class
+            for cell in CHECKS[:2]:
+                reference.reach(cell)
+                (got,) = reference.ask("freeze", backbone="net6", calls=calls)
+                answers.append(got["returned"] == "model")
+        assert answers == [True, False] * 3
+        assert len(reference._workers) == 2
+    finally:
+        reference.close()
+
+
+ENDING = {
+    "exit()": "at once",
+    "get_ipython().kernel.do_shutdown(restart=False)": "at once",
+    "import threading; threading.Thread(target=exit).start()": "at once",
+    "import asyncio; asyncio.get_event_loop().call_later(2.5, os._exit, 0)": "later",
+}
+HARMLESS = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+
+
+def test_a_cell_that_ends_the_process_after_its_answer_is_blamed_once(short: Lab) -> None:
+    """No question pays for it, and no other cell; a thread that does no harm costs nothing."""
+    pause = "import time; time.sleep(3)"
+    nb = notebook(
+        f"import os; {HARMLESS}",
+        *ENDING,
+        pause,
+        FREEZE.replace("layers_of", "list"),
+        CHECKS[0],
+        "%%capture\nexit()",
+        "x = 1",
+    )
+    nb.cells[len(ENDING) + 2].source = "def freeze_layers(model, n):\n    return model"
+    with Worker(short, nb) as worker:
+        worker.reach(CHECKS[0])
+        got = [worker.ask("freeze", backbone="net6", calls=[n])[0]["returned"] == "model" for n in (1, 2, 3)]
+        worker.run_rest()
+    assert got == [True] * 3
+    assert sorted(worker.stopped) == [1, 2, 3, 4, 8]
+    assert set(worker.stopped.values()) == {"this cell ended the Python process"}
+
+
+def test_how_soon_a_cell_ends_the_process_makes_no_difference(short: Lab) -> None:
+    """What it defines is asked for in as many processes as it takes; then the cell is left out."""
+    slow = "import os, threading, time\nthreading.Timer(2.5, os._exit, [0]).start()\ndef freeze_layers(model, n):\n    time.sleep(0.7)\n    return model"
+    with Worker(short, notebook(slow, CHECKS[0], "x = 1")) as worker:
+        worker.reach(CHECKS[0])
+        got = [worker.ask("freeze", backbone="net6", calls=[n])[0]["returned"] == "model" for n in range(6)]
+        worker.run_rest()
+    assert got == [True] * 6
+    assert worker.stopped == {0: "this cell ended the Python process"}
+
+
+def test_a_question_that_asks_for_the_end_is_the_one_that_fails(short: Lab) -> None:
+    leaving = "def freeze_layers(model, n):\n    if n == 1:\n        exit()\n    return model"
+    with Worker(short, notebook(leaving, CHECKS[0])) as worker:
+        worker.reach(CHECKS[0])
+        for n in (2, 1, 3, 0):
+            if n == 1:
+                with pytest.raises(SubmissionError, match="died"):
+                    worker.ask("freeze", **QUESTION)
+            else:
+                (got,) = worker.ask("freeze", backbone="net6", calls=[n])
+                assert got["returned"] == "model", n
+
+
+CAUSES = {
+    "import lightning\nfrom torch import nn\n"
+    + FREEZE: "because its cell failed with ModuleNotFoundError: No module named 'lightning' (line 1: import lightning)",
+    "def freeze_layers(model, n_trainable:\n    return model": "because its cell failed with SyntaxError: '(' was never closed (line 1: def freeze_layers(model, n_trainable:)",
+    f"open('/nowhere/data.csv')\n{FREEZE}": "because its cell failed with FileNotFoundError",
+    f"exit()\n{FREEZE}": "because its cell ended the Python process",
+    f"import nothing_there as nt\n#\ndef other(): pass\n{FREEZE.replace('return model', 'return nt.f(model)')}": "ModuleNotFoundError",
+}
+
+
+@pytest.mark.parametrize("source", CAUSES)
+def test_a_missing_function_is_reported_with_the_error_of_its_cell(short: Lab, source: str) -> None:
+    with Worker(short, notebook(SETUP, source, CHECKS[0], "1 / 0")) as worker:
+        worker.reach(CHECKS[0])
+        with pytest.raises(SubmissionError) as info:
+            worker.ask("freeze", **QUESTION)
+    assert info.value.kind == "missing"
+    assert info.value.failure.seen.startswith("`freeze_layers` is not defined because its cell ")
+    assert CAUSES[source] in info.value.failure.seen
+
+
+def test_what_a_function_lacks_is_reported_with_the_error_of_its_cell(short: Lab) -> None:
+    nb = notebook("import lightning as L", "def freeze_layers(model, n):\n    return L.freeze(model, n)", CHECKS[0])
+    with Worker(short, nb) as worker:
+        worker.reach(CHECKS[0])
+        with pytest.raises(SubmissionError) as info:
+            worker.ask("freeze", **QUESTION)
+    assert "`L` is not defined because its cell failed with ModuleNotFoundError" in info.value.failure.seen
+
+
+def test_modules_of_the_notebook_can_be_imported(short: Lab) -> None:
+    nb = notebook(
+        "%%writefile helper.py\ndef double(n):\n    return 2 * n",
+        "import helper\nassert helper.double(2) == 4",
+        "%%writefile helper.py\ndef double(n):\n    return 20 * n",
+        "import importlib\nimportlib.reload(helper)\nassert helper.double(2) == 40",
+        "import os\nos.mkdir('tools')\nopen('tools/__init__.py', 'w').close()\nopen('tools/more.py', 'w').write('def same(model, n):\\n    return model\\n')",
+        "from tools.more import same as freeze_layers",
+        CHECKS[0],
+    )
+    with Worker(short, nb) as worker:
+        worker.reach(CHECKS[0])
+        (got,) = worker.ask("freeze", **QUESTION)
+    assert got["returned"] == "model"
+    assert worker.errors == {}

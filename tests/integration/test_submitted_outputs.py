@@ -1,0 +1,131 @@
+"""What was submitted stays visible where running a cell again cannot show it, and never counts."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from PIL import Image
+
+from autograder.grading.submitted_outputs import with_submitted
+from tests.conftest import ASSIGNMENT, autograded, nbgrader, new_course, report, scores, submit
+from tests.helpers.variants import Variant, notebook_of
+
+
+def png() -> str:
+    """A small picture, as base64."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6), "teal").save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+PNG = png()
+STUBS = Variant(
+    "stubs", sources=dict.fromkeys(("freeze_layers", "build_transfer_model", "train_with_early_stopping"), "")
+)
+AS_SUBMITTED = "The outputs below are those that were submitted"
+
+
+def picture() -> NotebookNode:
+    return nbformat.v4.new_output(
+        "display_data", data={"image/png": PNG, "text/html": "<b>mine</b><script>x()</script>"}
+    )
+
+
+def figure() -> NotebookNode:
+    return nbformat.v4.new_output("display_data", data={"image/png": PNG, "text/plain": "<Figure>"})
+
+
+def printed(text: str) -> NotebookNode:
+    return nbformat.v4.new_output("stream", name="stdout", text=text)
+
+
+def error() -> NotebookNode:
+    return nbformat.v4.new_output("error", ename="NameError", evalue="name 'sweep' is not defined", traceback=["..."])
+
+
+CELLS = {
+    "plot(sweep_histories)  # mine": picture(),
+    "import os; os._exit(1)": printed("a table"),
+    "if 'few_transfer' in globals(): print('a table')": printed("a table"),
+    "print('from grading')": printed("from the student"),
+    "open('nothing')": error(),
+    "  \n": printed("20 of 20 points"),
+}
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
+    course = new_course(tmp_path_factory.mktemp("course"))
+    nb = notebook_of(STUBS, release)
+    for source, output in CELLS.items():
+        nb.cells.append(nbformat.v4.new_code_cell(source, outputs=[output]))
+    # an experiment that the student edited, and that lost its tag; others have theirs
+    (sweep,) = [cell for cell in nb.cells if cell.source.startswith("sweep_histories, sweep_models")]
+    sweep.metadata.tags, sweep.source, sweep.outputs = [], sweep.source.replace("for n in", "for n  in"), [figure()]
+    # results that nobody computed
+    (check,) = [c for c in nb.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") == "check_freeze_layers"]
+    check.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": "20"}, execution_count=1)]
+    submit(course, "ada", nb)
+    again = copy.deepcopy(nb)
+    again.cells[-6].outputs = [printed("another picture")]
+    submit(course, "ada_again", again)
+    for command in (("autograde", ASSIGNMENT), ("generate_feedback", ASSIGNMENT)):
+        done = nbgrader(course, *command)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return course
+
+
+def shown(course: Path, source: str, student: str = "ada") -> list[NotebookNode]:
+    (cell,) = [cell for cell in autograded(course, student).cells if cell.source.startswith(source)]
+    return list(cell.outputs)
+
+
+def test_outputs_that_cannot_be_made_again_are_as_submitted(graded: Path) -> None:
+    note, plot = shown(graded, "plot(sweep_histories)")
+    assert "NameError: name 'plot' is not defined" in note.data["text/plain"]
+    assert AS_SUBMITTED in note.data["text/plain"]
+    assert plot.data["image/png"] == PNG
+    assert "<script" not in plot.data["text/html"]
+    note, table = shown(graded, "import os; os._exit")
+    assert "this cell ended the Python process" in note.data["text/plain"]
+    assert table.text == "a table"
+    assert [o.get("text") for o in shown(graded, "if 'few_transfer' in")][1:] == ["a table"]
+    assert shown(graded, "sweep_histories, sweep_models")[1].data["image/png"] == PNG
+    (page,) = graded.glob(f"feedback/ada/{ASSIGNMENT}/*.html")
+    html = page.read_text()
+    assert f"data:image/png;base64,{PNG}" in html.replace("\n", "")
+    assert "<b>mine</b>" in html
+
+
+def test_what_can_be_made_again_is_made_again(graded: Path) -> None:
+    assert [o.text for o in shown(graded, "print('from grading')")] == ["from grading\n"]
+    (only,) = shown(graded, "open('nothing')")
+    assert only.ename == "FileNotFoundError"
+
+
+def test_nothing_that_was_submitted_counts(graded: Path) -> None:
+    assert scores(graded, "ada")["check_freeze_layers"] == 0
+    assert "0 of 20" in report(graded, "ada", "check_freeze_layers") or "0/20" in report(
+        graded, "ada", "check_freeze_layers"
+    )
+    blank = [c for c in autograded(graded, "ada").cells if c.cell_type == "code" and not c.source.strip()]
+    assert all(AS_SUBMITTED in c.outputs[0].data["text/plain"] for c in blank if c.outputs)
+
+
+def test_each_submission_keeps_its_own(graded: Path) -> None:
+    """Also where the same code was graded before."""
+    assert [o.get("text") for o in shown(graded, "plot(sweep_histories)", "ada_again")][1:] == ["another picture"]
+
+
+def test_fewer_pictures_are_no_replacement() -> None:
+    made = [printed("no GPU")]
+    assert with_submitted(made, [picture(), printed("no GPU")])[2:] == [picture(), printed("no GPU")]
+    assert with_submitted([picture()], [picture(), printed("x")]) == [picture()]
+    assert with_submitted([error()], [error()]) == [error()]
+    assert with_submitted([], []) == []

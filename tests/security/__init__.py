@@ -1,0 +1,1 @@
+"""Tests of isolation, limits, cleaning and attacks."""

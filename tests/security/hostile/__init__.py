@@ -1,0 +1,1 @@
+"""Attacks and faults, each as the submission of a student in a class."""

@@ -1,0 +1,177 @@
+"""Attacks and faults over the real nbgrader command line: what each earns, and that nobody and nothing else is touched.
+
+Several are graded at a time. Honest students come first and last, with the attacks between them.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from nbformat import NotebookNode
+from nbgrader.api import Gradebook
+
+from amllab.lab import Lab, find_lab
+from tests.conftest import (
+    ASSIGNMENT,
+    NOTEBOOK,
+    autograded,
+    nbgrader,
+    new_course,
+    report,
+    sampled,
+    scores,
+    selected,
+    submit,
+)
+from tests.helpers.variants import Variant, notebook_of
+from tests.security.hostile.attack_base import FULL, Attack, Surroundings
+from tests.security.hostile.attacks import ATTACKS
+from tests.security.hostile.hostile_traces import Ears, marked_files, marked_processes, snapshot
+
+HONEST = ("aa_honest", "zz_honest")
+AT_A_TIME = 4  # where there is memory for it: many of them only wait for their limits
+# shorter than those of lab.toml, so that what hangs does not hold up the tests; those that a lab does not know are left out
+LIMITS = {
+    "cell_seconds": 6,
+    "answer_seconds": 30,
+    "total_seconds": 120,
+    "memory_bytes": 3 << 30,
+    "scratch_bytes": 256 << 20,
+}
+KNOWN = find_lab(ASSIGNMENT).limits
+PLAYED = [attack for attack in ATTACKS if attack.only != "stock" and (not attack.needs or attack.needs in KNOWN)]
+
+
+@dataclass
+class Batch:
+    """What was graded, and what came of it.
+
+    Attributes:
+        course: of all students.
+        students: who handed in.
+        canaries: secrets that nobody may have seen.
+        traces: what was found that should not be: names of files, processes, connections.
+    """
+
+    course: Path
+    students: set[str]
+    canaries: list[str]
+    traces: dict[str, list[str]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def batch(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode
+) -> Iterator[Batch]:
+    """Only attacks whose tests were selected are graded: ``pytest tests/security/hostile -k "memory or nothing_else"`` is quick."""
+    base = tmp_path_factory.mktemp("hostile")
+    marker = f"amlh{secrets.token_hex(5)}"
+    canaries = [f"{marker}-canary-{place}" for place in ("file", "home", "environment")]
+    home = base / "home"
+    home.mkdir()
+    (home / ".netrc").write_text(f"machine example.org login ta password {canaries[1]}\n")
+    (base / "secret.txt").write_text(canaries[0])
+    ears = Ears(marker, home)
+    course = new_course(base / "course")
+    (course / "secret.txt").write_text(canaries[0])
+    limits = {key: value for key, value in LIMITS.items() if key in KNOWN}
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write(f"\nc.GradeChecks.limits = {limits!r}\nc.GradeChecks.jobs = {AT_A_TIME}\n")
+    surroundings = Surroundings(course, home, ears.tcp, ears.udp, marker)
+    attacks = selected(request, "attack")
+    for attack in attacks:
+        submit(course, attack.name, attack.submit(release, surroundings))
+    for student in HONEST:
+        submit(course, student, notebook_of(Variant("plain"), release))
+    before = snapshot(course, home)
+    secret = {"HOME": str(home), "COURSE_SECRET": canaries[2], "OMP_NUM_THREADS": "1"}
+    done = nbgrader(course, "autograde", ASSIGNMENT, **secret)
+    found = Batch(course, {*HONEST, *(attack.name for attack in attacks)}, canaries)
+    found.traces["commands that failed"] = [done.stderr[-3000:]] if done.returncode else []
+    found.traces["processes left"] = marked_processes(marker)
+    after = snapshot(course, home)
+    found.traces["files changed"] = sorted(path for path in before if after.get(path) != before[path])
+    # in the grader's home Jupyter and Matplotlib keep what is theirs
+    new = [path for path in after.keys() - before.keys() if not path.startswith(str(home))]
+    found.traces["files added"] = sorted(new)
+    found.traces["files written"] = marked_files(marker, base)
+    found.traces["connections"] = ears.heard
+    made = nbgrader(course, "generate_feedback", ASSIGNMENT)
+    found.traces["commands that failed"] += [made.stderr[-3000:]] if made.returncode else []
+    yield found
+    ears.close()
+
+
+def printed(course: Path, student: str) -> str:
+    """What the cells printed and returned; not the tracebacks, which quote the source."""
+    texts = []
+    for cell in autograded(course, student).cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                texts.append(output.text)
+            elif "data" in output:
+                texts += [str(value) for value in output.data.values()]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("attack", sampled(PLAYED, 8), ids=lambda attack: attack.name)
+def test_an_attack_earns_what_its_work_is_worth(batch: Batch, attack: Attack) -> None:
+    course = batch.course
+    got = scores(course, attack.name)
+    reports = "\n\n".join(report(course, attack.name, cell) for cell in FULL)
+    assert {cell: got[cell] for cell in FULL} == attack.earns, reports
+    assert not got["reflection"], "an untouched answer is worth zero, any other waits for a person"
+    assert "! " not in reports, "a check itself broke"
+
+
+@pytest.mark.parametrize("attack", sampled(PLAYED, 8), ids=lambda attack: attack.name)
+def test_an_attack_learns_nothing(batch: Batch, attack: Attack) -> None:
+    course = batch.course
+    text = json.dumps(autograded(course, attack.name))
+    (page,) = course.glob(f"feedback/{attack.name}/{ASSIGNMENT}/*.html")
+    html = page.read_text()
+    assert [c for c in batch.canaries if c in text or c in html] == []
+    shown = printed(course, attack.name)
+    assert "REFUSED:" not in shown, "the attack was not tried: its process is not shut off"
+    assert attack.says in text, "\n\n".join(report(course, attack.name, cell) for cell in FULL)
+    if attack.never:
+        assert attack.never not in shown
+    if attack.inert:
+        assert attack.inert not in html
+    assert len(text) < 20_000_000
+
+
+@pytest.mark.parametrize("student", HONEST)
+def test_honest_students_keep_their_points(batch: Batch, student: str) -> None:
+    got = scores(batch.course, student)
+    assert {cell: got[cell] for cell in FULL} == FULL
+    assert got["reflection"] is None
+
+
+@pytest.mark.parametrize(
+    "trace", ["commands that failed", "processes left", "files changed", "files added", "files written", "connections"]
+)
+def test_nothing_else_is_touched(batch: Batch, trace: str) -> None:
+    assert batch.traces[trace] == []
+
+
+def test_the_gradebook_holds_what_the_judge_wrote(batch: Batch) -> None:
+    with Gradebook(f"sqlite:///{batch.course}/gradebook.db") as gradebook:
+        submissions = gradebook.assignment_submissions(ASSIGNMENT)
+        graded = {s.student.id for s in submissions}
+        manual = [g.manual_score for s in submissions for n in s.notebooks for g in n.grades]
+        waiting = [g.name for s in submissions for n in s.notebooks for g in n.grades if g.needs_manual_grade]
+    assert graded == batch.students
+    assert set(manual) == {None}
+    assert set(waiting) == {"reflection"}
+
+
+def test_there_are_attacks_of_every_kind(lab: Lab) -> None:
+    assert len(PLAYED) >= 40
+    assert all(attack.earns.keys() == FULL.keys() for attack in ATTACKS)
+    assert NOTEBOOK.startswith(lab.notebook)

@@ -1,0 +1,238 @@
+"""Texts that take parsers minutes: pages, and the grader, show them as plain text and go on."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+import struct
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbconvert.exporters import HTMLExporter
+from nbformat import NotebookNode
+
+import autograder.notebooks.rendering as rendering
+from amllab.lab import Lab
+from autograder.grading.worker import Worker
+from autograder.notebooks.normalize import normalize
+from autograder.notebooks.sanitize import MAX_OUTPUTS, clean_html, clean_outputs, markdown2html
+from autograder.sandbox.launcher import Launcher
+from tests.security.test_sanitize import PAGES, rendered
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# each takes seconds to hours without a limit, the time grows with the square of the length or faster
+CODE = {
+    "blank lines": " \n" * 6000,
+    "one long sum": "x=" + "1+" * 90_000 + "1",
+    "percent signs": "%%\n" * 60_000,
+    "continued lines": "x \\\n" * 48_000,
+}
+HTML = {
+    "nested": "".join(f"<b id={i}>" for i in range(4000)),
+    "attributes": "<b " + " ".join(f"a{i}=1" for i in range(200_000)) + ">",
+    "elements": "<b>x</b>" * 250_000,
+    "tables": "<table><tr><td>" * 2000,
+    "one formula": "<p>$" + "x+" * 100_000 + "$</p>",
+}
+MARKDOWN = {
+    "a block of blank lines": "```python\n" + " \n" * 30_000 + "```",
+    "nested elements": "<div>" * 10_000,
+    "a formula": "$" + "x+" * 40_000 + "$",
+    "many formulas": "$x$ " * 24_000,
+    "an environment": "\\begin{align}" + "a&b\\\\" * 12_000 + "\\end{align}",
+}
+COLOURS = {
+    "bold": "\x1b[1m" * 100_000 + "end",
+    "parameters": "\x1b[" + "1;" * 500_000 + "m" + "end",
+}
+
+
+def page() -> dict[str, object]:
+    """What filters get of a template, one for each page."""
+    return {"cell": {}, "resources": {}}
+
+
+@pytest.fixture(params=PAGES)
+def exporter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HTMLExporter:
+    (tmp_path / "nbgrader_config.py").write_bytes((ROOT / "nbgrader_config.py").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return request.param(tmp_path)
+
+
+def test_a_page_of_slow_texts(exporter: HTMLExporter) -> None:
+    """All of them are there to be read, plain, and the cells between them look as ever."""
+    notebook = nbformat.v4.new_notebook()
+    for source in CODE.values():
+        notebook.cells += [nbformat.v4.new_code_cell(source), nbformat.v4.new_code_cell("import torch  # as ever")]
+    notebook.cells += [nbformat.v4.new_markdown_cell(source) for source in MARKDOWN.values()]
+    pieces = [HTML[name] for name in ("nested", "tables", "one formula")]
+    outputs = [nbformat.v4.new_output("display_data", data={"text/html": html}) for html in pieces]
+    outputs += [nbformat.v4.new_output("stream", text=text) for text in COLOURS.values()]
+    notebook.cells.append(nbformat.v4.new_code_cell("x", outputs=outputs))
+    began = time.process_time()
+    made = rendered(exporter, notebook)
+    assert time.process_time() - began < 60  # what the other process takes is limited by the budget of the page
+    soup = BeautifulSoup(made, "html.parser")
+    text = soup.get_text()
+    together = "".join(text.split())
+    for source in [*CODE.values(), *MARKDOWN.values(), *pieces]:
+        assert "".join(source[:300].split()) in together
+    assert text.count("end") >= len(COLOURS)
+    shown = [pre for pre in soup.select("div.highlight pre") if "as ever" in pre.get_text()]
+    assert len(shown) == len(CODE)
+    assert all(pre.select("span.kn") for pre in shown[:3])
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_code_is_highlighted_in_limited_time(name: str) -> None:
+    shown = rendering.highlight_code(page(), CODE[name])
+    assert "<span" not in shown.replace("<span></span>", "")
+    assert BeautifulSoup(shown, "html.parser").get_text() == CODE[name]
+
+
+@pytest.mark.parametrize("name", HTML)
+def test_html_is_cleaned_in_limited_time(name: str) -> None:
+    """Where a notebook is read, in the grader's own process, and on the page."""
+    shown = clean_html(HTML[name])
+    assert shown.startswith("<pre")
+    output = {"output_type": "display_data", "data": {"text/html": HTML[name]}, "metadata": {}}
+    (kept,) = clean_outputs([output], 5_000_000)
+    assert set(kept.data) == {"text/plain"}
+    output["data"] |= {"text/plain": "a table"}
+    (kept,) = clean_outputs([output], 5_000_000)
+    assert kept.data == {"text/plain": "a table"}
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
+def test_prose_is_rendered_in_limited_time(name: str) -> None:
+    assert markdown2html(page(), MARKDOWN[name]).startswith("<pre")
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_colours_are_shown_in_limited_time(name: str) -> None:
+    assert rendering.ansi2html(page(), COLOURS[name]) == "end"
+    assert "<span" in rendering.ansi2html(page(), "\x1b[31mred\x1b[0m")
+
+
+def test_a_page_has_a_limit_in_all() -> None:
+    context = {"cell": {}, "resources": {"rendering": rendering.Budget(seconds=3.0)}}
+    slow = [f"{CODE['percent signs']}# {i}" for i in range(4)]
+    began = time.process_time()
+    for text in slow:
+        assert "<span class" not in rendering.highlight_code(context, text)
+    assert context["resources"]["rendering"].seconds <= 0
+    assert "<span class" not in rendering.highlight_code(context, "import torch")
+    assert "<span class" in rendering.highlight_code(page(), "import torch")
+    assert time.process_time() - began < 5
+
+
+def test_elements_of_a_page_have_a_limit() -> None:
+    context = {"cell": {}, "resources": {"rendering": rendering.Budget(tags=1000)}}
+    assert not markdown2html(context, "*a* " * 500).startswith("<pre")
+    assert markdown2html(context, "*a* " * 600).startswith("<pre")
+    assert not markdown2html(context, "*a* " * 100).startswith("<pre")
+
+
+def test_what_people_write_is_shown_as_ever() -> None:
+    rows = "".join(f"<tr><th>{i}</th>" + "<td>0.123</td>" * 10 + "</tr>" for i in range(500))
+    assert clean_html(f"<table>{rows}</table>").count("<td>") == 5000
+    prose = (
+        "**Bold**, $a = b$, $$\\sum_i x_i$$ and \\begin{align}a\\end{align}, `code`, [a link](https://x.org)\n\n" * 50
+    )
+    assert markdown2html(page(), prose).count("<strong>") == 50
+    code = (ROOT / "autograder" / "notebooks" / "rendering.py").read_text()
+    assert rendering.highlight_code(page(), code).count('class="k"') > 50
+    assert rendering.highlight_code(page(), "") == rendering.highlight_code(page(), " ")
+    trace = "\x1b[31mValueError\x1b[0m: \x1b[1mx\x1b[0m\n" * 300
+    assert rendering.ansi2html(page(), trace).count("<span") == 600
+
+
+def test_the_grader_reads_slow_outputs(tmp_path: Path, release: NotebookNode) -> None:
+    notebook = copy.deepcopy(release)
+    outputs = [nbformat.v4.new_output("display_data", data={"text/html": html}) for html in HTML.values()]
+    outputs += [nbformat.v4.new_output("stream", text=text) for text in COLOURS.values()]
+    notebook.cells.append(nbformat.v4.new_code_cell("x", outputs=outputs, metadata={"tags": ["experiment"]}))
+    (tmp_path / "transfer_learning.ipynb").write_text(json.dumps(notebook))
+    began = time.process_time()
+    kept = normalize(tmp_path / "transfer_learning.ipynb", release).notebook.cells[-1].outputs
+    assert time.process_time() - began < 30
+    assert [set(output.get("data", {"stream": ""})) for output in kept[:2]] == [{"text/plain"}] * 2
+    assert not any("text/html" in output.get("data", {}) for output in kept)
+
+
+def png(width: int, height: int) -> str:
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", width, height) + b"\x08\x06").decode()
+
+
+def jpeg(width: int, height: int) -> str:
+    head = b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(9)
+    return base64.b64encode(head + b"\xff\xc0\0\x11\x08" + struct.pack(">HH", height, width) + bytes(20)).decode()
+
+
+@pytest.mark.parametrize(("mime", "make"), [("image/png", png), ("image/jpeg", jpeg)])
+def test_pictures_have_a_size_that_browsers_can_show(mime: str, make: object) -> None:
+    def kept(width: int, height: int) -> bool:
+        data = {mime: make(width, height), "text/plain": "<Figure>"}  # type: ignore[operator]
+        (output,) = clean_outputs([{"output_type": "display_data", "data": data, "metadata": {}}], 10**6)
+        return mime in output.data
+
+    assert kept(3000, 2000)
+    assert not kept(60_000, 60_000)
+    source = f"![x](data:{mime};base64,{make(60_000, 60_000)})"  # type: ignore[operator]
+    assert "src=" not in markdown2html(page(), source)
+
+
+def test_outputs_that_were_handed_in_are_counted() -> None:
+    """Each print may be an output of its own: those of a row are one, and no more are looked at than are kept."""
+    prints = [{"output_type": "stream", "name": "stdout", "text": f"{i}\n"} for i in range(171_000)]
+    began = time.process_time()
+    (kept,) = clean_outputs(prints, 5_000_000)
+    assert time.process_time() - began < 5
+    assert kept.text == "".join(f"{i}\n" for i in range(171_000))
+    for other in (
+        [{"output_type": "display_data", "data": {"text/plain": "x"}, "metadata": {}}] * 171_000,
+        [{"output_type": "display_data", "data": {"image/png": "no picture" * 50}, "metadata": {}}] * 171_000,
+        [{"output_type": "stream", "name": name, "text": "x"} for _ in range(80_000) for name in ("stdout", "stderr")],
+        [None] * 171_000,
+    ):
+        assert len(clean_outputs(other, 5_000_000)) <= MAX_OUTPUTS + 2
+    assert time.process_time() - began < 10
+
+
+def test_outputs_of_a_worker_are_counted(lab: Lab) -> None:
+    """What is printed piece by piece is one output; of all others there is a number that is kept."""
+    sources = [
+        "import sys\nfor i in range(800):\n    print(i, flush=True)",
+        "from IPython.display import display\nfor i in range(3000):\n    display(i)\nprint('unseen')",
+        "from IPython.display import clear_output\nfor i in range(30):\n    print(i, flush=True); clear_output(wait=True)\n"
+        "print('a', flush=True); print('b')",
+        "import sys\nprint('a', flush=True); print('x', file=sys.stderr, flush=True); print('b', flush=True); print('c')",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    launcher = Launcher()
+    try:
+        with Worker(lab, notebook, launcher=launcher):
+            pass
+    finally:
+        launcher.close()
+    prints, displays, cleared, both = (cell.outputs for cell in notebook.cells)
+    assert [output["text"] for output in prints] == ["".join(f"{i}\n" for i in range(800))]
+    assert 800 < len(displays) <= 2001  # a kernel drops what it publishes faster than it is taken
+    assert [output["text"] for output in cleared] == ["a\nb\n"]
+    assert [output["text"] for output in both] == ["a\n", "x\n", "b\nc\n"]
+
+
+def test_a_renderer_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = rendering._Helper()
+    monkeypatch.setattr(rendering.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="did not start"):
+        helper.ask("code", ("x",), 1.0)
+
+
+def test_the_release_has_no_text_that_is_too_slow(exporter: HTMLExporter, release: NotebookNode) -> None:
+    assert not re.search(r'<pre style="white-space:pre-wrap">', rendered(exporter, release))

@@ -1,0 +1,264 @@
+"""The accuracy check: the same numbers on every machine, any optimizer, points that rise with accuracy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import torch
+from nbformat import NotebookNode
+from PIL import Image
+
+from amllab.checks.render import to_text
+from amllab.checks.results import score
+from amllab.checks.runner import run_checks
+from amllab.checks.transfer_learning import accuracy
+from amllab.lab import Lab
+from amllab.numerics import same_numbers
+from amllab.protocol.submission import InProcessSubmission, SubmissionError
+from amllab.synthetic_images import CLASSES, draw
+from autograder.labs.locations import HIDDEN_CHECKS
+from tests.conftest import NOTEBOOK, ROOT
+from tests.helpers.styles import QUASI_NEWTON
+from tests.helpers.variants import CELLS, TRAIN, WRONG, notebook_of
+
+SETUP = """
+import copy, timm, torch
+from torch import nn
+from torch.nn import functional as F
+from amllab import evaluate, layers_of, load_backbone
+"""
+
+
+def functions(lab: Lab, **sources: str) -> InProcessSubmission:
+    """The plain correct functions, some replaced."""
+    namespace: dict[str, Any] = {}
+    exec(SETUP, namespace)
+    for source in {**CELLS, **sources}.values():
+        exec(source, namespace)
+    return InProcessSubmission(lab.name, namespace)
+
+
+def with_budget(lab: Lab, **changed: Any) -> Lab:
+    budget = {**accuracy.budget_of(lab), **changed}
+    return dataclasses.replace(lab, settings={**lab.settings, "accuracy": budget})
+
+
+@pytest.fixture
+def small(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The lab with a training of a second; its thresholds are those that a test puts there."""
+    small = with_budget(lab, train_images=128, val_images=32, test_images=200, max_epochs=1)
+    set_thresholds(monkeypatch, small, 0.0, 0.01)
+    return small
+
+
+def set_thresholds(patch: pytest.MonkeyPatch, lab: Lab, start: float, full: float) -> None:
+    budget = {name: value for name, value in lab.settings["accuracy"].items() if name != "data"}
+    found = {"budget": budget, "thresholds": {"start": start, "full": full}}
+    patch.setattr(accuracy, "_calibrations", lambda: {"drawn": found, "reptiles": found})
+
+
+def logits(lab: Lab) -> torch.Tensor:
+    return accuracy.fit_and_predict(functions(lab), lab, seed=3)[1]["logits"]
+
+
+def test_threads_and_bfloat16_change_no_digit(small: Lab) -> None:
+    found = []
+    threads = torch.get_num_threads()
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            for reduced in (False, True):
+                with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+                    found.append(logits(small))
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+def test_the_context_computes_in_float32_on_one_thread() -> None:
+    a, b = torch.randn(64, 64), torch.randn(64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (a @ b).dtype == torch.bfloat16
+        with same_numbers():
+            assert (a @ b).dtype == torch.float32
+            assert torch.get_num_threads() == 1
+            # the submission's own switch: what has no instructions for bfloat16 would take ten times as long
+            with torch.autocast("cpu", torch.bfloat16):
+                assert (a @ b).dtype == torch.float32
+        assert (a @ b).dtype == torch.bfloat16
+
+
+@pytest.mark.slow
+def test_reports_do_not_depend_on_threads(tmp_path: Path, release: NotebookNode) -> None:
+    (variant,) = [v for v in WRONG if v.name == "means_over_batches"]
+    notebook = tmp_path / NOTEBOOK
+    nbformat.write(notebook_of(variant, release), notebook)
+    command = [sys.executable, "-m", "autograder", "grade", str(notebook), "--json", "--seed", "5"]
+    found = []
+    for threads in ("1", "2"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+        for check in found[-1]["checks"]:
+            del check["seconds"]
+    assert found[0]["checks"] == found[1]["checks"]
+    assert found[0]["cells"]["check_accuracy"] == {"score": 20, "max_score": 20}
+    assert found[0]["score"] < 90
+
+
+def accuracy_checks(lab: Lab, submission: InProcessSubmission) -> list[Any]:
+    folders = (lab.folder, HIDDEN_CHECKS / lab.name)
+    paths = [path for folder in folders for path in folder.glob("test_accuracy*.py")]
+    return run_checks(lab, paths, submission, seed=7)
+
+
+def at_rate(rates: dict[float, str]) -> str:
+    """The plain training, but at some learning rates something else."""
+    head, body = TRAIN.split("    if max_epochs < 1", 1)
+    other = "".join(f"    if abs(lr - {rate}) < 1e-9:\n        {line}\n" for rate, line in rates.items())
+    return f"{head}{other}    if max_epochs < 1{body}"
+
+
+def test_the_first_rate_is_enough_where_it_reaches_the_threshold(small: Lab) -> None:
+    submission = functions(
+        small,
+        train_with_early_stopping=at_rate(dict.fromkeys(small.settings["accuracy"]["learning_rates"][1:], "1 / 0")),
+    )
+    found = accuracy.measured(submission, small, 7)
+    assert list(found.shares) == [0.001]
+    assert accuracy.measured(submission, small, 7) is found
+    assert score(accuracy_checks(small, submission)) == (20, 20)
+
+
+def test_an_optimizer_that_needs_another_rate_gets_it(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_thresholds(monkeypatch, small, 0.1, 0.99)
+    found = accuracy.measured(
+        functions(small, train_with_early_stopping=at_rate({0.1: "raise ValueError('diverged')"})), small, 7
+    )
+    assert list(found.shares) == small.settings["accuracy"]["learning_rates"]
+    assert found.shares[0.1] == 0.0
+    assert found.best == max(found.shares.values()) > 0.2
+    assert "with lr=0.3" in str(found)
+
+
+def test_an_error_at_the_first_rate_is_an_error(small: Lab) -> None:
+    results = accuracy_checks(
+        small, functions(small, train_with_early_stopping=at_rate({0.001: "raise ValueError('no')"}))
+    )
+    assert score(results) == (0, 20)
+    assert "ValueError: no" in to_text(results)
+
+
+def test_points_rise_with_accuracy(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    submission = functions(small)
+    reached = accuracy.measured(submission, small, 7).best
+    earned = []
+    for start, full in (
+        (1.0, 1.1),
+        (reached, 1.0),
+        (0.0, 4 * reached),
+        (0.0, 2 * reached),
+        (0.0, 1.01 * reached),
+        (0.0, reached),
+    ):
+        set_thresholds(monkeypatch, small, start, full)
+        earned.append(score(run_with(monkeypatch, small, submission, reached))[0])
+    assert earned == sorted(earned)
+    assert earned == [0, 0, 11, 14, 19.5, 20]
+
+
+def run_with(patch: pytest.MonkeyPatch, lab: Lab, submission: InProcessSubmission, reached: float) -> list[Any]:
+    """The checks, on a submission that has reached an accuracy."""
+    patch.setattr(accuracy, "_measured", {submission: {7: accuracy.Measured({0.001: reached})}})
+    return accuracy_checks(lab, submission)
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder of class images with a training and a test part."""
+    for part, n, seed in (("train", 200, 1), ("test", 60, 2)):
+        data = draw(n, seed=seed)
+        for number, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
+            folder = tmp_path / part / CLASSES[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    return tmp_path
+
+
+def test_photographs_in_place_of_drawings(small: Lab, photographs: Path) -> None:
+    lab = with_budget(small, train_images=150, test_images=60, data=str(photographs))
+    assert accuracy.kind_of_data(lab.settings["accuracy"]["data"]) == "reptiles"
+    first, second = (accuracy.reptiles(seed, (150, 32, 60), str(photographs)) for seed in (1, 2))
+    assert [len(part.labels) for part in first] == [150, 32, 60]
+    assert not torch.equal(first[0].images, second[0].images)
+    shown = {bytes(image.numpy().tobytes()) for part in first[:2] for image in part.images}
+    assert len(shown) == 182  # no image twice
+    _, predicted, test = accuracy.fit_and_predict(functions(lab), lab, seed=1)
+    assert predicted["logits"].shape == (60, len(CLASSES))
+    assert torch.equal(test.images, first[2].images)
+
+
+def test_too_few_photographs_are_refused(photographs: Path) -> None:
+    with pytest.raises(ValueError, match="60 images in a part of which 500 are asked for"):
+        accuracy.reptiles(1, (100, 50, 500), str(photographs))
+
+
+def test_no_images_are_drawn_for_a_stub(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stub(*_: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(accuracy, "reptiles", lambda *_: pytest.fail("drawn"))
+    for namespace in ({}, {"build_transfer_model": stub, "train_with_early_stopping": stub}):
+        with pytest.raises(SubmissionError, match="missing"):
+            accuracy.measured(InProcessSubmission(lab.name, dict(namespace)), lab, 3)
+
+
+WRAPPED = CELLS["build_transfer_model"].replace("    return model", "    return nn.Sequential(model)")
+FAULTS = {
+    "returns nothing": CELLS["build_transfer_model"].replace("    return model\n", ""),
+    "another backbone": CELLS["build_transfer_model"].replace("load_backbone(backbone)", 'load_backbone("net12")'),
+    "wrapped": "from torch import nn\n" + WRAPPED,
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_built_wrongly_is_charged_where_it_is_built(small: Lab, name: str) -> None:
+    submission = functions(small, build_transfer_model=FAULTS[name])
+    assert score(accuracy_checks(small, submission)) == (20, 20)
+    found = accuracy.measured(submission, small, 7)
+    assert not found.own_model
+    assert "a model of the checks" in str(found)
+
+
+# the whole model in a file; an optimizer that takes flat views of gradients
+CHECKPOINT = """
+    import io
+    file = io.BytesIO()
+    torch.save(copy.deepcopy(model), file)
+    file.seek(0)
+    torch.load(file, weights_only=False)
+"""
+CHOICES = {
+    "checkpoints of whole models": TRAIN.replace(
+        "    model.load_state_dict(best_state)", CHECKPOINT + "    model.load_state_dict(best_state)"
+    ),
+    "a quasi-Newton method": QUASI_NEWTON.sources["train_with_early_stopping"],
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_tools_of_the_checks_are_in_nobodys_way(small: Lab, name: str) -> None:
+    submission = functions(small, train_with_early_stopping=CHOICES[name])
+    fitted, predicted, _ = accuracy.fit_and_predict(submission, small, 7)
+    assert fitted["steps"] == 6  # batches of one epoch
+    assert predicted["logits"].isfinite().all()

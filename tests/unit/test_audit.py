@@ -1,0 +1,164 @@
+"""What an audit finds. That a sound lab passes, with real gradings, is shown by the guide to a new lab (test_new_lab)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from amllab.checks.results import CheckResult
+from amllab.lab import Lab
+from amllab.protocol.failure import Failure
+from autograder import cli
+from autograder.authoring.audit import Finding, kills, marks, noticed, passes, table
+from autograder.grading.result import GradingResult
+from autograder.labs import study as study_module
+from autograder.labs.catalog import Check
+from autograder.labs.study import Study, definitions, evidence_of, read_study
+from autograder.labs.wrong_solutions import Wrong
+from tests.conftest import ASSIGNMENT, NOTEBOOK
+
+WHAT = "every check is failed by a wrong submission"
+
+
+def check(name: str, *needs: str, cell: str = "check_a") -> Check:
+    return Check(name, name, "A title.", "", cell, "Exercise 1", 2.0, needs, "a_file.py", False)
+
+
+def wrong(name: str, *fails: str) -> Wrong:
+    return Wrong(name, "a", "", frozenset(fails))
+
+
+def said(findings: list[Finding]) -> list[tuple[str, str]]:
+    assert all(finding.what == WHAT for finding in findings)
+    return [(finding.state, finding.seen) for finding in findings]
+
+
+def test_files_that_the_master_does_not_build_end_the_audit(
+    course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("assignments", "solutions"):
+        path = course / folder / ASSIGNMENT / NOTEBOOK
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[0].source += "\nby hand"
+        nbformat.write(notebook, path)
+    monkeypatch.chdir(course)
+    assert cli.main(["audit", ASSIGNMENT]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("FAIL")]
+    assert [line.split("  ")[1].strip() for line in failed] == [
+        "the release is what the master builds",
+        "the solution is what the master builds",
+    ]
+    assert all(line.endswith(f"is out of date: run autograder build {ASSIGNMENT}") for line in failed)
+    assert "gets full marks" not in "".join(lines)
+
+
+def test_a_lab_that_does_not_exist_is_no_failure_but_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["audit", "no-such-lab"]) == 2
+    assert "transfer_learning" in capsys.readouterr().err
+
+
+def test_marks_that_are_too_few_and_checks_that_broke() -> None:
+    passed = CheckResult("test_a", "A.", "check_a", 4, "passed")
+    broke = CheckResult("test_b", "B.", "check_a", 6, "error", Failure("it runs", "ZeroDivisionError", ""))
+    assert marks("full", GradingResult([passed], 1, 1.0), 4) == Finding("full", "ok", "4 of 4 points")
+    finding = marks("full", GradingResult([passed, broke], 1, 1.0), 10)
+    assert finding == Finding("full", "FAIL", "4 of 10 points, not 10; broken checks: test_b")
+    assert marks("none", GradingResult([passed], 1, 1.0), 0).state == "FAIL"
+    assert marks("none", GradingResult([broke], 1, 1.0), 0).state == "FAIL"
+
+
+def test_wrong_functions_must_fail_exactly_what_is_said() -> None:
+    kept = [wrong("one", "test_a"), wrong("two", "test_a", "test_b")]
+    right = {"one": frozenset({"test_a"}), "two": frozenset({"test_a", "test_b"})}
+    assert noticed(kept, right).state == "ok"
+    finding = noticed(kept, {**right, "one": frozenset()})
+    assert (finding.state, finding.seen) == ("FAIL", "'one' fails nothing, but wrong.py expects test_a")
+    assert noticed(kept, {**right, "one": frozenset({"test_a", "test_b"})}).state == "FAIL"
+
+
+def test_a_check_that_nothing_fails_is_found(lab: Lab) -> None:
+    checks = [check("test_a"), check("test_b", "test_a")]
+    kept = [wrong("one", "test_a", "test_b"), wrong("two", "test_b")]
+    failed = {w.name: w.fails for w in kept}
+    assert said(list(kills(Study(), lab, checks, kept, failed))) == [("ok", "2 of 2 checks, by 2 wrong functions")]
+    # test_b was only skipped
+    ((state, seen),) = said(list(kills(Study(), lab, checks, kept[:1], failed)))
+    assert (state, seen) == ("FAIL", "1 of 2 checks, by 1 wrong function; no wrong submission fails test_b")
+    study = Study(frozenset({"test_b"}), "7 submissions of a study")
+    assert said(list(kills(study, lab, checks, kept[:1], failed))) == [
+        ("ok", "2 of 2 checks, by 1 wrong function and 7 submissions of a study")
+    ]
+    ((state, _),) = said(list(kills(replace(study, stale=True), lab, checks, kept[:1], failed)))
+    assert state == "FAIL"
+
+
+def test_what_nobody_looked_at_is_not_measured(lab: Lab) -> None:
+    checks = [check("test_a"), check("test_z", cell="check_z")]
+    ((state, seen),) = said(list(kills(Study(), lab, checks, [], {})))
+    assert state == "not measured"
+    assert seen.startswith(
+        "test_a, test_z: no evidence in wrong.py or evidence/study.json of autograder/checks/transfer_learning/"
+    )
+    study = Study(frozenset({"test_a"}), "7 submissions of a study")
+    covered, uncovered = said(list(kills(study, lab, checks, [], {})))
+    assert covered == ("ok", "1 of 2 checks, by 7 submissions of a study")
+    assert uncovered[0] == "not measured"
+    assert uncovered[1].startswith("test_z: ")
+    ((state, seen),) = said(list(kills(replace(study, stale=True), lab, checks, [], {})))
+    assert state == "not measured"
+    assert seen.startswith("1 of 2 checks, by 7 submissions of a study, but the checks have changed since")
+
+
+def test_strict_takes_what_was_not_measured_for_a_failure() -> None:
+    fine, unknown, bad = (Finding("x", state, "") for state in ("ok", "not measured", "FAIL"))
+    assert passes([fine])
+    assert passes([fine], strict=True)
+    assert passes([fine, unknown])
+    assert not passes([fine, unknown], strict=True)
+    assert not passes([fine, bad])
+    assert table([fine, unknown]) == "ok            x\nnot measured  x"
+
+
+def test_a_study_is_read_where_it_is_of_this_lab(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_module, "HIDDEN_CHECKS", tmp_path)
+    assert read_study(lab) == Study()
+    file = evidence_of(lab)
+    file.parent.mkdir(parents=True)
+    monkeypatch.setattr(study_module, "checks_digest", lambda lab: "present")
+    file.write_text(json.dumps({"checks": "present", "submissions": 2, "failed": {"test_thaws": 1}}))
+    found = Study(frozenset({"test_thaws"}), "2 submissions of transfer_learning/evidence/study.json")
+    assert read_study(lab) == found
+    file.write_text(json.dumps({"checks": "other", "submissions": 2, "failed": {"test_thaws": 1}}))
+    assert read_study(lab) == replace(found, stale=True)
+
+
+def test_the_digest_is_of_what_checks_do() -> None:
+    source = '''"""About."""
+
+import pytest
+
+
+@pytest.mark.points(3)
+def test_thaws(submission):
+    """Thaws."""
+    assert submission, "# no comment"  # a reason
+'''
+    same = (
+        source.replace("points(3)", "points(5)").replace("Thaws.", "Layers are\n\n    thawed.").replace("a reason", "")
+    )
+    assert definitions(same) == definitions(source)
+    laid_out = source.replace("import pytest", "import os").replace(
+        "assert submission,", "assert (\n        submission),"
+    )
+    assert definitions(laid_out) == definitions(source)
+    assert definitions(source.replace("assert s", "assert not s")) != definitions(source)
+    assert definitions(source.replace("# no", "no")) != definitions(source)
+    assert definitions('def f(): "About."') == definitions('def f(): "It."')
+    assert definitions('async def f():\n    "About."\n    return 1') == definitions("async def f(): return 1")
+    assert definitions("@pytest.mark.points(2)\nasync def f(): pass") == definitions("async def f(): pass")
+    assert definitions('x = "text"') != definitions('x = "other text"')

@@ -1,0 +1,239 @@
+"""What students get: complete, the same bytes each time, and nothing in it that is not theirs."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import py_compile
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from amllab.lab import PACKAGE, Lab
+from autograder.authoring.bundle import build_wheel, write_zip
+from autograder.authoring.leak_check import find_leaks, read_secrets
+from autograder.cli import main
+from autograder.course import Course
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT
+
+FOLDER = ASSIGNMENT
+
+
+@pytest.fixture(scope="module")
+def course() -> Course:
+    return Course.find(ROOT)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a course of its own, as the command builds it."""
+    course = course_in(tmp_path_factory.mktemp("course"))
+    with contextlib.chdir(course), contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["bundle", ASSIGNMENT]) == 0
+    assert Path(printed.getvalue().strip()) == Path("dist", f"{ASSIGNMENT}-student.zip")
+    return course / printed.getvalue().strip()
+
+
+def course_in(folder: Path) -> Path:
+    shutil.copy(ROOT / "nbgrader_config.py", folder)
+    for part in ("source", "assignments", "solutions"):
+        shutil.copytree(ROOT / part, folder / part)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def members(bundle: Path) -> dict[str, bytes]:
+    return contents(bundle)
+
+
+@pytest.fixture(scope="module")
+def wheel(members: dict[str, bytes]) -> dict[str, bytes]:
+    (name,) = [name for name in members if name.endswith(".whl")]
+    return contents(io.BytesIO(members[name]))
+
+
+def contents(archive: Path | io.BytesIO) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def test_it_holds_notebook_library_and_start(members: dict[str, bytes]) -> None:
+    (wheel,) = [name for name in members if name.endswith(".whl")]
+    assert set(members) == {f"{FOLDER}/{NOTEBOOK}", f"{FOLDER}/START.md", wheel}
+    assert members[f"{FOLDER}/{NOTEBOOK}"] == (ROOT / "assignments" / ASSIGNMENT / NOTEBOOK).read_bytes()
+    start = members[f"{FOLDER}/START.md"].decode()
+    assert f"pip install ./{Path(wheel).name} jupyterlab\n.venv/bin/jupyter lab {NOTEBOOK}" in start
+    assert "$" not in start
+    assert len(start.splitlines()) < 60  # one page
+
+
+def test_the_wheel_is_the_library_and_nothing_else(wheel: dict[str, bytes]) -> None:
+    tops = {name.split("/")[0] for name in wheel}
+    assert tops == {"amllab", "amllab-0.1.0.dist-info"}
+    sources = {f"amllab/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py")}
+    assert {name for name in wheel if name.endswith(".py")} == sources
+    files = ("weights/net12.safetensors", "checks/transfer_learning/lab.toml", "py.typed")
+    for name in (*files, *(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.j2"))):
+        assert wheel[f"amllab/{name}"] == (PACKAGE / name).read_bytes()
+    release = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
+    assert wheel[f"amllab/releases/{ASSIGNMENT}/{NOTEBOOK}"] == release.read_bytes()
+    metadata = wheel["amllab-0.1.0.dist-info/METADATA"].decode()
+    assert "Requires-Dist: torch" in metadata
+    assert "Author: The maintainers" in metadata
+    assert "Requires-Dist: jinja2" in metadata
+    assert not any(word in metadata for word in ("Requires-Dist: nbgrader", "autograder ", "Provides-Extra"))
+    points = wheel["amllab-0.1.0.dist-info/entry_points.txt"].decode().split()
+    assert points == ["[jupyter_client.kernel_provisioners]", "amllab-warm", "=", "amllab.kernels:WarmProvisioner"]
+
+
+def test_the_same_content_gives_the_same_bytes(bundle: Path, members: dict[str, bytes], tmp_path: Path) -> None:
+    (name,) = [name for name in members if name.endswith(".whl")]
+    release = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
+    again = build_wheel(tmp_path, {f"{ASSIGNMENT}/{NOTEBOOK}": release})
+    assert again.read_bytes() == members[name]
+    write_zip(tmp_path / "again.zip", dict(reversed(members.items())))
+    assert (tmp_path / "again.zip").read_bytes() == bundle.read_bytes()
+
+
+def test_the_library_works_from_the_wheel_alone(members: dict[str, bytes], tmp_path: Path) -> None:
+    (name,) = [name for name in members if name.endswith(".whl")]
+    with zipfile.ZipFile(io.BytesIO(members[name])) as archive:
+        archive.extractall(tmp_path / "site")
+    notebook = nbformat.reads(members[f"{FOLDER}/{NOTEBOOK}"].decode(), as_version=4)
+    (setup,) = [cell.source for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade_id") == "setup"]
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path / "site")!r})
+for name in ("autograder", "nbgrader", "nbclient", "nbformat", "jupytext"):
+    sys.modules[name] = None  # what students may not have
+import amllab
+from pathlib import Path
+from amllab.preflight.document import read
+assert amllab.__file__.startswith({str(tmp_path)!r}), amllab.__file__
+{setup}
+import amllab.preflight.kernel_submission
+from amllab.checks.render import to_html
+assert "0 of 0 points" in to_html([])
+looked = read(Path({str(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK)!r}))
+print(len(layers_of(load_backbone("net12"))), len(layers_of(load_backbone("net6"))), looked.lab.title, len(looked.to_run()))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["12", "6", "Transfer", "learning", "7"], done.stderr
+
+
+def test_nothing_leaks(bundle: Path, lab: Lab, course: Course) -> None:
+    assert find_leaks(bundle, lab, course) == []
+
+
+def test_every_kind_of_secret_is_known(lab: Lab, course: Course) -> None:
+    kinds = [what.split(":")[0] for what in read_secrets(lab, course).values()]
+    for cell in ("freeze_layers", "build_transfer_model", "train_with_early_stopping", "reflection"):
+        assert kinds.count(f"solution of {cell}") >= 3
+    assert kinds.count("marking scheme") >= 10
+    for file in (ROOT / "autograder" / "checks" / lab.name).glob("test_*.py"):
+        assert kinds.count(f"hidden check {file.name}") >= 3
+
+
+def source_of(path: Path, grade_id: str) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    (source,) = [cell.source for cell in cells if cell.metadata.get("nbgrader", {}).get("grade_id") == grade_id]
+    return str(source)
+
+
+def test_planted_leaks_are_found(bundle: Path, lab: Lab, course: Course, tmp_path: Path) -> None:
+    """Each where somebody could leave it by mistake; found with member and line."""
+    solution = source_of(course.solution(lab), "freeze_layers")
+    hidden = (ROOT / "autograder" / "checks" / lab.name / "test_freeze_layers_hidden.py").read_text()
+    master = (ROOT / "source" / ASSIGNMENT / "transfer_learning.py").read_text()
+    scheme = master[master.index("**Question 1 (3).**") :].splitlines()[1].removeprefix("# ")
+    title = "Can be called again with another number: layers are thawed as well as frozen."
+    assert title in hidden
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(tmp_path)
+    folder = tmp_path / FOLDER
+
+    numbers = {number: line.strip() for number, line in enumerate(solution.splitlines(), start=3)}
+    (marked,) = [number for number, line in numbers.items() if line == "### BEGIN SOLUTION"]
+    (first,) = [number for number, line in numbers.items() if line.startswith("first_trainable =")]
+    (folder / "training.py").write_text("x = 1\n\n" + solution)
+    notebook = nbformat.read(folder / NOTEBOOK, as_version=4)
+    notebook.cells[3].metadata["note"] = numbers[first]
+    notebook.cells[5].source += f"\n\n{scheme}"
+    nbformat.write(notebook, folder / NOTEBOOK)
+    words = title.split()
+    (folder / "README.md").write_text("Hints\n\n" + " ".join(words[:5]) + "\n    " + " ".join(words[5:]) + "\n")
+    (folder / "helper.py").write_text("import torch\n\n    from autograder.grading.grader import grade\n")
+    source = tmp_path / "compiled.py"
+    source.write_text(f"def test_thaws():\n    {title!r}\n")
+    py_compile.compile(str(source), cfile=str(folder / "compiled.pyc"))
+    source.unlink()
+    write_zip(folder / "inner.whl", {"autograder/grading/grader.py": b"", "amllab/notes.txt": b"see\ntest_thaws there"})
+    with tarfile.open(folder / "inner.tar.gz", "w:gz") as tar:
+        tar.add(ROOT / "autograder" / "checks" / lab.name / "test_accuracy_hidden.py", "tests/accuracy.py")
+
+    leaks = find_leaks(tmp_path, lab, course)
+    found = {(leak.where, leak.what.split(":")[0]) for leak in leaks}
+    assert (f"{FOLDER}/training.py, line {marked}", "the marker BEGIN SOLUTION") in found
+    assert (f"{FOLDER}/training.py, line {first}", "solution of freeze_layers") in found
+    assert any(w.startswith(f"{FOLDER}/{NOTEBOOK}, cell 4, line") and "solution" in what for w, what in found)
+    assert any(w.startswith(f"{FOLDER}/{NOTEBOOK}, cell 6, line") and what == "marking scheme" for w, what in found)
+    assert (f"{FOLDER}/README.md, line 3", "hidden check test_freeze_layers_hidden.py") in found
+    assert (f"{FOLDER}/helper.py, line 3", "an import of the autograder package") in found
+    assert (f"{FOLDER}/compiled.pyc", "bytecode, which may be of a source that is not here") in found
+    assert any(w.startswith(f"{FOLDER}/compiled.pyc, byte") and "hidden check" in what for w, what in found)
+    assert (f"{FOLDER}/inner.whl!autograder/grading/grader.py", "a part of the autograder package") in found
+    assert (f"{FOLDER}/inner.whl!amllab/notes.txt, line 2", "hidden check test_freeze_layers_hidden.py") in found
+    assert any(w.startswith(f"{FOLDER}/inner.tar.gz!tests/accuracy.py, line") for w, _ in found)
+    planted = {"training.py", NOTEBOOK, "README.md", "helper.py", "compiled.pyc", "inner.whl", "inner.tar.gz"}
+    assert {leak.where.removeprefix(f"{FOLDER}/").split(",")[0].split("!")[0] for leak in leaks} == planted
+
+
+def test_reformatted_lines_are_found_and_public_words_are_not(lab: Lab, course: Course, tmp_path: Path) -> None:
+    solution = [line.split() for line in source_of(course.solution(lab), "train_with_early_stopping").splitlines()]
+    (line,) = [words for words in solution if words[:2] == ["correct", "+="]]
+    (tmp_path / "a.py").write_text("# a\n\n#\n" + "\t  ".join(line))
+    (tmp_path / "b.py").write_text(
+        "optimizer.zero_grad()\nloss.backward()\noptimizer.step()\nmodel.eval()\ntest_thaws_more = 1"
+    )
+    (leak,) = find_leaks(tmp_path, lab, course)
+    assert leak.where == "a.py, line 4"
+    assert str(leak).startswith("a.py, line 4: solution of train_with_early_stopping: correct +=")
+
+
+def test_a_leaking_release_is_not_bundled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(course_in(tmp_path))
+    target = Path("dist", f"{ASSIGNMENT}-student.zip")
+    target.parent.mkdir()
+    target.write_bytes(b"of yesterday")
+    release = tmp_path / "assignments" / ASSIGNMENT / NOTEBOOK
+    notebook = json.loads(release.read_text())
+    stub = next(i for i, cell in enumerate(notebook["cells"]) if cell["id"] == "freeze_layers")
+    notebook["cells"][stub]["source"] = source_of(tmp_path / "solutions" / ASSIGNMENT / NOTEBOOK, "freeze_layers")
+    release.write_text(json.dumps(notebook))
+    assert main(["bundle", ASSIGNMENT]) == 2
+    assert f"{NOTEBOOK}, cell {stub + 1}, line " in capsys.readouterr().err
+    assert not target.exists()
+    release.unlink()
+    assert main(["bundle", ASSIGNMENT]) == 2
+    assert f"run 'autograder build {ASSIGNMENT}'" in capsys.readouterr().err
+
+
+def test_missing_files_of_the_course_are_named(lab: Lab, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
+    course = Course.find(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"source/transfer-learning/transfer_learning\.py is missing"):
+        read_secrets(lab, course)
+    shutil.copytree(ROOT / "source", tmp_path / "source")
+    shutil.copytree(ROOT / "assignments", tmp_path / "assignments")
+    shutil.copytree(ROOT / "solutions", tmp_path / "solutions")
+    with pytest.raises(FileNotFoundError, match="no-such-file"):
+        find_leaks(tmp_path / "no-such-file", lab, course)

@@ -1,0 +1,118 @@
+"""The documentation: it builds, its reference of checks is that of the check files, its commands exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amllab.lab import all_labs, find_lab
+from autograder import cli
+from autograder.labs.catalog import checks_of, page
+from tests.conftest import ROOT
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+COMMAND = re.compile(r"^ *(autograder .+)$|`(autograder [a-z-]+[^`]*)`", re.M)
+TARGET = re.compile(r"^ *make (\w+)|`make (\w+)`", re.M)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Command lines of ``autograder`` in a page: those of code blocks and those within sentences."""
+    found = (a or b for a, b in COMMAND.findall(text))
+    return [shlex.split(command, comments=True)[1:] for command in found]
+
+
+def test_the_reference_of_checks_is_that_of_the_check_files() -> None:
+    wanted = page(map(find_lab, all_labs()))
+    found = (ROOT / "docs" / "checks.md").read_text()
+    assert found == wanted, "run python -m autograder.labs.catalog docs/checks.md"
+
+
+def test_the_reference_says_no_more_of_hidden_checks_than_their_titles() -> None:
+    text = page([find_lab("transfer-learning")])
+    lines = text.splitlines()
+    for check in checks_of(find_lab("transfer-learning")):
+        row = f"| {check.title} | {check.points:g} |"
+        assert any(line.startswith(row) for line in lines) is not check.hidden
+        assert (f"- {check.title}" in lines) is check.hidden
+        assert check.name not in text
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_commands_and_options_of_a_page_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name, *arguments in commands(text):
+        assert cli.main([name, "--help"]) == 0, f"{path.name}: autograder {name}"
+        known = capsys.readouterr().out
+        for argument in arguments:
+            option = argument.partition("=")[0]
+            assert not option.startswith("--") or option in known, f"{path.name}: autograder {name} {option}"
+    targets = {a or b for a, b in TARGET.findall(text)}
+    assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)), path.name
+
+
+def test_commands_of_pages_are_found() -> None:
+    text = "Run `autograder audit a-lab --strict`.\n\n    autograder grade A.ipynb  # one\n\n`make demo`\n"
+    assert commands(text) == [["audit", "a-lab", "--strict"], ["grade", "A.ipynb"]]
+    assert TARGET.findall(text) == [("", "demo")]
+
+
+def names_of(line: str) -> Iterator[tuple[Path, str]]:
+    """The paths in a line of a page, each alone, and with every name of code that follows the path of a module."""
+    path = Path()
+    for quoted in re.findall(r"`([^`]+)`", line):
+        if "/" in quoted and "<" not in quoted:
+            path = ROOT / quoted
+            yield path, ""
+        elif path.suffix == ".py" and re.fullmatch(r"[A-Za-z_][\w.]*", quoted):
+            yield path, quoted
+
+
+def defined(path: Path) -> set[str]:
+    """Functions and classes of a module, and methods as ``Class.method``."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, kinds)]
+    methods = {f"{node.name}.{own.name}" for node in found for own in node.body if isinstance(own, kinds)}
+    return {node.name for node in found} | methods
+
+
+def test_files_and_functions_of_the_architecture_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    path_of_a_submission = text.partition("## The path of a submission")[2]
+    assert len([name for line in path_of_a_submission.splitlines() for _, name in names_of(line) if name]) >= 10
+    for line in text.splitlines():
+        for path, name in names_of(line):
+            assert path.exists(), line
+            assert not name or name in defined(path), f"{name}: {line}"
+
+
+def test_names_of_a_page_are_found() -> None:
+    line = "| 1 | `tests/unit/test_docs.py`: `defined`, `Some.method`; `make demo` in `docs/` | `x` | `source/<lab>/`"
+    page, docs = ROOT / "tests" / "test_docs.py", ROOT / "docs/"
+    assert list(names_of(line)) == [(page, ""), (page, "defined"), (page, "Some.method"), (docs, "")]
+    assert "defined" in defined(page)
+    assert "Worker.run_cell" in defined(ROOT / "autograder" / "grading" / "worker.py")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("material") is None, reason="mkdocs-material is not installed: pip install -e .[docs]"
+)
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    for path in PAGES:
+        assert (site / f"{path.stem}.html").is_file()
+    text = (site / "index.html").read_text()
+    # whoever reads it offline, or does not want to be seen reading, loads nothing from elsewhere
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"https?://", text)

@@ -1,0 +1,441 @@
+"""Feedback of failed checks: what a report shows, by what mistakes are recognised, and whether they can be reproduced."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import itertools
+import json
+import math
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from bs4 import BeautifulSoup
+from nbformat import NotebookNode
+
+import amllab
+from amllab.checks import Failure, Series, series
+from amllab.checks.render import to_html, to_text
+from amllab.checks.results import CheckResult, score
+from amllab.checks.runner import run_checks
+from amllab.checks.transfer_learning import freezing
+from amllab.kit.state_dicts import layer_names
+from amllab.lab import find_lab
+from amllab.protocol.submission import InProcessSubmission
+from autograder.labs.locations import HIDDEN_CHECKS, KIT
+from autograder.notebooks.sanitize import clean_html
+from tests.conftest import sampled
+from tests.helpers.variants import CELLS, CORRECT, WRONG, Variant
+from tests.wild import WRONG as PUBLIC_CODE
+
+LAB = find_lab("transfer_learning")
+HIDDEN = HIDDEN_CHECKS / LAB.name
+FILES = {cell: [LAB.folder / f"test_{cell}.py", *sorted(HIDDEN.glob(f"test_{cell}*_hidden.py"))] for cell in CELLS}
+
+
+# Rendering
+
+
+def failed(failure: Failure) -> list[CheckResult]:
+    return [CheckResult("test_x", "Title.", "check_x", 3, "failed", failure)]
+
+
+def html_words(html: str) -> list[str]:
+    return BeautifulSoup(html, "html.parser").get_text(" ").split()
+
+
+LOSSES = Series("val_loss", (1.0, 0.9, math.nan, 1.2), ((1, "best"), (2, "should stop"), (3, "stopped")))
+SERIES = {
+    "short": LOSSES,
+    "long": Series(
+        "val_loss", tuple(1 / (1 + i) for i in range(500)), ((40, "best"), (45, "should stop"), (499, "end"))
+    ),
+    "two rows": Series("val_loss", tuple(float(i) for i in range(15))),
+    "marks behind the values": series("val_loss", [1.0, 2.0], best=2, stopped=1),
+    "two marks": series("val_loss", [1.0, 2.0], best=1, stopped=1),
+    "constant": Series("x", (0.5, 0.5)),
+    "not finite": Series("x", (math.inf, -math.inf, math.nan, 1e308, -1e308)),
+    "NaN alone": Series("x", (math.nan,)),
+    "nothing": Series("x", ()),
+}
+
+
+def test_a_series_is_a_table_with_marks() -> None:
+    text = to_text(failed(Failure("a", "b", "c", series=LOSSES)))
+    table = text[text.index("    epoch") :].splitlines()[:-1]
+    assert table == [
+        "    epoch     0      1      2      3",
+        "    val_loss  1.000  0.900  NaN    1.200",
+        "              ▃      ▁      ×      █",
+        "                     ↑ best",
+        "                            ↑ should stop",
+        "                                   ↑ stopped",
+    ]
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_text_and_html_have_the_same_content(name: str) -> None:
+    failure = Failure(
+        "1 & 2", "a < b", "<i>c</i>", "the loop", series=SERIES[name], reproduce="x = 1\nif x < 2:\n    x"
+    )
+    text, html = to_text(failed(failure)), to_html(failed(failure))
+    details = text[text.index("expected:") : text.rindex("\n")]
+    words = html_words(html)
+    assert words[words.index("expected:") :] == details.split()
+    assert "<i>c" not in html
+    lines = details[details.index("try it:") :].splitlines()
+    assert [line[14:] for line in [" " * 4 + lines[0], *lines[1:]]] == failure.reproduce.splitlines()
+    assert BeautifulSoup(html, "html.parser").pre.get_text() == failure.reproduce  # type: ignore[union-attr]
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_report_passes_the_cleaning_of_pages_as_it_is() -> None:
+    # formgrader and feedback clean what they show
+    failure = Failure("a", "b < c", "d", series=LOSSES, reproduce="x = 1 < 2")
+    report = to_html(failed(failure))
+    before, after = (BeautifulSoup(html, "html.parser") for html in (report, clean_html(report)))
+    assert after.get_text() == before.get_text()
+    assert [tag["style"] for tag in after.find_all(style=True)] == [tag["style"] for tag in before.find_all(style=True)]
+
+
+def test_a_long_series_keeps_its_marks() -> None:
+    text = to_text(failed(Failure("a", "b", "c", series=SERIES["long"])))
+    epochs = [word for line in text.splitlines() if line.startswith("    epoch") for word in line.split()[1:]]
+    assert {"0", "40", "45", "499", "…"} <= set(epochs)
+    assert len(epochs) < 40
+    assert len(text.splitlines()) < 25
+
+
+def test_series_leaves_out_marks_that_are_nowhere() -> None:
+    # what a submission returns as its best epoch may be any number
+    marks = {f"m{i}": epoch for i, epoch in enumerate([None, math.nan, math.inf, -1, 1e300, 0.5, 3, 2.0])}
+    assert series("x", [1, 2], **marks).marks == ((2, "m7"),)
+
+
+def test_only_failures_show_evidence_and_json_takes_it() -> None:
+    failure = Failure("a", "b", "c", series=SERIES["not finite"], reproduce="x")
+    (result,) = failed(failure)
+    got = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert got["failure"]["series"]["values"] == ["inf", "-inf", "nan", 1e308, -1e308]
+    for outcome in ("skipped", "error"):
+        other = [CheckResult("t", "T.", "c", 1, outcome, failure)]  # type: ignore[arg-type]
+        assert "try it" not in to_text(other) + to_html(other)
+        assert "∞" not in to_text(other)
+        assert "table" not in to_html(other)
+
+
+def test_what_failed_comes_first_and_in_one_block() -> None:
+    def of(name: str, outcome: Any, failure: Failure | None = None) -> CheckResult:
+        return CheckResult(name, f"Title of {name}.", "check_x", 2, outcome, failure)
+
+    late = Failure("5 epochs", "6 epochs", "patience", symptom="1 epoch late", series=LOSSES, reproduce="x")
+    later = Failure(
+        "7 epochs", "8 epochs", "patience", symptom="1 epoch late", series=SERIES["constant"], reproduce="y"
+    )
+    other = Failure("a", "b", "c", symptom="percent", series=SERIES["two marks"], reproduce="z")
+    results = [
+        of("a", "passed"),
+        of("b", "failed", late),
+        of("c", "skipped", Failure("waits for this check: Title of b.", "", "")),
+        of("d", "failed", later),
+        of("e", "skipped", Failure("waits for this check: Title of b.", "", "")),
+        of("f", "failed", other),
+    ]
+    text = to_text(results)
+    titles = [line for line in text.splitlines() if line[0] in "✗✓–"]
+    assert titles == [
+        "✗ Title of b.  [0/2]",
+        "✗ Title of d.  [0/2]",
+        "✗ Title of f.  [0/2]",
+        "– not run until the other checks pass: Title of c. · Title of e.  [0/4]",
+        "✓ Title of a.  [2/2]",
+    ]
+    assert [text.count(part) for part in ("6 epochs", "8 epochs", "try it", "    epoch")] == [1, 0, 2, 2]
+    # a recognised mistake explains all of it: the first block shows the numbers
+    named = to_text(results, ["This looks like a known mistake: stops late."])
+    assert named.startswith("→ This looks like a known mistake: stops late.\n✗ Title of b.")
+    assert [named.count(part) for part in ("try it", "    epoch")] == [1, 1]
+    for remarks in ([], ["This looks like a known mistake: stops late."]):
+        said = " ".join(html_words(to_html(results, remarks=remarks)))
+        places = [said.index(f"Title of {name}.") for name in "bdfcea"]
+        assert places == sorted(places)
+        assert said.count("try it:") == 2 - len(remarks) == to_html(results, remarks=remarks).count("<table")
+
+
+def test_symptoms_are_not_shown() -> None:
+    results = failed(Failure("a", "b", "c", symptom="XYZZY"))
+    assert "XYZZY" not in to_text(results) + to_html(results)
+
+
+# Mistakes
+
+
+def namespace(variant: Variant) -> dict[str, Any]:
+    """Variables of a notebook: what its setup imports, and the variant's functions."""
+    names = ("layers_of", "load_backbone", "evaluate")
+    variables: dict[str, Any] = {"torch": torch, "timm": timm, "math": math, "nn": torch.nn}
+    variables |= {name: getattr(amllab, name) for name in names}
+    for cell, source in CELLS.items():
+        exec(variant.sources.get(cell, source), variables)
+    return variables
+
+
+@cache
+def reference() -> InProcessSubmission:
+    """The plain correct functions; one for all, as it answers the same question once."""
+    return InProcessSubmission(LAB.name, namespace(CORRECT[0]))
+
+
+def graded(variant: Variant, cell: str, seed: int) -> list[CheckResult]:
+    submission = InProcessSubmission(LAB.name, namespace(variant))
+    return run_checks(LAB, FILES[cell], submission, reference=reference, seed=seed)
+
+
+@cache
+def failures(name: str, seed: int) -> dict[str, Failure]:
+    """Of the checks that a wrong variant fails."""
+    variant = next(v for v in WRONG if v.name == name)
+    (cell,) = variant.sources
+    results = graded(variant, cell, seed)
+    assert {r.outcome for r in results} <= {"passed", "failed", "skipped"}, to_text(results)
+    return {r.name: r.failure for r in results if r.outcome == "failed" and r.failure is not None}
+
+
+def pattern(name: str, seed: int) -> dict[str, str]:
+    return {check: failure.symptom for check, failure in failures(name, seed).items()}
+
+
+SEEDS = (1, 123456789, 987654321)
+PATTERNS = {
+    "freezes_the_last": {"test_last_layers_are_trainable": "counted from the input"},
+    "off_by_one": {
+        "test_last_layers_are_trainable": "one layer too few",
+        "test_all_and_none": "one layer too few",
+    },
+    "never_thaws": {"test_thaws": "never thaws"},
+    "returns_nothing": {"test_returns_the_model": "in place, but not returned"},
+    "freezes_a_copy": {"test_returns_the_model": "model itself untouched"},
+    "skips_biases": {
+        "test_last_layers_are_trainable": "one-dimensional parameters missed",
+        "test_all_and_none": "one-dimensional parameters missed",
+    },
+    "misses_root_parameters": {"test_every_architecture": "parameters of the model itself missed"},
+    "head_not_replaced": {"test_new_head": "old head kept", "test_fresh_head": "old head kept"},
+    "always_net12": {"test_any_backbone": "another backbone"},
+    "old_head_kept_for_ten_classes": {"test_fresh_head": "old head kept"},
+    "not_pretrained": {"test_keeps_the_pretrained_weights": "not pretrained"},
+    "one_model_for_all": {"test_shares_no_tensors": "one model for all"},
+    "freezes_before_new_head": {"test_freezes_all_but_the_last": "head always trainable"},
+    "does_not_freeze": {"test_freezes_all_but_the_last": "nothing frozen"},
+    "accepts_one_class": {"test_refuses_fewer_than_two_classes": "accepts 1 class"},
+    "patience_one_too_many": {"test_stops_after_patience": "1 epoch late"},
+    "best_by_reference": {"test_ends_with_the_best_epoch": "weights: last epoch; buffers: last epoch; by reference"},
+    "last_weights": {"test_ends_with_the_best_epoch": "weights: last epoch; buffers: last epoch; never put back"},
+    "buffers_not_restored": {"test_ends_with_the_best_epoch": "buffers: last epoch; buffers left out"},
+    "means_over_batches": {"test_means_over_examples": "val_loss: mean over the batches"},
+    "percent": {"test_means_over_examples": "val_acc: percent"},
+    "train_mode_once": {"test_modes": "train mode in the first epoch alone"},
+    "validates_in_train_mode": {"test_modes": "validation in train mode"},
+    "validates_with_gradients": {"test_modes": "validation with gradients"},
+    "gradients_pile_up": {"test_gradients_of_one_batch": "piled up"},
+    "learning_rate_ignored": {"test_steps": "learning rate ignored"},
+    "min_delta_ignored": {"test_min_delta": "min_delta ignored"},
+    "ties_improve": {"test_nan_is_no_improvement": "NaN improves"},
+    "tensors_in_history": {"test_history": "val_loss: tensor"},
+    "best_epoch_from_one": {"test_best_epoch": "best_epoch: counted from 1"},
+    "statistics_drift": {"test_frozen_layers_stay": "statistics drift"},
+    "accepts_patience_zero": {"test_refuses_impossible_arguments": "accepts patience=0"},
+}
+
+
+@pytest.mark.parametrize("name", sampled(PATTERNS, 6))
+def test_a_mistake_has_the_same_symptoms_whatever_the_seed(name: str) -> None:
+    assert [pattern(name, seed) for seed in SEEDS[:2]] == [PATTERNS[name]] * 2
+
+
+def test_mistakes_have_patterns_of_their_own() -> None:
+    patterns = [tuple(pattern.items()) for pattern in PATTERNS.values()]
+    assert len(set(patterns)) == len(patterns)
+
+
+@pytest.mark.parametrize("variant", CORRECT, ids=lambda variant: variant.name)
+def test_correct_functions_lose_nothing(variant: Variant) -> None:
+    results = [r for cell in CELLS for r in graded(variant, cell, SEEDS[0])]
+    assert score(results) == (70, 70), to_text(results)
+
+
+def test_every_failure_of_a_check_has_a_symptom_and_a_reason() -> None:
+    folder = LAB.folder
+    helpers = [KIT / "training_journal.py", folder / "training_runs.py", HIDDEN / "stopping_rules.py"]
+    files = [*itertools.chain(*FILES.values()), *helpers]
+    calls = [
+        (file.name, node.lineno, {keyword.arg for keyword in node.keywords})
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "expect"
+    ]
+    assert len(calls) > 30
+    assert not [call for call in calls if not {"expected", "seen", "why", "symptom"} <= call[2]]
+
+
+def test_answers_without_a_result_have_a_symptom() -> None:
+    def results(**functions: Any) -> dict[str, str]:
+        submission = InProcessSubmission(LAB.name, functions)
+        checked = run_checks(LAB, FILES["freeze_layers"][:1], submission)
+        return {r.name: r.failure.symptom for r in checked if r.outcome == "failed" and r.failure is not None}
+
+    def own(model: object, n: int) -> None:
+        raise type("<b>Mine</b>", (KeyError,), {})
+
+    assert set(results().values()) == {"missing"}
+    assert set(results(freeze_layers=own).values()) == {"raised KeyError"}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "symptom"),
+    [
+        (lambda layers, n: layers[-n:], "all trainable for 0"),
+        (lambda layers, n: layers[: len(layers) - n], "frozen and trainable swapped"),
+        (lambda layers, n: layers[len(layers) - n - 1 :] if n < len(layers) else layers, "one layer too many"),
+        (lambda layers, n: layers[len(layers) - n : -1], "head always frozen"),
+        (lambda layers, n: [], "everything frozen"),
+        (lambda layers, n: layers[-n:][:1] if n else [], "one layer alone"),
+        (lambda layers, n: layers[len(layers) - n :], ""),
+        (lambda layers, n: layers[2:], "other layers"),
+        (lambda layers, n: layers[-1:], "always the head alone"),
+    ],
+)
+def test_symptoms_of_freezing(trainable: Any, symptom: str) -> None:
+    layers = layer_names("net6")
+    asked = [("net6", n, {name for layer in trainable(layers, n) for name in layer}) for n in (1, 3, 6, 0)]
+    assert freezing.symptom(asked) == symptom
+    assert freezing.reason(symptom)
+
+
+def test_layers_in_words() -> None:
+    layers = layer_names("net6")
+    assert freezing.layers_in_words("net6", {*layers[4], *layers[5]}) == "layers 4, 5"
+    assert freezing.layers_in_words("net6", set()) == "none"
+    assert freezing.layers_in_words("net6", {*layers[5], "stem.conv.weight"}) == ("layer 5 and parts of layer 0")
+
+
+# Lines to try
+
+
+def outcome(lines: str, variables: dict[str, Any]) -> tuple[str, str]:
+    """What the lines print, and the value of the last one, or the error that they end with."""
+    tree = ast.parse(lines)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    torch.manual_seed(0)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        try:
+            exec(compile(tree, "<lines>", "exec"), variables)
+            value = repr(eval(compile(ast.Expression(last.value), "<lines>", "eval"), variables)) if last else ""
+        except ValueError:
+            value = "ValueError"
+    return printed.getvalue(), value
+
+
+SAID = {
+    "returns_nothing": "`None` was returned: is `return model` missing?",
+    "always_net12": 'a net12 was returned for backbone="net6"',
+    "off_by_one": "trainable: layers 4, 5; n_trainable = 0, 1, 2, 3, 4, 5, 6 leaves 0, 0, 1, 2, 3, 4, 5 layers trainable",
+    "freezes_a_copy": "another model is returned, and the one that was given is as it was",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_report_says_it_plainly(name: str) -> None:
+    for seed in SEEDS[:2]:
+        assert SAID[name] in [failure.seen for failure in failures(name, seed).values()]
+
+
+# mistakes of public code (tests/wild), and what names them
+NAMED = {
+    "names_of_net12": "; of net12 it is right: are names of its layers, or their number, written into the code?",
+    "child_counter": "n_trainable = 0, 1, 2, 3, 4, 5, 6 leaves 0, 1, 2, 5, 6, 6, 6 layers trainable",
+    "fc_as_in_resnets": ": the new `fc.weight` is not used by the model. Its head is `model.get_classifier()`",
+    "only_if_classes_differ": "Is the head replaced only where the number of classes differs?",
+    "adapters_in_convolutions": "; there are others: `",
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_report_names_the_cause(name: str) -> None:
+    (wrong,) = [w for w in PUBLIC_CODE if w.name == name]
+    variables = namespace(Variant(name, sources=wrong.sources))
+    results = run_checks(LAB, FILES[wrong.exercise], InProcessSubmission(LAB.name, variables), seed=SEEDS[0])
+    assert NAMED[name] in to_text(results), to_text(results)
+
+
+@pytest.mark.slow
+def test_no_reason_names_a_fault_that_is_not_there() -> None:
+    whys = {name: " ".join(f.why for f in failures(name, SEEDS[0]).values()) for name in PATTERNS}
+    assert [name for name, why in whys.items() if "put in after freezing" in why] == ["freezes_before_new_head"]
+    assert [name for name, why in whys.items() if "from scratch" in why] == ["not_pretrained"]
+
+
+@pytest.mark.parametrize("name", sampled(PATTERNS, 6))
+def test_the_lines_reproduce_the_mistake(name: str) -> None:
+    variant = next(v for v in WRONG if v.name == name)
+    for seed in SEEDS[1:]:
+        for failure in failures(name, seed).values():
+            assert failure.reproduce
+            right, again, wrong = (outcome(failure.reproduce, namespace(v)) for v in (CORRECT[0], CORRECT[0], variant))
+            assert right == again != wrong
+            assert str(seed) not in failure.reproduce
+
+
+def test_the_lines_show_what_the_report_says() -> None:
+    failure = failures("patience_one_too_many", SEEDS[0])["test_stops_after_patience"]
+    assert failure.series is not None
+    epoch = {mark: e for e, mark in failure.series.marks}
+    wrong = next(v for v in WRONG if v.name == "patience_one_too_many")
+    _, right_value = outcome(failure.reproduce, namespace(CORRECT[0]))
+    _, wrong_value = outcome(failure.reproduce, namespace(wrong))
+    assert right_value == f"({epoch['should stop'] + 1}, {epoch['best']})"
+    assert wrong_value == f"({epoch['stopped'] + 1}, {epoch['best']})"
+
+
+def test_scripted_training_gives_the_losses_that_were_asked_for() -> None:
+    losses = [1.0, 0.25, math.nan]
+    model, train_loader, val_loader = amllab.scripted_training(losses, train_sizes=(5, 1), val_sizes=(2, 2))
+    history = namespace(CORRECT[0])["train_with_early_stopping"](model, train_loader, val_loader, max_epochs=4)
+    assert history["val_loss"] == pytest.approx([*losses, math.nan], abs=1e-5, nan_ok=True)
+    assert history["best_epoch"] == 1
+    assert sorted(model.states) == [0, 1, 2, 3]
+    assert torch.equal(model.states[1]["head.weight"], model.head.weight)
+    assert [len(labels) for _, labels in train_loader] == [5, 1]
+    for arguments in ({"val_losses": []}, {"val_losses": [-1.0]}, {"val_losses": [math.inf]}):
+        with pytest.raises(ValueError, match="val_losses"):
+            amllab.scripted_training(**arguments)
+    with pytest.raises(ValueError, match="batches"):
+        amllab.scripted_training([1.0], val_sizes=())
+
+
+# Where to look
+
+
+def test_pointers_lead_somewhere(release: NotebookNode) -> None:
+    text = re.sub(r"<[^>]+>|\*\*", "", "\n".join(cell.source for cell in release.cells))
+    files = [Path(file) for file in itertools.chain(*FILES.values())]
+    named = {node.value for f in files for node in ast.walk(ast.parse(f.read_text())) if _is_pointer(node)}
+    assert len(named) > 8
+    for where in named:
+        exercise, _, place = where.partition(", ") if ", " in where else (where, "", where)
+        assert exercise in text
+        assert place in text, where
+
+
+def _is_pointer(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and bool(re.match(r"Exercise \d[,:]", node.value))
+    )

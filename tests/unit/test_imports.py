@@ -1,0 +1,80 @@
+"""The layers of both packages: imports between their folders and modules form no circle."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGES = ("amllab", "autograder")
+LAYER = re.compile(r"^\| (\d+) \| `(\w+)/(\w+)(?:/|\.py)` \|", re.M)
+
+
+def part_of(package: str, module: str) -> str:
+    """The folder or top-level module of a package that a module belongs to; ``__init__`` for the package itself."""
+    name = [*module.split("."), ""][1]
+    there = name and ((ROOT / package / name).is_dir() or (ROOT / package / f"{name}.py").is_file())
+    return name if there else "__init__"
+
+
+def imported(package: str, file: Path) -> Iterator[str]:
+    """Modules of the package that a file imports, within functions too, but not for type checkers alone."""
+    nodes: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == package)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports_of(package: str) -> dict[str, dict[str, str]]:
+    """For each folder and top-level module: what it imports, and a file that does."""
+    found: dict[str, dict[str, str]] = {}
+    for file in sorted((ROOT / package).rglob("*.py")):
+        path = file.relative_to(ROOT)
+        own = part_of(package, ".".join(path.with_suffix("").parts))
+        others = found.setdefault(own, {})
+        for module in imported(package, file):
+            if (other := part_of(package, module)) != own:
+                others.setdefault(other, str(path))
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_form_no_circle(package: str) -> None:
+    list(TopologicalSorter(imports_of(package)).static_order())  # the error names the circle
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_lead_to_lower_layers(package: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    layers = {part: int(layer) for layer, owner, part in LAYER.findall(page) if owner == package}
+    imports = imports_of(package)
+    assert set(imports) <= set(layers), "docs/architecture.md lists every folder and top-level module"
+    upward = {
+        f"{file}: {part} imports {other}"
+        for part, others in imports.items()
+        for other, file in others.items()
+        if layers[other] >= layers[part]
+    }
+    assert not upward
+
+
+def test_the_library_does_not_import_the_grader() -> None:
+    for file in (ROOT / "amllab").rglob("*.py"):
+        assert not list(imported("autograder", file)), file
+
+
+def test_a_circle_is_found() -> None:
+    with pytest.raises(ValueError, match="cycle"):
+        list(TopologicalSorter({"a": {"b": "a.py"}, "b": {"a": "b.py"}}).static_order())

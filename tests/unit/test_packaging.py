@@ -1,0 +1,70 @@
+"""The wheel that ``pip`` builds: complete, also when it is built from the source distribution."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from amllab.lab import released_notebooks
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT
+
+SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+BUILD = "import sys, setuptools.build_meta as backend; print(getattr(backend, sys.argv[1])(sys.argv[2]))"
+
+
+def build(kind: str, tree: Path, target: Path) -> Path:
+    """Builds ``sdist`` or ``wheel`` with the installed setuptools: nothing is downloaded."""
+    command = [sys.executable, "-P", "-c", BUILD, f"build_{kind}", str(target)]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return target / done.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the source distribution, unpacked."""
+    folder = tmp_path_factory.mktemp("build")
+    tree = folder / "checkout"
+    for package in ("amllab", "autograder", "assignments"):
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in SOURCES:
+        shutil.copy(ROOT / name, tree)
+    with tarfile.open(build("sdist", tree, folder)) as archive:
+        archive.extractall(folder / "source", filter="data")
+    (source,) = (folder / "source").iterdir()
+    with zipfile.ZipFile(build("wheel", source, folder)) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_library_finds_its_releases_in_the_wheel(wheel: Path) -> None:
+    assert not (wheel / "assignments").exists()
+    found = released_notebooks(wheel / "amllab")
+    assert found == {f"{ASSIGNMENT}/{NOTEBOOK}": wheel / "amllab" / "releases" / ASSIGNMENT / NOTEBOOK}
+    release = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
+    assert found[f"{ASSIGNMENT}/{NOTEBOOK}"].read_bytes() == release.read_bytes()
+
+
+def test_the_library_finds_its_releases_in_a_checkout(tmp_path: Path) -> None:
+    """Also where an older checkout has left a text file in place of a symbolic link."""
+    release = tmp_path / "assignments" / ASSIGNMENT / NOTEBOOK
+    release.parent.mkdir(parents=True)
+    release.touch()
+    (tmp_path / "amllab").mkdir()
+    (tmp_path / "amllab" / "releases").write_text("../assignments")
+    assert released_notebooks(tmp_path / "amllab") == {f"{ASSIGNMENT}/{NOTEBOOK}": release}
+
+
+@pytest.mark.parametrize("package", ["amllab", "autograder"])
+def test_the_wheel_has_every_file_of_the_packages(wheel: Path, package: str) -> None:
+    there = {path.relative_to(ROOT) for path in (ROOT / package).rglob("*") if path.is_file()}
+    there = {path for path in there if not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)}
+    packed = {path.relative_to(wheel) for path in (wheel / package).rglob("*") if path.is_file()}
+    assert there <= packed
+    assert {path.parts[1] for path in packed - there} <= {"releases"}

@@ -1,0 +1,185 @@
+"""Mistakes in a lab's settings are named with file, line and field, before anything is built or graded."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from amllab.checks.runner import run_checks
+from amllab.lab import Lab, all_labs, find_lab
+from amllab.protocol.submission import InProcessSubmission
+from autograder import cli
+from autograder.authoring.build import notebook_of
+from autograder.errors import SettingsError
+from autograder.labs import settings
+from autograder.labs.catalog import checks_of
+from autograder.labs.settings import check_points, load_lab, point_problems, problems_of
+from tests.conftest import ROOT
+
+DUE = "due = 2026-12-18T23:59:00+01:00"
+GOOD = (find_lab("transfer-learning").folder / "lab.toml").read_text()
+MASTER = ROOT / "source" / "transfer-learning" / "transfer_learning.py"
+
+
+def changed(old: str, new: str) -> tuple[str, int]:
+    """The lab's own settings with one change, and the line that it is in."""
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new), GOOD[: GOOD.index(old)].count("\n") + 1
+
+
+def test_the_labs_of_this_course_have_good_settings() -> None:
+    assert all_labs()
+    for name in all_labs():
+        assert load_lab(name) == find_lab(name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "expected"),
+    [
+        ("cell_seconds = 120", "cell_seconds = -5", "limits.cell_seconds", "must be greater than 0, not -5"),
+        ("cell_seconds = 120", 'cell_seconds = "120"', "limits.cell_seconds", "must be a number, not '120'"),
+        ("cell_seconds = 120", "cell_seconds = inf", "limits.cell_seconds", "must be a finite number"),
+        ("processes = 256", "processes = 2.5", "limits.processes", "must be a whole number, not 2.5"),
+        ("processes = 256", "processes = true", "limits.processes", "must be a whole number, not True"),
+        ('title = "Transfer learning"', 'title = ""', "title", "must not be empty"),
+        ('notebook = "transfer_learning"', 'notebook = "a/b"', "notebook", "must be a file name without .ipynb"),
+        ("# packages = ", "packages = 3 #", "packages", 'must be a list, as in ["einops>=0.7"], not 3'),
+        ('# packages = ["einops>=0.7"]', 'packages = ["a b"]', "packages[0]", "must be the name of a package"),
+        ("max_epochs = 3", "max_epochs = 0", "accuracy.max_epochs", "must be greater than 0, not 0"),
+        ("[0.001, 0.1, 0.3]", "[\n0.001,\n-0.1]", "accuracy.learning_rates[1]", "must be greater than 0"),
+        ("[0.001, 0.1, 0.3]", "[]", "accuracy.learning_rates", "must have at least one entry"),
+        ("# [points] ", "[points]\ntest_x = -1 # ", "points.test_x", "must be at least 0, not -1"),
+        ("# [deadline]", "[deadline]\ndue = 2026-12-18T23:59:00", "deadline.due", "must have an offset from UTC"),
+        ("# [deadline]", "[deadline]\ndue = 2026-12-18", "deadline.due", "must be a date with a time and an offset"),
+        ("# [deadline]", f"[deadline]\n{DUE}\nmost_percent = 120", "deadline.most_percent", "must be at most 100"),
+        ("# [deadline]", f"[deadline]\n{DUE}\npenalty = 1", "deadline.penalty", "did you mean penalty_percent?"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, expected: str) -> None:
+    text, line = changed(old, new)
+    if new.startswith("["):
+        line += new.count("\n") if old.startswith("# ") else 0  # the table is new too
+    (problem,) = problems_of(text, "a_lab/lab.toml")
+    assert problem.startswith(f"a_lab/lab.toml, line {line}: {field}: ")
+    assert expected in problem
+
+
+def test_packages_that_are_not_installed_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is graded: without them every student would lose points."""
+    lab = find_lab("transfer-learning")
+    other = replace(lab, settings={**lab.settings, "packages": ["numpy>=1", "torch<1", "nothing-of-this-name"]})
+    monkeypatch.setattr(settings, "find_lab", lambda name: other)
+    with pytest.raises(SettingsError) as info:
+        load_lab(lab.name)
+    old, missing = str(info.value).splitlines()
+    assert "packages: torch<1: version " in old
+    assert missing.startswith("transfer_learning/lab.toml: packages: nothing-of-this-name: it is not installed; run '")
+    assert missing.endswith(""" -m pip install "nothing-of-this-name"'""")
+
+
+def test_an_unknown_key_is_named_with_the_one_that_was_meant() -> None:
+    text, line = changed("batch_size = 25", "batchsize = 25")
+    missing, unknown = problems_of(text, "lab.toml")
+    table = GOOD[: GOOD.index("[accuracy]\n")].count("\n") + 1
+    assert missing == f"lab.toml, line {table}: accuracy.batch_size: is missing"
+    assert unknown == f"lab.toml, line {line}: accuracy.batchsize: is not known; did you mean batch_size?"
+    text, line = changed("batch_size = 64", "batchsize = 64")
+    (unknown,) = problems_of(text, "lab.toml")
+    assert unknown == f"lab.toml, line {line}: accuracy.photographs.batchsize: is not known; did you mean batch_size?"
+
+
+def test_an_unknown_table_is_refused_and_own_is_free() -> None:
+    (problem,) = problems_of(GOOD + "\n[tabel]\nx = 1\n", "lab.toml")
+    assert problem.startswith(f"lab.toml, line {GOOD.count(chr(10)) + 2}: tabel: is not known; known are: title, ")
+    assert "[own]" in problem
+    assert problems_of(GOOD + "\n[own]\nx = 1\n[own.deeper]\ny = [1]\n", "lab.toml") == []
+
+
+def test_missing_tables_and_text_that_is_no_toml() -> None:
+    assert problems_of('title = "A"\nnotebook = "a"\n', "f") == ["f, line 1: limits: is missing"]
+    (problem,) = problems_of('title = "A"\nnotebook = a\n', "f")
+    assert problem.startswith("f: not valid TOML: Invalid value (at line 2")
+
+
+def test_the_line_is_found_behind_lists_and_texts_of_several_lines() -> None:
+    text, _ = changed('title = "Transfer learning"', 'title = """a\n[limits]\ncell_seconds = 1\n"""')
+    text = text.replace("cell_seconds = 120", "cell_seconds = 0", 1)
+    (problem,) = problems_of(text, "f")
+    line = text[: text.index("cell_seconds = 0")].count("\n") + 1
+    assert problem == f"f, line {line}: limits.cell_seconds: must be greater than 0, not 0"
+
+
+def test_points_of_checks_and_cells_that_differ_are_named() -> None:
+    notebook, checks = notebook_of(MASTER), checks_of(find_lab("transfer-learning"))
+    assert point_problems(notebook, checks) == []
+    dearer = [replace(c, points=c.points + 1) if c.name == "test_thaws" else c for c in checks]
+    (problem,) = point_problems(notebook, dearer)
+    assert problem == (
+        "check_freeze_layers: the cell is worth 20 points in the master text, its checks 21, in "
+        "amllab/checks/transfer_learning/test_freeze_layers.py, "
+        "autograder/checks/transfer_learning/test_freeze_layers_hidden.py: make both the same"
+    )
+    elsewhere = [replace(c, cell="check_nothing") if c.cell == "check_accuracy" else c for c in checks]
+    without, nowhere = point_problems(notebook, elsewhere)
+    assert without == "check_accuracy: the cell is worth 20 points in the master text, but has no check"
+    assert nowhere.startswith(
+        "check_nothing: checks worth 20 points in amllab/checks/transfer_learning/test_accuracy.py"
+    )
+    with pytest.raises(SettingsError, match=r"transfer-learning/transfer_learning.py: check_freeze_layers: .* 21, "):
+        check_points(find_lab("transfer-learning"), MASTER, notebook, dearer)
+
+
+def weighted(lab: Lab, **points: float) -> Lab:
+    return replace(lab, settings={**lab.settings, "points": points})
+
+
+def test_points_of_the_settings_replace_those_of_the_checks(lab: Lab) -> None:
+    other = weighted(lab, test_returns_the_model=3, test_last_layers_are_trainable=3)
+    before, after = ({check.name: check.points for check in checks_of(one)} for one in (lab, other))
+    assert {name for name in after if after[name] != before[name]} == {
+        name for name in before if name.startswith(("test_returns_the_model", "test_last_layers_are_trainable"))
+    }
+    assert point_problems(notebook_of(MASTER), checks_of(other)) == []
+    results = run_checks(other, [lab.folder / "test_freeze_layers.py"], InProcessSubmission(lab.name, {}))
+    assert {result.name: result.points for result in results}.items() <= after.items()
+
+
+def test_points_for_no_check_are_named_with_the_one_that_was_meant(lab: Lab, tmp_path: Path) -> None:
+    text = (lab.folder / "lab.toml").read_text() + "[points]\ntest_thaws = 4\ntest_thawz = 4\n"
+    (tmp_path / "lab.toml").write_text(text)
+    other = replace(weighted(lab, test_thaws=4, test_thawz=4), folder=tmp_path)
+    with pytest.raises(SettingsError) as error:
+        check_points(other, MASTER, notebook_of(MASTER), checks_of(lab))
+    line = text[: text.index("test_thawz")].count("\n") + 1
+    assert f"lab.toml, line {line}: points.test_thawz: there is no such check; did you mean test_thaws?" in str(
+        error.value
+    )
+
+
+def test_nothing_is_built_where_points_do_not_add_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
+    folder = tmp_path / "source" / "transfer-learning"
+    folder.mkdir(parents=True)
+    text = MASTER.read_text()
+    assert text.count('"points": 30') == 1
+    (folder / MASTER.name).write_text(text.replace('"points": 30', '"points": 31'))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["build", "transfer-learning"]) == 2
+    said = capsys.readouterr().err
+    assert "check_train_with_early_stopping: the cell is worth 31 points in the master text, its checks 30, in" in said
+    assert [path.name for path in folder.iterdir()] == [MASTER.name]
+
+
+def test_checks_are_listed_without_being_run() -> None:
+    checks = {check.name: check for check in checks_of(find_lab("transfer-learning"))}
+    thaws = checks["test_thaws"]
+    assert thaws.hidden
+    assert thaws.title.endswith("layers are thawed as well as frozen.")
+    assert (thaws.cell, thaws.needs) == ("check_freeze_layers", ())
+    assert checks["test_transfers"].needs == ("test_learns",)
+    assert not checks["test_returns_the_model"].hidden

@@ -1,0 +1,267 @@
+"""Code that looks alike: copies are found whatever was changed on the surface, independent solutions are not."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from itertools import combinations
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from autograder.cli import main
+from autograder.similarity.compare import MAX_CODE, THRESHOLD, compare, page, printable, release_code
+from tests.conftest import ASSIGNMENT, ROOT, submit
+from tests.helpers.styles import STYLES
+from tests.helpers.variants import CELLS, CORRECT, TRAIN, WRONG, Variant, notebook_of
+
+INDEPENDENT = [*CORRECT, *STYLES]
+HOSTILE = "</pre></mark><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x1b[2J\x00"
+NAMES = {"best_loss": "lowest", "history": "log", "model": "net", "images": "xs", "labels": "ys", "hits": "correct",
+         "optimizer": "opt", "layers": "stack", "total": "summed", "waited": "idle", "best_state": "kept"}  # fmt: skip
+
+
+def code_of(variant: Variant) -> str:
+    return "\n\n\n".join(variant.sources.get(cell, CELLS[cell]).strip() for cell in CELLS)
+
+
+@pytest.fixture(scope="module")
+def codes() -> dict[str, str]:
+    """What independent people wrote."""
+    return {variant.name: code_of(variant) for variant in INDEPENDENT}
+
+
+@pytest.fixture(scope="module")
+def boilerplate(release: NotebookNode) -> str:
+    return release_code(release)
+
+
+def renamed(code: str) -> str:
+    for old, new in NAMES.items():
+        code = re.sub(rf"\b{old}\b", new, code)
+    return code
+
+
+def commented(code: str) -> str:
+    lines = []
+    for i, line in enumerate(code.splitlines()):
+        if line.strip() and i % 3 == 0:
+            lines.append(f"{line[: len(line) - len(line.lstrip())]}# step {i} of my own work")
+        lines.append(f"{line}  # {i}" if line.strip() and not line.strip().startswith("#") else line)
+    return "\n".join(lines)
+
+
+def reordered(code: str) -> str:
+    return "\n\n\n".join(reversed(code.split("\n\n\n")))
+
+
+def laid_out(code: str) -> str:
+    return re.sub(r"\n\n+", "\n", code).replace(", ", " , ").replace(" = ", "=").replace("'", '"')
+
+
+def quoted(code: str) -> str:
+    return re.sub(r'"(\w+)"', r"'\1'", code)
+
+
+@pytest.mark.parametrize("change", [str, renamed, commented, reordered, laid_out, quoted,
+                                    lambda code: reordered(commented(renamed(code)))])  # fmt: skip
+@pytest.mark.parametrize("original", ["plain", "closure", "trainer_class"])
+def test_a_copy_is_on_top(codes: dict[str, str], boilerplate: str, change: object, original: str) -> None:
+    copied = change(codes[original])  # type: ignore[operator]
+    assert change is str or copied != codes[original]
+    found = compare({**codes, "copy": copied}, boilerplate)
+    assert [set(pair.students) for pair in found.pairs] == [{original, "copy"}]
+    assert found.pairs[0].share > 0.85
+    assert found.highest_below < THRESHOLD
+
+
+def test_a_part_that_was_copied_counts_of_who_has_little_else(codes: dict[str, str], boilerplate: str) -> None:
+    mixed = "\n\n\n".join([*codes["plain"].split("\n\n\n")[:2], renamed(TRAIN), codes["closure"]])
+    found = compare({**codes, "mixed": mixed}, boilerplate)
+    assert {frozenset(pair.students) for pair in found.pairs} >= {frozenset({"plain", "mixed"})}
+
+
+def test_independent_solutions_are_not_listed(codes: dict[str, str], boilerplate: str) -> None:
+    assert len(codes) >= 17
+    found = compare(codes, boilerplate)
+    assert found.pairs == []
+    assert found.compared == len(codes)
+    assert 0.2 < found.highest_below < THRESHOLD
+    # and not because two of them alone would be discounted as the class
+    for one, other in combinations(["plain", "closure", "recursive"], 2):
+        assert compare({one: codes[one], other: codes[other]}, boilerplate).pairs == []
+
+
+def test_one_run_says_what_another_says(codes: dict[str, str], boilerplate: str, tmp_path: Path) -> None:
+    """Python's hashes of text differ from process to process."""
+    some = {name: codes[name] for name in ("plain", "closure")} | {"copy": renamed(codes["plain"])}
+    (tmp_path / "codes.json").write_text(json.dumps([some, boilerplate]))
+    program = (
+        "import json, sys; from autograder.similarity.compare import compare; c, b = json.load(open(sys.argv[1]));"
+        "json.dump([(p.students, p.shares, p.same, p.codes) for p in compare(c, b, 0.0).pairs], sys.stdout)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "codes.json")]
+    done = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "1"}, capture_output=True, text=True, check=True)
+    here = [(p.students, p.shares, p.same, p.codes) for p in compare(some, boilerplate, 0.0).pairs]
+    assert len(here) == 3
+    assert json.loads(done.stdout) == json.loads(json.dumps(here))
+
+
+def test_what_the_release_says_is_nobodys_own(boilerplate: str) -> None:
+    stubs = dict.fromkeys(("a", "b"), boilerplate)
+    found = compare(stubs, boilerplate)
+    assert (found.pairs, found.compared) == ([], 0)
+    assert found.left_out == dict.fromkeys(stubs, "hardly any original code")
+    assert compare({"a": "", "b": " \n"}, boilerplate).left_out == {"a": "no code", "b": "no code"}
+    assert compare(stubs, "").pairs[0].share == 1
+
+
+def test_what_most_of_the_class_writes_is_nobodys_own(codes: dict[str, str], boilerplate: str) -> None:
+    """Given out in the lecture, for example. What few share stays, even if they are all of a small class."""
+    lecture = f"{TRAIN.replace('train_with_early_stopping', 'lecture')}\n\n\n"
+    others = {name: code for name, code in codes.items() if name != "plain"}
+    few = dict(list(others.items())[:2])
+    assert len(compare({name: lecture + code for name, code in few.items()}, boilerplate).pairs) == 1
+    assert compare({name: lecture + code for name, code in others.items()}, boilerplate).pairs == []
+
+
+def test_the_marks_are_where_the_codes_agree(codes: dict[str, str]) -> None:
+    copied = "class Helper:\n    '''Does nothing.'''\n    size = 3\n\n\n" + renamed(codes["plain"])
+    (pair,) = compare({"a": codes["plain"], "b": copied}, "").pairs
+    one, other = (re.findall(r"<mark>(.*?)</mark>", str(code), re.S) for code in pair.codes)
+    assert one
+    assert "Helper" not in other[0]
+    assert "def freeze_layers" in other[0]
+    assert sum(map(len, one)) > 0.9 * len(codes["plain"])
+
+
+class Page(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.addresses: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "action")]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def course(tmp_path: Path, release: NotebookNode) -> Path:
+    """Three independent solutions, a copy whose text attacks the page, and what cannot be read at all."""
+    (tmp_path / "nbgrader_config.py").write_text("c = get_config()\n" + f"c.CourseDirectory.root = {str(tmp_path)!r}\n"
+                                                 "c.CourseDirectory.release_directory = 'assignments'\n")  # fmt: skip
+    (tmp_path / "assignments").symlink_to(ROOT / "assignments")
+    by_name = {variant.name: variant for variant in INDEPENDENT}
+    for name in ("plain", "closure", "recursive"):
+        submit(tmp_path, name, notebook_of(by_name[name], release))
+    evil = {cell: f"# {HOSTILE}\n{renamed(CELLS[cell])}\nx = '''{HOSTILE}'''" for cell in CELLS}
+    submit(tmp_path, "<img src=x>&\u202e", json.dumps(notebook_of(Variant("x", sources=evil), release)).encode())
+    submit(tmp_path, "letter", b"Dear TA")
+    submit(tmp_path, "binary", bytes(range(256)) * 9)
+    submit(tmp_path, "nothing", None)
+    submit(tmp_path, "untouched", release)
+    syntax = dict.fromkeys(CELLS, "def (((" * 40 + "'''" + '"""' * 30 + "\\")
+    submit(tmp_path, "broken", notebook_of(Variant("x", sources=syntax), release))
+    return tmp_path
+
+
+def test_the_page_and_the_table(
+    course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(course)
+    assert main(["similar", ASSIGNMENT]) == 0
+    printed = capsys.readouterr().out
+    assert all(character.isprintable() or character == "\n" for character in printed)
+    assert "1 pair to review" in printed
+    for student, why in (
+        ("letter", "no code"),
+        ("binary", "no code"),
+        ("nothing", "no code"),
+        ("untouched", "no code"),
+    ):
+        assert f"not compared: {student}, {why}" in printed
+    html = (course / "reports" / f"{ASSIGNMENT}-similar.html").read_text()
+    shown = Page(html)
+    assert not {"script", "img", "iframe", "link", "object"} & set(shown.tags)
+    assert all(address.startswith("#pair-") for address in shown.addresses)
+    assert not {"\u202e", "\x1b", "\x00"} & set(html)
+    assert "alert(1)" in shown.text  # as text
+    assert "<script>alert(1)" in shown.text
+    assert shown.tags.count("pre") == shown.tags.count("h2") - 1 == 2
+    for word in ("plagiari", "cheat", "guilty", "copied"):
+        assert word not in (shown.text.split("side by side")[0] + printed).lower()
+    assert "no more than that" in shown.text
+
+
+def test_helper_functions_in_other_cells_count(
+    course: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hidden = notebook_of(Variant("x", sources={cell: f"{cell} = my_{cell}" for cell in CELLS}), release)
+    by_name = {variant.name: variant for variant in INDEPENDENT}
+    moved = "\n\n".join(
+        by_name["closure"].sources.get(cell, CELLS[cell]).replace(f"def {cell}", f"def my_{cell}") for cell in CELLS
+    )
+    hidden.cells.insert(1, nbformat.v4.new_code_cell(moved))
+    submit(course, "elsewhere", hidden)
+    monkeypatch.chdir(course)
+    assert main(["similar", ASSIGNMENT, "--output", "out/page.html"]) == 0
+    assert re.search(r"^closure +elsewhere ", capsys.readouterr().out, re.M)
+    assert (course / "out" / "page.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["no-such-lab"], "there are: "),
+        ([ASSIGNMENT, "--threshold", "50"], "between 0 and 1, not 50"),
+        ([ASSIGNMENT], "fewer than two submissions for transfer-learning"),
+    ],
+)
+def test_errors(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    (tmp_path / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.release_directory = 'assignments'\n"
+                                                 f"c.CourseDirectory.root = {str(tmp_path)!r}\n")  # fmt: skip
+    (tmp_path / "assignments").symlink_to(ROOT / "assignments")
+    submit(tmp_path, "only", b"")
+    monkeypatch.chdir(tmp_path)
+    assert main(["similar", *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_large_classes_and_large_files(codes: dict[str, str], boilerplate: str) -> None:
+    random.seed(0)
+    lines = [line for code in codes.values() for line in code.splitlines()]
+    many = {f"s{i:03d}": "\n".join(random.sample(lines, 80)) for i in range(150)}
+    began = time.process_time()
+    found = compare(many, boilerplate)
+    assert time.process_time() - began < 60  # some 10
+    assert found.compared == 150
+    assert len(printable("x\t\r\n" * 10**6)) == MAX_CODE
+    assert len(page(found, "Lab", THRESHOLD)) < 10**6
+
+
+def test_no_wrong_solution_is_compared_by_its_mistake() -> None:
+    """The samples with one mistake each are made from one solution: they are what a copy with a small change looks like."""
+    some = {variant.name: code_of(variant) for variant in WRONG[:5]}
+    assert {frozenset(pair.students) for pair in compare(some, "").pairs} == {
+        frozenset(two) for two in combinations(some, 2)
+    }
