@@ -88,6 +88,8 @@ def _launched(arguments: Iterable[str]) -> object:
         NbGraderApp.launch_instance(list(arguments))
     except SystemExit as error:
         status = error.code
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
     gc.collect()  # what a run holds goes with it, as in formgrader's server
     return status
 

@@ -85,6 +85,7 @@ def save(page: Page) -> None:
         page.keyboard.press("Control+s")
 
 
+@pytest.mark.slow
 def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None:
     folder, address = desk
     notebook = Notebook(page, address, NOTEBOOK)
@@ -135,6 +136,7 @@ def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None
     assert "stopped by an interrupt" in shown[0]["text/plain"]
 
 
+@pytest.mark.slow
 def test_preflight_finds_the_notebook_it_is_called_from(desk: tuple[Path, str], page: Page) -> None:
     folder, address = desk
     shutil.copy(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, folder / "mine.ipynb")

@@ -115,6 +115,7 @@ def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster
     running.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("cluster", [SILENT], indirect=True)
 def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any) -> None:
@@ -138,6 +139,7 @@ def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any
     running.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_a_worker_that_is_lost_with_the_course(
     cluster: Cluster, submissions: Any, monkeypatch: pytest.MonkeyPatch
@@ -152,6 +154,7 @@ def test_a_worker_that_is_lost_with_the_course(
     running.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: Any) -> None:
     session, paths = submissions("fault", "other")

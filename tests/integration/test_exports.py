@@ -365,6 +365,7 @@ def results_of(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_autograder_grades(unpacked: Path, tmp_path: Path) -> None:
     solution, untouched = (ROOT / folder / ASSIGNMENT / NOTEBOOK for folder in ("solutions", "assignments"))
     runs = {
@@ -389,6 +390,7 @@ def test_the_autograder_grades(unpacked: Path, tmp_path: Path) -> None:
     assert "expected" in failed["output"]
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_course_leaves_no_results(unpacked: Path, tmp_path: Path, release: NotebookNode) -> None:
     (tmp_path / "course").mkdir()
     (tmp_path / "course" / "release.ipynb").symlink_to(unpacked / "source" / "course" / "release.ipynb")

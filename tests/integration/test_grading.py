@@ -159,6 +159,7 @@ def test_one_notebook_from_the_command_line(tmp_path: Path) -> None:
     assert {check["cell"] for check in got["checks"]} == set(FULL)
 
 
+@pytest.mark.slow
 def test_pytest_drives_the_same_checks() -> None:
     command = [sys.executable, "-m", "pytest", "autograder/checks/transfer_learning", "--check-seed", "11", "-q"]
     solution = f"solutions/{ASSIGNMENT}/{NOTEBOOK}"

@@ -289,6 +289,7 @@ def test_an_old_grading_half_removed_is_not_taken_for_the_new_one(by_hand: Path,
     assert autograde(course, "--student", "ben").graded == ["ben"]
 
 
+@pytest.mark.slow
 def test_what_the_grader_breaks_on_costs_nobody_points(course: Path) -> None:
     undisturbed = copy_of(course, course / "undisturbed")
     assert autograde(undisturbed).status == 0
@@ -303,6 +304,7 @@ def test_what_the_grader_breaks_on_costs_nobody_points(course: Path) -> None:
     assert everything(course) == everything(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_course_stops_the_run(course: Path) -> None:
     (course / "solutions").rename(course / "elsewhere")
     stopped = autograde(course, ASKS=1)
@@ -322,6 +324,7 @@ def test_an_unreadable_submission_is_named_at_the_end(course: Path) -> None:
     assert "Look at cyd: The submission has no notebook" in last[2]
 
 
+@pytest.mark.slow
 def test_a_gradebook_that_cannot_be_read(course: Path) -> None:
     with closing(sqlite3.connect(course / "gradebook.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -339,6 +342,7 @@ def test_a_gradebook_that_cannot_be_read(course: Path) -> None:
     assert autograde(course).graded == list(STUDENTS)
 
 
+@pytest.mark.slow
 def test_what_another_run_is_at_is_left_to_it(course: Path) -> None:
     moments = autograde(copy_of(course, course / "whole")).moments
     assert autograde(course, DIE_AT=moments.index("grade") + 1).status == -signal.SIGKILL

@@ -94,6 +94,7 @@ def program(tmp_path: Path, text: str, *arguments: str, provisioner: str = "amll
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_notebook_sees_no_difference(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     seen = []
@@ -109,6 +110,7 @@ def test_a_notebook_sees_no_difference(tmp_path: Path) -> None:
     assert seen[1][1]["folder"] == str(tmp_path / "folder")
 
 
+@pytest.mark.slow
 def test_interrupts_restarts_deaths_and_the_end_of_the_program(tmp_path: Path) -> None:
     with program(tmp_path, LIVES) as running:
         assert running.stdout is not None

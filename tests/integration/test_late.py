@@ -39,6 +39,7 @@ def test_every_day_that_has_begun_costs_its_share(minutes: float, points: float)
     assert penalty(deadline, 40, 60 * minutes) == points
 
 
+@pytest.mark.slow
 def test_the_gradebook_has_the_deadline_and_what_lateness_costs(tmp_path: Path, release: NotebookNode) -> None:
     course = CourseCopy(tmp_path)
     settings = course.root / "amllab" / "checks" / "transfer_learning" / "lab.toml"

@@ -87,6 +87,7 @@ def test_both_spellings_of_a_name_give_the_same_lab(tmp_path: Path) -> None:
     assert "source/two-words/two_words.py" in first
 
 
+@pytest.mark.slow
 def test_the_guide_builds_a_lab(tmp_path: Path) -> None:
     course = CourseCopy(tmp_path)
     done: list[Done] = []

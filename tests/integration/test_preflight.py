@@ -410,6 +410,7 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(
     assert not Path(submission._folder.name).exists()
 
 
+@pytest.mark.slow
 def test_a_notebook_that_ends_its_process(
     solution: NotebookNode, saved: Callable[[NotebookNode], Document], lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,8 @@ from nbgrader.api import Gradebook
 from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, nbgrader_command, new_course, scores, submit
 from tests.helpers.variants import FREEZE
 
+pytestmark = pytest.mark.slow  # the classes of test_grading and test_variants are smaller
+
 Change = Callable[[NotebookNode], None]
 
 

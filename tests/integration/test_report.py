@@ -438,6 +438,7 @@ def test_graded_by_an_older_version_only(tmp_path: Path, monkeypatch: pytest.Mon
     assert table(tmp_path, "checks") == []
 
 
+@pytest.mark.slow
 def test_a_large_class_takes_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(0)
     submissions = [

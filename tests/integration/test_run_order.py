@@ -116,6 +116,7 @@ def test_what_stands_below_has_no_say(lab: Lab, references: Reference, monkeypat
     assert started.count(worker) == 1
 
 
+@pytest.mark.slow
 def test_what_is_not_there_yet_is_asked_for_at_the_end(lab: Lab, references: Reference) -> None:
     stubs = ("def freeze_layers(model, n_trainable):\n    raise NotImplementedError()", "raise KeyError")
     middle = "def freeze_layers(model, n_trainable):\n    return helper(model, n_trainable)"

@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from nbgrader.server_extensions.validate_assignment.handlers import ValidateAssignmentHandler
 from traitlets.config import Config
 
-from tests.conftest import NOTEBOOK, nbgrader
+from tests.conftest import NOTEBOOK, nbgrader_command
 from tests.helpers.variants import FREEZE, Variant, notebook_of
 
 SUCCESS = "Success! Your notebook passes all the tests."
@@ -47,7 +47,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -
     found = {}
     for name, notebook in notebooks.items():
         nbformat.write(shortened(notebook), folder / f"{name}.ipynb")
-        done = nbgrader(folder, "validate", "--Execute.timeout=300", f"{name}.ipynb")
+        done = nbgrader_command(folder, "validate", "--Execute.timeout=300", f"{name}.ipynb")
         assert done.returncode == 0, done.stderr
         found[name] = done.stdout
         found[f"log of {name}"] = done.stderr

@@ -52,6 +52,7 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(hasty: Lab) -> 
     assert "ended the Python process" in nb.cells[2].outputs[0]["evalue"]
 
 
+@pytest.mark.slow
 def test_a_notebook_that_keeps_ending_its_process_is_given_up(lab: Lab) -> None:
     nb = notebook(FREEZE.format(body="pass"), *["import os; os._exit(1)"] * 14, "x = 1")
     with Worker(lab, nb) as worker:
@@ -130,6 +131,7 @@ def test_whatever_the_worker_sends_is_no_more_than_a_wrong_answer(
     assert info.value.kind == kind
 
 
+@pytest.mark.slow
 def test_a_worker_that_falls_silent_is_ended(hasty: Lab) -> None:
     nb = notebook("import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)", FREEZE.format(body="pass"))
     with Worker(hasty, nb) as worker:

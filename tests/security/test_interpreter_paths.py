@@ -105,6 +105,7 @@ def graded(python: Path, course: Path, cell: str, **environment: str) -> dict[st
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_an_environment_behind_links(cluster: Cluster, copy: CourseCopy) -> None:
     hidden = [str(copy.root / "autograder" / "grading" / "grader.py"), str((copy.root / "solutions").resolve())]
     cell = CELL.format(hidden=hidden) + "from greeting.words import HELLO; print(HELLO)"
@@ -113,6 +114,7 @@ def test_an_environment_behind_links(cluster: Cluster, copy: CourseCopy) -> None
     assert got["doctor"][0] is True, got
 
 
+@pytest.mark.slow
 def test_packages_on_the_path_of_the_shell(cluster: Cluster, copy: CourseCopy) -> None:
     """Where a module system provides them: no environment, no file in the interpreter's folders."""
     hidden = [str(copy.root / "autograder" / "grading" / "grader.py"), str(copy.root / "solutions")]

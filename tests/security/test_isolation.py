@@ -286,6 +286,7 @@ def test_the_grader_killed_leaves_nothing_behind(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["its worker ends by itself", "the fork server is killed"])
 def test_without_isolation_a_kernel_goes_with_its_worker(lab: Lab, end: str) -> None:
     launcher = Launcher("none")
@@ -370,6 +371,7 @@ def test_refuses_where_it_cannot_isolate() -> None:
     launcher.close()
 
 
+@pytest.mark.slow
 def test_without_isolation_every_report_says_so() -> None:
     notebook = "assignments/transfer-learning/transfer_learning.ipynb"
     command = [sys.executable, "-m", "autograder", "grade", notebook, "--isolation=none", "--json"]

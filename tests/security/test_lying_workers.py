@@ -172,6 +172,7 @@ class Liar(Submission):
         return packed
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32))
 def test_no_answer_breaks_a_check(small: Lab, reference: Remembering, seed: int) -> None:
@@ -360,6 +361,7 @@ def numbers(value: Any) -> set[int]:
     return {value} if type(value) is int else set()
 
 
+@pytest.mark.slow
 def test_no_question_gives_labels_away(small: Lab, reference: Remembering) -> None:
     graded(small, reference, reference)
     asked = [unpack(question) for question in reference.seen]

@@ -95,6 +95,7 @@ def test_code_is_highlighted_in_limited_time(name: str) -> None:
     assert BeautifulSoup(shown, "html.parser").get_text() == CODE[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HTML)
 def test_html_is_cleaned_in_limited_time(name: str) -> None:
     """Where a notebook is read, in the grader's own process, and on the page."""
@@ -204,6 +205,7 @@ def test_outputs_that_were_handed_in_are_counted() -> None:
     assert time.process_time() - began < 10
 
 
+@pytest.mark.slow
 def test_outputs_of_a_worker_are_counted(lab: Lab) -> None:
     """What is printed piece by piece is one output; of all others there is a number that is kept."""
     sources = [

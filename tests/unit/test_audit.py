@@ -37,6 +37,7 @@ def said(findings: list[Finding]) -> list[tuple[str, str]]:
     return [(finding.state, finding.seen) for finding in findings]
 
 
+@pytest.mark.slow
 def test_files_that_the_master_does_not_build_end_the_audit(
     course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

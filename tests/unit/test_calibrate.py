@@ -204,6 +204,7 @@ def test_the_shipped_thresholds_follow_from_their_evidence(kind: str) -> None:
             assert again.wrong == 0
 
 
+@pytest.mark.slow
 def test_what_was_not_fitted_is_rejected_whatever_its_accuracy(lab: Lab) -> None:
     styles = [style for style in transfer_learning.STYLES if not style.fitted]
     assert [style.name for style in styles] == ["random weights, all trained, AdamW"]

@@ -96,7 +96,7 @@ def test_files_and_functions_of_the_architecture_exist() -> None:
 
 def test_names_of_a_page_are_found() -> None:
     line = "| 1 | `tests/unit/test_docs.py`: `defined`, `Some.method`; `make demo` in `docs/` | `x` | `source/<lab>/`"
-    page, docs = ROOT / "tests" / "test_docs.py", ROOT / "docs/"
+    page, docs = ROOT / "tests" / "unit" / "test_docs.py", ROOT / "docs/"
     assert list(names_of(line)) == [(page, ""), (page, "defined"), (page, "Some.method"), (docs, "")]
     assert "defined" in defined(page)
     assert "Worker.run_cell" in defined(ROOT / "autograder" / "grading" / "worker.py")

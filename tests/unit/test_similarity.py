@@ -247,6 +247,7 @@ def test_errors(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_large_classes_and_large_files(codes: dict[str, str], boilerplate: str) -> None:
     random.seed(0)
     lines = [line for code in codes.values() for line in code.splitlines()]

@@ -138,7 +138,7 @@ MISTAKES_HERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sampled(MISTAKES_HERE, 5))
+@pytest.mark.parametrize("name", sampled(MISTAKES_HERE, 12))
 def test_a_mistake_is_charged_once_and_named(name: str) -> None:
     source, points, says = MISTAKES_HERE[name]
     found = results(source)
@@ -173,7 +173,7 @@ CORRECT_HERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sampled(CORRECT_HERE, 4))
+@pytest.mark.parametrize("name", sampled(CORRECT_HERE, 8))
 def test_tools_that_people_use_cost_nothing(name: str) -> None:
     found = results(CORRECT_HERE[name])
     assert sum(r.earned for r in found) == 30, to_text([r for r in found if r.outcome != "passed"])

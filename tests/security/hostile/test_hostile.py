@@ -119,7 +119,7 @@ def printed(course: Path, student: str) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize("attack", sampled(PLAYED, 8), ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", sampled(PLAYED, 12), ids=lambda attack: attack.name)
 def test_an_attack_earns_what_its_work_is_worth(batch: Batch, attack: Attack) -> None:
     course = batch.course
     got = scores(course, attack.name)
@@ -129,7 +129,7 @@ def test_an_attack_earns_what_its_work_is_worth(batch: Batch, attack: Attack) ->
     assert "! " not in reports, "a check itself broke"
 
 
-@pytest.mark.parametrize("attack", sampled(PLAYED, 8), ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", sampled(PLAYED, 12), ids=lambda attack: attack.name)
 def test_an_attack_learns_nothing(batch: Batch, attack: Attack) -> None:
     course = batch.course
     text = json.dumps(autograded(course, attack.name))
