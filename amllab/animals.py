@@ -1,8 +1,8 @@
 """Shapes of the animals in the synthetic images.
 
-Each builder returns parts ``(n, k, 8)``, in a frame where the animal faces right, is about 2 long and centred near 0, and
-a flag for each image: an animal that is seen from above may be turned by any angle. Columns of a part: x and y of both
-ends, radius at both ends, brightness, whether its lower half is cut off.
+Each builder returns parts ``(n, k, 8)``, in a frame where the animal faces right, is about 2 long and centred near 0,
+and a flag for each image: an animal that is seen from above may be turned by any angle. Columns of a part: x and y of
+both ends, radius at both ends, brightness, whether its lower half is cut off.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ AX, AY, BX, BY, RA, RB, TONE, CUT = range(8)
 
 
 def as_floats(values: object) -> Array:
+    """Return values as an array of float32."""
     return np.asarray(values, dtype=np.float32)
 
 
 def uniform(rng: Rng, low: float, high: float, *shape: int) -> Array:
+    """Draw float32 numbers from a uniform distribution."""
     return rng.uniform(low, high, shape).astype(np.float32)
 
 
 def maybe(rng: Rng, probability: float, *shape: int) -> NDArray[np.bool_]:
+    """Draw flags, each true with the given probability."""
     return rng.random(shape) < probability
 
 

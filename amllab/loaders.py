@@ -93,6 +93,7 @@ def finisher(side: int, image_size: int | None, mean: Sequence[float], std: Sequ
 def loader(
     dataset: ImageBatches, batch_size: int, *, shuffle_seed: int | None = None, drop_last: bool = False
 ) -> DataLoader[Batch]:
+    """Return a data loader over a data set that builds whole batches; shuffled if there is a seed."""
     return DataLoader(
         dataset,
         batch_size=batch_size,

@@ -180,6 +180,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         return found
 
     def from_filename(self, filename: str, resources: Any = None, **kwargs: Any) -> Any:
+        """Export a submission, which is first normalised to the shape of the release."""
         path, student = Path(filename), resources["nbgrader"]["student"]
         coursedir = self.parent.coursedir
         if Path(coursedir.root, coursedir.autograded_directory) in path.parents:  # the second pass reads our output

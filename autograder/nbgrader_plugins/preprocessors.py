@@ -38,6 +38,7 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
     ).tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Grade a submission, and write outputs, reports and scores into its notebook."""
         exporter, student = self.parent, resources["nbgrader"]["student"]
         try:
             graded = self._graded(student, nb, exporter.repaired[student])
@@ -74,6 +75,7 @@ class SaveScores(SaveAutoGrades):  # type: ignore[misc]
     """
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Save the scores of a notebook, if they are those that the grader gave."""
         student, name = resources["nbgrader"]["student"], resources["nbgrader"]["notebook"]
         checks, given = self.parent.checks[name], self.parent.given.get(student, {})
         found = [cell for cell in nb.cells if is_grade(cell) and cell.metadata.nbgrader.grade_id in checks]

@@ -56,6 +56,7 @@ class CourseSnapshot:
 
     @property
     def digest(self) -> str:
+        """A digest of everything in the snapshot, which identifies it on the workers."""
         parts = repr(self.config).encode(), self.release, self.solution
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
