@@ -16,6 +16,7 @@ Array = NDArray[np.float32]
 
 
 Rng = np.random.Generator
+Builder = Callable[[Rng, int], tuple[Array, NDArray[np.bool_]]]
 
 
 AX, AY, BX, BY, RA, RB, TONE, CUT = range(8)
@@ -234,7 +235,7 @@ def _turtle(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
     return _choose(above, top, side), above
 
 
-BUILDERS: tuple[Callable[[Rng, int], tuple[Array, NDArray[np.bool_]]], ...] = (
+BUILDERS: tuple[Builder, ...] = (
     _crocodile,
     _dinosaur,
     _lizard,

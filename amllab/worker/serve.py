@@ -196,10 +196,11 @@ class KernelClient(AsyncKernelClient):
 
 def _is_idle(message: dict[str, Any], request: str) -> bool:
     """Return whether a published message says that a request has been processed."""
-    return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"
+    same: bool = message["parent_header"].get("msg_id") == request
+    return same and message["content"].get("execution_state") == "idle"
 
 
-class OutputLimitedClient(NotebookClient):  # type: ignore[misc]
+class OutputLimitedClient(NotebookClient):
     """An nbclient for a forked kernel that limits the bytes and outputs of a cell, and drops the rest.
 
     Args:

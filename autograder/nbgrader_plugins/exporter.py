@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 _SPARE_SECONDS = 120.0  # allowed on top of a submission's time limit, for the grader's own work
 
 
-class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
+class SubmissionExporter(NotebookExporter):
     """An exporter that turns any submitted file into a notebook in the release's shape.
 
     nbgrader creates one instance per run of ``autograde`` (``parent`` is its converter), after it has listed the

@@ -83,7 +83,7 @@ class DaskPool:
         )
         self._keys: dict[str, str] = {}
         self._open = list(submissions)  # neither finished nor failed
-        self._running: dict[str, Future] = {}
+        self._running: dict[str, Future[Any]] = {}
         self._numbers = itertools.count()
         self._client: Client | None = None
         self._progress = Progress(len(submissions))
