@@ -13,6 +13,7 @@ class BuildWithReleases(build_py):
     """Build the packages, and copy the released notebooks to ``amllab/releases``."""
 
     def run(self) -> None:
+        """Build the packages, then copy the notebooks unless the installation is editable."""
         super().run()
         if self.editable_mode:
             return

@@ -1,8 +1,8 @@
 """Shapes of the animals in the synthetic images.
 
-Each builder returns parts ``(n, k, 8)``, in a frame where the animal faces right, is about 2 long and centred near 0, and
-a flag for each image: an animal that is seen from above may be turned by any angle. Columns of a part: x and y of both
-ends, radius at both ends, brightness, whether its lower half is cut off.
+Each builder returns parts ``(n, k, 8)``, in a frame where the animal faces right, is about 2 long and centred near 0,
+and a flag for each image: an animal that is seen from above may be turned by any angle. Columns of a part: x and y of
+both ends, radius at both ends, brightness, whether its lower half is cut off.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ Array = NDArray[np.float32]
 
 
 Rng = np.random.Generator
+Builder = Callable[[Rng, int], tuple[Array, NDArray[np.bool_]]]
 
 
 AX, AY, BX, BY, RA, RB, TONE, CUT = range(8)
 
 
 def as_floats(values: object) -> Array:
+    """Return values as an array of float32."""
     return np.asarray(values, dtype=np.float32)
 
 
 def uniform(rng: Rng, low: float, high: float, *shape: int) -> Array:
+    """Draw float32 numbers from a uniform distribution."""
     return rng.uniform(low, high, shape).astype(np.float32)
 
 
 def maybe(rng: Rng, probability: float, *shape: int) -> NDArray[np.bool_]:
+    """Draw flags, each true with the given probability."""
     return rng.random(shape) < probability
 
 
@@ -231,7 +235,7 @@ def _turtle(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
     return _choose(above, top, side), above
 
 
-BUILDERS: tuple[Callable[[Rng, int], tuple[Array, NDArray[np.bool_]]], ...] = (
+BUILDERS: tuple[Builder, ...] = (
     _crocodile,
     _dinosaur,
     _lizard,

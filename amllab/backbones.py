@@ -39,7 +39,8 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h, w)``; half of h and w with pooling."""
-        return self.act(self.norm(self.pool(self.conv(x))))
+        out: Tensor = self.act(self.norm(self.pool(self.conv(x))))
+        return out
 
 
 class Stage(nn.Module):
@@ -101,7 +102,8 @@ class CifarNet(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         """Return the last linear layer."""
-        return self.head.fc
+        classifier: nn.Module = self.head.fc
+        return classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a new one with ``num_classes`` outputs."""
@@ -113,11 +115,13 @@ class CifarNet(nn.Module):
 
         Shapes are ``(batch, in_chans, h, w)`` and ``(batch, num_features, h / 2**stages, w / 2**stages)``.
         """
-        return self.final_conv(self.stages(self.stem(x)))
+        features: Tensor = self.final_conv(self.stages(self.stem(x)))
+        return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Map feature maps to logits; to pooled features if ``pre_logits`` is set."""
-        return self.head(x, pre_logits=pre_logits)
+        out: Tensor = self.head(x, pre_logits=pre_logits)
+        return out
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(batch, in_chans, h, w)`` to logits ``(batch, num_classes)``."""

@@ -38,6 +38,7 @@ class Lab:
 
     @property
     def assignment(self) -> str:
+        """Name of the assignment, such as ``transfer-learning``."""
         return self.name.replace("_", "-")
 
 

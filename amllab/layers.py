@@ -61,7 +61,7 @@ def _common_name(names: list[str], index: int, count: int) -> str:
 def _classifier(model: nn.Module) -> set[str]:
     """Return the names of the classifier's parameters."""
     # several modules in a model that is distilled from a teacher
-    classifier = model.get_classifier()  # type: ignore[operator]
+    classifier = model.get_classifier()
     modules = classifier if isinstance(classifier, (tuple, list)) else (classifier,)
     own = {id(p) for module in modules if isinstance(module, nn.Module) for p in module.parameters()}
     return {name for name, p in model.named_parameters() if id(p) in own}

@@ -84,15 +84,21 @@ def augmentation(side: int) -> Callable[[Tensor], Tensor]:
     return augment
 
 
-def finisher(side: int, image_size: int | None, mean: Sequence[float], std: Sequence[float]) -> Callable:
+def finisher(
+    side: int, image_size: int | None, mean: Sequence[float], std: Sequence[float]
+) -> Callable[[Tensor], Tensor]:
     """Return a transform from uint8 batches to a model's input: scaled to ``image_size``, float32, normalised."""
     resize = [v2.Resize((image_size, image_size), antialias=True)] if image_size and image_size != side else []
-    return v2.Compose([*resize, v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
+    finish: Callable[[Tensor], Tensor] = v2.Compose(
+        [*resize, v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
+    )
+    return finish
 
 
 def loader(
     dataset: ImageBatches, batch_size: int, *, shuffle_seed: int | None = None, drop_last: bool = False
 ) -> DataLoader[Batch]:
+    """Return a data loader over a data set that builds whole batches; shuffled if there is a seed."""
     return DataLoader(
         dataset,
         batch_size=batch_size,

@@ -17,8 +17,10 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -91,7 +93,7 @@ def cutout(images: Tensor, size: int) -> Tensor:
     return images.masked_fill(hole.unsqueeze(1), 0.0)
 
 
-def training_batches(data: LabelledImages, recipe: Recipe, epoch: int):
+def training_batches(data: LabelledImages, recipe: Recipe, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one epoch of augmented batches, determined only by the seed and the epoch.
 
     Each image is flipped in every second epoch, half of the images in the even ones, so that the network sees both
@@ -132,7 +134,7 @@ def accuracy(model: nn.Module, data: LabelledImages, device: torch.device) -> fl
     return hits / len(data)
 
 
-def pretrain(recipe: Recipe, data_root: Path, checkpoint: Path) -> tuple[nn.Module, dict]:
+def pretrain(recipe: Recipe, data_root: Path, checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Train a model to the end, starting from ``checkpoint`` if it exists.
 
     Args:
@@ -216,7 +218,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     save_file({k: v.cpu().contiguous() for k, v in state.items()}, path, metadata={"format": "pt"})
 
 
-def write_card(path: Path, recipe: Recipe, figures: dict, parameters: int, size: int) -> None:
+def write_card(path: Path, recipe: Recipe, figures: dict[str, Any], parameters: int, size: int) -> None:
     """Write the model card: the model, its recipe and results, and the command that reproduces them."""
     rows = "\n".join(f"| {key} | {value} |" for key, value in asdict(recipe).items())
     path.write_text(

@@ -10,7 +10,6 @@ response properties of cortical cells*, 1987).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +27,7 @@ from amllab.animals import (
     RB,
     TONE,
     Array,
+    Builder,
     Rng,
     as_floats,
     chain,
@@ -121,7 +121,7 @@ def draw(n: int, seed: int, size: int = 32) -> LabelledImages:
 # Rendering. Images are (n, size, size) or (n, 3, size, size) in [0, 1]; coordinates run from -1 to 1, y upwards.
 
 
-def _render(builder: Callable, n: int, rng: Rng, size: int, hard: Difficulty = DIFFICULTY) -> NDArray[np.uint8]:
+def _render(builder: Builder, n: int, rng: Rng, size: int, hard: Difficulty = DIFFICULTY) -> NDArray[np.uint8]:
     """Render ``n`` finished images of one class, uint8 ``(n, 3, size, size)``."""
     picture = _background(n, rng, size, hard)
     picture = _strew(picture, rng, hard.behind, size, stones=True)
@@ -194,7 +194,8 @@ def _shading(height: Array, light: Array, size: int) -> Array:
     slope_y, slope_x = np.gradient(height, 2 / size, axis=(1, 2))
     norm = np.sqrt(slope_x**2 + slope_y**2 + 1)
     towards = np.cos(light)[:, None, None] * slope_x + np.abs(np.sin(light))[:, None, None] * -slope_y
-    return np.clip(0.75 + 0.45 * (0.5 - towards) / norm, 0.35, 1.4).astype(np.float32)
+    brightness: Array = np.clip(0.75 + 0.45 * (0.5 - towards) / norm, 0.35, 1.4).astype(np.float32)
+    return brightness
 
 
 def _noise(rng: Rng, shape: tuple[int, ...], size: int, slope: Array, stretch: Array | float = 1.0) -> Array:
@@ -208,14 +209,17 @@ def _noise(rng: Rng, shape: tuple[int, ...], size: int, slope: Array, stretch: A
     amplitude = np.where(frequency > 0, np.maximum(frequency, 0.5) ** -slope, 0).astype(np.float32)
     white = np.fft.rfft2(rng.standard_normal((*shape, size, size), dtype=np.float32))
     field = np.fft.irfft2(white * amplitude, (size, size))
-    return (field / (field.std((-2, -1), keepdims=True) + 1e-6)).astype(np.float32)
+    noise: Array = (field / (field.std((-2, -1), keepdims=True) + 1e-6)).astype(np.float32)
+    return noise
 
 
 def _colours(rng: Rng, *shape: int) -> Array:
     """Return random colours ``(*shape, 3)``: slightly perturbed mixtures of two palette colours."""
     first, second = (PALETTE[rng.integers(len(PALETTE), size=shape)] for _ in range(2))
     mixed = first + uniform(rng, 0, 0.6, *shape, 1) * (second - first)
-    return np.clip(mixed * uniform(rng, 0.7, 1.25, *shape, 1) + uniform(rng, -0.05, 0.05, *shape, 3), 0.02, 0.98)
+    varied = mixed * uniform(rng, 0.7, 1.25, *shape, 1) + uniform(rng, -0.05, 0.05, *shape, 3)
+    colours: Array = np.clip(varied, 0.02, 0.98)
+    return colours
 
 
 def _background(n: int, rng: Rng, size: int, hard: Difficulty) -> Array:
@@ -230,7 +234,8 @@ def _background(n: int, rng: Rng, size: int, hard: Difficulty) -> Array:
     share = 1 / (1 + np.exp(-np.clip(share, -20, 20)))
     low, high = _colours(rng, 2, n, 1, 1).transpose(0, 1, 4, 2, 3)
     ground = low + share[:, None] * (high - low)
-    return ground * np.exp(0.6 * relief[:, :1] + 0.25 * relief[:, 1:])
+    lit: Array = ground * np.exp(0.6 * relief[:, :1] + 0.25 * relief[:, 1:])
+    return lit
 
 
 def _strew(picture: Array, rng: Rng, most: int, size: int, *, stones: bool) -> Array:
@@ -275,7 +280,8 @@ def _coat(rng: Rng, n: int, size: int, ground: Array, hard: Difficulty) -> Array
     mix = uniform(rng, *hard.camouflage, n, 1)
     base = base + mix * (ground - base)
     coat = base[..., None, None] + (uniform(rng, *hard.coat, n, 1) * (marks - base))[..., None, None] * pattern[:, None]
-    return np.clip(coat, 0, 1).astype(np.float32)
+    coloured: Array = np.clip(coat, 0, 1).astype(np.float32)
+    return coloured
 
 
 def _blur(field: Array, sigma: Array) -> Array:
@@ -285,7 +291,8 @@ def _blur(field: Array, sigma: Array) -> Array:
     kernel = np.exp(-0.5 * ((step[:, None] - step) / np.maximum(sigma, 1e-3)[:, None, None]) ** 2)
     kernel /= kernel.sum(-1, keepdims=True)
     kernel = kernel.reshape(len(field), *(1,) * (field.ndim - 3), size, size)
-    return kernel @ field @ kernel.swapaxes(-1, -2)
+    blurred: Array = kernel @ field @ kernel.swapaxes(-1, -2)
+    return blurred
 
 
 def _expose(picture: Array, rng: Rng, size: int, hard: Difficulty) -> NDArray[np.uint8]:

@@ -88,7 +88,7 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
     # imported here because the library also works without IPython
     from IPython import get_ipython
 
-    shell = get_ipython()  # type: ignore[no-untyped-call]
+    shell = get_ipython()
     if shell is None:
         raise RuntimeError("check() inspects the functions of a notebook: call it in a notebook or in IPython")
     chosen, file = _find(cell.removeprefix("check_"), lab)

@@ -72,6 +72,7 @@ class ChecksPlugin:
         return [self._results[node] for node in self._cells if node in self._results]
 
     def pytest_configure(self, config: pytest.Config) -> None:
+        """Register the markers of checks with pytest."""
         for line in (
             "cell(grade_id, section): the grade cell that the checks of a module count for",
             "points(n): what a check is worth",
@@ -80,15 +81,18 @@ class ChecksPlugin:
             config.addinivalue_line("markers", line)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Record whether a person stopped the run: pytest also calls this for ``pytest.exit``."""
         self.interrupted = excinfo.type is KeyboardInterrupt
 
     @pytest.fixture
     def submission(self, request: pytest.FixtureRequest) -> Submission:
+        """Return the submission, set to the check cell of this check."""
         self._submission.reach(None if self._at_the_end else self._cells[request.node.nodeid])
         return self._submission
 
     @pytest.fixture
     def reference(self, request: pytest.FixtureRequest) -> Submission:
+        """Return the reference, set to the check cell of this check; fail if there is none."""
         if self._reference is None:
             pytest.fail("this check needs the reference, which is not available here")
         reference = self._reference()
@@ -97,6 +101,7 @@ class ChecksPlugin:
 
     @pytest.fixture
     def lab_settings(self) -> Lab:
+        """Return the lab that the checks belong to, with its settings."""
         return self.lab
 
     @pytest.fixture
@@ -128,6 +133,7 @@ class ChecksPlugin:
         items.sort(key=lambda item: places.get(self._cells[item.nodeid], len(places)))
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Skip a check if one of its prerequisites did not pass."""
         not_passed = {r.name: r.title for r in self.results if r.outcome != "passed"}
         for name in _needs(item):
             if name in not_passed:
@@ -157,6 +163,7 @@ class ChecksPlugin:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Store the result of a check, unless its second run says nothing about it."""
         report = yield
         if call.when == "call" or (call.when == "setup" and not report.passed):
             result = self._result(item, call, report)

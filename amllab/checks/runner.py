@@ -48,7 +48,10 @@ class ChecksBrokenError(RuntimeError):
 
 @contextlib.contextmanager
 def _last_error_restored() -> Iterator[None]:
-    """Undo that pytest leaves its last error in ``sys``: its frames keep alive all that the run and its callers hold."""
+    """Remove the last error that pytest leaves in ``sys``.
+
+    Its frames keep alive everything that the run and its callers hold.
+    """
     names = ("last_exc", "last_type", "last_value", "last_traceback")
     before = {name: getattr(sys, name) for name in names if hasattr(sys, name)}
     try:

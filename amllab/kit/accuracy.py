@@ -64,4 +64,5 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def percent(value: float) -> str:
+    """Format a share as a percentage with one decimal place."""
     return f"{100 * value:.1f} %"

@@ -92,7 +92,7 @@ def head_of(model: nn.Module) -> list[str]:
     The list is empty if the model has no classifier.
     """
     try:
-        classifier = model.get_classifier()  # type: ignore[operator]
+        classifier = model.get_classifier()
     except Exception:
         return []
     modules = classifier if isinstance(classifier, (tuple, list)) else (classifier,)

@@ -43,14 +43,17 @@ class Raised(TypedDict):
 
 
 def raised(got: dict[str, Any]) -> Raised:
+    """Return the part of an answer that describes the error of the call."""
     return {"error": got["error"], "message": got["message"], "line": got["line"]}
 
 
 def trainable_names(model: nn.Module) -> list[str]:
+    """Return the names of the parameters that require a gradient."""
     return [name for name, p in nn.Module.named_parameters(model) if p.requires_grad]
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a model's state on the CPU."""
     # torch's own method, because a class of the submission may show a state that it does not compute with
     return {name: value.detach().cpu().clone() for name, value in nn.Module.state_dict(model).items()}
 
@@ -69,6 +72,7 @@ def new_model(backbone: str, state: dict[str, Tensor] | None) -> nn.Module:
 
 
 def type_name(value: Any) -> str:
+    """Return the name of a value's class, cut off after 100 characters."""
     return type(value).__name__[:100]
 
 
@@ -178,6 +182,7 @@ class WatchedBatches(CountedBatches):
 
 
 def normalized(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    """Scale uint8 images to [0, 1], then normalise each channel."""
     m, s = (torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (mean, std))
     return ((images.float() / 255 - m) / s).contiguous(memory_format=torch.channels_last)
 

@@ -181,6 +181,7 @@ class ScriptedModel(nn.Module):
         train.note, val.note = (_Noting(self._stage, is_val) for is_val in (False, True))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Record the call, and return the logits that the script has for these examples in this epoch."""
         stage = self._stage
         is_val, examples, changed = stage.read(x)
         keys = (-1 - examples if is_val else examples).tolist()

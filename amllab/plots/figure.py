@@ -40,6 +40,7 @@ def note(text: str) -> None:
 
 
 def titled(title: str) -> str:
+    """Return a title with the note of :func:`note` below it."""
     return "\n".join(filter(None, (title, _noted)))
 
 
@@ -64,6 +65,7 @@ class Plot(Figure):
 
 
 def decorate(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -> None:
+    """Set title and labels of axes, and give them the style that all plots share."""
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     ax.grid(True, color="#DDDDDD", linewidth=0.8)
     ax.tick_params(labelsize=10)
@@ -72,4 +74,5 @@ def decorate(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -
 
 
 def sentence(title: str, text: str) -> str:
+    """Return the alternative text of a plot: its title, the note of :func:`note`, and a description."""
     return ". ".join(filter(None, (title, _noted, text)))

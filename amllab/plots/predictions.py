@@ -59,7 +59,7 @@ def confusion(
         ax.spines[:].set_visible(False)
         ax.set(xlabel="predicted class", ylabel="true class", title=titled(title or summary))
         bar = figure.colorbar(image, ax=ax, format=PERCENT, label="share of the true class", shrink=0.8)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     rows = "; ".join(
         f"{classes[i]}: {', '.join(f'{counts[i, j]} as {classes[j]}' for j in range(k) if counts[i, j])}"
         for i in range(k)

@@ -1,8 +1,8 @@
 """Validation of answers against the declaration of their probe: the grader accepts nothing else.
 
 The declaration is the return annotation of the probe, composed of ``None``, ``bool``, ``int``, ``float``, ``str``,
-``list``, ``dict`` with string keys, unions, ``TypedDict``, and ``Annotated[Tensor, TensorSpec(...)]``. Nothing is converted:
-a ``bool`` is not an ``int``, and an ``int`` is not a ``float``.
+``list``, ``dict`` with string keys, unions, ``TypedDict``, and ``Annotated[Tensor, TensorSpec(...)]``. Nothing is
+converted: a ``bool`` is not an ``int``, and an ``int`` is not a ``float``.
 """
 
 from __future__ import annotations

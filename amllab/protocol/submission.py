@@ -70,7 +70,7 @@ class Functions:
         self.namespace = namespace
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        function = self.namespace.get(name)
+        function: Callable[..., Any] | None = self.namespace.get(name)
         if not callable(function):
             raise MissingFunctionError(name)
         return function
@@ -330,4 +330,5 @@ class InProcessSubmission(Submission):
         self.namespace = namespace
 
     def exchange(self, question: bytes) -> bytes:
+        """Answer the question in this process."""
         return answer(self.namespace, question)

@@ -14,9 +14,9 @@ _MOST_MESSAGE, _MOST_LINE = 300, 120
 
 
 def error_in_words(ename: str, evalue: str, traceback: str, source: str) -> str:
-    """Format an error on one line, with the line of the cell that raised it.
+    r"""Format an error on one line, with the line of the cell that raised it.
 
-    >>> error_in_words("NameError", "name 'x' is not defined", "Cell In[1], line 2", "import math\\nx")
+    >>> error_in_words("NameError", "name 'x' is not defined", "Cell In[1], line 2", "import math\nx")
     "NameError: name 'x' is not defined (line 2: x)"
     """
     message = _FILE.sub("", " ".join(f"{ename}: {evalue}".split())[:_MOST_MESSAGE])

@@ -142,7 +142,7 @@ def answer_file(question: str, reply: str, known: Identities) -> None:
 
         from amllab.protocol.submission import answer
 
-        shell = get_ipython()  # type: ignore[no-untyped-call]
+        shell = get_ipython()
         data = answer(shell.user_ns, Path(question).read_bytes())
         if shell.exit_now:  # the function called exit(), which would end the process in the next question
             os._exit(1)

@@ -71,6 +71,7 @@ class Interleaved(Submission):
 
     @property
     def order(self) -> list[str]:
+        """Grade ids of the check cells, from top to bottom."""
         return list(self._above)
 
     @property

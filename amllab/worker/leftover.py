@@ -28,7 +28,7 @@ def left() -> list[str]:
     timers = [timer for timer in getattr(loop, "_scheduled", []) if not timer.cancelled()]
     found = [f"task {id(task)}" for task in own] + [f"timer {id(timer)}" for timer in timers]
     found += [f"thread {thread.ident}" for thread in threading.enumerate()]
-    if get_ipython().exit_now or getattr(loop, "_stopping", False):  # type: ignore[no-untyped-call]
+    if get_ipython().exit_now or getattr(loop, "_stopping", False):
         found.append(ENDING)
     if hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[0]:
         found.append("alarm")

@@ -53,7 +53,8 @@ def serve(connection: socket.socket, trusted_functions: bytes, *, output_bytes: 
 
     Args:
         connection: Socket to the grader.
-        trusted_functions: Result of :func:`amllab.worker.integrity.packed` in the process that this one was forked from.
+        trusted_functions: Result of :func:`amllab.worker.integrity.packed` in the process that this one was forked
+            from.
         output_bytes: Maximum size of the outputs of one cell; the rest is dropped.
         answer_bytes: Maximum size of an answer.
     """
@@ -189,15 +190,17 @@ class KernelClient(AsyncKernelClient):
         self._kernel = kernel
 
     async def is_alive(self) -> bool:
+        """Return whether the kernel's process still runs, rather than whether it sends heartbeats."""
         return await self._kernel.is_alive()
 
 
 def _is_idle(message: dict[str, Any], request: str) -> bool:
     """Return whether a published message says that a request has been processed."""
-    return message["parent_header"].get("msg_id") == request and message["content"].get("execution_state") == "idle"
+    same: bool = message["parent_header"].get("msg_id") == request
+    return same and message["content"].get("execution_state") == "idle"
 
 
-class OutputLimitedClient(NotebookClient):  # type: ignore[misc]
+class OutputLimitedClient(NotebookClient):
     """An nbclient for a forked kernel that limits the bytes and outputs of a cell, and drops the rest.
 
     Args:
@@ -297,6 +300,7 @@ class OutputLimitedClient(NotebookClient):  # type: ignore[misc]
         return self._running
 
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+        """Process a message from the kernel, and drop output beyond the limits."""
         if msg["msg_type"] in _OUTPUTS:
             if self._room < 0:
                 return None

@@ -24,7 +24,7 @@ from autograder.labs.settings import check_points, load_lab
 
 def notebook_of(master: Path) -> NotebookNode:
     """Convert a master text to a notebook, with the same cell ids each time."""
-    notebook = jupytext.read(master)
+    notebook: NotebookNode = jupytext.read(master)
     for i, cell in enumerate(notebook.cells):
         grade_id = (cell.metadata.get("nbgrader") or {}).get("grade_id")
         cell.id = grade_id or f"cell-{i:03d}"
@@ -95,7 +95,7 @@ def _keep_outputs(before: NotebookNode | None, solution: Path) -> int:
         return len(cells)
     for cell, twin in zip(cells, old, strict=True):
         cell.outputs, cell.execution_count = twin.outputs, twin.execution_count
-    after.metadata = before.metadata  # type: ignore[union-attr]
+    after.metadata = before.metadata
     nbformat.write(after, solution)
     return sum(cell.execution_count is None for cell in cells)
 
@@ -104,7 +104,8 @@ def solved(notebook: NotebookNode) -> NotebookNode:
     """Return the notebook as ``generate_solution`` writes it without running it: without marking schemes."""
     from nbgrader.preprocessors import ClearMarkScheme
 
-    return ClearMarkScheme(enforce_metadata=False).preprocess(copy.deepcopy(notebook), {})[0]
+    cleared: NotebookNode = ClearMarkScheme(enforce_metadata=False).preprocess(copy.deepcopy(notebook), {})[0]
+    return cleared
 
 
 def same_text(a: NotebookNode, b: NotebookNode) -> bool:

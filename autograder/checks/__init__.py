@@ -1,0 +1,1 @@
+"""Hidden checks of all labs, a package for each lab."""

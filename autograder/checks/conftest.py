@@ -18,12 +18,14 @@ from autograder.grading.session import GradingSession
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that name a submission and a seed."""
     group = parser.getgroup("checks of a lab")
     group.addoption("--submission", type=Path, help="notebook to check")
     group.addoption("--check-seed", type=int, help="seed of the checks' inputs (default: a fresh one)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Register the plugin that runs the checks of one lab against the given submission."""
     if config.getoption("--submission") is None:
         return
     labs = {name for name in all_labs() for argument in config.args if name in Path(argument).parts}
@@ -35,12 +37,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip all checks if no submission is given."""
     if config.getoption("--submission") is None:
         for item in items:
             item.add_marker(pytest.mark.skip(reason="give a notebook with --submission"))
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
+    """Return the lab and the seed, for the head of pytest's output."""
     plugin = config.pluginmanager.get_plugin("amllab-checks")
     return f"checks of {plugin.lab.title}, seed {plugin.seed}" if plugin else None
 

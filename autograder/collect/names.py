@@ -23,6 +23,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from dateutil.parser import ParserError
 from dateutil.parser import parse as parse_date
@@ -142,7 +143,8 @@ def _order(said: dict[str, str | None]) -> float:
     if re.fullmatch(r"\d{4}(-\d\d){5}", time):
         return float(time.replace("-", ""))
     try:
-        return parse_date(re.sub(r"\b(\d{1,2})(\d\d) ?([AP]M)", r"\1:\2 \3", time)).timestamp()
+        read: datetime = parse_date(re.sub(r"\b(\d{1,2})(\d\d) ?([AP]M)", r"\1:\2 \3", time))
+        return read.timestamp()
     except (ParserError, OverflowError, ValueError):
         return 0.0
 

@@ -76,6 +76,7 @@ class Record:
         return [str(name) for name in found.get("names", [])] if found.get("platform") == platform else []
 
     def ids(self) -> set[str]:
+        """Return the ids of all recorded students."""
         return {who["id"] for who in self.people.values()}
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import nbformat
+from nbformat import NotebookNode
 
 from amllab.matching import MAX_BYTES
 from autograder.collect.archives import MAX_DEPTH, MAX_UNPACKED, Budget, Entry, entries, kind_of
@@ -186,7 +188,11 @@ def _from_script(data: bytes) -> bytes:
         raise
     except Exception:  # jupytext and its YAML reader may raise anything on an untrusted file
         raise ArchiveError("it is a script that cannot be read as a notebook: ask for the .ipynb") from None
-    new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
+    new: dict[str, Callable[..., NotebookNode]] = {
+        "code": nbformat.v4.new_code_cell,
+        "markdown": nbformat.v4.new_markdown_cell,
+    }
     # ids are random by default, but the same upload must always yield the same notebook
     made = [new[kind](source, id=f"cell-{i}") for i, (kind, source) in enumerate(cells) if kind in new]
-    return nbformat.writes(nbformat.v4.new_notebook(cells=made)).encode()
+    written: str = nbformat.writes(nbformat.v4.new_notebook(cells=made))
+    return written.encode()

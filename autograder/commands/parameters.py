@@ -20,6 +20,7 @@ class LabName(click.ParamType):
     name = "lab"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the labs that complete what has been typed."""
         from click.shell_completion import CompletionItem
 
         from amllab.lab import all_labs

@@ -13,9 +13,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from autograder.collect.names import letters
 from autograder.exports.grades import StudentGrade
 from autograder.exports.lms import LearningPlatformPlugin, title_of
-from autograder.exports.roster import Person, Sheet, fill, letters
+from autograder.exports.roster import Person, Sheet, fill
 from autograder.text import csv_text, number, safe_line
 
 COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")

@@ -117,7 +117,9 @@ def _graded(gradebook: Gradebook, assignment: str, student: str, path: Path) -> 
             for output in cell.outputs
         ]
         cells.append(nbformat.v4.new_code_cell(cell.source, outputs=outputs))
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": graded.metadata.get("kernelspec", {})})
+    kernelspec = graded.metadata.get("kernelspec", {})
+    page: NotebookNode = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernelspec})
+    return page
 
 
 def _said(gradebook: Gradebook, assignment: str, student: str, notebook: str) -> Iterator[tuple[str, str]]:

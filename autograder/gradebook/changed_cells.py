@@ -198,7 +198,8 @@ def without_solutions(notebook: NotebookNode) -> NotebookNode:
     """Return the notebook with stubs instead of solutions, as nbgrader records it."""
     from nbgrader.preprocessors import ClearSolutions
 
-    return ClearSolutions(enforce_metadata=False).preprocess(nbformat.from_dict(notebook), {})[0]
+    cleared: NotebookNode = ClearSolutions(enforce_metadata=False).preprocess(nbformat.from_dict(notebook), {})[0]
+    return cleared
 
 
 def _renamed(gone: dict[str, Marked], come: dict[str, Marked]) -> Iterator[tuple[str, str]]:

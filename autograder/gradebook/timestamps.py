@@ -100,9 +100,8 @@ def _nbgrader_reads(folder: Path) -> datetime | None:
 
 def _zone(name: str, offset: int | None) -> tzinfo:
     """Return the time zone named in a date; raise an error for an unknown one, instead of assuming UTC."""
-    if offset is not None:
-        return tzoffset(name, offset)
-    if (zone := gettz(name)) is None:
+    zone: tzinfo | None = tzoffset(name, offset) if offset is not None else gettz(name)
+    if zone is None:
         raise ValueError(f"the time zone {name!r} is not known")
     return zone
 

@@ -73,6 +73,7 @@ class ClassSession(GradingSession):
         self.config, self.cache = config, GradingCache(config.cache)
 
     def seed(self, student: str, notebook: NotebookNode) -> int:
+        """Return the seed for grading this notebook: a fixed one from the settings, or the student's own."""
         return seed_of(self.config.secret, student, notebook) if self.config.seed is None else self.config.seed
 
     def key(self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission) -> str:

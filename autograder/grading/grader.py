@@ -33,6 +33,7 @@ class UnreadableSubmission(Submission):
     """A submission with nothing to run: every question fails with a message that says so."""
 
     def exchange(self, question: bytes) -> bytes:
+        """Raise the error that says that there is no notebook."""
         seen, why = "a file that cannot be read; see the note at the top", "none of its code could be run"
         raise SubmissionError("missing", Failure("a notebook", seen, why))
 

@@ -35,6 +35,7 @@ class Reference(Submission):
         self.failed: Exception | None = None
 
     def exchange(self, question: bytes) -> bytes:
+        """Put the question to the worker that has run the cells above the current check cell."""
         return self._reached().exchange(question)
 
     def ask(self, probe: str, /, **arguments: Any) -> Any:
@@ -80,5 +81,6 @@ class Reference(Submission):
         return worker.__enter__()
 
     def close(self) -> None:
+        """End all workers."""
         while self._workers:
             self._workers.pop().close()

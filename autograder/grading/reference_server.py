@@ -105,6 +105,7 @@ class ReferenceClient(Reference):
         self._socket: socket.socket | None = None
 
     def exchange(self, question: bytes) -> bytes:
+        """Send the question to the process that runs the reference, and return its answer."""
         try:
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX)
@@ -124,6 +125,7 @@ class ReferenceClient(Reference):
         return body
 
     def close(self) -> None:
+        """Close the connection; a later question opens a new one."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

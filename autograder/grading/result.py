@@ -39,6 +39,7 @@ class GradingResult:
         return [f"This looks like a known mistake: {self.mistakes[cell]}."] if cell in self.mistakes else []
 
     def as_dict(self) -> dict[str, object]:
+        """Return the result as data that JSON can store."""
         earned, possible = score(self.results)
         cells = {cell: score(self.results, cell) for cell in dict.fromkeys(r.cell for r in self.results)}
         return {

@@ -92,6 +92,7 @@ class GradingSession:
         return self._reference
 
     def new_reference(self) -> Reference:
+        """Create a reference; it asks the process that serves one, if there is such a process."""
         if self._address is not None:
             return ReferenceClient(self.lab, self.solution, self._address)
         return Reference(self.lab, self.solution, self.launcher)

@@ -47,4 +47,5 @@ def _note(reason: str) -> NotebookNode:
     text = f"{reason} The outputs below are those that were submitted; they earn no points."
     page = f'<div style="border-left:4px solid #777777;padding:.2em .8em"><i>{escape(text)}</i></div>'
     data: dict[str, Any] = {"text/plain": text, "text/html": page}
-    return nbformat.v4.new_output("display_data", data=data)
+    note: NotebookNode = nbformat.v4.new_output("display_data", data=data)
+    return note

@@ -1,7 +1,7 @@
 """The worker: an isolated process tree in which a submission's code runs, and the grader's connection to it.
 
-Requests and replies are frames of limited size on one socket (:mod:`amllab.protocol.frames`): outputs as JSON, answers in
-the format of :mod:`amllab.protocol.wire`. The grader measures the time itself: whatever happens inside, it waits no
+Requests and replies are frames of limited size on one socket (:mod:`amllab.protocol.frames`): outputs as JSON, answers
+in the format of :mod:`amllab.protocol.wire`. The grader measures the time itself: whatever happens inside, it waits no
 longer than the limits allow, and it ends a worker that does not answer, with everything that the worker started.
 """
 
@@ -105,9 +105,11 @@ class Worker(Interleaved):
 
     @property
     def is_running(self) -> bool:
+        """Whether there is a process tree; if not, the next request starts one."""
         return self._tree is not None
 
     def run_cell(self, number: int) -> tuple[str, bool]:
+        """Run a cell and store its outputs; return its state, and whether it left something running."""
         cell, limit = self.notebook.cells[self._indices[number]], self.limits["output_bytes"]
         watch = self.settle_seconds(number)
         state, body, runs_on = self._request(
@@ -121,15 +123,19 @@ class Worker(Interleaved):
         return state, runs_on
 
     def put(self, question: bytes) -> tuple[str, bytes]:
+        """Put a question within the limits of an answer; return its state, and the answer."""
         return self._request("ask", question, self.limits["answer_seconds"], self.limits["answer_bytes"])[:2]
 
     def watch(self, seconds: float) -> str:
+        """Wait without asking anything; return ``"ok"`` if the process still runs at the end."""
         return self._request("watch", b"", seconds, 0)[0]
 
     def stop(self) -> None:
+        """End the process tree; the next request starts a new one."""
         self._stop()
 
     def failure(self, state: str, body: bytes) -> SubmissionError:
+        """Return the error for a question that ended in this state."""
         if state == "tampered":
             return problem({"problem": state, "name": body[:200].decode(errors="replace")})
         return SubmissionError(state, self._failure(state))

@@ -45,8 +45,8 @@ def read_study(lab: Lab) -> Study:
 def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
     """Return a digest of what the checks, their probes and their helpers do.
 
-    Results found under another digest say nothing about these checks. What changes no verdict does not count: points, docstrings,
-    comments, layout, imports, and in which file or order definitions are written.
+    Results found under another digest say nothing about these checks. What changes no verdict does not count: points,
+    docstrings, comments, layout, imports, and in which file or order definitions are written.
 
     Args:
         lab: Lab whose checks to digest.
@@ -61,7 +61,7 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
 
 
 def definitions(source: str) -> list[str]:
-    """Return what each top-level statement of Python source does, as text that is the same in every version of Python."""
+    """Return what each top-level statement of Python source does, as text that no version of Python changes."""
     return [_text(node) for node in _counting(ast.parse(source))]
 
 

@@ -34,6 +34,7 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
         return record
 
     def copy_files(self) -> None:
+        """Copy the submissions, and correct their timestamps before and after."""
         self._settle()  # nbgrader compares timestamps with those of earlier collections
         super().copy_files()
         self._settle()
@@ -74,6 +75,7 @@ class ReleaseFeedback(ExchangeReleaseFeedback):  # type: ignore[misc]
     """A ``release_feedback`` that releases every page it can, and lists the students whose pages it cannot."""
 
     def copy_files(self) -> None:
+        """Copy each page under the name that the exchange expects, and list the pages that have none."""
         coursedir, released, elsewhere = self.coursedir, 0, []
         excluded = set(coursedir.student_id_exclude.split(","))
         for page in sorted(Path(coursedir.root).glob(os.path.relpath(f"{self.src_path}/*.html", coursedir.root))):

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 _SPARE_SECONDS = 120.0  # allowed on top of a submission's time limit, for the grader's own work
 
 
-class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
+class SubmissionExporter(NotebookExporter):
     """An exporter that turns any submitted file into a notebook in the release's shape.
 
     nbgrader creates one instance per run of ``autograde`` (``parent`` is its converter), after it has listed the
@@ -180,6 +180,7 @@ class SubmissionExporter(NotebookExporter):  # type: ignore[misc]
         return found
 
     def from_filename(self, filename: str, resources: Any = None, **kwargs: Any) -> Any:
+        """Export a submission, which is first normalised to the shape of the release."""
         path, student = Path(filename), resources["nbgrader"]["student"]
         coursedir = self.parent.coursedir
         if Path(coursedir.root, coursedir.autograded_directory) in path.parents:  # the second pass reads our output

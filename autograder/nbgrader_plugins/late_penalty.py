@@ -70,6 +70,7 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
     """
 
     def late_submission_penalty(self, student_id: str, score: float, total_seconds_late: float) -> float | None:
+        """Return the points that a late submission loses; ``None`` for no penalty."""
         preprocessor = self.parent
         deadline = deadline_of(find_lab(preprocessor.assignment_id))
         if deadline is None:

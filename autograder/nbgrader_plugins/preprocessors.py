@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbformat import NotebookNode
 from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
@@ -15,6 +15,9 @@ from autograder.grading.cache import CachedGrading
 from autograder.notebooks.metadata import scores_of
 from autograder.notebooks.normalize import NormalizedSubmission
 from autograder.sandbox.launcher import ISOLATIONS
+
+if TYPE_CHECKING:
+    from autograder.grading.class_session import ClassSession
 
 
 class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
@@ -38,6 +41,7 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
     ).tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Grade a submission, and write outputs, reports and scores into its notebook."""
         exporter, student = self.parent, resources["nbgrader"]["student"]
         try:
             graded = self._graded(student, nb, exporter.repaired[student])
@@ -54,7 +58,8 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
 
     def _graded(self, student: str, nb: NotebookNode, repaired: NormalizedSubmission) -> CachedGrading:
         """Return the grading of a submission: from the cache, from the pool, or made now."""
-        exporter, session = self.parent, self.parent.session(self)
+        exporter = self.parent
+        session: ClassSession = exporter.session(self)
         key, again = session.key(student, nb, repaired), exporter.parent.force
         if not again and (before := session.cache.get(key)) is not None:
             return before
@@ -74,6 +79,7 @@ class SaveScores(SaveAutoGrades):  # type: ignore[misc]
     """
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Save the scores of a notebook, if they are those that the grader gave."""
         student, name = resources["nbgrader"]["student"], resources["nbgrader"]["notebook"]
         checks, given = self.parent.checks[name], self.parent.given.get(student, {})
         found = [cell for cell in nb.cells if is_grade(cell) and cell.metadata.nbgrader.grade_id in checks]
@@ -83,4 +89,5 @@ class SaveScores(SaveAutoGrades):  # type: ignore[misc]
             raise RuntimeError(
                 f"{student} is not graded: missing or wrong score in {', '.join(sorted(wrong)) or 'cells'}"
             )
-        return super().preprocess(nb, resources)
+        saved: tuple[NotebookNode, Any] = super().preprocess(nb, resources)
+        return saved

@@ -19,7 +19,7 @@ from autograder.errors import ChangedCellsError
 from autograder.gradebook.changed_cells import difference, refusal
 
 
-class KeepingExporter(NotebookExporter):  # type: ignore[misc]
+class KeepingExporter(NotebookExporter):
     """An exporter that backs up the folder nbgrader is about to replace, and restores it if the command fails.
 
     nbgrader creates one instance per run (``parent`` is its converter), before it removes anything.

@@ -53,7 +53,8 @@ def read_release(path: Path) -> NotebookNode:
         raise FileNotFoundError(
             f"The release {path.parent.name}/{path.name} does not exist: run 'autograder build {path.parent.name}'"
         )
-    return nbformat.read(path, as_version=4)
+    release: NotebookNode = nbformat.read(path, as_version=4)
+    return release
 
 
 def normalize(path: Path, release: NotebookNode) -> NormalizedSubmission:
@@ -182,4 +183,6 @@ def _clean_submitted(cells: list[NotebookNode]) -> None:
 
 def _note_cell(notes: list[str]) -> NotebookNode:
     text = "**From the grading**\n\n" + "\n".join(f"- {note}" for note in notes)
-    return nbformat.v4.new_markdown_cell(text, metadata={"tags": [NOTE], "deletable": False, "editable": False})
+    metadata = {"tags": [NOTE], "deletable": False, "editable": False}
+    cell: NotebookNode = nbformat.v4.new_markdown_cell(text, metadata=metadata)
+    return cell

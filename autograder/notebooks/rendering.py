@@ -273,7 +273,7 @@ class _Helper:
             process.wait()
             for stream in (process.stdin, process.stdout):
                 with contextlib.suppress(OSError):
-                    stream.close()  # type: ignore[union-attr]
+                    stream.close()
 
     def close(self) -> None:
         """End the process."""

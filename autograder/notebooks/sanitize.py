@@ -154,12 +154,15 @@ def _clean_output(output: Any, limit: int, hide: Mapping[str, str]) -> NotebookN
         return scrub(joined(value), hide)
 
     kind = output["output_type"]
+    made: NotebookNode
     if kind == "stream":
         name = "stderr" if output.get("name") == "stderr" else "stdout"
-        return nbformat.v4.new_output(kind, name=name, text=text(output["text"]))
+        made = nbformat.v4.new_output(kind, name=name, text=text(output["text"]))
+        return made
     if kind == "error":
         lines = [text(line) for line in output["traceback"]]
-        return nbformat.v4.new_output(kind, ename=text(output["ename"]), evalue=text(output["evalue"]), traceback=lines)
+        made = nbformat.v4.new_output(kind, ename=text(output["ename"]), evalue=text(output["evalue"]), traceback=lines)
+        return made
     cleaners: dict[str, Callable[[Any], str | None]] = {
         "text/plain": text,
         "text/html": lambda value: html_or_nothing(text(value)),
@@ -189,7 +192,8 @@ def _clean_output(output: Any, limit: int, hide: Mapping[str, str]) -> NotebookN
     if not data:
         raise KeyError("nothing to keep")
     metadata = {mime: kept for mime in data if (kept := _of_picture(output.get("metadata"), mime, hide))}
-    return nbformat.v4.new_output("display_data", data=data, metadata=metadata)
+    made = nbformat.v4.new_output("display_data", data=data, metadata=metadata)
+    return made
 
 
 def _of_picture(metadata: Any, mime: str, hide: Mapping[str, str]) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from amllab.lab import find_lab
 from amllab.templates import environment
 from autograder.report import plots
 from autograder.report.analysis import Analysis, Remark
-from autograder.report.csv_tables import in_order, status
+from autograder.report.csv_tables import in_order
 from autograder.report.item_statistics import TRUSTED_FROM, summary
+from autograder.results.class_results import status
 
 MAX_TEXT = 300  # characters of a text that may come from a submission
 MAX_ENTRIES = 40  # lines of one list about the grading

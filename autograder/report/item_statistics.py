@@ -125,4 +125,5 @@ def _group(total: Numbers, size: int) -> Numbers:
     """Return the weight of each student in the group of the ``size`` best, in [0, 1]."""
     border = np.sort(total)[-size]
     above, at = total > border + _SAME, np.abs(total - border) <= _SAME
-    return above + at * (size - above.sum()) / at.sum()
+    weights: Numbers = above + at * (size - above.sum()) / at.sum()
+    return weights

@@ -303,7 +303,7 @@ def _cells(assignment: AssignmentRow) -> Iterator[Cell]:
 
 def _grades(gradebook: Gradebook, assignment: AssignmentRow) -> Iterator[Any]:
     """Return all grades of an assignment in one query: nbgrader's objects query every field of every row."""
-    return (
+    grades: Iterator[Any] = (
         gradebook.db.query(
             SubmittedAssignment.student_id.label("student"),
             Notebook.name.label("notebook"),
@@ -320,6 +320,7 @@ def _grades(gradebook: Gradebook, assignment: AssignmentRow) -> Iterator[Any]:
         .join(BaseCell, Grade.cell_id == BaseCell.id)
         .filter(SubmittedAssignment.assignment_id == assignment.id)
     )
+    return grades
 
 
 def _handed_in(course: Course, assignment: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ def choose_jobs(wanted: int, lab: Lab, submissions: Sequence[object]) -> tuple[i
 
 def _available() -> int:
     """Return the bytes of memory available on the machine or in this process's control group, whichever is less."""
-    free = [psutil.virtual_memory().available]
+    free: list[int] = [psutil.virtual_memory().available]
     for most, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),

@@ -56,6 +56,7 @@ class CourseSnapshot:
 
     @property
     def digest(self) -> str:
+        """A digest of everything in the snapshot, which identifies it on the workers."""
         parts = repr(self.config).encode(), self.release, self.solution
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
@@ -82,7 +83,7 @@ class DaskPool:
         )
         self._keys: dict[str, str] = {}
         self._open = list(submissions)  # neither finished nor failed
-        self._running: dict[str, Future] = {}
+        self._running: dict[str, Future[Any]] = {}
         self._numbers = itertools.count()
         self._client: Client | None = None
         self._progress = Progress(len(submissions))

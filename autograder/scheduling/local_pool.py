@@ -108,7 +108,7 @@ class LocalPool:
         self._serving = ReferenceServer(reference()) if reference is not None else None
         arguments = (config, address, self._serving and self._serving.address)
         self._pool = ProcessPool(jobs, _SUBMISSIONS_A_PROCESS, initializer=_begin, initargs=arguments, context=context)
-        self._schedule: Callable[[str], ProcessFuture] = lambda student: self._pool.schedule(
+        self._schedule: Callable[[str], ProcessFuture[Any]] = lambda student: self._pool.schedule(
             _with_readable_errors,
             args=[_grade_in_process, student, submissions[student], again],
             timeout=3 * seconds,  # also to wait for the others and grade again exclusively
@@ -141,7 +141,7 @@ class LocalPool:
                 return key
         raise AssertionError
 
-    def _result(self, future: ProcessFuture) -> Any:
+    def _result(self, future: ProcessFuture[Any]) -> Any:
         while True:
             try:
                 return future.result(_LOOK_SECONDS)

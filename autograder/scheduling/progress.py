@@ -20,9 +20,11 @@ class Progress:
         self.failed = 0
 
     def show(self, left: int) -> None:
+        """Show how many submissions are left, and how many have failed."""
         self._bar.set_postfix_str(f"{self.failed} failed" if self.failed else "", refresh=False)
         self._bar.n = self._bar.total - left
         self._bar.refresh()
 
     def close(self) -> None:
+        """End the bar, which remains visible."""
         self._bar.close()

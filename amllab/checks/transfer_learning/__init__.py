@@ -1,0 +1,1 @@
+"""Transfer learning: public checks, probes and settings."""

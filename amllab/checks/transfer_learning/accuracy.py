@@ -134,6 +134,7 @@ class Measured:
 
     @property
     def best(self) -> float:
+        """The best accuracy of all learning rates; 0 if there is none."""
         return max(self.shares.values(), default=0.0)
 
     def __str__(self) -> str:

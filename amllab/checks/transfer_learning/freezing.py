@@ -32,6 +32,7 @@ class Net:
     ndim: dict[str, int]
 
     def all(self) -> set[str]:
+        """Return the names of all parameters."""
         return set(self.ndim)
 
     def last(self, n: int) -> set[str]:
@@ -40,6 +41,7 @@ class Net:
         return {name for layer in self.layers[count - min(max(n, 0), count) :] for name in layer}
 
     def first(self, n: int) -> set[str]:
+        """Return the parameters of the first ``n`` layers."""
         return {name for layer in self.layers[:n] for name in layer}
 
     def with_(self, n: int, missed: Callable[[str], bool]) -> set[str]:

@@ -238,7 +238,7 @@ def fit(
                 model = functions.build_transfer_model(backbone, num_classes, n_trainable)
         else:
             model = load_backbone(backbone)
-            model.reset_classifier(num_classes)  # type: ignore[operator]
+            model.reset_classifier(num_classes)
         freeze_by_name(model, layers, n_trainable)
         with effort_of(model) as effort:
             history = functions.train_with_early_stopping(

@@ -104,7 +104,7 @@ def test_nan_is_no_improvement(submission, reference, run_seed, rng):
         [nan, nan, nan, 0.5],  # ends before any loss is a number: epoch 0 remains
         [nan, nan, 1.0, a, nan, nan, nan, 0.1],
         [1.0, nan, a, nan, 1.1, nan, 1.2, 1.3, 1.4, 1.5],
-        # distinguishes stopping at NaN from stopping at the first worse epoch; a mean of the first losses improves nowhere
+        # distinguishes stopping at NaN from stopping at the first worse epoch; a mean of the first losses never improves
         [1.0, 1.5, a, nan, 1.2, nan, 1.3, 1.4],
     )
     cases = [(rounded(of), {"max_epochs": len(of), "patience": min(3, len(of) - 1)}) for of in losses]
