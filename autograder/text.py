@@ -51,10 +51,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[i
     )
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], terminator: str = "\n") -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Format rows as CSV; text that a spreadsheet would run as a formula gets an apostrophe in front."""
     text = StringIO()
-    writer = csv.writer(text, lineterminator=terminator)
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([_field(value) for value in row] for row in rows)
     return text.getvalue()

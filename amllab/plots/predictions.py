@@ -153,11 +153,11 @@ def _pixels(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> np.nd
     return pixels.clamp(0, 1).nan_to_num(0).permute(0, 2, 3, 1).numpy()
 
 
-def _grid(pixels: np.ndarray, captions: Sequence[str], title: str, columns: int = 8) -> Plot:
+def _grid(pixels: np.ndarray, captions: Sequence[str], title: str) -> Plot:
     """Plot images in rows, each with a caption."""
     count = len(pixels)
     # rows of equal length if possible: 12 images are 2 rows of 6
-    rows = max(1, math.ceil(count / columns))
+    rows = max(1, math.ceil(count / 8))
     columns = max(1, math.ceil(count / rows))
     title = titled(title)
     lines = max((1 + caption.count("\n") for caption in captions if caption), default=0)

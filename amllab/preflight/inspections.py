@@ -138,8 +138,8 @@ def _experiments(document: Document) -> list[Finding]:
     return found
 
 
-def _some(cells: Sequence[Cell], most: int = 3) -> str:
-    return "; ".join(map(str, cells[:most])) + (f"; and {len(cells) - most} more" if len(cells) > most else "")
+def _some(cells: Sequence[Cell]) -> str:
+    return "; ".join(map(str, cells[:3])) + (f"; and {len(cells) - 3} more" if len(cells) > 3 else "")
 
 
 def inspect_imports(lacking: Collection[str]) -> list[Finding]:

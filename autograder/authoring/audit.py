@@ -49,16 +49,13 @@ class Finding:
         return cls(what, "FAIL" if problems else "ok", "; ".join(problems) or fine)
 
 
-def audit(
-    course: Course, assignment: str, *, class_size: int = 100, isolation: str = "namespaces"
-) -> Iterator[Finding]:
+def audit(course: Course, assignment: str, *, class_size: int = 100) -> Iterator[Finding]:
     """Audit a lab and yield results as they become available, the slow ones last.
 
     Args:
         course: Course that the lab belongs to.
         assignment: Name of the lab's assignment.
         class_size: Number of students for which to estimate the grading time.
-        isolation: Isolation of the gradings, as in :class:`autograder.sandbox.launcher.Launcher`.
 
     Raises:
         LookupError: There is no such lab.
@@ -84,7 +81,7 @@ def audit(
     if any(finding.state == "FAIL" for finding in built):
         return  # any further result would describe outdated files
     yield _leaks(course, lab)
-    with GradingSession.of_course(course, assignment, isolation) as session:
+    with GradingSession.of_course(course, assignment) as session:
         yield from _graded(course, session, checks, class_size)
 
 

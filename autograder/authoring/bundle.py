@@ -75,29 +75,27 @@ def bundle(course: Course, assignment: str) -> Path:
     return target
 
 
-def build_wheel(folder: Path, releases: Mapping[str, Path], package: Path = PACKAGE) -> Path:
+def build_wheel(folder: Path, releases: Mapping[str, Path]) -> Path:
     """Build the wheel of ``amllab`` without network access.
 
     Args:
         folder: Folder to write the wheel to.
         releases: Built notebooks that replace those of the checkout, by ``<assignment>/<file>``.
-        package: Folder of the package, in a checkout; name, version and dependencies come from the ``pyproject.toml``
-            next to it.
 
     Raises:
         FileNotFoundError: There is no ``pyproject.toml``.
         subprocess.CalledProcessError: The build failed, and setuptools has printed the reason.
     """
-    pyproject = package.parent / "pyproject.toml"
+    pyproject = PACKAGE.parent / "pyproject.toml"
     if not pyproject.is_file():
         raise FileNotFoundError(
-            f"no {pyproject.name} next to the package {package.name}: bundles are built in a checkout"
+            f"no {pyproject.name} next to the package {PACKAGE.name}: bundles are built in a checkout"
         )
     tree = folder / "tree"
     tree.mkdir()
-    shutil.copytree(package, tree / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.py[co]", ".*"))
-    for name, release in {**released_notebooks(package), **releases}.items():
-        target = tree / package.name / "releases" / name
+    shutil.copytree(PACKAGE, tree / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "*.py[co]", ".*"))
+    for name, release in {**released_notebooks(PACKAGE), **releases}.items():
+        target = tree / PACKAGE.name / "releases" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(release, target)
     settings = tomllib.loads(pyproject.read_text(encoding="utf-8"))

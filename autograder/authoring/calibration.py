@@ -75,7 +75,7 @@ class Verdicts:
     at_most: float
 
 
-def tail_at_most(n: int, distance: float, confidence: float = CONFIDENCE) -> float:
+def tail_at_most(n: int, distance: float) -> float:
     """Return an upper bound of the normal tail beyond an estimated distance from the mean.
 
     The tail begins ``distance`` estimated standard deviations from the mean of ``n`` values. The bound inverts the
@@ -83,10 +83,10 @@ def tail_at_most(n: int, distance: float, confidence: float = CONFIDENCE) -> flo
     Association* 64, 1969).
     """
     t = distance * math.sqrt(n)
-    if stats.nct.cdf(t, n - 1, 0.0) < confidence:
+    if stats.nct.cdf(t, n - 1, 0.0) < CONFIDENCE:
         return 0.5
-    # the distance, in true standard deviations, at which only 1 - confidence of all samples exceed the estimate
-    shift = optimize.brentq(lambda d: stats.nct.cdf(t, n - 1, d) - confidence, 0.0, t)
+    # the distance, in true standard deviations, at which only 1 - CONFIDENCE of all samples exceed the estimate
+    shift = optimize.brentq(lambda d: stats.nct.cdf(t, n - 1, d) - CONFIDENCE, 0.0, t)
     return float(stats.norm.sf(shift / math.sqrt(n)))
 
 

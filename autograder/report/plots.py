@@ -230,10 +230,13 @@ def _label(key: str) -> str:
     return key.removeprefix("check_").replace("_", " ")
 
 
-def _short(text: str, most: int = 26) -> str:
+_LONGEST_LABEL = 26
+
+
+def _short(text: str) -> str:
     """Shorten a text for a plot, without dollar signs, which would begin a formula."""
     text = text.replace("$", "")
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= _LONGEST_LABEL else text[: _LONGEST_LABEL - 1] + "…"
 
 
 def _svg(figure: Figure, name: str, title: str, alt: str) -> Markup:
