@@ -1,4 +1,4 @@
-"""Attacks and faults over the real nbgrader command line: what each earns, and that nobody and nothing else is touched.
+"""Attacks and faults with the real nbgrader command line: what each earns, and that nothing else is affected.
 
 Several are graded at a time. Honest students come first and last, with the attacks between them.
 """
@@ -23,8 +23,9 @@ from variants import Variant, notebook_of
 from amllab.lab import Lab, find_lab
 
 HONEST = ("aa_honest", "zz_honest")
-AT_A_TIME = 4  # where there is memory for it: many of them only wait for their limits
-# shorter than those of lab.toml, so that what hangs does not hold up the tests; those that a lab does not know are left out
+AT_A_TIME = 4  # if there is enough memory: many of them only wait for their limits
+# shorter than those of lab.toml, so that attacks that hang do not delay the tests; limits that a lab does not have
+# are ignored
 LIMITS = {
     "cell_seconds": 6,
     "answer_seconds": 30,
@@ -38,13 +39,13 @@ PLAYED = [attack for attack in ATTACKS if attack.only != "stock" and (not attack
 
 @dataclass
 class Batch:
-    """What was graded, and what came of it.
+    """The graded attacks, and their results.
 
     Attributes:
-        course: of all students.
-        students: who handed in.
+        course: the course of all students.
+        students: the students who submitted.
         canaries: secrets that nobody may have seen.
-        traces: what was found that should not be: names of files, processes, connections.
+        traces: what was found but should not exist: names of files, processes, connections.
     """
 
     course: Path
@@ -57,7 +58,7 @@ class Batch:
 def batch(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode
 ) -> Iterator[Batch]:
-    """Only attacks whose tests were selected are graded: ``pytest tests/hostile -k "memory or nothing_else"`` is quick."""
+    """Grade the attacks whose tests were selected, such as ``pytest tests/hostile -k "memory or nothing_else"``."""
     base = tmp_path_factory.mktemp("hostile")
     marker = f"amlh{secrets.token_hex(5)}"
     canaries = [f"{marker}-canary-{place}" for place in ("file", "home", "environment")]
@@ -85,7 +86,7 @@ def batch(
     found.traces["processes left"] = marked_processes(marker)
     after = snapshot(course, home)
     found.traces["files changed"] = sorted(path for path in before if after.get(path) != before[path])
-    # in the grader's home Jupyter and Matplotlib keep what is theirs
+    # Jupyter and Matplotlib keep their files in the grader's home
     new = [path for path in after.keys() - before.keys() if not path.startswith(str(home))]
     found.traces["files added"] = sorted(new)
     found.traces["files written"] = marked_files(marker, base)
@@ -97,7 +98,7 @@ def batch(
 
 
 def printed(course: Path, student: str) -> str:
-    """What the cells printed and returned; not the tracebacks, which quote the source."""
+    """Return what the cells printed and returned, without the tracebacks, which quote the source."""
     texts = []
     for cell in autograded(course, student).cells:
         for output in cell.get("outputs", []):
