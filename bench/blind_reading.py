@@ -1,13 +1,14 @@
 """Is the feedback enough to name the mistake? ``python -m bench.blind_reading --reading 1``
 
-Writes the reports of wrong submissions, as students read them, to ``build/reading/NN.txt``: in random order, without code,
-without the name of the mistake, and without the line that names a known mistake in a report. Half of them are mistakes of public
-code (``tests/wild``), which no check was written for, as long as there are some that were not read before.
-The reader writes what the mistake seems to be into ``build/reading/answers.json`` (``{"01": "..."}``).
+Write the reports of wrong submissions, as students read them, to ``build/reading/NN.txt``: in random order, without
+code, without the name of the mistake, and without the line that names a known mistake in a report. Half of them are
+mistakes of public code (``tests/wild``), for which no check was written, as long as there are some that have not been
+read before. The reader enters what each mistake seems to be in ``build/reading/answers.json`` (``{"01": "..."}``).
 
-``--key`` prints number, mistake and answer side by side, for the person who decides which answers are right. Those decisions
-are in ``bench/results/blind_reading.json``; ``--page`` writes ``docs/blind-reading.md`` from them: what was named, and points lost beside
-those that were written down for the mistake before any check saw it.
+``--key`` prints number, mistake and answer side by side, for the person who decides which answers are right. Those
+decisions are stored in ``bench/results/blind_reading.json``, from which ``--page`` writes ``docs/blind-reading.md``:
+the mistakes that were named, and the points lost next to those that were specified for the mistake before any check
+saw it.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ PAGE = ROOT / "docs" / "blind-reading.md"
 
 
 def chosen(number: int, reading: int, again: bool = False) -> list[Subject]:
-    """Wrong submissions in random order, half of them by hand and half of public code, as far as there are any.
+    """Return wrong submissions in random order, if possible half of them by hand and half of public code.
 
-    None of them was in an earlier reading, or, ``again``, all of them were.
+    None of them was in an earlier reading, or, with ``again``, all of them were.
     """
     picked = random.Random(reading)
     before = {row["id"] for row in json.loads(RESULTS.read_text()) if row["reading"] < reading}
@@ -49,7 +50,7 @@ def chosen(number: int, reading: int, again: bool = False) -> list[Subject]:
 
 
 def write_reports(among: list[Subject], seed: int) -> None:
-    """Writes the reports, and the key beside them."""
+    """Write the reports, and the key next to them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     checker, key = Checker(seed), {}
     for i, subject in enumerate(among, 1):
@@ -74,7 +75,7 @@ def write_reports(among: list[Subject], seed: int) -> None:
 
 
 def print_key() -> None:
-    """Number, mistake, and what was answered."""
+    """Print number, mistake and answer of each report."""
     key = json.loads((FOLDER / "key.json").read_text())
     answers = json.loads((FOLDER / "answers.json").read_text())
     for number, row in key.items():
@@ -82,7 +83,7 @@ def print_key() -> None:
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """The page of the readings."""
+    """Return the page about the readings."""
     readings: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         readings.setdefault(row["reading"], []).append(row)

@@ -1,7 +1,8 @@
-"""A class on a Dask cluster that loses a worker half-way, against the same class on this machine: ``python -m bench.cluster``
+"""Grade a class on a Dask cluster that loses a worker, and again on this machine only: ``python -m bench.cluster``
 
-The scheduler and its two workers are the command ``dask``, on this machine; one worker is killed when half of the class has
-been graded. Everyone has to stand in the gradebook once, with the points that one process gives them, one after the other.
+The scheduler and its two workers are processes of the command ``dask`` on this machine; one worker is killed when half
+of the class has been graded. The gradebook must contain every student once, with the points that one process gives
+when it grades one submission after the other.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def course_of(folder: Path, number: int, settings: str) -> Path:
 
 
 def killing(course: Path, cluster: Cluster, after: int) -> threading.Thread:
-    """Kills a worker when so many gradings have come back."""
+    """Kill a worker after a number of gradings have come back."""
 
     def kill() -> None:
         while len(list(course.glob(f"{KEPT}/*.json"))) < after:
@@ -46,7 +47,7 @@ def killing(course: Path, cluster: Cluster, after: int) -> threading.Thread:
 
 
 def booked(course: Path) -> list[str]:
-    """Students by the rows of the gradebook that hold automatic points for all grade cells."""
+    """Count students by the rows of the gradebook that have automatic points for all grade cells."""
     from nbgrader.api import Gradebook
 
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:

@@ -1,7 +1,8 @@
-"""How long does the demo's class take, here and in another checkout? ``python -m bench.demo_time --other FOLDER --pairs 3``
+"""How long does the demo's class take, here and in another checkout? ``python -m bench.demo_time --other FOLDER``
 
-Both need an environment in ``.venv`` and the class that ``make demo`` leaves in ``demo/``. ``nbgrader autograde`` is run on it
-from the start, in turns, and the seconds of each run are printed, with their median and ratio.
+Both checkouts need an environment in ``.venv`` and the class that ``make demo`` leaves in ``demo/``. The command
+``nbgrader autograde`` is run on it from the start, in turns (``--pairs``), and the seconds of each run are printed,
+with their median and ratio.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ASSIGNMENT = "transfer-learning"
 
 
 def seconds(checkout: Path) -> float:
-    """Seconds that it takes to grade the demo's class from the start."""
+    """Return the seconds that it takes to grade the demo's class from the start."""
     course = checkout / "demo"
     for made in ("autograded", "feedback", ".graded"):
         shutil.rmtree(course / made, ignore_errors=True)
@@ -30,7 +31,7 @@ def seconds(checkout: Path) -> float:
 
 
 def nbgrader(checkout: Path, *command: str) -> None:
-    """Runs a command of nbgrader for the demo's assignment."""
+    """Run a command of nbgrader for the demo's assignment."""
     words = [checkout / ".venv" / "bin" / "python", "-m", "nbgrader", *command, ASSIGNMENT]
     done = subprocess.run(words, cwd=checkout / "demo", capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,9 +1,9 @@
-"""Is drawn data a problem for the lesson on transfer? ``python -m bench.drawn_data [--seeds 3] [--epochs 15]``
+"""Do synthetic images suit the lesson on transfer? ``python -m bench.drawn_data [--seeds 3] [--epochs 15]``
 
-Trains net12 on 2,000 drawn images: from random weights, and from the CIFAR-10 weights with the last 1, 4, 8 and 12 of its
-12 layers trainable; the same number of epochs, AdamW at 1e-3 and augmentation for all. The epoch with the best validation
-accuracy (500 images) is measured on 1,000 images drawn from another seed. Prints a table, then the conditions that drawn
-data has to meet; ends with 1 where one is not met.
+Train net12 on 2,000 synthetic images: from random weights, and from the CIFAR-10 weights with the last 1, 4, 8 and 12
+of its 12 layers trainable; with the same number of epochs, AdamW at 1e-3 and augmentation for all. The epoch with the
+best validation accuracy (500 images) is measured on 1,000 images that are generated from another seed. Print a table,
+then the conditions that synthetic images must meet; exit with status 1 if one is not met.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ ROWS = {"from scratch, all 12": (False, LAYERS)} | {f"pretrained, {k} of 12": (T
 SCRATCH, PROBE = "from scratch, all 12", "pretrained, 1 of 12"
 LR = 1e-3
 TEST_IMAGES, TEST_SEED = 1000, 300
-MARGIN, CEILING = 0.08, 0.90  # what transfer has to gain, and what no strategy may exceed
+MARGIN, CEILING = 0.08, 0.90  # what transfer must gain, and what no strategy may exceed
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def build(pretrained: bool, num_classes: int) -> nn.Module:
-    """net12 with a new head; its other weights random or those of CIFAR-10."""
+    """Build net12 with a new head; its other weights are random or those of CIFAR-10."""
     model = load_backbone("net12") if pretrained else timm.create_model("net12")
     model.reset_classifier(num_classes)  # type: ignore[operator]
     return model.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -48,7 +48,7 @@ def build(pretrained: bool, num_classes: int) -> nn.Module:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, batches: Batches) -> float:
-    """Share of the images of ``batches`` classified correctly."""
+    """Return the share of the images of ``batches`` that is classified correctly."""
     model.eval()
     right = total = 0
     for images, labels in batches:
@@ -60,7 +60,7 @@ def accuracy(model: nn.Module, batches: Batches) -> float:
 
 
 def train(model: nn.Module, n_trainable: int, loader: Batches, val: Batches, test: Batches, epochs: int) -> float:
-    """Trains the last ``n_trainable`` layers; returns the test accuracy of the epoch that validates best."""
+    """Train the last ``n_trainable`` layers; return the test accuracy of the epoch that validates best."""
     frozen = layers_of(model)[: LAYERS - n_trainable]
     for layer in frozen:
         for parameter in layer.parameters():
@@ -71,7 +71,7 @@ def train(model: nn.Module, n_trainable: int, loader: Batches, val: Batches, tes
         model.train()
         for layer in frozen:
             for module in layer.modules():
-                module.eval()  # batch normalisation would go on collecting statistics
+                module.eval()  # otherwise batch normalisation would continue to collect statistics
         for images, labels in loader:
             with fast_math():
                 logits = model(images.to(best_device(), memory_format=torch.channels_last))
@@ -85,14 +85,14 @@ def train(model: nn.Module, n_trainable: int, loader: Batches, val: Batches, tes
 
 
 def measure(seeds: int, epochs: int) -> dict[str, list[float]]:
-    """Test accuracies of every row, one for each seed (of head, split, order and augmentation)."""
+    """Return test accuracies of every row, one for each seed (of head, split, order and augmentation)."""
     drawn = draw(TEST_IMAGES, TEST_SEED)
     test = list(zip(normalise(drawn.images).split(250), drawn.labels.split(250), strict=True))
     results: dict[str, list[float]] = {row: [] for row in ROWS}
     runs = [(seed, row) for seed in range(seeds) for row in ROWS]
     for seed, row in (bar := tqdm(runs, unit="run")):
         pretrained, n_trainable = ROWS[row]
-        with redirect_stdout(StringIO()):  # the table speaks for itself
+        with redirect_stdout(StringIO()):  # the table is the only output
             loader, val = reptile_loaders(seed=seed, source="drawn")
         torch.manual_seed(seed)
         model = build(pretrained, len(drawn.classes))
@@ -102,7 +102,7 @@ def measure(seeds: int, epochs: int) -> dict[str, list[float]]:
 
 
 def report(results: dict[str, list[float]]) -> bool:
-    """Prints table and conditions; returns whether all are met."""
+    """Print table and conditions; return whether all are met."""
     print("| net12 on drawn reptiles | test accuracy, mean ± sd | single seeds |\n|---|---|---|")
     for row, values in results.items():
         spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""

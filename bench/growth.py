@@ -1,10 +1,11 @@
-"""What a submission costs beyond the student's own computing, and how that grows: ``python -m bench.growth``
+"""Measure what a submission costs without the student's own code, by size of the class: ``python -m bench.growth``
 
-Classes of untouched releases are graded with ``nbgrader autograde``: they are started, isolated, repaired, checked and booked
-like any other, and compute nothing. Printed for each size of the class: seconds, and the largest memory of all processes
-together (proportional set size). A class has a start of its own, so a further submission is what the next size took longer.
-A start that took a second more would be mistaken for that in small classes: they are graded three times, and the median counts.
-Each class is then graded again as it is (``rm -r autograded``, then ``autograde``): nothing of it has changed.
+Classes of unchanged releases are graded with ``nbgrader autograde``: they are started, isolated, repaired, checked and
+recorded like any other, but compute nothing. Printed for each size of the class: seconds, and the maximum memory of all
+processes together (proportional set size). Each class includes one start, so the cost of a further submission is the
+difference between two sizes. In small classes, a start that took a second longer would distort this: they are graded
+three times, and the median counts. Each class is then graded again without changes (``rm -r autograded``, then
+``autograde``).
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ PICTURE = ROOT / "docs" / "growth.png"
 
 
 def graded(folder: Path, size: int, jobs: int) -> tuple[Timed, Timed]:
-    """One class, in a course of its own: graded, and graded again."""
+    """Grade one class in a separate course, then grade it again."""
     course = new_course(folder)
     config = course / "nbgrader_config.py"
     config.write_text(config.read_text() + f"c.GradeChecks.jobs = {jobs}\n")
     release = nbformat.read(course / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
     for i in range(size):
         notebook = nbformat.from_dict(release)
-        # no two of a class hand in the same file
+        # no two students of a class submit the same file
         notebook.cells = [*release.cells, nbformat.v4.new_code_cell(f"# student {i}")]
         submit(course, f"s{i:04}", notebook)
     run = autograde(course, f"{size}", size, closely=True)
@@ -47,7 +48,7 @@ def graded(folder: Path, size: int, jobs: int) -> tuple[Timed, Timed]:
 
 
 def further(runs: list[Timed]) -> list[float]:
-    """Seconds that each submission took which a class had more than the one before."""
+    """Return the seconds for each submission by which a class exceeds the previous one."""
     return [(b.seconds - a.seconds) / (b.submissions - a.submissions) for a, b in itertools.pairwise(runs)]
 
 

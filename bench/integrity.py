@@ -1,9 +1,10 @@
-"""What each attack earns on stock nbgrader, with the checks in the notebook, and here: ``python -m bench.integrity``.
+"""Compare what each attack earns here and on stock nbgrader, with checks in the notebook: ``python -m bench.integrity``
 
-The attacks are those of ``tests/security/hostile``. The stock course is the same release; its four check cells hold checks of the
-same contract as asserts, the harder ones between ``### BEGIN HIDDEN TESTS`` and ``### END HIDDEN TESTS``, and its
-configuration is nbgrader's own. Both are graded with ``nbgrader autograde`` in a temporary course each, full of canaries.
-Attacks that would hurt the machine refuse where they are not shut off from it; the table says so.
+The attacks are those of ``tests/security/hostile``. The stock course is the same release; its four check cells
+contain checks of the same contract as asserts, the harder ones between ``### BEGIN HIDDEN TESTS`` and ``### END
+HIDDEN TESTS``, and its configuration is nbgrader's default. Both are graded with ``nbgrader autograde``, each in a
+temporary course full of canaries. Attacks that would harm the machine refuse to act if they are not isolated from it;
+the table says so.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from tests.security.hostile.hostile_traces import Ears, marked_files, marked_pro
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "integrity.json"
 LIMITS = {"cell_seconds": 20, "answer_seconds": 45, "total_seconds": 150}
-STOCK_SECONDS = 30  # nbgrader's own default
-SUBMISSION_SECONDS = 300  # in all; one attack on stock nbgrader would take close to an hour
+STOCK_SECONDS = 30  # nbgrader's default
+SUBMISSION_SECONDS = 300  # in total; one attack on stock nbgrader would take nearly an hour
 REFUSED = "REFUSED:"
 
 STOCK_CONFIG = """
@@ -142,7 +143,7 @@ class Outcome:
     """What an attack earned and did.
 
     Attributes:
-        points: of 90; ``None`` where nobody graded it.
+        points: points out of 90; ``None`` if it was not graded.
         harm: what else happened: secrets read, files and gradebook changed, connections, processes left, batch stopped.
         seconds: wall time of grading it.
     """
@@ -153,7 +154,7 @@ class Outcome:
 
 
 def stock_course(folder: Path) -> Path:
-    """A course as nbgrader's documentation has it, with the checks inside the notebook."""
+    """Create a course as described in nbgrader's documentation, with the checks inside the notebook."""
     from autograder.authoring.build import notebook_of as built
 
     folder.mkdir()
@@ -163,7 +164,7 @@ def stock_course(folder: Path) -> Path:
     notebook = built(ROOT / "source" / ASSIGNMENT / "transfer_learning.py")
     for grade_id, text in STOCK_CHECKS.items():
         cell_of(notebook, grade_id).source = text.strip()
-    # the experiments take minutes: a stock course would have its students leave them out of what they hand in
+    # the experiments take minutes: in a stock course, students would leave them out of their submission
     notebook.cells = [cell for cell in notebook.cells if "experiment" not in cell.metadata.get("tags", [])]
     nbformat.write(notebook, source / NOTEBOOK)
     done = command(folder, "generate_assignment", ASSIGNMENT)
@@ -186,9 +187,10 @@ def command(
 
 
 def play(attacks: list[Attack], template: Path, base: Path, *, stock: bool) -> dict[str, Outcome]:
-    """Grades attacks, and behind them an honest student, in a copy of a course; looks at what is left.
+    """Grade attacks, followed by an honest student, in a copy of a course; inspect what is left.
 
-    What cannot be laid at one attack's door (files, connections, processes) is held against all that were graded together.
+    Harm that cannot be attributed to one attack (files, connections, processes) counts for all that were graded
+    together.
     """
     marker = f"amlb{secrets.token_hex(5)}"
     place = Path(tempfile.mkdtemp(dir=base))
@@ -247,7 +249,7 @@ def play(attacks: list[Attack], template: Path, base: Path, *, stock: bool) -> d
 
 
 def printed(course: Path, student: str) -> str:
-    """What the cells of a submission printed."""
+    """Return what the cells of a submission printed."""
     texts = []
     for path in course.glob(f"autograded/{student}/*/*.ipynb"):
         for cell in json.loads(path.read_text()).get("cells", []):
@@ -261,7 +263,7 @@ def _rows(course: Path, query: str) -> list[tuple]:
 
 
 def scores(course: Path) -> dict[str, float]:
-    """Automatic points of each student that was graded, of the four check cells."""
+    """Return the automatic points of each graded student in the four check cells."""
     query = """
         SELECT submitted_assignment.student_id, SUM(grade.auto_score)
         FROM grade
@@ -306,7 +308,7 @@ def main() -> None:
         here = new_course(base / "here")
         with (here / "nbgrader_config.py").open("a") as config:
             config.write(f"\nc.GradeChecks.limits = {LIMITS!r}\n")
-        # on stock nbgrader each attack has a course of its own: there the first would spoil the others
+        # on stock nbgrader each attack has a separate course: otherwise the first would affect the others
         tasks = [([a], stock, True) for a in chosen if a.only in ("", "stock")]
         tasks = [] if args.where == "here" else tasks
         isolated = [] if args.where == "stock" else [a for a in chosen if a.only in ("", "here")]
@@ -322,7 +324,7 @@ def main() -> None:
 
 
 def merged(found: dict[tuple[str, str], Outcome]) -> list[dict]:
-    """Puts outcomes into the stored results, so that nothing is lost when a run ends early; returns all rows."""
+    """Merge outcomes into the stored results, so that a run that ends early loses nothing; return all rows."""
     stored = json.loads(RESULTS.read_text())["attacks"] if RESULTS.is_file() else []
     rows = {row["name"]: row for row in stored}
     for a in ATTACKS:
@@ -337,7 +339,7 @@ def merged(found: dict[tuple[str, str], Outcome]) -> list[dict]:
 
 
 def totals(rows: list[dict]) -> dict[str, dict[str, int]]:
-    """For stock nbgrader and here: how many attacks were played, earned more than their work is worth, did harm."""
+    """For stock nbgrader and here, count all attacks, those that earned too much, and those that did harm."""
     result = {}
     for where in ("stock", "here"):
         played = [(row["worth"], row[where]) for row in rows if row[where]]
@@ -350,7 +352,7 @@ def totals(rows: list[dict]) -> dict[str, dict[str, int]]:
 
 
 def print_table(rows: list[dict], names: set[str]) -> None:
-    """The rows of this run, and the totals of all."""
+    """Print the rows of this run, and the totals of all runs."""
     print(f"Points of {sum(FULL.values()):g}, and what else happened.\n")
     print("| attack | worth | stock nbgrader | here |\n|---|---|---|---|")
     for group in GROUPS:

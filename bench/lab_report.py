@@ -1,12 +1,12 @@
-"""The lab report, measured: ``python -m bench.lab_report --data FOLDER``.
+"""Measure the results of the lab report: ``python -m bench.lab_report --data FOLDER``
 
-Trains net12 on the reptiles with the three functions of the lab's master text, from scratch and for every number of
-trainable layers, over several seeds, and writes ``docs/lab-report.md`` with its plots. FOLDER has ``train/`` and
-``test/``, each with one sub-folder of images a class.
+Train net12 on the reptiles with the three functions of the lab's master, from scratch and for every number of trainable
+layers, with several seeds, and write ``docs/lab-report.md`` with its plots. FOLDER contains ``train/`` and ``test/``,
+each with one subfolder of images for each class.
 
-Every run is written down as it ends; the same command after an interruption goes on with the runs that are missing.
-Seeds are the outer loop, so that whatever is there makes whole seeds. ``--report-only`` writes the report from the
-runs that are there.
+Every run is recorded as soon as it ends; after an interruption, the same command continues with the missing runs. Seeds
+are the outer loop, so that the available runs form whole seeds. ``--report-only`` writes the report from the available
+runs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ BACKBONE, LAYERS = "net12", 12
 
 @dataclass(frozen=True)
 class Settings:
-    """What all runs share. Two files of runs belong together only if these agree."""
+    """What all runs share. Runs of two files may be combined only if these agree."""
 
     max_epochs: int
     patience: int
@@ -62,7 +62,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Strategy:
-    """A row of the report: random or pretrained weights, and how many layers are trainable."""
+    """A row of the report: random or pretrained weights, and the number of trainable layers."""
 
     pretrained: bool
     n_trainable: int
@@ -81,7 +81,7 @@ STRATEGIES = [SCRATCH, *TRANSFER]
 
 
 def cell_sources() -> dict[str, str]:
-    """Sources of the master's import cell and of its solution cells, by grade id."""
+    """Return the sources of the master's import cell and of its solution cells, by grade id."""
     notebook = jupytext.read(MASTER)
     by_id = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell.source for cell in notebook.cells}
     return {name: by_id[name] for name in ("setup", *FUNCTIONS)}
@@ -89,7 +89,7 @@ def cell_sources() -> dict[str, str]:
 
 @cache
 def functions() -> dict[str, Callable[..., Any]]:
-    """The three functions, executed from the master text itself."""
+    """Execute the three functions from the master itself and return them."""
     namespace: dict[str, Any] = {}
     for name, source in cell_sources().items():
         exec(compile(source, f"<{name}>", "exec"), namespace)
@@ -101,7 +101,7 @@ def digest(data: bytes) -> str:
 
 
 def train_once(strategy: Strategy, seed: int, settings: Settings, data: Path) -> dict[str, Any]:
-    """One training from the first to the last line: build, train, test. Returns the record of the run."""
+    """Build, train and test a model once, and return the record of the run."""
     with redirect_stdout(StringIO()):
         train_loader, val_loader = reptile_loaders(settings.batch_size, seed, source=str(data))
         test = test_loader(source=str(data))
@@ -156,18 +156,18 @@ def machine() -> dict[str, Any]:
 
 
 def start_worker(threads: int) -> None:
-    os.environ["AMLLAB_PROGRESS"] = "0"  # one bar, that of the parent
+    os.environ["AMLLAB_PROGRESS"] = "0"  # a single progress bar, that of the parent
     torch.set_num_threads(threads)
 
 
 def read_runs(file: Path, settings: Settings) -> list[dict[str, Any]]:
-    """The runs that are there.
+    """Return the recorded runs.
 
     Raises:
         SystemExit: they were made with other settings.
     """
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    runs = [json.loads(line) for line in lines if line.endswith("}")]  # a kill may have cut the last line short
+    runs = [json.loads(line) for line in lines if line.endswith("}")]  # a killed run may have left a partial last line
     for run in runs:
         if run["settings"] != asdict(settings):
             differing = [key for key, value in asdict(settings).items() if run["settings"].get(key) != value]
@@ -182,13 +182,13 @@ def key(run: dict[str, Any]) -> tuple[bool, int, int]:
 
 
 def run_all(seeds: int, jobs: int, settings: Settings, data: Path, file: Path) -> list[dict[str, Any]]:
-    """Trains what is missing in ``file``, appends each run to it as it ends, and returns all runs."""
+    """Train what is missing in ``file``, append each run to it as it ends, and return all runs."""
     runs = read_runs(file, settings)
     done = {key(run) for run in runs}
     plan = [(s, seed) for seed in range(seeds) for s in STRATEGIES if (s.pretrained, s.n_trainable, seed) not in done]
     file.parent.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=seeds * len(STRATEGIES), initial=seeds * len(STRATEGIES) - len(plan), unit="run", smoothing=0.1)
-    # one whole line for each run, also behind a line that a kill cut short
+    # one complete line for each run, without partial lines of a killed run
     file.write_text("".join(json.dumps(run) + "\n" for run in runs), encoding="utf-8")
     with file.open("a", encoding="utf-8") as out, bar:
         for run in _trained(plan, jobs, settings, data):
@@ -239,12 +239,12 @@ class Sample:
         return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
 
     def __sub__(self, other: Sample) -> Sample:
-        """Differences seed by seed: the same split, the same order of batches."""
+        """Return differences seed by seed: the same split, the same order of batches."""
         return Sample(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
 
     @property
     def is_clear(self) -> bool:
-        """Whether a two-sided t test at 5 % tells the mean from zero."""
+        """Return whether the mean differs from zero by a two-sided t test at 5 %."""
         n = len(self.values)
         return n > 1 and abs(self.mean) > T_95.get(n - 1, 2.26) * self.sd / math.sqrt(n)
 
@@ -253,7 +253,7 @@ class Sample:
 
 
 class Results:
-    """The runs of whole seeds, by strategy."""
+    """The runs of complete seeds, by strategy."""
 
     def __init__(self, runs: list[dict[str, Any]]) -> None:
         by_key = {key(run): run for run in runs}
@@ -270,22 +270,22 @@ class Results:
         return Sample(tuple(scale * run[figure] for run in self._runs[strategy]))
 
     def test(self, strategy: Strategy) -> Sample:
-        """Test accuracy in per cent."""
+        """Return the test accuracy in per cent."""
         return self.sample(strategy, "test_acc", 100)
 
     def gap(self, strategy: Strategy) -> Sample:
-        """Training minus validation accuracy in the last epoch run, in points."""
+        """Return training minus validation accuracy in the last epoch, in percentage points."""
         histories = [run["history"] for run in self._runs[strategy]]
         return Sample(tuple(100 * (h["train_acc"][-1] - h["val_acc"][-1]) for h in histories))
 
     def rise(self, strategy: Strategy) -> Sample:
-        """Validation loss of the last epoch run minus that of the best."""
+        """Return the validation loss of the last epoch minus that of the best."""
         histories = [run["history"] for run in self._runs[strategy]]
         return Sample(tuple(h["val_loss"][-1] - h["val_loss"][h["best_epoch"]] for h in histories))
 
     @property
     def chosen(self) -> Strategy:
-        """The best by validation: the test images have no say in it."""
+        """Return the best strategy by validation accuracy; the test images have no influence."""
         return max(TRANSFER, key=lambda strategy: self.sample(strategy, "val_acc").mean)
 
 
@@ -310,7 +310,7 @@ def difference(sample: Sample) -> str:
     return f"{sample.mean:+.1f} ± {sample.sd:.1f} points{verdict}"
 
 
-# The words of the discussion are written by hand; every number and every verdict in it is computed.
+# The text of the discussion is written by hand; every number and every verdict in it is computed.
 
 
 def on_transfer(results: Results) -> str:
@@ -412,14 +412,14 @@ def on_trust(results: Results) -> str:
 
 
 def share(n_trainable: int) -> float:
-    """Percentage of net12's parameters that its last ``n_trainable`` layers hold."""
+    """Return the percentage of net12's parameters in its last ``n_trainable`` layers."""
     model = functions()["freeze_layers"](timm.create_model(BACKBONE, num_classes=5), n_trainable)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return 100 * trainable / sum(p.numel() for p in model.parameters())
 
 
 def write_report(results: Results, settings: Settings, out: Path, command: str) -> None:
-    """Writes the markdown file and its two plots beside it."""
+    """Write the Markdown file and its two plots next to it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     sweep_file, curves_file = (out.with_name(f"{out.stem}-{part}.png") for part in ("sweep", "curves"))
     accuracies = {s.n_trainable: [v / 100 for v in results.test(s).values] for s in TRANSFER}

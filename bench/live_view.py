@@ -1,7 +1,7 @@
-"""What the live view of a training costs: ``python -m bench.live_view``
+"""Measure what the live view of a training costs: ``python -m bench.live_view``
 
-Trains in a real notebook kernel, with the view and without it in turn, and compares the times of pairs that ran one after the
-other. The batches lie in memory and the model is the smaller one, so that a step is short and the view weighs most.
+Train in a real notebook kernel, with the view and without it in turn, and compare the times of consecutive pairs. The
+batches are in memory and the model is the smaller one, so that steps are short and the share of the view is largest.
 """
 
 from __future__ import annotations

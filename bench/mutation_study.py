@@ -1,15 +1,17 @@
 """Do all mistakes lose points, and in the right cell? ``python -m bench.mutation_study --repetitions 20 --jobs 2``
 
-Makes one mistake at a time in correct functions: by the operators of a mutation tool (``mutants/operators.py``), in the plain
-functions of ``tests/helpers/variants.py`` and in the reference, and by hand, those that people make (``mutants/mistakes.py``). All
-are checked with the checks of the three exercises, as are correct solutions in many styles (``tests/helpers/styles.py``) and what is
-written as public code is, right and wrong (``tests/wild``), over several seeds of the checks. Mutants that no check can tell from a correct submission, as the contract makes no difference,
-stand with a reason in ``mutants/equivalent.toml``.
+Make one mistake at a time in correct functions: with the operators of a mutation tool (``mutants/operators.py``), in
+the plain functions of ``tests/helpers/variants.py`` and in the reference, and by hand, the mistakes that people make
+(``mutants/mistakes.py``). All are checked with the checks of the three exercises, as are correct solutions in many
+styles (``tests/helpers/styles.py``) and solutions in the style of public code, right and wrong (``tests/wild``), with
+several seeds of the checks. Mutants that no check can distinguish from a correct submission, because the contract
+makes no difference, are listed with a reason in ``mutants/equivalent.toml``.
 
-Writes the evidence beside the hidden checks, and from it ``docs/fairness.md``: ``autograder/checks/<lab>/evidence/study.json`` is the
-summary, which ``autograder audit`` reads, and ``study.jsonl`` has one line for each submission. Every verdict is written to
-``build/study.jsonl`` as it comes; after an interruption, the same command goes on with those that are missing, also from the
-evidence alone. Verdicts of other checks than the present ones are made again.
+Write the evidence next to the hidden checks, and ``docs/fairness.md`` from it:
+``autograder/checks/<lab>/evidence/study.json`` is the summary, which ``autograder audit`` reads, and ``study.jsonl``
+has one line for each submission. Every verdict is appended to ``build/study.jsonl`` immediately; after an interruption,
+the same command continues with the missing ones, also from the evidence alone. Verdicts of other checks than the
+current ones are computed again.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ RUNS = ROOT / "build" / "study.jsonl"
 EQUIVALENT = ROOT / "bench" / "mutants" / "equivalent.toml"
 SEVERITY = ROOT / "bench" / "mutants" / "severity.toml"
 FIRST_SEED = 20_000
-# what was done to a correct function, else the operator; mistakes of public code are not learned from
+# kinds of subjects; all others are operators. Mistakes of public code are not used for recognising mistakes
 HAND, WILD, STYLE = "by hand", "as public code", "style"
 BY_PEOPLE = (HAND, WILD, STYLE)
 COMMAND = "python -m bench.mutation_study"
@@ -60,14 +62,14 @@ class Subject:
     """A submission of the study.
 
     Attributes:
-        id: unique, and the same as long as the submission is.
+        id: unique, and the same as long as the submission is the same.
         kind: the operator that made it, ``HAND``, ``WILD`` or ``STYLE``.
         of: what it was made from: ``"plain"`` or ``"reference"``.
         exercise: where it differs from a correct one; empty for styles.
-        name: the mistake in words, where a person gave it one; of a style its name.
-        old, new: lines that differ, of what an operator made.
-        sources: of all its cells.
-        cost: the fewest and the most points that the mistake should cost, where a person wrote that down.
+        name: the mistake in words, if a person gave it a name; for a style, its name.
+        old, new: the lines that differ, for mutants of an operator.
+        sources: sources of all its cells.
+        cost: the fewest and the most points that the mistake should cost, if a person specified them.
     """
 
     id: str
@@ -87,16 +89,17 @@ class Subject:
 
 @dataclass
 class Found:
-    """What the checks said of a subject over all seeds: one row of the results.
+    """What the checks said about a subject over all seeds: one row of the results.
 
     Attributes:
-        points_lost: points lost in its own cell -> number of seeds; of what a tool has made, the first seed alone is whole.
-        elsewhere: cell -> points lost there, of other cells; the largest of the seeds that they were checked with.
+        points_lost: points lost in its own cell -> number of seeds; for mutants of a tool, only the first seed is
+            complete.
+        elsewhere: cell -> points lost in other cells; the maximum over the seeds with which they were checked.
         failed: check -> symptom -> number of seeds.
-        patterns: what mistakes are recognised by: whether the seed is odd, and cell -> pattern; each once.
-        seeds: that it was checked with.
+        patterns: patterns by which mistakes are recognised: whether the seed is odd, and cell -> pattern; each once.
+        seeds: number of seeds with which it was checked.
         broken: checks that broke, and processes that gave no answer.
-        accuracy: points lost in the accuracy check, where it was asked.
+        accuracy: points lost in the accuracy check, if it was run.
         cost: the fewest and the most points that the mistake should cost.
     """
 
@@ -120,7 +123,7 @@ class Found:
 
     @property
     def lost(self) -> list[float]:
-        """Points lost in its own cell, a number for each seed, from the smallest to the largest."""
+        """Points lost in its own cell, a number for each seed, in ascending order."""
         numbers = sorted((float(points), number) for points, number in self.points_lost.items())
         return [points for points, number in numbers for _ in range(number)]
 
@@ -146,7 +149,7 @@ class Found:
 
 @cache
 def subjects() -> list[Subject]:
-    """All submissions of the study."""
+    """Return all submissions of the study."""
     reference = {name: notebook_sources("solutions")[name] for name in EXERCISES}
     severity = tomllib.loads(SEVERITY.read_text(encoding="utf-8"))
     found = [
@@ -175,7 +178,7 @@ def subjects() -> list[Subject]:
 
 @cache
 def reasons() -> dict[tuple[str, ...], str]:
-    """Why mutants are equivalent; see :func:`change`."""
+    """Return why mutants are equivalent, by the keys of :func:`change`."""
     found: dict[tuple[str, ...], str] = {}
     for entry in tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))["equivalent"]:
         if "mistake" in entry:
@@ -187,7 +190,7 @@ def reasons() -> dict[tuple[str, ...], str]:
 
 
 def change(subject: Subject) -> tuple[str, ...]:
-    """What a mutant is known by in :func:`reasons`: its id, or what an operator changed where."""
+    """Return the key of a mutant in :func:`reasons`: its id, or what an operator changed and where."""
     if subject.kind == HAND:
         return (subject.id.removeprefix("mistake/"),)
     return subject.of, subject.exercise, subject.old, subject.new
@@ -197,10 +200,11 @@ def change(subject: Subject) -> tuple[str, ...]:
 
 
 def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject], of_tool: int | None = None) -> None:
-    """Checks every subject with every seed, but for what has been done; what a tool has made with the first ``of_tool`` of them.
+    """Check every subject with every seed, except for verdicts that exist; for a tool's mutants only ``of_tool`` seeds.
 
-    All checks are run, but for those that call nothing of what the subject changes. Of what a tool has made, only the first
-    seed tells how many points are lost, the others whether any are: there, the check that failed first comes first.
+    All checks are run, except for those that call nothing that the subject changes. For mutants of a tool, only the
+    first seed shows how many points are lost, the others whether any are: there, the check that failed first is run
+    first.
     """
     known, from_file, few = done(), stored(), seeds[:of_tool]
 
@@ -232,12 +236,12 @@ def study(seeds: Sequence[int], jobs: int, chosen: Sequence[Subject], of_tool: i
 
 
 def _whole(subject: Subject, seed: int, seeds: Sequence[int]) -> bool:
-    """Whether all checks that may say something of a subject are run with a seed, or those up to the first failure."""
+    """Return whether all relevant checks are run with a seed, rather than only those up to the first failure."""
     return seed == seeds[0] or subject.kind in BY_PEOPLE
 
 
 def done() -> dict[tuple[str, int, str], Verdict]:
-    """Verdicts that were made with the present checks, by subject, seed and scope."""
+    """Return verdicts that were made with the current checks, by subject, seed and scope."""
     checks, found = {scope: checks_digest(accuracy=scope == ACCURACY) for scope in ("all", ACCURACY)}, {}
     for line in RUNS.read_text().splitlines() if RUNS.is_file() else ():
         record = json.loads(line)
@@ -249,7 +253,7 @@ def done() -> dict[tuple[str, int, str], Verdict]:
 
 
 def study_accuracy(seed: int, jobs: int, chosen: Sequence[Subject]) -> None:
-    """Asks the accuracy check about those that nothing else has caught."""
+    """Run the accuracy check on those that nothing else has caught."""
     survived = {row.id for row in collect([seed], chosen) if row.state == "survived"}
     known = done()
     group = [s for s in chosen if s.id in survived and (s.digest, seed, ACCURACY) not in known]
@@ -269,19 +273,19 @@ def study_accuracy(seed: int, jobs: int, chosen: Sequence[Subject]) -> None:
 
 
 def stored() -> dict[str, Found]:
-    """Rows of the file of results that were made with the present checks, by what was checked."""
+    """Return the rows of the file of results that were made with the current checks, by what was checked."""
     if not EVIDENCE.is_file() or json.loads(EVIDENCE.read_text(encoding="utf-8"))["checks"] != checks_digest():
         return {}
     return {row.digest: row for row in read_rows()}
 
 
 def read_rows() -> list[Found]:
-    """Rows of the file of results."""
+    """Return the rows of the file of results."""
     return [Found(**json.loads(line)) for line in SUBJECTS.read_text(encoding="utf-8").splitlines()]
 
 
 def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
-    """One row for each subject: what the file of results knows of it, and the verdicts of further seeds."""
+    """Return one row for each subject: the stored row, extended by the verdicts of further seeds."""
     known, before, rows = done(), stored(), []
     for subject in chosen:
         row = Found(**{k: v for k, v in vars(subject).items() if k != "sources"}, digest=subject.digest)
@@ -340,12 +344,12 @@ def write_evidence(rows: Sequence[Found]) -> None:
 
 
 def seeds_of(rows: Iterable[Found], kinds: Iterable[str]) -> str:
-    """Number of seeds that the subjects of some kinds were checked with: "5", or "1–5" where they differ."""
+    """Return the number of seeds with which subjects of some kinds were checked: "5", or "1–5" if they differ."""
     return _range([len(row.seeds) for row in rows if row.kind in set(kinds)])
 
 
 def cases(rows: Iterable[Found]) -> list[Case]:
-    """What mistakes are learned from: those of people by name, those of operators without."""
+    """Return known cases for recognising mistakes: those of people with a name, those of operators without."""
     return [
         Case(row.name if row.kind == HAND else "", odd, {c: tuple(p) for c, p in by_cell.items()})
         for row in rows
@@ -358,7 +362,7 @@ def cases(rows: Iterable[Found]) -> list[Case]:
 
 
 def page() -> str:
-    """The page that tells the results."""
+    """Return the page with the results."""
     rows, versions = read_rows(), json.loads(EVIDENCE.read_text(encoding="utf-8"))["versions"]
     made = [row for row in rows if row.kind not in BY_PEOPLE]
     by_hand, public, styles = ([row for row in rows if row.kind == kind] for kind in BY_PEOPLE)
@@ -469,7 +473,7 @@ def _by_exercise(rows: Sequence[Found]) -> list[str]:
 
 
 def _of_public_code(rows: Sequence[Found]) -> list[str]:
-    """What was written down before any check saw them, beside what they lose."""
+    """Return what was specified before any check saw them, next to what they lose."""
     if not rows:
         return []
     body = [
@@ -521,7 +525,7 @@ def main() -> None:
     )
     parser.add_argument("--learn", action="store_true", help="also learns which patterns name a mistake in reports")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a process that is forked has no use for more
+    torch.set_num_threads(1)  # a forked process has no use for more
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.repetitions)
     chosen = [s for s in subjects() if arguments.only in s.id]
     if not arguments.report_only:

@@ -1,15 +1,17 @@
 """Does a submission get the same points whatever the seed? ``python -m bench.same_points --seeds 20 --jobs 2``
 
-Checks every submission that a person wrote, correct ones and wrong ones (``tests/helpers/variants.py``, ``tests/helpers/styles.py``,
-``tests/wild``, ``bench/mutants/mistakes.py``), with the checks of several seeds, and prints a table and every submission that
+Check every submission that a person wrote, correct ones and wrong ones (``tests/helpers/variants.py``,
+``tests/helpers/styles.py``, ``tests/wild``, ``bench/mutants/mistakes.py``), with the checks of several seeds, and
+print a table and every submission that
 
 * gets other points with another seed,
 * is correct and loses points, or is wrong and loses none,
 * loses points in another exercise than that of its mistake, or
-* loses fewer or more points than were written down for its mistake before it was checked.
+* loses fewer or more points than were specified for its mistake before it was checked.
 
-Runs are shared with ``mutation_study.py`` (``build/study.jsonl``): what was checked with the present checks is not checked
-again, also after an interruption. ``--text`` prints the report of each submission instead, as the student reads it.
+Runs are shared with ``mutation_study.py`` (``build/study.jsonl``): what was checked with the current checks is not
+checked again, also after an interruption. ``--text`` prints the report of each submission instead, as the student reads
+it.
 """
 
 from __future__ import annotations
@@ -42,12 +44,12 @@ TITLES = {STYLE: "correct", HAND: "wrong, by hand", WILD: "wrong, as public code
 
 
 def chosen(only: str) -> list[Subject]:
-    """Subjects that a person wrote, and whose id has ``only`` in it."""
+    """Return subjects that a person wrote, and whose id contains ``only``."""
     return [s for s in subjects() if s.kind in BY_PEOPLE and any(part in s.id for part in only.split(","))]
 
 
 def faults(row: Found, lost: Sequence[float]) -> list[str]:
-    """What is wrong with the points of a submission."""
+    """Return what is wrong with the points of a submission."""
     found = []
     if len(set(lost)) > 1:
         found.append("other points with other seeds")
@@ -67,7 +69,7 @@ def faults(row: Found, lost: Sequence[float]) -> list[str]:
 
 
 def line(row: Found, lost: Sequence[float], found: Sequence[str]) -> str:
-    """A submission whose points are not as they should be."""
+    """Describe a submission whose points are not as they should be."""
     counts = ", ".join(f"{points:g} ({seeds} seeds)" for points, seeds in sorted(Counter(lost).items()))
     other = "".join(f"; {cell.removeprefix('check_')}: {points:g}" for cell, points in row.elsewhere.items())
     checks = "\n".join(
@@ -79,7 +81,7 @@ def line(row: Found, lost: Sequence[float], found: Sequence[str]) -> str:
 
 
 def report(seeds: Sequence[int], among: Sequence[Subject]) -> str:
-    """The table, and every submission that is not as it should be."""
+    """Return the table, and every submission that is not as it should be."""
     kinds: dict[str, Counter[str]] = {kind: Counter() for kind in TITLES}
     lines = []
     for row in collect(seeds, among):
@@ -104,7 +106,7 @@ def report(seeds: Sequence[int], among: Sequence[Subject]) -> str:
 
 
 def print_texts(seed: int, among: Sequence[Subject]) -> None:
-    """What the student reads of each subject, with one seed; in this process."""
+    """Print what the student reads about each subject, with one seed, in this process."""
     checker = Checker(seed)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for subject in among:
@@ -122,7 +124,7 @@ def main() -> None:
     parser.add_argument("--text", action="store_true", help="prints the reports with the first seed instead")
     parser.add_argument("--report-only", action="store_true", help="prints what is known, and checks nothing")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a process that is forked has no use for more
+    torch.set_num_threads(1)  # a forked process has no use for more
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     among = chosen(arguments.only)
     if arguments.text:

@@ -1,12 +1,12 @@
 """How long a large class takes, and what limits it: ``python -m bench.scale``
 
-A simulation of the queue, fed with the times that ``bench/throughput.py`` measured (``bench/results/throughput.json``): submissions
-arrive, each is graded by the first core that is free, and one process after the other keeps the book, as nbgrader does.
-Prints a table of class sizes and numbers of cores: hours until all are graded when they arrive at once at the deadline, the
-share of that time in which the cores and the book are busy, and how long a student waits who hands in while they come in
-evenly over the last three days, most of them in the last hours.
+Simulate the queue with the times that ``bench/throughput.py`` measured (``bench/results/throughput.json``): submissions
+arrive, each is graded by the first core that is free, and one process after the other updates the gradebook, as in
+nbgrader. Print a table of class sizes and numbers of cores: hours until all are graded when they arrive at once at the
+deadline, the share of that time in which the cores and the gradebook are busy, and how long a student waits if
+submissions arrive over the last three days, most of them in the last hours.
 
-The times of single submissions are drawn from the measured ones; the seed is fixed.
+The times of single submissions are sampled from the measured ones; the seed is fixed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LATE = 0.6  # share that arrives in the last tenth of the time
 
 @dataclass
 class Queue:
-    """What became of a class.
+    """Results of a class.
 
     Attributes:
-        seconds: from the first arrival until the book has the last grade.
+        seconds: seconds from the first arrival until the gradebook has the last grade.
         computing: share of the cores' time that was used.
-        keeping: share of the book's time that was used.
+        keeping: share of the gradebook's time that was used.
         waits: seconds from each arrival to its grade.
     """
 
@@ -44,13 +44,13 @@ class Queue:
 
 
 def simulate(arrivals: list[float], gradings: list[float], cores: int, book: float) -> Queue:
-    """First come, first served, by ``cores`` and then by the one book, in the order in which they arrived.
+    """Serve submissions in the order of arrival, by ``cores`` and then by the single gradebook.
 
     Args:
-        arrivals: seconds, ascending.
+        arrivals: times of arrival in seconds, ascending.
         gradings: seconds of a core that each needs.
-        cores: that grade.
-        book: seconds that the book needs for one.
+        cores: number of cores that grade.
+        book: seconds that the gradebook needs for one.
     """
     free = [0.0] * cores
     heapq.heapify(free)
@@ -65,7 +65,7 @@ def simulate(arrivals: list[float], gradings: list[float], cores: int, book: flo
 
 
 def spread(number: int, rng: random.Random) -> list[float]:
-    """Arrivals over the last days, most of them late."""
+    """Return arrivals over the last days, most of them late."""
     seconds = DAYS * 86400
     late = [rng.uniform(0.9, 1) if rng.random() < LATE else rng.uniform(0, 0.9) for _ in range(number)]
     return sorted(seconds * share for share in late)

@@ -1,17 +1,18 @@
-"""How fast a class is graded, against stock nbgrader: ``python -m bench.throughput --submissions 40``
+"""How fast a class is graded, compared with stock nbgrader: ``python -m bench.throughput --submissions 40``
 
-The same mixed submissions (right and wrong ones of ``tests/helpers/variants.py``, unreadable files) are graded with ``nbgrader autograde`` in
-two courses. In the stock one, the check cells run the very same checks, with the same training budget, inside the notebook,
-as nbgrader's own way is: nothing is isolated, and one submission comes after the other. Everything counts: start, isolation,
-repair, checks, training, gradebook. Stock nbgrader is measured on ``--stock`` of the submissions, as its time grows with their
-number and with nothing else.
+The same mixed submissions (right and wrong ones of ``tests/helpers/variants.py``, unreadable files) are graded with
+``nbgrader autograde`` in two courses. In the stock one, the check cells run the very same checks, with the same
+training budget, inside the notebook, as usual in nbgrader: nothing is isolated, and submissions are graded one after
+the other. Everything counts: start, isolation, repair, checks, training, gradebook. Stock nbgrader is measured on
+``--stock`` of the submissions, as its time depends only on their number.
 
-Also measured: one process against several, submissions that were graded before (``rm -r autograded``, then ``autograde``
-again), the memory that a further process needs (proportional set size, which counts shared pages once), and what the checks
-and the submissions compute, in one warm process that does nothing else: no grader can be faster than that on these cores.
+Also measured: one process and several, submissions that were graded before (``rm -r autograded``, then ``autograde``
+again), the memory that a further process needs (proportional set size, which counts shared pages once), and the
+computing time of checks and submissions in one warm process that does nothing else: no grader can be faster than that
+on these cores.
 
-With ``--without-training`` both courses lack the check that trains, in a copy of this one: what is left is start, isolation,
-repair, all other checks, and the book. Both draw ``docs/throughput.png`` from what was last measured.
+With ``--without-training``, both courses lack the check that trains, in a copy of this one: what remains is start,
+isolation, repair, all other checks, and the gradebook. Both draw ``docs/throughput.png`` from the latest measurements.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = {"with training": "throughput.json", "without training": "throughput-without-training.json"}
 FOLDER = ROOT / "bench" / "results"
 PICTURE = ROOT / "docs" / "throughput.png"
-# in place of the accuracy check, whose points they keep
+# in place of the accuracy check; the replacements keep its points
 NO_CHECK = '''"""Nothing is trained."""
 
 import pytest
@@ -60,7 +61,7 @@ ACCURACY = {
     "amllab/checks/transfer_learning/test_accuracy.py": ("test_learns", 8),
     "autograder/checks/transfer_learning/test_accuracy_hidden.py": ("test_transfers", 12),
 }
-A_FEW = 8  # submissions of which memory and computing are measured
+A_FEW = 8  # submissions whose memory and computing time are measured
 REPEATED = 3  # runs that measure memory
 CELLS = ("freeze_layers", "build_transfer_model", "train_with_early_stopping", "accuracy")
 STOCK_CONFIG = """
@@ -71,7 +72,7 @@ c.ClearMarkScheme.enforce_metadata = False
 c.ExecutePreprocessor.timeout = 900
 c.Execute.timeout = 900
 """
-# the checks of a cell, public and hidden, on the functions of the notebook; the cell's value is nbgrader's partial credit
+# the checks of a cell, public and hidden, on the functions of the notebook; its value is nbgrader's partial credit
 STOCK_CELL = """
 ### BEGIN HIDDEN TESTS
 from pathlib import Path
@@ -103,10 +104,10 @@ class Timed:
     """A run of ``nbgrader autograde``.
 
     Attributes:
-        name: of the row.
-        submissions: that it went through.
-        seconds: of all.
-        memory: of the processes below it, the largest sum of proportional set sizes, in MB.
+        name: name of the row.
+        submissions: number of submissions that it graded.
+        seconds: seconds for all of them.
+        memory: maximum sum of proportional set sizes of the processes below it, in MB.
         points: student -> automatic points.
         grading: seconds that the grading of each submission took by itself, without nbgrader's part.
     """
@@ -124,12 +125,12 @@ class Timed:
 
 
 class Memory(threading.Thread):
-    """Watches the memory of a process and all below it.
+    """Watch the memory of a process and all below it.
 
     Args:
         process: its number.
-        closely: looks every second. To add up is work that the grading would have the processors for: by default it takes at most
-            a fiftieth of the time, and may miss what is needed only for a moment.
+        closely: whether to measure every second. Measuring takes processor time from the grading: by default it takes
+            at most a fiftieth of the time, and may miss what is needed only for a moment.
     """
 
     def __init__(self, process: int, *, closely: bool = False) -> None:
@@ -180,20 +181,23 @@ def points(course: Path) -> dict[str, float]:
 
 
 def mixed(number: int, release: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode | bytes]:
-    """Submissions as a class has them: half of them right, the others wrong in one place, one in twenty unreadable."""
+    """Return submissions like those of a class: half are right, others wrong in one place, one in twenty unreadable."""
     right, wrong = itertools.cycle(CORRECT), itertools.cycle(WRONG)
     found: dict[str, nbformat.NotebookNode | bytes] = {}
     for i in range(number):
         variant = next(right if i % 2 else wrong)
         notebook = notebook_of(variant, release)
-        # no two of a class hand in the same file
+        # no two students of a class submit the same file
         notebook.cells.append(nbformat.v4.new_code_cell(f"# student {i}"))
         found[f"s{i:03}"] = b"not a notebook" if i % 20 == 19 else notebook
     return found
 
 
 def computing(number: int) -> float:
-    """Seconds of a core for a submission's functions, the reference and the checks, without start, isolation, notebook and book."""
+    """Return seconds of a core for a submission's functions, the reference and the checks.
+
+    Start, isolation, notebook and gradebook are not included.
+    """
     import torch
 
     from amllab.checks.runner import run_checks
@@ -230,7 +234,10 @@ def computing(number: int) -> float:
 
 
 def computing_alone(number: int, jobs: int) -> tuple[float, float]:
-    """:func:`computing`, in one process and in ``jobs`` at the same time: cores that share a processor slow each other down."""
+    """Run :func:`computing` in one process, then in ``jobs`` processes in parallel.
+
+    Cores that share a processor slow each other down.
+    """
     command = [sys.executable, "-m", "bench.throughput", "--computing", "--submissions", str(number)]
 
     def at_a_time(n: int) -> float:
@@ -303,7 +310,7 @@ def main() -> None:
             for student, notebook in students.items():
                 submit(ours, student, notebook)
 
-        # one process grades in that of nbgrader itself: what a further one needs shows from two to three
+        # a single process grades inside nbgrader's own: two and three show the cost of a further one
         few = dict(itertools.islice(every.items(), A_FEW))
         watched: dict[int, list[Timed]] = {args.jobs: [], args.jobs + 1: []}
         for _, number in itertools.product(range(REPEATED), watched):
@@ -312,7 +319,7 @@ def main() -> None:
             name = f"{number} processes, memory watched closely"
             watched[number].append(autograde(ours, name, len(few), closely=True))
             shutil.rmtree(ours / ".graded")
-        # whether peaks coincide is chance: of several runs the median
+        # whether peaks coincide is chance: the median of several runs
         fewer, more = (sorted(runs, key=lambda run: run.memory)[REPEATED // 2] for runs in watched.values())
         use(1)
         again(every)
@@ -366,12 +373,12 @@ def main() -> None:
 
 
 def without_training(arguments: list[str]) -> None:
-    """Measures the same in a copy of the course whose accuracy check does nothing."""
+    """Measure the same in a copy of the course whose accuracy check does nothing."""
     with tempfile.TemporaryDirectory(prefix="throughput-") as folder:
         copy = CourseCopy(Path(folder))
         for file, (name, points_of) in ACCURACY.items():
             (copy.root / file).write_text(NO_CHECK.format(name=name, points=points_of))
-        # nbgrader looks for it beside the interpreter
+        # nbgrader looks for it next to the interpreter
         copy.python.with_name("alembic").symlink_to(Path(sys.executable).with_name("alembic"))
         subprocess.run([copy.python, "bench/throughput.py", *arguments], cwd=copy.root, check=True)
         measured = copy.root / "bench" / "results" / RESULTS["with training"]
@@ -379,7 +386,7 @@ def without_training(arguments: list[str]) -> None:
 
 
 def plot() -> None:
-    """Submissions a minute, with and without training, as they were last measured."""
+    """Plot submissions per minute, with and without training, from the latest measurements."""
     from matplotlib.figure import Figure
 
     found = {title: FOLDER / name for title, name in RESULTS.items() if (FOLDER / name).is_file()}

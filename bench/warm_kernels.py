@@ -1,7 +1,8 @@
-"""How soon a Jupyter kernel answers, warm against cold: ``python -m bench.warm_kernels``
+"""How soon a Jupyter kernel answers, warm and cold: ``python -m bench.warm_kernels``
 
-Starts kernels by jupyter_client with its own provisioner and with ``amllab-warm`` in turn, and takes the time from the start to
-the answer to the imports of the lab. The server of the warm ones is running: its start is that of a cold kernel, once.
+Start kernels with jupyter_client's own provisioner and with ``amllab-warm`` in turn, and measure the time from the
+start to the answer to the imports of the lab. The server of the warm ones is already running: its start takes as long
+as that of one cold kernel.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ IMPORTS = "import torch, torchvision, timm, matplotlib.pyplot, amllab; amllab.lo
 
 
 def seconds(provisioner: str) -> float:
-    """From the start of a kernel to its answer."""
+    """Return the seconds from the start of a kernel to its answer."""
     KernelProvisionerFactory.instance().default_provisioner_name = provisioner
     manager = KernelManager(kernel_name="python3")
     began = time.perf_counter()

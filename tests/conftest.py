@@ -1,4 +1,4 @@
-"""What several test modules need: the built lab, and a class graded over the real nbgrader command line."""
+"""Helpers that several test modules share: the built lab, and a class graded with the real nbgrader command line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fewer random examples, unless slow tests are run too."""
+    """Try fewer random examples, unless slow tests are run too."""
     global _share
     _share = 1 if not config.getoption("markexpr") else 8
 
@@ -42,17 +42,17 @@ _share = 1
 
 
 def examples(number: int) -> int:
-    """How many random examples a test tries: so many by ``make test-all``."""
+    """Return how many random examples a test tries: ``number`` of them with ``make test-all``."""
     return number // _share
 
 
 def sampled(values: Iterable[Any], every: int) -> list[Any]:
-    """Parameters of a test: one in ``every`` is a sample of its kind, the others are left to ``make test-all``."""
+    """Return parameters of a test: one in ``every`` is a sample of its kind, the others run with ``make test-all``."""
     return [pytest.param(value, marks=() if i % every == 0 else pytest.mark.slow) for i, value in enumerate(values)]
 
 
 def selected(request: pytest.FixtureRequest, parameter: str) -> list[Any]:
-    """The values of a parameter in the tests that are run, each once: what a class of submissions is made of."""
+    """Return the distinct values of a parameter in the selected tests, from which a class of submissions is made."""
     values = [item.callspec.params.get(parameter) for item in request.session.items if hasattr(item, "callspec")]
     found: list[Any] = []
     for value in values:
@@ -64,14 +64,14 @@ def selected(request: pytest.FixtureRequest, parameter: str) -> list[Any]:
 def nbgrader(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run ``nbgrader`` in a fork of this process, which has loaded everything that it needs.
 
-    Apart from the start of Python, this is the real command. Its workers are forked from a server that all tests of
+    Except for the start of Python, this is the real command. Its workers are forked from a server that all tests of
     this process share.
     """
     return forked(course, lambda: _launched(arguments), variables)
 
 
 def nbgrader_command(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the real command in a process of its own, with an environment in which nothing is activated."""
+    """Run the real command in a separate process, with an environment in which nothing is activated."""
     environment = {**os.environ, "PATH": "/usr/bin:/bin", **variables}
     command = [sys.executable, "-m", "nbgrader", *arguments]
     return subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, check=False)
@@ -88,22 +88,20 @@ def _launched(arguments: Iterable[str]) -> object:
         NbGraderApp.launch_instance(list(arguments))
     except SystemExit as error:
         status = error.code
-    if isinstance(status, str):
-        print(status, file=sys.stderr)
-    gc.collect()  # what a run holds goes with it, as in formgrader's server
+    gc.collect()  # free what a run holds, as in formgrader's server
     return status
 
 
 @cache
 def _shared_server() -> str:
-    """The address of the fork server that forked commands share; it ends with this process."""
+    """Return the address of the fork server that forked commands share; it ends with this process."""
     return Launcher().address
 
 
 def forked(
     course: Path, command: Callable[[], object], variables: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a fork of this process, in a course's folder, with some environment variables."""
+    """Run a command in a fork of this process, in a course's folder, with additional environment variables."""
     address = _shared_server()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
@@ -142,10 +140,10 @@ def _become(
 
 @cache
 def _released() -> Path:
-    """A course with the lab's master built, released, and the shipped solution: made once, to be copied."""
+    """Return a course with the lab built and released, and the shipped solution; created once, to be copied."""
     folder = Path(tempfile.mkdtemp(prefix="amllab-course-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    # one after the other: the tests themselves run side by side
+    # one at a time: the tests themselves run in parallel
     config = (ROOT / "nbgrader_config.py").read_text(encoding="utf-8") + "c.GradeChecks.jobs = 1\n"
     (folder / "nbgrader_config.py").write_text(config, encoding="utf-8")
     master = ROOT / "source" / ASSIGNMENT / "transfer_learning.py"
@@ -159,12 +157,12 @@ def _released() -> Path:
 
 
 def new_course(folder: Path) -> Path:
-    """A course of its own with the lab's master built, released, and the shipped solution."""
+    """Create a separate course with the lab built and released, and the shipped solution."""
     return Path(shutil.copytree(_released(), folder, dirs_exist_ok=True))
 
 
 def submit(course: Path, student: str, notebook: NotebookNode | bytes | None, name: str = NOTEBOOK) -> None:
-    """Puts a notebook, some bytes, or nothing at all into a student's folder."""
+    """Write a notebook, some bytes, or nothing at all into a student's folder."""
     folder = course / "submitted" / student / ASSIGNMENT
     folder.mkdir(parents=True)
     if isinstance(notebook, bytes):
@@ -174,7 +172,7 @@ def submit(course: Path, student: str, notebook: NotebookNode | bytes | None, na
 
 
 def scores(course: Path, student: str) -> dict[str, float]:
-    """Automatic score of each graded cell, from the gradebook."""
+    """Return the automatic score of each graded cell, from the gradebook."""
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         submission = gradebook.find_submission(ASSIGNMENT, student)
         return {grade.name: grade.auto_score for notebook in submission.notebooks for grade in notebook.grades}
@@ -185,7 +183,7 @@ def autograded(course: Path, student: str) -> NotebookNode:
 
 
 def report(course: Path, student: str, cell: str) -> str:
-    """The text of a cell's report."""
+    """Return the text of a cell's report."""
     (found,) = [c for c in autograded(course, student).cells if c.metadata.get("nbgrader", {}).get("grade_id") == cell]
     return found.outputs[0].data["text/plain"]
 

@@ -1,7 +1,7 @@
-"""A class graded from end to end with nbgrader's own commands, in the folder ``demo/``: ``make demo``.
+"""Grade a class from end to end with nbgrader's own commands, in the folder ``demo/``: ``make demo``.
 
-Release from the master, sample submissions as a learning platform delivers them, collected with
-``nbgrader zip_collect``, graded with ``nbgrader autograde``, feedback, and the table of the class.
+The lab is released from its master; sample submissions are delivered as from a learning platform, collected with
+``nbgrader zip_collect`` and graded with ``nbgrader autograde``; then feedback and the table of the class are written.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def deliver(course: Path) -> None:
-    """Writes the samples into nbgrader's folder for downloads, named as Canvas names them."""
+    """Write the samples into nbgrader's folder for downloads, with the file names that Canvas uses."""
     release = nbformat.read(course / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
     archive = course / "downloaded" / ASSIGNMENT / "archive"
     archive.mkdir(parents=True)
@@ -66,7 +66,7 @@ def deliver(course: Path) -> None:
 
 
 def step(course: Path, title: str, module: str, *arguments: str) -> None:
-    """Runs a command of this environment in the course, whether or not the environment is active."""
+    """Run a command of this environment in the course, whether or not the environment is active."""
     name = module.split(".")[0]
     print(f"\n== {title}\n$ {name} {' '.join(arguments)}", flush=True)
     command = [sys.executable, "-m", module, *arguments]

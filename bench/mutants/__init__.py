@@ -1,1 +1,1 @@
-"""Submissions with one mistake each, and the means to check many of them in little time."""
+"""Submissions with one mistake each, and the means to check many of them quickly."""

@@ -1,6 +1,7 @@
-"""Which of a submission's functions a check calls: where none of them differs from a correct submission's, nor does what it says.
+"""Find the functions of a submission that a check calls.
 
-A check is a function of its seed and of the answers that it is given, and an answer of the functions that are called for it.
+If none of them differs from a correct submission's, the result of the check does not differ either: a check is a
+function of its seed and of the answers that it receives, and an answer depends on the functions that are called for it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from amllab.protocol.submission import InProcessSubmission
 
 
 class Recorder:
-    """Notes which functions of a submission are called for the questions of each check.
+    """Record which functions of a submission are called for the questions of each check.
 
     Attributes:
         called: check -> names of functions.
@@ -47,7 +48,7 @@ class Recorder:
         return call
 
     def _asked(self, probe: str, /, **arguments: Any) -> Any:
-        # the same question is put once, and counts for every check that asks it
+        # the same question is asked once, and counts for every check that asks it
         self._question = f"{probe} {arguments!r}"
         try:
             return self._ask(probe, **arguments)
@@ -57,7 +58,7 @@ class Recorder:
 
 
 def prerequisites(files: Iterable[Path]) -> dict[str, set[str]]:
-    """Check -> checks that it needs, as their markers say."""
+    """Return check -> checks that it needs, from their markers."""
     found: dict[str, set[str]] = {}
     for file in files:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
@@ -70,7 +71,7 @@ def prerequisites(files: Iterable[Path]) -> dict[str, set[str]]:
 
 
 def with_prerequisites(check: str, called: Mapping[str, set[str]], needs: Mapping[str, set[str]]) -> set[str]:
-    """Names of the functions that are called for a check, and for those that it needs."""
+    """Return the names of the functions that are called for a check, and for those that it needs."""
     seen, waiting = set(), {check}
     while waiting:
         name = waiting.pop()
@@ -80,7 +81,7 @@ def with_prerequisites(check: str, called: Mapping[str, set[str]], needs: Mappin
 
 
 def keeps_to_itself(namespace: Mapping[str, Any], base: Mapping[str, Any], changed: set[str]) -> bool:
-    """Whether the changed cells leave alone what the functions of the others see."""
+    """Return whether the changed cells leave alone everything that the functions of the others see."""
     if any(not _same(namespace.get(name), value) for name, value in base.items() if name not in changed):
         return False
     used = {name for own, value in base.items() if own not in changed for name in _names(value)}
@@ -94,7 +95,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _names(value: Any) -> set[str]:
-    """Names that a function of a cell looks up among the notebook's variables."""
+    """Return the names that a function of a cell looks up among the notebook's variables."""
     found: set[str] = set()
     codes = [value.__code__] if isinstance(value, FunctionType) and value.__code__.co_filename.startswith("<") else []
     while codes:

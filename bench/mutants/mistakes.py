@@ -1,4 +1,4 @@
-"""Mistakes that people make in this lab, each made once in a plain correct function, and each with a name in words."""
+"""Mistakes that people make in this lab, each made once in a plain correct function, and described in words."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Mistake:
     """One mistake.
 
     Attributes:
-        id: short, unique.
+        id: short and unique.
         name: the mistake in words, as a clause: "restores the last instead of the best weights".
-        exercise: where it is made.
-        source: of that exercise's cell.
+        exercise: the exercise in which it is made.
+        source: source of that exercise's cell.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Mistake:
     source: str
 
 
-# names of the mistakes that are also graded over the command line
+# names of the mistakes that are also graded with the command line
 _NAMES = {
     "freezes_the_last": "freezes the last layers instead of the first",
     "off_by_one": "leaves one layer too few trainable",
@@ -79,7 +79,7 @@ def _known(variant: Variant) -> Mistake:
 
 
 def _mistake(exercise: str, id_: str, name: str, *texts: str) -> Mistake:
-    """``texts``: old, new, old, new, ..., as in the plain correct function."""
+    """Make a mistake by replacing ``texts`` in the plain correct function: old, new, old, new, ..."""
     return Mistake(id_, name, exercise, _wrong(id_, exercise, *texts, loses=()).sources[exercise])
 
 

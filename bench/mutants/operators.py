@@ -1,6 +1,6 @@
-"""Mutants of a function by the operators of Cosmic Ray, and by two of our own: statements left out, arguments left out.
+"""Mutants of a function by the operators of Cosmic Ray, and by two custom ones: omitted statements, omitted arguments.
 
-The operators are https://cosmic-ray.readthedocs.io's, used as a library on parso trees.
+The operators are those of https://cosmic-ray.readthedocs.io, used as a library on parso trees.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from cosmic_ray.mutating import MutationVisitor
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator, operator_names
 
-# need arguments of their own
+# operators that need arguments
 _LEFT_OUT = {"VariableReplacer", "VariableInserter"}
-# of the binary operators: a number is shifted, or its bits are changed, by nobody who forgets something
+# the binary operators that are used: nobody shifts a number or changes its bits by mistake
 _ARITHMETIC = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}
 _DOCSTRING = re.compile(r"[rRuUbB]*(\"\"\"|'''|\"|')")
 
@@ -30,7 +30,7 @@ class Mutant:
     """One change of a function.
 
     Attributes:
-        operator: what made it.
+        operator: name of the operator that made it.
         old, new: the lines that differ, each side joined by line breaks and without indentation.
         source: the whole cell, changed.
     """
@@ -42,7 +42,7 @@ class Mutant:
 
 
 class DeleteStatement(Operator):
-    """Leaves a statement out: ``pass`` in its place. Definitions, imports and docstrings stay."""
+    """Replace a statement by ``pass``, except for definitions, imports and docstrings."""
 
     _COMPOUND = ("for_stmt", "while_stmt", "if_stmt", "with_stmt", "try_stmt")
 
@@ -67,7 +67,7 @@ class DeleteStatement(Operator):
 
 
 class DeleteArgument(Operator):
-    """Leaves one argument of a call out."""
+    """Omit one argument of a call."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
         for argument in self._arguments(node):
@@ -92,7 +92,7 @@ class DeleteArgument(Operator):
 
 @cache
 def operators() -> dict[str, Operator]:
-    """The operators by name; one family of Cosmic Ray's has an operator for every pair of symbols."""
+    """Return the operators by name; one family of Cosmic Ray has an operator for every pair of symbols."""
     found: dict[str, Operator] = {}
     for path in operator_names():
         name = path.rpartition("/")[2]
@@ -104,12 +104,12 @@ def operators() -> dict[str, Operator]:
 
 
 def family(operator: str) -> str:
-    """The operator without the symbols that it exchanges."""
+    """Return the operator's name without the symbols that it exchanges."""
     return operator.partition("_")[0]
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """All mutants of a cell that compile, each text once."""
+    """Return all mutants of a cell that compile, each source once."""
     seen = {source}
     for name, operator in operators().items():
         occurrence = 0
@@ -132,6 +132,6 @@ def _compiles(code: str) -> bool:
 
 
 def _difference(old: str, new: str) -> tuple[str, str]:
-    """The lines that differ: those that went, those that came."""
+    """Return the lines that differ: those removed, those added."""
     lines = list(difflib.ndiff(old.splitlines(), new.splitlines()))
     return tuple("\n".join(line[2:].strip() for line in lines if line.startswith(sign)) for sign in ("- ", "+ "))  # type: ignore[return-value]

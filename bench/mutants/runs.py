@@ -1,7 +1,7 @@
-"""Checks many submissions in little time: each in a forked child of one process that has everything loaded.
+"""Check many submissions quickly: each in a forked child of one process that has loaded everything.
 
-The verdicts are those of grading: the same check files, and the functions in a namespace as the notebook's first cell leaves
-it. What is left out is the isolation. The reference answers each question once for all submissions, and a check that calls
+The verdicts are those of grading: the same check files, and the functions in a namespace as the notebook's first cell
+leaves it, but without isolation. The reference answers each question once for all submissions, and a check that calls
 none of the functions that a submission changes is not run again (:mod:`mutants.involved`).
 """
 
@@ -55,16 +55,16 @@ Sources = Mapping[str, str]  # exercise -> source of its cell
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checks said of a submission.
+    """What the checks said about a submission.
 
     Attributes:
         lost: points, for each cell that lost any.
-        failed: check -> symptom, of those that failed.
+        failed: check -> symptom, for failed checks.
         skipped: checks that need one of the failed ones.
-        broken: checks that broke themselves; none should.
-        patterns: cell -> what mistakes are recognised by.
-        ended: how the process ended, where it gave no answer; none should.
-        seconds: of processor time.
+        broken: checks that broke themselves; there should be none.
+        patterns: cell -> the pattern by which mistakes are recognised.
+        ended: how the process ended if it gave no answer; that should not happen.
+        seconds: seconds of processor time.
     """
 
     lost: dict[str, float]
@@ -83,14 +83,14 @@ def lab() -> Lab:
 
 @cache
 def notebook_sources(name: str) -> dict[str, str]:
-    """Sources of the cells of a built notebook, by grade id: of ``"assignments"`` or ``"solutions"``."""
+    """Return the sources of the cells of a built notebook in ``"assignments"`` or ``"solutions"``, by grade id."""
     notebook = nbformat.read(ROOT / name / ASSIGNMENT / f"{lab().notebook}.ipynb", as_version=4)
     graded = [(cell.metadata.get("nbgrader", {}).get("grade_id"), cell.source) for cell in notebook.cells]
     return {grade_id: source for grade_id, source in graded if grade_id}
 
 
 def check_files(exercises: Iterable[str]) -> list[Path]:
-    """The public and the hidden checks of some exercises."""
+    """Return the public and the hidden checks of some exercises."""
     public, hidden = lab().folder, HIDDEN_CHECKS / lab().name
     return [
         file
@@ -100,16 +100,16 @@ def check_files(exercises: Iterable[str]) -> list[Path]:
 
 
 def checks_digest(*, accuracy: bool = False) -> str:
-    """See :func:`autograder.labs.study.checks_digest`."""
+    """Return the digest of :func:`autograder.labs.study.checks_digest`."""
     return study.checks_digest(lab(), accuracy=accuracy)
 
 
 class _OutOfTime(BaseException):
-    """Passes every ``except Exception`` on its way out of a submission."""
+    """Raised when time is up; no ``except Exception`` of a submission catches it."""
 
 
 class TimedSubmission(InProcessSubmission):
-    """A submission in this process that has a limited time for each answer, as the worker's has."""
+    """A submission in this process with a time limit for each answer, like the worker's."""
 
     seconds = ANSWER_SECONDS
 
@@ -117,7 +117,7 @@ class TimedSubmission(InProcessSubmission):
         def out_of_time(*_: object) -> None:
             raise _OutOfTime
 
-        # of processor time, so that the load of the machine decides nothing
+        # processor time, so that the load of the machine has no influence
         previous = signal.signal(signal.SIGVTALRM, out_of_time)
         signal.setitimer(signal.ITIMER_VIRTUAL, self.seconds)
         try:
@@ -131,17 +131,17 @@ class TimedSubmission(InProcessSubmission):
 
 @cache
 def _setup() -> dict[str, Any]:
-    """The variables that the notebook's first cell leaves."""
+    """Return the variables that the notebook's first cell leaves."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(notebook_sources("assignments")["setup"], "<setup>", "exec"), namespace)
     return namespace
 
 
 def submission(sources: Sources) -> TimedSubmission:
-    """A submission of these cells; one that raises leaves out the rest of its cell, as in a notebook."""
+    """Return a submission of these cells; if one raises, the rest of that cell is not run, as in a notebook."""
     namespace = dict(_setup())
     for name in EXERCISES:
-        # reports show the line that raised, as of a notebook's cell
+        # reports show the line that raised, as for a notebook's cell
         linecache.cache[f"<{name}>"] = (len(sources[name]), None, sources[name].splitlines(keepends=True), f"<{name}>")
         with contextlib.suppress(Exception):
             exec(compile(sources[name], f"<{name}>", "exec"), namespace)
@@ -150,7 +150,7 @@ def submission(sources: Sources) -> TimedSubmission:
 
 @dataclass(frozen=True)
 class _Base:
-    """A correct submission, what the checks say of it, and which functions each check, or one that it needs, calls."""
+    """A correct submission, its results, and which functions each check, or one that it needs, calls."""
 
     sources: Sources
     namespace: dict[str, Any]
@@ -162,14 +162,14 @@ class _Base:
 
 
 class Checker:
-    """Checks submissions with the inputs of one seed.
+    """Check submissions with the inputs of one seed.
 
     Args:
-        seed: of the checks.
-        exercises: whose checks are run.
-        correct: submissions that others differ from in few functions; what checks say of them is found out once.
-        whole: whether all checks are run; if not, they end with the first failure. A verdict then tells whether points are
-            lost, not how many, and has no patterns.
+        seed: seed of the checks.
+        exercises: exercises whose checks are run.
+        correct: submissions from which others differ in few functions; their results are computed once.
+        whole: whether all checks are run; if not, they end with the first failure. A verdict then says whether points
+            are lost, not how many, and has no patterns.
 
     Attributes:
         checks: the file of each check.
@@ -193,12 +193,12 @@ class Checker:
         # loads everything, and lets the reference answer every question
         self._bases = [self._base(sources) for sources in correct or [notebook_sources("solutions")]]
         self.called = self._bases[0].called
-        # what is there stays: the collector of a forked process has no need to go through it, nor to copy its pages
+        # existing objects stay: garbage collection in a forked process need not visit them, nor copy their pages
         gc.collect()
         gc.freeze()
 
     def results(self, sources: Sources, only: str = "") -> list[CheckResult]:
-        """The checks' results, in this process; those of one check, where it is named."""
+        """Return the results of the checks in this process, or of one check if it is named."""
         asked = submission(sources)
         if only:
             return self._run([only], asked)
@@ -238,13 +238,13 @@ class Checker:
     def verdicts(
         self, many: Sequence[Sources], jobs: int = 1, first: Sequence[str] | None = None
     ) -> Iterator[tuple[int, Verdict]]:
-        """What the checks say of submissions, each in a process of its own: pairs of index and verdict, as they come.
+        """Check submissions, each in a separate process; yield pairs of index and verdict in order of completion.
 
         Args:
             many: the submissions.
-            jobs: processes at a time.
-            first: of each the check of :attr:`checks` that is run before the others, or nothing; where it fails, and not all
-                are to be run, it stands for the verdict.
+            jobs: number of processes in parallel.
+            first: for each submission, the check of :attr:`checks` that is run before the others, or nothing; if it
+                fails, and not all are to be run, it decides the verdict.
         """
         first = first or [""] * len(many)
         running: dict[int, _Child] = {}
@@ -268,7 +268,7 @@ class Checker:
                     yield child.index, replace(verdict, seconds=round(child.seconds, 2))
 
     def verdict(self, sources: Sources) -> Verdict:
-        """What the checks say of one submission, in a process of its own."""
+        """Return the verdict on one submission, checked in a separate process."""
         ((_, found),) = self.verdicts([sources])
         return found
 
@@ -298,12 +298,12 @@ def _verdict(results: Sequence[CheckResult]) -> Verdict:
 
 
 class _Child:
-    """A forked process that computes the value of a call, in a folder of its own: submissions write files."""
+    """A forked process that computes the value of a call, in a temporary folder: submissions write files."""
 
     def __init__(self, call: Callable[[], dict[str, Any]]) -> None:
         self.pipe, theirs = os.pipe()
         self._folder = tempfile.mkdtemp()
-        self.ends = time.monotonic() + 10 * RUN_SECONDS  # its limit is of processor time; this is for one that sleeps
+        self.ends = time.monotonic() + 10 * RUN_SECONDS  # the limit is processor time; this is for one that sleeps
         self.index, self._received = 0, b""
         self._process = os.fork()
         if self._process == 0:
@@ -318,13 +318,13 @@ class _Child:
         os.kill(self._process, signal.SIGKILL)
 
     def read(self) -> bool:
-        """Reads what has come; True at the end."""
+        """Read the available output; return whether it has ended."""
         part = os.read(self.pipe, 1 << 16)
         self._received += part
         return not part
 
     def answer(self) -> dict[str, Any] | str:
-        """The call's value, or how the process ended."""
+        """Return the call's value, or how the process ended."""
         os.close(self.pipe)
         _, status, used = os.wait4(self._process, 0)
         self.seconds = used.ru_utime + used.ru_stime
@@ -338,7 +338,7 @@ class _Child:
 
 
 def _answer(call: Callable[[], dict[str, Any]], pipe: int, folder: str) -> None:
-    """In the child: sends the value of the call, and ends the process without any cleaning up."""
+    """Send the value of the call from the child, and end the process without any cleanup."""
     code = 1
     try:
         os.chdir(folder)

@@ -1,4 +1,4 @@
-"""A copy of the course in which commands run as after ``pip install -e``, and the guides that are followed in it."""
+"""A copy of the course in which commands run as after ``pip install -e``, for tests that follow the guides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FENCE = re.compile(r"^```(?P<language>\w+)(?: title=\"(?P<title>[^\"]+)\")?\n(?P
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a guide: a file where it has a title, else commands (``bash``)."""
+    """A fenced block of a guide: a file if it has a title, otherwise commands (``bash``)."""
 
     language: str
     title: str
@@ -29,23 +29,23 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """All fenced blocks, in order."""
+    """Return all fenced blocks, in order."""
     found = FENCE.finditer(page.read_text(encoding="utf-8"))
     return [Block(match["language"], match["title"] or "", match["text"]) for match in found]
 
 
 @dataclass(frozen=True)
 class Done:
-    """A command line, and what it printed."""
+    """A command line and its output."""
 
     command: str
     output: str
 
 
 class CourseCopy:
-    """The files that git knows or would add, with an environment of their own whose packages are those of this one.
+    """The files that git tracks or would add, with a virtual environment that has the packages of the current one.
 
-    An environment, and not ``PYTHONPATH``: the process that submissions are forked from does not look at that.
+    It is an environment rather than ``PYTHONPATH``, which the process that forks the submissions ignores.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,7 +62,7 @@ class CourseCopy:
         Path(packages, "course.pth").write_text(f"{self.root}\n{sysconfig.get_path('purelib')}\n")
 
     def run(self, commands: list[str]) -> list[Done]:
-        """Runs command lines in the course, those of Python in one process; stops at the first that fails."""
+        """Run command lines in the course, those of Python in one process; stop at the first that fails."""
         done = subprocess.run(
             [self.python, __file__],
             input="\n".join(commands),
@@ -79,13 +79,13 @@ class CourseCopy:
         return answers
 
     def write(self, name: str, text: str) -> None:
-        """Writes a file of the course."""
+        """Write a file of the course."""
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
         (self.root / name).write_text(text, encoding="utf-8")
 
 
 def _run(command: str) -> int:
-    """Runs a command line in this process, where it is one of Python's; PyTorch is then loaded once for all of them."""
+    """Run a command line, in this process if it is one of Python's, so that PyTorch is loaded only once."""
     program, *arguments = shlex.split(command)
     if program == "autograder":
         from autograder.cli import main

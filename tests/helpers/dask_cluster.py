@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# without a word, after which a worker is given up: for tests of just that, and for all others
+# seconds of silence after which a worker is considered lost: for tests of exactly that, and for all others
 SILENT, BUSY = "8s", "120s"
 SETTINGS = {
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",

@@ -1,7 +1,7 @@
-"""Jupyter servers on this machine, and headless Chromium in front of them.
+"""Jupyter servers on this machine, and headless Chromium as their client.
 
-Nothing of the user's own configuration takes part, and nothing is downloaded: Chromium is Playwright's own where it is
-installed, else the one of the system.
+The user's own configuration has no effect, and nothing is downloaded: Chromium is Playwright's if that is installed,
+otherwise the system's.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ TOKEN = "browser-test"
 START_SECONDS = 120.0
 RUN_MILLISECONDS = 120_000
 TRIES, STARTED_MILLISECONDS = 5, 20_000
-# a folder, where pictures for the documentation are to be taken
+# folder for screenshots for the documentation; unset if none are wanted
 SCREENSHOTS = os.environ.get("AMLLAB_SCREENSHOTS")
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Headless Chromium; skips the tests where there is none."""
+    """Start headless Chromium; skip the tests if there is none."""
     with sync_playwright() as playwright:
         browser = _launched(playwright)
         try:
@@ -55,11 +55,11 @@ def _launched(playwright: Playwright) -> Browser:
 
 @contextmanager
 def jupyter(folder: Path, home: Path) -> Iterator[str]:
-    """JupyterLab in a folder; gives its address, without a slash at the end.
+    """Start JupyterLab in a folder and yield its address, without a slash at the end.
 
     Args:
-        folder: that it serves.
-        home: for its own files.
+        folder: the folder that it serves.
+        home: folder for its own files.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "IPYTHON"))}
     runtime = home / "runtime"
@@ -103,7 +103,7 @@ def _address(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a server with its kernels."""
+    """End a server with its kernels."""
     below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.terminate()
     try:
@@ -119,38 +119,39 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Notebook:
-    """A notebook that is open in JupyterLab, worked on with mouse and keyboard.
+    """A notebook that is open in JupyterLab, operated with mouse and keyboard.
 
     Args:
-        page: of the browser.
-        address: of the server.
-        path: of the notebook on it.
+        page: page of the browser.
+        address: address of the server.
+        path: path of the notebook on the server.
     """
 
     def __init__(self, page: Page, address: str, path: str) -> None:
         self.page = page
-        # a workspace of its own: no notebook of an earlier page is opened beside it
+        # a separate workspace, so that no notebook of an earlier page is opened next to it
         page.goto(f"{address}/lab/workspaces/{Path(path).stem}/tree/{path}?token={TOKEN}")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=RUN_MILLISECONDS)
-        # what is run before a kernel is there is lost, or JupyterLab asks for one; the toolbar says "idle" without one, too
+        # input before the kernel is ready is lost, or makes JupyterLab ask for a kernel; without a kernel, the status
+        # bar says "idle" too
         idle = page.locator("#jp-main-statusbar").get_by_text(re.compile(r"^(?!No Kernel).+\| Idle$"))
         idle.wait_for(timeout=RUN_MILLISECONDS)
 
     def cell(self, text: str) -> Locator:
-        """The cell whose source has this in it."""
+        """Return the first cell whose source contains a text."""
         return self.page.locator(".jp-Notebook .jp-CodeCell", has=self.page.locator(".cm-content", has_text=text)).first
 
     def write(self, cell: Locator, source: str) -> None:
-        """Types a source in place of what is there."""
+        """Replace the source of a cell by typing."""
         cell.locator(".cm-content").click()
         self.page.keyboard.press("Control+A")
         self.page.keyboard.insert_text(source)
 
     def start(self, cell: Locator) -> None:
-        """Runs a cell as a reader does, and does not wait for its end."""
+        """Run a cell as a user does, without waiting for its end."""
         prompt = cell.locator(".jp-InputPrompt")
         before = prompt.inner_text()
-        for _ in range(TRIES):  # while the page still moves, a click may hit something else
+        for _ in range(TRIES):  # while the page is still moving, a click may hit something else
             try:
                 prompt.click(timeout=STARTED_MILLISECONDS)
                 self.page.keyboard.press("Control+Enter")
@@ -163,19 +164,19 @@ class Notebook:
         raise AssertionError(f"the cell is not run; dialogs: {open_dialogs}; the page says: {text}")
 
     def wait(self, cell: Locator) -> Locator:
-        """The outputs of a cell, when it has been run."""
+        """Wait until a cell has been run, and return its outputs."""
         done = cell.locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]"))
         done.wait_for(timeout=RUN_MILLISECONDS)
         return cell.locator(".jp-OutputArea").first
 
     def run(self, cell: Locator) -> Locator:
-        """Runs a cell; its outputs."""
+        """Run a cell and return its outputs."""
         self.start(cell)
         return self.wait(cell)
 
 
 def picture(of: Locator | Page, name: str) -> None:
-    """Takes a picture for the documentation, where pictures are asked for."""
+    """Take a screenshot for the documentation, if screenshots are wanted."""
     if SCREENSHOTS is None:
         return
     folder = Path(SCREENSHOTS)
@@ -184,15 +185,15 @@ def picture(of: Locator | Page, name: str) -> None:
 
 
 def hard_to_read(of: Locator) -> dict[str, float]:
-    """Texts of a cell's output with too little contrast to what lies behind them, and that contrast, from 1 to 21.
+    """Return texts of a cell's output with too little contrast to their background, with their contrast, from 1 to 21.
 
-    Formula and minima are those of WCAG 2 (1.4.3 and 1.4.11): 4.5 for words, 3 for marks.
+    Formula and minima are those of WCAG 2 (1.4.3 and 1.4.11): 4.5 for words, 3 for symbols.
     """
     return faint(of.locator(".jp-OutputArea-output").first)
 
 
 def faint(of: Locator) -> dict[str, float]:
-    """The same for any part of a page."""
+    """Return the same as :func:`hard_to_read` for any part of a page."""
     found: dict[str, float] = of.evaluate(_CONTRASTS)
     assert found
     return {text: contrast for text, contrast in found.items() if contrast < (4.5 if re.search(r"\w", text) else 3)}

@@ -1,4 +1,7 @@
-"""Correct ``freeze_layers`` and ``build_transfer_model`` in the styles of public code; the rest are the plain functions."""
+"""Correct ``freeze_layers`` and ``build_transfer_model`` in the styles of public code.
+
+All other functions are the plain ones.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,7 @@ _BUILD = {
     "norm_and_linear": "head = nn.Sequential(nn.LayerNorm(linear.in_features), nn.Dropout(0.1), linear)",
 }
 
-# freezing that needs no function of another cell, before the new head is put in
+# freezing that needs no function of another cell, before the new head is added
 _FROZEN_AT_ONCE = """
 def build_transfer_model(backbone, num_classes, n_trainable):
     if num_classes < 2:

@@ -1,6 +1,6 @@
-"""Stand-ins for the work of a grading process: they end, hang or fail as their student is called.
+"""Stand-ins for the work of a grading process, which end, hang or fail according to the name of the student.
 
-For ``test_ahead.py`` and ``test_elsewhere.py``.
+They are used by ``test_ahead.py`` and ``test_elsewhere.py``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from autograder.grading.cache import CachedGrading
 
 
 def begin(config: Path, address: str, reference: str | None) -> None:
-    """Of a process: nothing to load."""
+    """Initialise a process: there is nothing to load."""
 
 
 def grade(student: str, path: Path, again: bool) -> str:
-    """Writes down that it was here; ``path`` is a folder for that."""
+    """Record the call in the folder ``path``, then do what the student's name says."""
     here = sorted(path.glob(f"{student}-*"))
     (path / f"{student}-{len(here)}").write_text(str(os.getpid()))
     if student.startswith("dies") or (student.startswith("stumbles") and not here):
@@ -34,14 +34,14 @@ def grade(student: str, path: Path, again: bool) -> str:
         time.sleep(600)
     if student.startswith("fault"):
         raise IsolationError("no namespaces here")
-    if student.startswith("odd"):  # pickle writes it, and cannot read it
+    if student.startswith("odd"):  # pickle can write it but not read it
         raise SubmissionError("budget", Failure("an answer", "no time left", ""))
     time.sleep(0.05)
     return f"key of {student}, {'again' if again else 'once'}"
 
 
 def grade_elsewhere(course: Any, student: str, text: str, notes: list[str], readable: bool) -> dict[str, Any]:
-    """As a worker of a cluster does it: writes down that it was here, in the folder that the seed's secret names."""
+    """Grade like a worker of a cluster: record the call in the folder that is given as the seed's secret."""
     folder = Path(course.config.secret)
     here = sorted(folder.glob(f"{student}-*"))
     (folder / f"{student}-{len(here)}-{os.getpid()}").touch()
@@ -58,7 +58,7 @@ def grade_elsewhere(course: Any, student: str, text: str, notes: list[str], read
 
 
 def identity(course: Any) -> Any:
-    """What hands the course on; the first time, the worker is lost over it."""
+    """Return the course, as the task that distributes it; the first call kills the worker."""
     here = Path(course.config.secret) / "course handed on"
     if not here.exists():
         here.touch()

@@ -1,6 +1,6 @@
-"""Correct solutions, written independently of one another and of the reference, as different as good students are.
+"""Correct solutions, written independently of one another and of the reference, as varied as those of good students.
 
-Each is right under the contract to the letter, and has to get full marks: a style that loses points is a false alarm.
+Each fulfils the contract to the letter and must get full marks: a style that loses points is a false alarm.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# No optimizer: gradients of a function of the parameters, by torch.func; plain gradient descent
+# No optimizer: gradients of a function of the parameters, with torch.func; plain gradient descent
 FUNCTIONAL = _style(
     "functional",
     """
@@ -279,8 +279,8 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# RMSprop with a schedule that watches the validation loss; the best state goes into a buffer of bytes; running statistics
-# of frozen layers are put back after each epoch
+# RMSprop with a schedule that watches the validation loss; the best state is saved to a buffer of bytes; running
+# statistics of frozen layers are restored after each epoch
 SAVED_IN_MEMORY = _style(
     "saved_in_memory",
     """
@@ -385,7 +385,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# An optimizer class of their own (Lion, Chen et al. 2023), with groups and weight decay; the best state goes into a file;
+# A custom optimizer class (Lion, Chen et al. 2023), with groups and weight decay; the best state is saved to a file;
 # momentum 0 keeps the statistics of frozen layers
 OWN_OPTIMIZER = _style(
     "own_optimizer",
@@ -653,7 +653,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# freeze_layers itself keeps frozen layers out of train mode, by a train() of their own; Adagrad; figures with numpy
+# freeze_layers itself keeps frozen layers out of train mode, by overriding train(); Adagrad; figures with numpy
 TRAIN_OVERRIDDEN = _style(
     "train_overridden",
     """
@@ -735,7 +735,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# Everything in small functions, warm-up and decay by a function of the step, sums on the device; an iterator of epochs
+# Everything in small functions, warm-up and decay as a function of the step, sums on the device; an iterator of epochs
 SMALL_FUNCTIONS = _style(
     "small_functions",
     """
@@ -845,7 +845,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# Trains a copy of the model and brings the best state back at the end; SGD with a step schedule; float16-safe logits
+# Trains a copy of the model and copies the best state back at the end; SGD with a step schedule; float16-safe logits
 TRAINS_A_COPY = _style(
     "trains_a_copy",
     """
@@ -999,7 +999,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# The forward pass in mixed precision; the whole model is saved; AdamW by groups of the library's layers where they exist
+# The forward pass in mixed precision; the whole model is saved; AdamW by groups of the library's layers if they exist
 MIXED_PRECISION = _style(
     "mixed_precision",
     """
@@ -1071,7 +1071,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# LBFGS with one evaluation a step, by a closure; a class that knows when to stop; parameters swapped by data
+# LBFGS with one evaluation for each step, with a closure; a class that decides when to stop; parameters swapped by data
 CLOSURE = _style(
     "closure",
     """
@@ -1155,7 +1155,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# Training figures from a pass of their own; validation batches kept in a list; recursion in place of a loop
+# Training figures from a separate pass; validation batches kept in a list; recursion in place of a loop
 RECURSIVE = _style(
     "recursive",
     """
@@ -1225,7 +1225,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """,
 )
 
-# Sharpness-aware minimisation: two looks at each batch, one step; NumPy for the figures
+# Sharpness-aware minimisation: two passes over each batch, one step; NumPy for the figures
 SHARPNESS_AWARE = _style(
     "sharpness_aware",
     """

@@ -1,7 +1,7 @@
-"""Submissions that are wrong in one way each, and correct ones in several styles.
+"""Submissions that are wrong in exactly one way, and correct ones in several styles.
 
 A variant replaces the source of some solution cells of the released notebook. Wrong ones are made from plain correct
-functions by replacing a piece of text, so that each differs from a correct submission in one mistake alone.
+functions by replacing a piece of text, so that each differs from a correct submission in a single mistake.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class Variant:
     """A submission.
 
     Attributes:
-        name: also the student's id.
+        name: name of the variant, also the student's id.
         loses: the cells in which it loses points; it has full marks in all others.
-        sources: of its solution cells; those not named have the plain correct functions above.
+        sources: sources of its solution cells; cells that are not named have the plain correct functions above.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Variant:
 
 
 def _wrong(name: str, cell: str, *texts: str, loses: tuple[str, ...]) -> Variant:
-    """The plain correct function of ``cell`` with texts replaced: old, new, old, new, ..."""
+    """Return the plain correct function of ``cell`` with texts replaced: old, new, old, new, ..."""
     source = CELLS[cell]
     for old, new in zip(texts[::2], texts[1::2], strict=True):
         assert old in source, f"{name}: {old!r} is not in the correct function"
@@ -289,7 +289,7 @@ def freeze_layers(model, n_trainable):
     return model
 """
 
-# no care of BatchNorm here (freeze_layers does it), a copy of the whole model, a schedule, validation kept in a list
+# no care for BatchNorm (freeze_layers does that), a copy of the whole model, a schedule, validation results in a list
 BY_MODEL_COPY = """
 import copy, math, torch
 from torch import nn
@@ -340,7 +340,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
     return dict(zip(["train_loss", "train_acc", "val_loss", "val_acc"], columns), best_epoch=max(best, 0))
 """
 
-# amllab's own helpers
+# uses amllab's own helpers
 WITH_LIBRARY = """
 import torch
 from amllab import Epochs, evaluate
@@ -405,7 +405,7 @@ CORRECT = [
 
 
 def notebook_of(variant: Variant, release: NotebookNode) -> NotebookNode:
-    """The released notebook with the variant's functions, and an answer to the reflection."""
+    """Return the released notebook with the variant's functions, and an answer to the reflection."""
     notebook = copy.deepcopy(release)
     for cell in notebook.cells:
         grade_id = (cell.metadata.get("nbgrader") or {}).get("grade_id")

@@ -1,9 +1,9 @@
 """A class whose grading is killed at any moment: the next plain run ends with the gradebook of an undisturbed one.
 
-The moments are those at which a run changes something: every file it opens for writing, every half-written notebook, every
-file or folder it makes or removes, every commit. A configuration of the course counts them and sends the process group a
-SIGKILL at a given one. Where many are tried, the command runs in a fork of this process, which has loaded PyTorch already,
-and in place of the checks stand scores drawn from the seed: another seed would give other scores.
+The moments are those at which a run changes something: every file that it opens for writing, every half-written
+notebook, every file or folder that it creates or removes, every commit. A configuration of the course counts them and
+sends the process group a SIGKILL at a given one. Tests of many moments run the command in a fork of this process, which
+has already loaded PyTorch, and replace the checks by scores drawn from the seed: another seed would give other scores.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ DUE, IN_TIME, LATE, AGAIN = (f"2030-01-0{day} 12:00:00 UTC" for day in (2, 1, 3,
 
 @dataclass
 class Ran:
-    """A run of the command: its status (negative: the signal that ended it), its log, and the moments it went through."""
+    """A run of the command: its status (negative: the signal that ended it), its log, the moments that it reached."""
 
     status: int
     log: str
@@ -160,7 +160,7 @@ def _become(course: Path, log: int, arguments: tuple[str, ...], environment: dic
 
 
 def everything(course: Path) -> set[str]:
-    """All rows of the gradebook, with what its random ids stand for in their place, and every file that grading wrote."""
+    """Return all rows of the gradebook, with names in place of random ids, and every file that grading wrote."""
     with closing(sqlite3.connect(course / "gradebook.db")) as database:
         database.row_factory = sqlite3.Row
         names = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]

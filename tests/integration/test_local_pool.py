@@ -1,4 +1,4 @@
-"""The class is graded ahead on several processes: scores and book as one after the other, faults cost only their own."""
+"""A class graded on several processes: scores and gradebook as with a single one, faults affect one student only."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def at_a_time(course: Path, number: int) -> None:
 
 
 def book(course: Path) -> dict[str, Any]:
-    """Scores, and the graded notebooks without times, and without what cells print: one of the release's prints random numbers."""
+    """Return scores and graded notebooks, without times and without printed text, which contains random numbers."""
     found: dict[str, Any] = {}
     for student in STUDENTS:
         notebook = autograded(course, student)

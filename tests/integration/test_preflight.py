@@ -414,7 +414,7 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(
 def test_a_notebook_that_ends_its_process(
     solution: NotebookNode, saved: Callable[[NotebookNode], Document], lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Cells cost only themselves, as in grading: of the functions nothing is said, and a package that only the student has is missed."""
+    """Cells affect only themselves, as in grading: nothing about functions, a finding about a missing package."""
     train = cell_of(solution, "train_with_early_stopping")
     train.source = "import xyzzy.deep as x\n" + train.source
     accuracy = solution.cells.index(cell_of(solution, "check_accuracy"))

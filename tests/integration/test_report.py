@@ -264,7 +264,7 @@ def test_small_classes_single_nothing_out(four: Path, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def twelve(tmp_path: Path) -> Path:
-    """The first check is passed by all, the second by none, the third by the six weakest, the fourth by the six best."""
+    """All students pass the first check, none the second, the six weakest the third, the six best the fourth."""
     return build(
         tmp_path,
         [

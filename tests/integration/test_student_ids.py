@@ -1,4 +1,7 @@
-"""Ids and folders of strangers, over the real nbgrader command line: graded, or refused by name with a status, and nobody else is affected."""
+"""Unexpected ids and folders, with the real nbgrader command line.
+
+They are graded, or refused by name with an exit status, and nobody else is affected.
+"""
 
 from __future__ import annotations
 

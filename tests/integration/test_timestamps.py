@@ -1,4 +1,7 @@
-"""A ``timestamp.txt`` that is no time, over the real nbgrader command line: that student is graded as without one, nobody is stopped."""
+"""A ``timestamp.txt`` without a valid time, with the real nbgrader command line.
+
+That student is graded as without the file, and nobody else is affected.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What students upload, over the real ``nbgrader zip_collect``: read where it can be, else collected with a note; nobody else is affected."""
+"""Uploads of students, with the real ``nbgrader zip_collect``.
+
+They are read if possible, otherwise collected with a note, and nobody else is affected.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Mistakes cost points in their cell and nowhere else; correct styles lose none: over the real command line.
+"""Mistakes cost points in their own cell only, and correct styles lose none: with the real command line.
 
-A choice of the mistakes, some of each cell: all of them, and many more, are checked without a notebook in ``test_fairness.py``.
+These are some mistakes of each cell; all of them, and many more, are checked without a notebook in
+``test_fairness.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A busy machine costs nobody points: each submission has its own processors, and what was kept from them is graded again alone."""
+"""A busy machine costs nobody points.
+
+Each submission has its own processors, and a submission that was deprived of them is graded again exclusively.
+"""
 
 from __future__ import annotations
 

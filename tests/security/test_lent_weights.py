@@ -15,7 +15,7 @@ from amllab.kit.state_dicts import layer_names
 from amllab.protocol.submission import InProcessSubmission, SubmissionError
 
 LAYERS = layer_names("net6")
-# what a submission keeps of the lent function while its own is called, under the name KEPT: something to be called later
+# what a submission keeps of the lent function while its own is called, under the name KEPT, to call it later
 CAPTURES = {
     "as it is": "KEPT = freeze_layers",
     "with arguments": "KEPT = partial(freeze_layers)",

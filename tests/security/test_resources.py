@@ -1,4 +1,4 @@
-"""Memory of every kind counts, with a control group and without; pools and files of the whole machine are out of reach."""
+"""All kinds of memory count, with a control group or without; pools and files of the machine are inaccessible."""
 
 from __future__ import annotations
 

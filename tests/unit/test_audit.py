@@ -1,4 +1,7 @@
-"""What an audit finds. That a sound lab passes, with real gradings, is shown by the guide to a new lab (test_new_lab)."""
+"""Findings of an audit.
+
+That a sound lab passes, with real gradings, is tested by the guide to a new lab (test_new_lab).
+"""
 
 from __future__ import annotations
 

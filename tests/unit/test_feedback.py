@@ -1,4 +1,4 @@
-"""Feedback of failed checks: what a report shows, by what mistakes are recognised, and whether they can be reproduced."""
+"""Feedback of failed checks: the content of reports, how mistakes are recognised, whether they can be reproduced."""
 
 from __future__ import annotations
 

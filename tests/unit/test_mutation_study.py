@@ -1,4 +1,4 @@
-"""Every mistake that people make loses points in its own cell, no correct style loses any; the page tells what was found.
+"""Common mistakes lose points in their own cell, correct styles lose none, and the page reports the study's results.
 
 The study itself, with the mutants of a tool and over many seeds, is ``bench/mutation_study.py``.
 """

@@ -1,4 +1,4 @@
-"""The reference that all judges of a run share: answers, and what goes wrong with it, arrive where they were asked for."""
+"""The reference that all grading processes of a run share: its answers and errors arrive where they were requested."""
 
 from __future__ import annotations
 

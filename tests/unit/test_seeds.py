@@ -1,4 +1,4 @@
-"""The seed of a submission's checks follows from what is run, all of it, and from nothing else that a student can vary."""
+"""The seed of a submission's checks depends on everything that is run, and on nothing else that a student can vary."""
 
 from __future__ import annotations
 

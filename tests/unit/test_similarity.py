@@ -261,7 +261,7 @@ def test_large_classes_and_large_files(codes: dict[str, str], boilerplate: str) 
 
 
 def test_no_wrong_solution_is_compared_by_its_mistake() -> None:
-    """The samples with one mistake each are made from one solution: they are what a copy with a small change looks like."""
+    """The samples with one mistake each are made from one solution: they resemble copies with a small change."""
     some = {variant.name: code_of(variant) for variant in WRONG[:5]}
     assert {frozenset(pair.students) for pair in compare(some, "").pairs} == {
         frozenset(two) for two in combinations(some, 2)

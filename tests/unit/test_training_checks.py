@@ -1,4 +1,4 @@
-"""Exercise 3: a mistake costs what is written down for it, once, and is named; tools that people use get in nobody's way."""
+"""Exercise 3: a mistake costs its documented points, once, and is named; common tools are not in anyone's way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Correct training in the manner of trainer libraries: modules with steps, engines with events, learners with callbacks."""
+"""Correct training in the style of trainer libraries: modules with steps, engines with events, and callbacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an attack is: a submission as data, what it earns, and where the text of its cells comes from."""
+"""The form of an attack: a submission as data, the points that it earns, and the source of its cells."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FREEZE, BUILD, TRAIN, ACCURACY = (
 )
 FULL: dict[str, float] = {FREEZE: 20, BUILD: 20, TRAIN: 30, ACCURACY: 20}
 ZERO: dict[str, float] = dict.fromkeys(FULL, 0)
-# one honest function among stubs: what surrounds it costs it nothing, and no training makes the class slow
+# one honest function among stubs: the attack costs it nothing, and no training slows down the class
 FREEZE_ONLY: dict[str, float] = {**ZERO, FREEZE: 20}
 HONEST_FREEZE = {"freeze_layers": CELLS["freeze_layers"]}
 
@@ -38,7 +38,7 @@ FORGING, STEALING, SUBVERTING, CHEATING, RESOURCES, MALFORMED = GROUPS = (
 
 NAMESPACES = ("pid", "mnt")
 
-# An attack that would hurt the machine it runs on acts only inside namespaces of its own, and says so where it does not.
+# An attack that would harm its machine acts only inside separate namespaces; elsewhere it only says that it did not.
 _GUARDED = """
 import os
 
@@ -57,7 +57,7 @@ else:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What an attacker is taken to know, and what the attacks aim at.
+    """What an attacker is assumed to know, and the targets of the attacks.
 
     Attributes:
         course: the course's folder.
@@ -74,7 +74,7 @@ class Surroundings:
     marker: str
 
     def fill(self, text: str) -> str:
-        """Puts these into the placeholders of a cell."""
+        """Fill the placeholders of a cell with these values."""
         values = {
             "COURSE": str(self.course),
             "HOME": str(self.home),
@@ -95,22 +95,22 @@ class Attack:
     """A submission that attacks, or is broken.
 
     Attributes:
-        name: also the student's id.
+        name: name of the attack, also the student's id.
         group: one of ``GROUPS``.
         what: a sentence for the table.
         earns: the automatic score of each check cell.
-        cell: source of a cell behind the imports. Placeholders: see ``Surroundings.fill``.
-        sources: of solution cells; all others keep the released stub.
-        edit: changes the notebook at the end, or makes bytes of it, or nothing at all.
-        says: a text that stands in a note, an output or a report of the graded notebook.
+        cell: source of a cell after the imports. Placeholders: see ``Surroundings.fill``.
+        sources: sources of solution cells; all others keep the released stub.
+        edit: changes the notebook at the end, or returns bytes or nothing in its place.
+        says: a text in a note, an output or a report of the graded notebook.
         never: a text that no cell prints or returns.
-        inert: a text that does not stand in the page of feedback as it is, that is, unescaped.
-        guarded: the cell acts only where it is shut off from the machine. Whatever looks or reaches beyond ``course`` and
-            ``home`` has to be: other courses may be graded on the same machine.
+        inert: a text that the feedback page must not contain unescaped.
+        guarded: whether the cell acts only where it is isolated from the machine. This is required of every attack that
+            looks or reaches beyond ``course`` and ``home``: other courses may be graded on the same machine.
         needs: a key that the lab's limits must have for the attack to end in time.
-        stock: the cell for a course that has its checks inside the notebook, where that differs.
+        stock: the cell for a course that has its checks inside the notebook, if it differs.
         stock_sources: solution cells for such a course.
-        only: ``"here"`` or ``"stock"``, where an attack has no meaning in the other.
+        only: ``"here"`` or ``"stock"``, if an attack has no meaning in the other.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Attack:
     def submit(
         self, release: NotebookNode, surroundings: Surroundings, *, stock: bool = False
     ) -> NotebookNode | bytes | None:
-        """What is handed in: the released notebook with the attack in it."""
+        """Return the submission: the released notebook with the attack in it."""
         notebook = copy.deepcopy(release)
         cell, sources = self.cell, self.sources
         if stock:
@@ -143,7 +143,7 @@ class Attack:
             if grade_id in sources:
                 released.source = surroundings.fill(sources[grade_id]).strip()
         if cell:
-            # a cell made for stock nbgrader, which isolates nothing, keeps to the course and the home by itself
+            # a cell for stock nbgrader, which isolates nothing, touches only the course and the home anyway
             source = guard(cell) if self.guarded and not (stock and self.stock is not None) else cell
             after = 1 + next(i for i, c in enumerate(notebook.cells) if c.cell_type == "code")
             notebook.cells.insert(after, nbformat.v4.new_code_cell(surroundings.fill(source).strip()))
@@ -151,14 +151,14 @@ class Attack:
 
 
 def guard(source: str) -> str:
-    """The source, to be run only in other namespaces than those of the process that asks now."""
+    """Wrap a source so that it runs only in other namespaces than those of the calling process."""
     host = [os.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES if os.path.exists("/proc/self/ns")]
     body = textwrap.indent(source.strip(), "    ")
     return _GUARDED.replace("@HOST@", repr(host)).replace("@NAMES@", repr(NAMESPACES)).replace("@BODY@", body)
 
 
 def fetched(name: str) -> str:
-    """A file beside this one as base64, for a notebook to carry."""
+    """Return a file next to this one as base64, to be embedded in a notebook."""
     return base64.b64encode((Path(__file__).parent / name).read_bytes()).decode()
 
 
@@ -167,5 +167,5 @@ def cell_of(notebook: NotebookNode, grade_id: str) -> NotebookNode:
 
 
 def check_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """The cells that checks give points for."""
+    """Return the check cells with points."""
     return [cell_of(notebook, grade_id) for grade_id in FULL]

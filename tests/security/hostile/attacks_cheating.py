@@ -1,11 +1,11 @@
-"""Cheats of the subject: points of a training without the training."""
+"""Cheats that are specific to the subject: points for a training without the training."""
 
 from __future__ import annotations
 
 from tests.security.hostile.attack_base import CHEATING, ZERO, Attack, fetched
 from tests.security.hostile.attacks_stealing import ACCURACY_BUILD, FABRICATED
 
-# The weights that `smuggle.py` trained, carried in the notebook.
+# The weights that `smuggle.py` trained, embedded in the notebook.
 SMUGGLED = f"""
 import base64
 import torch

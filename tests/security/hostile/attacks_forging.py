@@ -1,4 +1,4 @@
-"""Attacks that write their own score, or answer the checks without having done the work."""
+"""Attacks that write their own score, or answer the checks without having done the exercise."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def lie(asked):
     return None
 """
 
-# Puts a function in the place of the library's `answer`, in every module that has taken it.
+# Replaces the library's `answer` by another function, in every module that has imported it.
 _IN_PLACE_OF_ANSWER = """
 import sys
 import amllab.protocol.submission as submission
@@ -127,7 +127,7 @@ def answering(forged: str, before: str = "") -> str:
     return before + _IN_PLACE_OF_ANSWER.replace("@FORGED@", forged.strip().replace("\n", "\n    "))
 
 
-# nbgrader takes the value of a check cell's last line for partial credit
+# nbgrader uses the value of a check cell's last line for partial credit
 _STOCK_PARTIAL = """
 import ast
 
@@ -184,7 +184,7 @@ def _edited(notebook: NotebookNode) -> NotebookNode:
 
 
 def _copied(notebook: NotebookNode) -> NotebookNode:
-    """Each check cell a second time: text of the student's own, the score as its output."""
+    """Duplicate each check cell, with text of the student and the score as its output."""
     for cell in check_cells(notebook):
         twin = copy.deepcopy(cell)
         twin.source, twin.id = "20", f"{cell.id}-twin"

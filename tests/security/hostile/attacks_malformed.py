@@ -1,4 +1,4 @@
-"""Files that are broken, damaged or of another kind; what can be mended costs the student nothing."""
+"""Files that are broken, damaged or of another type; what can be repaired costs the student nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _large_cell(notebook: NotebookNode) -> NotebookNode:
 
 
 def _experiment(notebook: NotebookNode) -> NotebookNode:
-    """The first experiment; a course for stock nbgrader has none, and any cell will do."""
+    """Return the first experiment; a course for stock nbgrader has none, and any cell will do."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return next((cell for cell in code if "experiment" in cell.metadata.get("tags", [])), code[0])
 
@@ -57,7 +57,7 @@ def _without_checks(notebook: NotebookNode) -> NotebookNode:
 
 
 def _copied(notebook: NotebookNode) -> NotebookNode:
-    """Check and solution cells twice, as after a careless copy and paste of a part of the notebook."""
+    """Duplicate check and solution cells, as after careless copying and pasting in the notebook."""
     for grade_id in ("freeze_layers", *FULL):
         cell = cell_of(notebook, grade_id)
         notebook.cells.insert(notebook.cells.index(cell) + 1, copy.deepcopy(cell))
@@ -96,7 +96,7 @@ def _new_schema(notebook: NotebookNode) -> bytes:
 
 
 def _strange_types(notebook: NotebookNode) -> bytes:
-    """Numbers, null and lists where a notebook has texts and objects, in cells that are not graded."""
+    """Put numbers, null and lists in place of texts and objects, in cells that are not graded."""
     raw = _json(notebook)
     strange = [None, 7, "cell", [], {}, {"cell_type": "code"}, {"cell_type": "heading", "source": 3, "level": []}]
     strange.append({"cell_type": "code", "source": {"a": 1}, "outputs": "none", "metadata": 5})
@@ -108,7 +108,7 @@ def _strange_types(notebook: NotebookNode) -> bytes:
 
 
 def _active_content(notebook: NotebookNode) -> NotebookNode:
-    """Scripts in outputs, in text, in attachments, in error messages and in links."""
+    """Put scripts into outputs, text, attachments, error messages and links."""
     bad = "<script>alert(1)</script><img src=x onerror=alert(2)><svg onload=alert(3)></svg>"
     cell = _experiment(notebook)
     cell.outputs = [
@@ -123,7 +123,7 @@ def _active_content(notebook: NotebookNode) -> NotebookNode:
 
 
 def damaged(name: str, what: str, edit: Edit, **more: object) -> Attack:
-    """A file with one honest function, which keeps its points."""
+    """Return an attack whose file has one honest function, which keeps its points."""
     arguments: dict = {"sources": HONEST_FREEZE, "earns": FREEZE_ONLY, "edit": edit, **more}
     return Attack(name, MALFORMED, what, **arguments)
 

@@ -1,17 +1,17 @@
-"""Attacks on the machine. Each bounds itself: what it takes at most stands in its cell."""
+"""Attacks on the machine. Each is bounded: its cell states the most that it uses."""
 
 from __future__ import annotations
 
 from tests.security.hostile.attack_base import FREEZE_ONLY, HONEST_FREEZE, RESOURCES, ZERO, Attack
 
-# Names the process, so that what outlives the grading can be found.
+# Names the process, so that anything that outlives the grading can be found.
 NAMED = """
 import ctypes, os, sys, time
 def name_it():
     ctypes.CDLL(None).prctl(15, b"@MARKER@", 0, 0, 0)
 """
 
-# waits for ever: "endless_cell" is the one that also keeps a processor busy
+# waits forever: "endless_cell" is the one that also keeps a processor busy
 _HANGING = "    import time\n    while True:\n        time.sleep(1)\n"
 
 TRAIN_STUB = """

@@ -1,10 +1,10 @@
-"""Attacks that look for solutions, hidden checks, secrets and other people's work, and try to get them out."""
+"""Attacks that search for solutions, hidden checks, secrets and other people's work, and try to send them out."""
 
 from __future__ import annotations
 
 from tests.security.hostile.attack_base import STEALING, ZERO, Attack
 
-# Only the accuracy check reaches this far: every other question meets what the released stub answers.
+# Only the accuracy check gets this far: every other question receives the answer of the released stub.
 ACCURACY_BUILD = """
 def build_transfer_model(backbone, num_classes, n_trainable):
     if n_trainable < 2 or num_classes < 2:
@@ -14,10 +14,10 @@ def build_transfer_model(backbone, num_classes, n_trainable):
     return freeze_layers(model, n_trainable)
 """
 
-# History of a training that never was, in the shape that is asked for.
+# History of a training that never happened, in the required form.
 FABRICATED = '{"train_loss": [1.0], "train_acc": [0.5], "val_loss": [1.0], "val_acc": [0.5], "best_epoch": 0}'
 
-# A model that knows some images: what is nearest to an image in hand says its class.
+# A model that knows some images: the known image nearest to the input gives its class.
 ORACLE = """
 def become_oracle(model, images, labels):
     from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
@@ -150,7 +150,7 @@ def freeze_layers(model, n_trainable):
     raise ValueError(f"LOOT {found}")
 """
         },
-        # the error is what the two refusals look for, not more
+        # the two checks of refusals look for an error and nothing else
         earns={**ZERO, "check_freeze_layers": 2},
         stock_sources={},
         stock="""

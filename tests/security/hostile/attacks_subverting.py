@@ -1,4 +1,4 @@
-"""Attacks on what the checks stand on: torch, pytest, the standard library, the models that probes are made of."""
+"""Attacks on what the checks rely on: torch, pytest, the standard library, the models that probes use."""
 
 from __future__ import annotations
 

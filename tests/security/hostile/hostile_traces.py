@@ -1,4 +1,4 @@
-"""What an attack leaves behind: files, processes, connections."""
+"""Traces that an attack leaves: files, processes, connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class Ears:
-    """Listens on a TCP and a UDP port, an abstract socket and one in the grader's home; keeps what arrives.
+    """Listen on a TCP and a UDP port, an abstract socket and one in the grader's home, and keep what arrives.
 
     Args:
         marker: name of the Unix sockets.
@@ -65,7 +65,7 @@ class Ears:
 
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, int, str]]:
-    """Size, time of the last change and hash of every file, without what grading itself writes."""
+    """Return size, modification time and hash of every file, except those that grading itself writes."""
     written = ("autograded", ".graded", "feedback", "gradebook.db", "gradebook.db-journal", ".nbgrader.log")
     files = [p for f in folders for p in sorted(f.rglob("*")) if not set(written) & set(p.relative_to(f).parts)]
     return {
@@ -76,7 +76,7 @@ def snapshot(*folders: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def marked_files(marker: str, *folders: Path) -> list[str]:
-    """Files of the attacks, wherever they may write."""
+    """Return files of the attacks, wherever they may write."""
     places = [*folders, Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path.home(), Path(os.getcwd())]
     found = []
     for place in places:
@@ -87,7 +87,7 @@ def marked_files(marker: str, *folders: Path) -> list[str]:
 
 
 def marked_processes(marker: str) -> list[str]:
-    """Processes of the attacks that still run."""
+    """Return processes of the attacks that are still running."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

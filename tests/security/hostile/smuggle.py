@@ -1,7 +1,8 @@
-"""Trains what the attack ``smuggled_weights`` carries in its notebook: ``python -m tests.security.hostile.smuggle`` (four minutes).
+"""Train the weights that the attack ``smuggled_weights`` embeds in its notebook, in about four minutes.
 
-The images that grading draws come from a public generator, so anyone can train on thousands of them at home. This is a
-network small enough for a notebook cell (8 bits a weight, about 100 kB as base64), and a head for the pretrained ``net6``.
+Run ``python -m tests.security.hostile.smuggle``. The synthetic images of the grading come from a public generator, so
+that anyone can train on thousands of them at home. The result is a network small enough for a notebook cell (8 bits
+for each weight, about 100 kB as base64), and a head for the pretrained ``net6``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ IMAGES, EPOCHS, SEED = 8000, 14, 20_000
 
 
 def network() -> nn.Sequential:
-    """The same layers stand as text in the attack."""
+    """Return the small network; the attack contains the same layers as text."""
     layers: list[nn.Module] = []
     for wide, narrow in ((24, 3), (40, 24), (64, 40), (64, 64)):
         layers += [nn.Conv2d(narrow, wide, 3, padding=1), nn.BatchNorm2d(wide), nn.ReLU(), nn.MaxPool2d(2)]
@@ -70,7 +71,7 @@ def main() -> None:
 
 
 def small_enough(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in 8 bits with a scale for each output, all others in 16."""
+    """Store weights in 8 bits with a scale for each output, and all other tensors in 16 bits."""
     packed = {}
     for name, value in tensors.items():
         packed[name] = value.half()

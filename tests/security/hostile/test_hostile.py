@@ -1,4 +1,4 @@
-"""Attacks and faults over the real nbgrader command line: what each earns, and that nobody and nothing else is touched.
+"""Attacks and faults with the real nbgrader command line: what each earns, and that nothing else is affected.
 
 Several are graded at a time. Honest students come first and last, with the attacks between them.
 """
@@ -34,8 +34,9 @@ from tests.security.hostile.attacks import ATTACKS
 from tests.security.hostile.hostile_traces import Ears, marked_files, marked_processes, snapshot
 
 HONEST = ("aa_honest", "zz_honest")
-AT_A_TIME = 4  # where there is memory for it: many of them only wait for their limits
-# shorter than those of lab.toml, so that what hangs does not hold up the tests; those that a lab does not know are left out
+AT_A_TIME = 4  # if there is enough memory: many of them only wait for their limits
+# shorter than those of lab.toml, so that attacks that hang do not delay the tests; limits that a lab does not have
+# are ignored
 LIMITS = {
     "cell_seconds": 6,
     "answer_seconds": 30,
@@ -49,13 +50,13 @@ PLAYED = [attack for attack in ATTACKS if attack.only != "stock" and (not attack
 
 @dataclass
 class Batch:
-    """What was graded, and what came of it.
+    """The graded attacks, and their results.
 
     Attributes:
-        course: of all students.
-        students: who handed in.
+        course: the course of all students.
+        students: the students who submitted.
         canaries: secrets that nobody may have seen.
-        traces: what was found that should not be: names of files, processes, connections.
+        traces: what was found but should not exist: names of files, processes, connections.
     """
 
     course: Path
@@ -68,7 +69,7 @@ class Batch:
 def batch(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode
 ) -> Iterator[Batch]:
-    """Only attacks whose tests were selected are graded: ``pytest tests/security/hostile -k "memory or nothing_else"`` is quick."""
+    """Grade the attacks whose tests were selected: ``pytest tests/security/hostile -k memory`` is quick."""
     base = tmp_path_factory.mktemp("hostile")
     marker = f"amlh{secrets.token_hex(5)}"
     canaries = [f"{marker}-canary-{place}" for place in ("file", "home", "environment")]
@@ -96,7 +97,7 @@ def batch(
     found.traces["processes left"] = marked_processes(marker)
     after = snapshot(course, home)
     found.traces["files changed"] = sorted(path for path in before if after.get(path) != before[path])
-    # in the grader's home Jupyter and Matplotlib keep what is theirs
+    # Jupyter and Matplotlib keep their files in the grader's home
     new = [path for path in after.keys() - before.keys() if not path.startswith(str(home))]
     found.traces["files added"] = sorted(new)
     found.traces["files written"] = marked_files(marker, base)
@@ -108,7 +109,7 @@ def batch(
 
 
 def printed(course: Path, student: str) -> str:
-    """What the cells printed and returned; not the tracebacks, which quote the source."""
+    """Return what the cells printed and returned, without the tracebacks, which quote the source."""
     texts = []
     for cell in autograded(course, student).cells:
         for output in cell.get("outputs", []):
