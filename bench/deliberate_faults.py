@@ -1,7 +1,7 @@
 """Does a deliberate fault in each layer turn ``make test`` red? ``python -m bench.deliberate_faults``
 
-Put ten faults, one in each layer, into a copy of the repository, one at a time, and run the tests of ``make test`` there
-until the first one fails. Print a table of the faults, the test that found each, and the seconds until then; the
+Put ten faults, one in each layer, into a copy of the repository, one at a time, and run the tests of ``make test``
+there until the first one fails. Print a table of the faults, the test that found each, and the seconds until then; the
 exit status is 1 if a fault was not found. ``--only NUMBER`` tries one fault.
 """
 

@@ -375,14 +375,14 @@ def page() -> str:
     alarms = sum(row.caught for row in styles)
     broken = [row for row in rows if row.broken]
     parts = [
-        "# Are the points right?",
+        "# Mutation study",
         f"Written by `{COMMAND}`; every figure comes from `{SUBJECTS.relative_to(ROOT)}`.",
-        f"One mistake at a time was made in correct functions: {len(made)} by the operators of cosmic-ray "
-        f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} by hand, those that people make, "
-        f"and {len(public)} as public code has them. {len(styles)} correct submissions were written in other styles. All were checked "
-        f"with the checks of the three exercises: what people wrote over {_range([len(r.lost) for r in people])} seeds of the "
-        f"checks, what the tool made over {_range([len(r.lost) for r in made])} (torch {versions['torch']}, timm {versions['timm']}, Python "
-        f"{versions['python']}).",
+        f"Correct functions were changed in one place at a time: {len(made)} changes were made by the operators of cosmic-ray "
+        f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} by hand, as typical student "
+        f"mistakes, and {len(public)} as they occur in public code. {len(styles)} correct submissions were written in other "
+        f"styles. All were checked with the checks of the three exercises. Seeds of the checks, for each submission: "
+        f"{_range([len(r.lost) for r in people])} for what people wrote, {_range([len(r.lost) for r in made])} for what the "
+        f"tool made (torch {versions['torch']}, timm {versions['timm']}, Python {versions['python']}).",
         _table(
             ("", "number"),
             [
@@ -391,16 +391,22 @@ def page() -> str:
                 ("lose points with some seeds only", states["flaky"]),
                 ("never lose points", states["survived"]),
                 ("lose points in another cell than that of the mistake", len(elsewhere)),
-                ("mutants that are no mistakes, with a reason", states["equivalent"]),
+                (
+                    "equivalent mutants: the change is no mistake, for a reason that is written down",
+                    states["equivalent"],
+                ),
                 ("of these, lose points nevertheless", states["equivalent, but loses points"]),
                 ("correct submissions × seeds", sum(len(row.lost) for row in styles)),
-                ("of these, false alarms", alarms),
-                ("written by people: other points with another seed", sum(len(set(row.lost)) > 1 for row in people)),
+                ("of these, false positives: a correct submission loses points", alarms),
                 (
-                    "mistakes of people that cost what was written down, of those for which something was",
+                    "submissions written by people that lose other points with another seed",
+                    sum(len(set(row.lost)) > 1 for row in people),
+                ),
+                (
+                    "mistakes that cost what was specified beforehand, of those for which a cost was specified",
                     f"{len(fitting)} of {len(priced)}",
                 ),
-                ("checks that broke themselves, processes without an answer", len(broken)),
+                ("checks that raised an error, processes without an answer", len(broken)),
             ],
         ),
         "## By operator",
@@ -410,15 +416,15 @@ def page() -> str:
             ("style", "seeds", "false alarms", "points lost"),
             [(f"`{row.name}`", len(row.lost), row.caught, _range(row.lost)) for row in styles],
         ),
-        "## Mistakes that people make",
-        "Points are those lost in the cell of the mistake: the smallest and the largest of all seeds. What a mistake should cost "
-        "was written down in `bench/mutants/severity.toml`, before it was compared.",
+        "## Typical student mistakes",
+        "Points lost in the cell of the mistake, the fewest and the most over all seeds. What a mistake should cost was specified "
+        "in `bench/mutants/severity.toml` before it was compared.",
         *_by_exercise(by_hand),
         *_of_public_code(public),
     ]
     for title, text, listed in (
         ("Never caught", "Each of these is a hole in the checks.", [r for r in mistakes if r.state == "survived"]),
-        ("Caught by some seeds only", "A verdict that hangs on the seed is unfair.", [r for r in mistakes if r.state == "flaky"]),
+        ("Caught by some seeds only", "A verdict must not depend on the seed.", [r for r in mistakes if r.state == "flaky"]),
         ("Charged in another cell", "Points lost outside of the cell of the mistake.", elsewhere),
         ("Called equivalent, but losing points", "", [r for r in rows if r.state == "equivalent, but loses points"]),
         ("Broken", "Checks that raised, and processes that gave no answer.", broken),
@@ -426,7 +432,11 @@ def page() -> str:
         if listed:
             parts += [f"## {title}", text, _listing(listed)]
     equivalent = [row for row in rows if row.state == "equivalent"]
-    parts += ["## No mistakes", "Mutants that a correct submission may as well be, and why.", _equivalents(equivalent)]
+    parts += [
+        "## Equivalent mutants",
+        "A correct submission may have this change, for the reason given.",
+        _equivalents(equivalent),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
