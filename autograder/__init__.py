@@ -1,7 +1,8 @@
 """The grading package: everything that ``nbgrader autograde`` uses and students never get.
 
 ``configure(c)`` in ``nbgrader_config.py`` adds it to nbgrader's pipeline. The command ``autograder`` grades single
-notebooks and shows the results of the class. Programs grade notebooks with :class:`GradingSession`.
+notebooks and shows the results of the class. Programs grade notebooks
+with :class:`autograder.grading.session.GradingSession`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,9 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from autograder.grading.session import GradingSession
-
-__all__ = ["GradingSession", "configure"]
+__all__ = ["configure"]
 
 # jsonschema uses this package, if installed, to validate internationalised addresses (IRIs). Notebooks contain none,
 # and loading it takes a second in every grading process. If something else has loaded it already, it stays.
@@ -75,11 +73,3 @@ def configure(c: Any) -> None:
         "nbgrader.preprocessors.AssignLatePenalties",
         "nbgrader.preprocessors.CheckCellMetadata",
     ]
-
-
-def __getattr__(name: str) -> Any:
-    if name != "GradingSession":  # loaded on first use, since it loads PyTorch
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from autograder.grading.session import GradingSession
-
-    return GradingSession

@@ -27,7 +27,7 @@ from autograder.exports.formats import FORMATS
 from autograder.grading.reference import Reference
 from autograder.notebooks.normalize import read_release
 from autograder.sandbox.launcher import ISOLATIONS
-from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, nbgrader_command, new_course, report, scores, submit
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader_command, new_course, report, scores, submit
 from tests.helpers.variants import BUILD, FREEZE
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
@@ -270,7 +270,7 @@ def test_nbgrader_refuses_a_folder_of_patterns(tmp_path: Path) -> None:
     course = tmp_path / "AML [2026]"
     course.mkdir()
     shutil.copy(ROOT / "nbgrader_config.py", course)
-    done = nbgrader(course, "autograde", ASSIGNMENT)
+    done = nbgrader_command(course, "autograde", ASSIGNMENT)
     assert done.returncode == 1
     assert "'AML [2026]': rename that folder" in done.stderr
 

@@ -1,6 +1,6 @@
 """Common mistakes lose points in their own cell, correct styles lose none, and the page reports the study's results.
 
-The study itself, with the mutants of a tool and over many seeds, is ``bench/mutation_study.py``.
+The study itself, with the mutants of a tool and over many seeds, is ``python -m bench.mutation_study``.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def test_mistakes_have_a_name_each() -> None:
 
 def test_a_submission_that_never_ends_or_dies_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     one = checker("freeze_layers")
-    monkeypatch.setattr("mutants.runs.TimedSubmission.seconds", 0.2)
+    monkeypatch.setattr("bench.mutants.runs.TimedSubmission.seconds", 0.2)
     endless = "def freeze_layers(model, n_trainable):\n    while True:\n        pass"
     dead = "import os\n\ndef freeze_layers(model, n_trainable):\n    os._exit(3)"
     found = dict(one.verdicts([{**CELLS, "freeze_layers": source} for source in (endless, dead)], jobs=2))
