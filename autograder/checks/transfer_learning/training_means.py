@@ -3,9 +3,9 @@
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.transfer_learning.test_train_with_early_stopping import TASK
 from amllab.checks.transfer_learning.training_runs import (
     RETURNS,
+    TASK,
     WATCH,
     lines,
     n_epochs,
