@@ -292,8 +292,10 @@ def collect(seeds: Sequence[int], chosen: Sequence[Subject]) -> list[Found]:
         row.reason = reasons().get(change(subject), "")
         failed: dict[str, Counter[str]] = defaultdict(Counter)
         if old := before.get(subject.digest):
-            row.points_lost, row.elsewhere, row.patterns = dict(old.points_lost), old.elsewhere, old.patterns
-            row.seeds, row.broken, row.accuracy = old.seeds, old.broken, old.accuracy
+            # copied, as the same submission may have been made twice: by hand and by the tool
+            row.points_lost, row.elsewhere = dict(old.points_lost), dict(old.elsewhere)
+            row.patterns, row.seeds, row.broken = list(old.patterns), list(old.seeds), list(old.broken)
+            row.accuracy = old.accuracy
             failed.update({check: Counter(symptoms) for check, symptoms in old.failed.items()})
         for seed in seeds:
             verdict = known.get((subject.digest, seed, "all"))
