@@ -507,7 +507,9 @@ def main() -> None:
     parser.add_argument("--patience", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "lab-report.md")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results" / "lab_report.json")
-    parser.add_argument("--report-only", action="store_true", help="train nothing, write the report from what is there")
+    parser.add_argument(
+        "--report-only", action="store_true", help="train nothing, write the report from the stored results"
+    )
     args = parser.parse_args()
     sources = cell_sources()
     settings = Settings(

@@ -6,7 +6,7 @@ training budget, inside the notebook, as usual in nbgrader: nothing is isolated,
 the other. Everything counts: start, isolation, repair, checks, training, gradebook. Stock nbgrader is measured on
 ``--stock`` of the submissions, as its time depends only on their number.
 
-Also measured: one process and several, submissions that were graded before (``rm -r autograded``, then ``autograde``
+Also measured: one process and several, submissions whose results are cached (``rm -r autograded``, then ``autograde``
 again), the memory that a further process needs (proportional set size, which counts shared pages once), and the
 computing time of checks and submissions in one warm process that does nothing else: no grader can be faster than that
 on these cores.
@@ -330,7 +330,7 @@ def main() -> None:
         again(every)
         timed.append(autograde(ours, f"{args.jobs} processes", len(every)))
         shutil.rmtree(ours / "autograded")
-        timed.append(autograde(ours, "graded before", len(every)))
+        timed.append(autograde(ours, "from cache", len(every)))
 
         stock = stock_course(Path(base, "stock"))
         stock_release = nbformat.read(stock / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
@@ -341,7 +341,7 @@ def main() -> None:
 
     alone, together = computing_alone(A_FEW, args.jobs)
     by_name = {run.name: run for run in timed}
-    whole, before, plain = by_name[f"{args.jobs} processes"], by_name["graded before"], by_name["stock nbgrader"]
+    whole, before, plain = by_name[f"{args.jobs} processes"], by_name["from cache"], by_name["stock nbgrader"]
     print(f"{'':42}{'submissions':>12}{'s each':>8}{'a minute':>10}{'MB':>7}{'of stock':>10}")
     for run in timed:
         row = f"{run.name:42}{run.submissions:>12}{run.each:>8.2f}{60 / run.each:>10.1f}{run.memory:>7.0f}"

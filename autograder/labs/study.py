@@ -11,6 +11,8 @@ from pathlib import Path
 from amllab.lab import Lab
 from autograder.labs.locations import HIDDEN_CHECKS, KIT
 
+COMMAND = "bench.mutation_study"  # the module that makes a study
+
 
 @dataclass(frozen=True)
 class Study:
@@ -33,13 +35,24 @@ def evidence_of(lab: Lab) -> Path:
 
 
 def read_study(lab: Lab) -> Study:
-    """Return the study of a lab, as written by ``python -m bench.mutation_study``; an empty one if there is none."""
+    """Return the study of a lab, as written by ``python -m bench.mutation_study``; an empty one if there is none.
+
+    Raises:
+        ValueError: The file is damaged; the message names it and the command that writes it again.
+    """
     file = evidence_of(lab)
     if not file.is_file():
         return Study()
-    found = json.loads(file.read_text(encoding="utf-8"))
-    source = f"{found['submissions']} submissions of {lab.name}/evidence/{file.name}"
-    return Study(frozenset(found["failed"]), source, stale=found["checks"] != checks_digest(lab))
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        number, failed, checks = int(found["submissions"]), frozenset(map(str, found["failed"])), found["checks"]
+    except (ValueError, TypeError, KeyError) as error:
+        again = f"run 'python -m {COMMAND}' again"
+        raise ValueError(
+            f"{lab.name}/evidence/{file.name} is damaged ({type(error).__name__}: {error}): {again}"
+        ) from None
+    source = f"{number} submissions of {lab.name}/evidence/{file.name}"
+    return Study(failed, source, stale=checks != checks_digest(lab))
 
 
 def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:

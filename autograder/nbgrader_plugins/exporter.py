@@ -5,7 +5,7 @@
 penalties, formgrader and feedback, is stock nbgrader.
 
 Other processes grade the class in parallel, on all cores (:mod:`autograder.scheduling.local_pool`), while nbgrader
-records the results one at a time. A submission that was graded before with the same code, checks and libraries comes
+records the results one at a time. A submission that was already graded with the same code, checks and libraries comes
 from the cache (:mod:`autograder.grading.cache`); ``--force`` grades it again.
 
 A run may be killed at any moment, and the next one continues where it ended. It recognises finished submissions by

@@ -84,7 +84,7 @@ class Run:
             return
         finished = {student for student, folder in self.folders.items() if is_graded(folder, self.notebooks)}
         done, missing = self.graded & finished, sorted(set(self.folders) - finished)
-        counts = f"{len(done)} graded, {len(finished - done)} graded before, {len(missing)} not graded"
+        counts = f"{len(done)} graded, {len(finished - done)} already graded, {len(missing)} not graded"
         self.log.info("%d submissions: %s", len(self.folders), counts)
         for student in sorted(done):
             for line in self.attention.get(student, []):

@@ -44,7 +44,7 @@ def find_notebook(path: Path, notes: list[str]) -> Path:
         notes: extended by notes for the student.
 
     Raises:
-        NotebookError: if there is no such notebook; the message says what is there instead.
+        NotebookError: if there is no such notebook; the message says what was found instead.
     """
     folder = path.parent
     if folder.is_symlink():

@@ -187,7 +187,7 @@ def test_whom_the_gradebook_lost_comes_back(twice: tuple[Path, str, Any]) -> Non
 
 def test_a_third_run_has_nothing_to_do(twice: tuple[Path, str, Any]) -> None:
     done = nbgrader(twice[0], "autograde", ASSIGNMENT)
-    assert "10 submissions: 0 graded, 10 graded before, 0 not graded" in done.stderr
+    assert "10 submissions: 0 graded, 10 already graded, 0 not graded" in done.stderr
 
 
 def test_what_a_notebook_says_of_itself_is_no_score(twice: tuple[Path, str, Any]) -> None:

@@ -118,7 +118,7 @@ def test_one_command_changes_the_cells_and_keeps_what_was_given(graded: Path) ->
 
     again = nbgrader(graded, "autograde", ASSIGNMENT)
     assert again.returncode == 0, again.stderr
-    assert "2 submissions: 2 graded, 0 graded before, 0 not graded" in again.stderr
+    assert "2 submissions: 2 graded, 0 already graded, 0 not graded" in again.stderr
     assert given(graded, "discussion", "ada") == (7.5, "Well argued.")
     assert set(scores(graded, "ben")) == set(scores(graded, "ada")) == {
         "check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy",
@@ -133,7 +133,7 @@ def test_one_command_changes_the_cells_and_keeps_what_was_given(graded: Path) ->
         assert {cell.name for cell in recorded.source_cells} >= {"discussion", "outlook"}
         assert "reflection" not in {cell.name for cell in recorded.source_cells}
     third = nbgrader(graded, "autograde", ASSIGNMENT)
-    assert "2 submissions: 0 graded, 2 graded before, 0 not graded" in third.stderr
+    assert "2 submissions: 0 graded, 2 already graded, 0 not graded" in third.stderr
     assert autograder_cli(graded, "build", ASSIGNMENT).returncode == 0  # nothing is left to be settled
 
 

@@ -283,7 +283,7 @@ def test_results_for_gradescope(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A class that has been graded; the lab of these tests has no checks in the library, so that all are hidden."""
-    course = build(tmp_path, [CachedGrading("ada", {"test_slope": 1.5}, submission={"notes": ["mended\x1b[2J"]}),
+    course = build(tmp_path, [CachedGrading("ada", {"test_slope": 1.5}, submission={"notes": ["repaired\x1b[2J"]}),
                               CachedGrading("old", stored=False)])  # fmt: skip
     monkeypatch.setattr("autograder.exports.gradescope.results.find_lab", lambda name: find_lab(ASSIGNMENT))
     path, remarks = export(course, monkeypatch, capsys, "--format", "gradescope-results")

@@ -295,12 +295,12 @@ def test_what_the_grader_breaks_on_costs_nobody_points(course: Path) -> None:
     assert autograde(undisturbed).status == 0
     first = autograde(course, FAILS="is not valid JSON")
     assert (first.status, first.graded) == (1, ["ada", "cyd"])
-    assert "3 submissions: 2 graded, 0 graded before, 1 not graded" in first.log
+    assert "3 submissions: 2 graded, 0 already graded, 1 not graded" in first.log
     assert "Look at ben: not graded" in first.log
     assert set(scores(course, "ben").values()) == {None}
     second = autograde(course)
     assert (second.status, second.graded) == (0, ["ben"])
-    assert "3 submissions: 1 graded, 2 graded before, 0 not graded" in second.log
+    assert "3 submissions: 1 graded, 2 already graded, 0 not graded" in second.log
     assert everything(course) == everything(undisturbed)
 
 
@@ -319,7 +319,7 @@ def test_a_fault_of_the_course_stops_the_run(course: Path) -> None:
 
 def test_an_unreadable_submission_is_named_at_the_end(course: Path) -> None:
     last = autograde(course).log.splitlines()[-3:]
-    assert "3 submissions: 3 graded, 0 graded before, 0 not graded" in last[0]
+    assert "3 submissions: 3 graded, 0 already graded, 0 not graded" in last[0]
     assert "Look at ben: transfer_learning.ipynb is not a notebook" in last[1]
     assert "Look at cyd: The submission has no notebook" in last[2]
 
@@ -373,5 +373,5 @@ def test_the_command_itself_killed_in_the_middle(course: Path) -> None:
     with log.open("wb") as file:
         assert subprocess.run(command, cwd=course, stderr=file, check=False).returncode == 0, log.read_text()
     assert "ben: grading was interrupted; it is graded again" in log.read_text()
-    assert "1 submissions: 1 graded, 0 graded before, 0 not graded" in log.read_text()
+    assert "1 submissions: 1 graded, 0 already graded, 0 not graded" in log.read_text()
     assert set(scores(course, "ben").values()) == {0}

@@ -172,7 +172,7 @@ def test_a_key_tells_what_grading_depends_on(lab: Lab, release: NotebookNode) ->
 
     other_limits = Lab(**{**vars(lab), "limits": {**lab.limits, "answer_seconds": 1}})
     assert key() == key(output="another") == key(prose="another")
-    assert len({key(), key(seed=2), key(notes=("mended",)), key(code="\n#"), key(lab=other_limits)}) == 5
+    assert len({key(), key(seed=2), key(notes=("repaired",)), key(code="\n#"), key(lab=other_limits)}) == 5
 
 
 # The real command

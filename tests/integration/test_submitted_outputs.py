@@ -119,7 +119,7 @@ def test_nothing_that_was_submitted_counts(graded: Path) -> None:
 
 
 def test_each_submission_keeps_its_own(graded: Path) -> None:
-    """Also where the same code was graded before."""
+    """Also where the same code comes from the cache."""
     assert [o.get("text") for o in shown(graded, "plot(sweep_histories)", "ada_again")][1:] == ["another picture"]
 
 

@@ -121,7 +121,7 @@ CHANGE = st.tuples(st.lists(st.integers(0, 997), min_size=1, max_size=7), st.sam
 
 
 def changed(root: Any, steps: list[int], action: str, value: Any, word: str) -> Any:
-    """Walks into the JSON by the steps and changes what is there."""
+    """Follow the steps into the JSON, and change the value found there."""
     parent, key, node = None, None, root
     for step in steps:
         if not isinstance(node, dict | list) or not node:

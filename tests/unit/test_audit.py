@@ -141,6 +141,22 @@ def test_a_study_is_read_where_it_is_of_this_lab(tmp_path: Path, lab: Lab, monke
     assert read_study(lab) == replace(found, stale=True)
 
 
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"submissions": 2}', '{"submissions": "x", "failed": {}, "checks": ""}', "\xff"]
+)
+def test_a_damaged_study_is_named_with_the_command_that_makes_it_again(
+    text: str, tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "HIDDEN_CHECKS", tmp_path)
+    file = evidence_of(lab)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"transfer_learning/evidence/study\.json is damaged .*run 'python -m bench\.mutation_study'"
+    ):
+        read_study(lab)
+
+
 def test_the_digest_is_of_what_checks_do() -> None:
     source = '''"""About."""
 
