@@ -1,8 +1,8 @@
 """Does a deliberate fault in each layer turn ``make test`` red? ``python -m bench.deliberate_faults``
 
 Put ten faults, one in each layer, into a copy of the repository, one at a time, and run the tests of ``make test``
-there until the first one fails. Print a table of the faults, the test that found each, and the seconds until then; the
-exit status is 1 if a fault was not found. ``--only NUMBER`` tries one fault.
+there until the first one fails; first, run them once without a fault. Print a table of the faults, the test that found
+each, and the seconds until then; the exit status is 1 if a fault was not found. ``--only NUMBER`` tries one fault.
 """
 
 from __future__ import annotations
@@ -59,13 +59,18 @@ def found_by(fault: Fault, copy: Path) -> tuple[str, float]:
     if text.count(fault.old) != 1:
         raise SystemExit(f"{fault.file} has {fault.old!r} {text.count(fault.old)} times, not once")
     file.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+    try:
+        return first_failure(copy)
+    finally:
+        file.write_text(text, encoding="utf-8")
+
+
+def first_failure(copy: Path) -> tuple[str, float]:
+    """Return the test that fails first in a copy, or an empty text, and the seconds until then."""
     command = [str(copy / ".venv" / "bin" / "python"), "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     command += ["--numprocesses=3", "--dist=loadfile", "--ignore=tests/unit/test_mutation_study.py"]
     began = time.perf_counter()
-    try:
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
-    finally:
-        file.write_text(text, encoding="utf-8")
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     test = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
     return test[1] if test else "", time.perf_counter() - began
 
@@ -90,6 +95,10 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="amllab-faults-"))
     try:
         copy = copied(folder)
+        test, seconds = first_failure(copy)
+        if test:  # it would fail with every fault, and show nothing
+            raise SystemExit(f"{test} fails without a fault: nothing can be said of the faults")
+        print(f"   no fault: all tests pass{'':76} {seconds:6.0f} s", flush=True)
         for number, fault in enumerate(FAULTS, 1):
             if arguments.only in (None, number):
                 test, seconds = found_by(fault, copy)
