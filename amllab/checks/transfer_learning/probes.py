@@ -39,8 +39,9 @@ class Frozen(TypedDict):
     Attributes:
         returned: ``"model"`` (the same object), ``"copy"`` (another model, while the original is unchanged), or the
             type of what was returned. The other attributes describe the copy if there is one.
-        flagged: ``"modules"`` where ``requires_grad`` was set on modules, where it has no effect; else the name of an
-            unknown attribute that was set on parameters; empty where there is none.
+        flagged: What was done instead of setting ``requires_grad`` on parameters: ``"modules"`` where it was set on
+            modules, where it has no effect; the name of an unknown attribute that was set on parameters; ``"grad"``
+            where gradients were cleared; ``"hooks"`` where hooks were registered; empty where there is none of these.
         trainable: Names of the trainable parameters.
         state: State of the model, if the question came with one.
     """
@@ -67,6 +68,8 @@ def freeze(
         if not one_model:
             model = copy.deepcopy(new)
         before = trainable_names(model)
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
         got = capture_error(lambda m=model, n=n_trainable: functions.freeze_layers(m, n))  # type: ignore[misc]
         if "error" in got:
             answers.append(got)
@@ -76,10 +79,23 @@ def freeze(
         if value is not model and isinstance(value, nn.Module) and trainable_names(model) == before:
             returned, model = "copy", value
         seen = {} if state is None else state_of(model)
-        added = sorted({name for p in model.parameters() for name in vars(p) if "grad" in name})
-        flagged = "modules" if any("requires_grad" in vars(m) for m in model.modules()) else next(iter(added), "")[:100]
-        answers.append({"returned": returned, "flagged": flagged, "trainable": trainable_names(model), "state": seen})
+        answers.append(
+            {"returned": returned, "flagged": _flagged(model), "trainable": trainable_names(model), "state": seen}
+        )
     return answers
+
+
+def _flagged(model: nn.Module) -> str:
+    """Return :attr:`Frozen.flagged` of a model whose parameters all had a gradient before."""
+    if any("requires_grad" in vars(m) for m in model.modules()):
+        return "modules"
+    parameters = list(model.parameters())
+    added = sorted({name for p in parameters for name in vars(p) if "grad" in name})
+    if added:
+        return added[0][:100]
+    if any(p.grad is None for p in parameters):
+        return "grad"
+    return "hooks" if any(p._backward_hooks for p in parameters) else ""
 
 
 class NoModel(TypedDict):

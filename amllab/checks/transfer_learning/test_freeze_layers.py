@@ -10,6 +10,12 @@ from amllab.protocol.submission import error_text, refused
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
 
 MODEL = 'model = load_backbone("net6")  # 6 layers\n'
+# what was done to the model instead of setting `requires_grad` on its parameters
+INSTEAD = {
+    "modules": "`requires_grad` was set on modules, where it has no effect",
+    "grad": "Gradients were cleared, as by `p.grad = None`; the next `backward()` computes them again",
+    "hooks": "Hooks were registered on parameters, but they remain trainable: `requires_grad` is still True",
+}
 TRAINABLE = "\n[name for name, p in model.named_parameters() if p.requires_grad]"
 
 
@@ -95,7 +101,7 @@ def test_all_and_none(submission):
 
 def _right_of_net12(submission):
     """Return whether net12's last layers are trainable for every requested number."""
-    answers = on_new_models(submission, "net12", (1, 4, 7, 11))
+    answers = on_new_models(submission, "net12", (0, 1, 4, 7, 11))
     return freezing.rules_of(cases("net12", answers)) == [freezing.RIGHT] and not any(
         "error" in got for got in answers.values()
     )
@@ -114,12 +120,10 @@ def expect_last_layers(submission, numbers):
     cause = ""
     if symptom == "nothing frozen":
         flagged = next(iter(asked.values())).get("flagged", "")
-        cause = (
-            ". `requires_grad` was set on modules, where it has no effect"
-            if flagged == "modules"
-            else f". `{flagged}` was assigned to on parameters; the attribute is called `requires_grad`"
-            if flagged
-            else ". No parameter's `requires_grad` was set to False"
+        cause = ". " + (
+            INSTEAD.get(flagged)
+            or (f"`{flagged}` was assigned to on parameters; the attribute is called `requires_grad`" if flagged else "")
+            or "No parameter's `requires_grad` was set to False"
         )
     elif symptom and _right_of_net12(submission):
         cause, symptom = (

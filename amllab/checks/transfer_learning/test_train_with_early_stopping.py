@@ -51,7 +51,7 @@ def test_history(submission, run_seed):
         expected=f"a dict with lists of floats under {', '.join(KEYS)}",
         seen="`None` was returned: is `return history` missing?"
         if nothing
-        else f"no numbers under {', '.join(missing)}"
+        else f"no list under {', '.join(missing)}; the keys are {_some_keys(history['values'])}"
         if partly
         else f"`{history['type']}` was returned",
         why="curves, sweeps and the lab report read these keys",
@@ -62,6 +62,11 @@ def test_history(submission, run_seed):
     plain = run_script(submission, plain_script(), PLAIN, **PLAIN_ARGUMENTS)
     _expect_an_entry_for_each_epoch(submission, plain, stopped_run(submission, run_seed))
     _expect_plain_numbers(plain)
+
+
+def _some_keys(values):
+    """List the first keys of a dict, for a report."""
+    return ", ".join(f"`{key}`" for key in list(values)[:8]) + (", ..." if len(values) > 8 else "")
 
 
 def _expect_an_entry_for_each_epoch(submission, plain, stopped):

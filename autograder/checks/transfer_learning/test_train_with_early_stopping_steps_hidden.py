@@ -19,7 +19,7 @@ from amllab.kit.state_dicts import (
 from amllab.protocol.submission import SubmissionError
 from autograder.checks.transfer_learning import training_gradients as gradients
 from autograder.checks.transfer_learning.training_gradients import ARGUMENTS, LOSSES, steps_run
-from autograder.checks.transfer_learning.training_steps import HOW_CHANGED, STEPS, _pattern, _which_batches
+from autograder.checks.transfer_learning.training_steps import HOW_CHANGED, STEPS, change_pattern, batches_in_words
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
 
@@ -67,7 +67,7 @@ def test_gradients_of_one_batch(submission, rng):
     expect(
         trained == [n] * len(trained),
         expected=f"{n} training examples in each epoch, each of them once",
-        seen=f"{', '.join(map(str, trained))} in {n_epochs(run.epochs)}{_which_batches(journal, run.script['train']['sizes'])}",
+        seen=f"{', '.join(map(str, trained))} in {n_epochs(run.epochs)}{batches_in_words(journal, run.script['train']['sizes'])}",
         why="an epoch is one pass over the training set",
         where=HINT_1,
         symptom="training examples left out" if min(trained) < n else "training examples repeated",
@@ -113,7 +113,7 @@ def test_steps(submission, rng):
     run = steps_run(submission, rng)
     journal, taken = run.journal, run.journal.got["steps"]
     moved = journal.moved()
-    pattern = _pattern(journal, moved, taken)
+    pattern = change_pattern(journal, moved, taken)
     watch = (
         "model.register_forward_hook(lambda m, inputs, logits: print(\n"
         '    "train" if torch.is_grad_enabled() else "val", m.head.weight.detach().flatten().tolist()))\n'

@@ -3,7 +3,7 @@
 import torch
 
 
-def _which_batches(journal, sizes):
+def batches_in_words(journal, sizes):
     """Describe which batches are trained on if some are left out; empty if epochs differ."""
     numbers = torch.arange(sum(sizes), device="cpu")
     parts = {"the last batch is left out": numbers[: -sizes[-1]], "the first batch is left out": numbers[sizes[0] :]}
@@ -45,7 +45,7 @@ STEPS = {
 }
 
 
-def _pattern(journal, moved, taken):
+def change_pattern(journal, moved, taken):
     """Describe how steps are wrong, as far as the weights show; empty if they are right."""
     if not journal.epochs:
         return "nothing trained"
