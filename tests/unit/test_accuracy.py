@@ -1,4 +1,4 @@
-"""The accuracy check: the same numbers on every machine, any optimizer, points that rise with accuracy."""
+"""The accuracy check: the same numbers on every machine, any optimizer, points that increase with accuracy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from amllab import evaluate, layers_of, load_backbone
 
 
 def functions(lab: Lab, **sources: str) -> InProcessSubmission:
-    """The plain correct functions, some replaced."""
+    """Return the plain correct functions, with some replaced."""
     namespace: dict[str, Any] = {}
     exec(SETUP, namespace)
     for source in {**CELLS, **sources}.values():
@@ -53,7 +53,7 @@ def with_budget(lab: Lab, **changed: Any) -> Lab:
 
 @pytest.fixture
 def small(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """The lab with a training of a second; its thresholds are those that a test puts there."""
+    """The lab with a training of one second and with thresholds that tests can set."""
     small = with_budget(lab, train_images=128, val_images=32, test_images=200, max_epochs=1)
     set_thresholds(monkeypatch, small, 0.0, 0.01)
     return small
@@ -69,7 +69,8 @@ def logits(lab: Lab) -> torch.Tensor:
     return accuracy.fit_and_predict(functions(lab), lab, seed=3)[1]["logits"]
 
 
-def test_threads_and_bfloat16_change_no_digit(small: Lab) -> None:
+def test_accuracy_threads_and_bfloat16(small: Lab) -> None:
+    """The number of threads and autocast to bfloat16 do not change a single digit of the logits."""
     found = []
     threads = torch.get_num_threads()
     try:
@@ -84,21 +85,23 @@ def test_threads_and_bfloat16_change_no_digit(small: Lab) -> None:
     assert all(torch.equal(found[0], other) for other in found[1:])
 
 
-def test_the_context_computes_in_float32_on_one_thread() -> None:
+def test_same_numbers_float32_one_thread() -> None:
+    """The context computes in float32 on one thread, even if the submission turns on autocast."""
     a, b = torch.randn(64, 64), torch.randn(64, 64)
     with torch.autocast("cpu", torch.bfloat16):
         assert (a @ b).dtype == torch.bfloat16
         with same_numbers():
             assert (a @ b).dtype == torch.float32
             assert torch.get_num_threads() == 1
-            # the submission's own switch: what has no instructions for bfloat16 would take ten times as long
+            # autocast in the submission is ignored: processors without bfloat16 would be ten times slower
             with torch.autocast("cpu", torch.bfloat16):
                 assert (a @ b).dtype == torch.float32
         assert (a @ b).dtype == torch.bfloat16
 
 
 @pytest.mark.slow
-def test_reports_do_not_depend_on_threads(tmp_path: Path, release: NotebookNode) -> None:
+def test_report_independent_of_threads(tmp_path: Path, release: NotebookNode) -> None:
+    """The report of a submission does not depend on the number of threads."""
     (variant,) = [v for v in WRONG if v.name == "means_over_batches"]
     notebook = tmp_path / NOTEBOOK
     nbformat.write(notebook_of(variant, release), notebook)
@@ -123,13 +126,14 @@ def accuracy_checks(lab: Lab, submission: InProcessSubmission) -> list[Any]:
 
 
 def at_rate(rates: dict[float, str]) -> str:
-    """The plain training, but at some learning rates something else."""
+    """Return the plain training function, with other code at some learning rates."""
     head, body = TRAIN.split("    if max_epochs < 1", 1)
     other = "".join(f"    if abs(lr - {rate}) < 1e-9:\n        {line}\n" for rate, line in rates.items())
     return f"{head}{other}    if max_epochs < 1{body}"
 
 
-def test_the_first_rate_is_enough_where_it_reaches_the_threshold(small: Lab) -> None:
+def test_accuracy_first_rate_suffices(small: Lab) -> None:
+    """If the first learning rate reaches the threshold, no other is tried."""
     submission = functions(
         small,
         train_with_early_stopping=at_rate(dict.fromkeys(small.settings["accuracy"]["learning_rates"][1:], "1 / 0")),
@@ -140,7 +144,8 @@ def test_the_first_rate_is_enough_where_it_reaches_the_threshold(small: Lab) -> 
     assert score(accuracy_checks(small, submission)) == (20, 20)
 
 
-def test_an_optimizer_that_needs_another_rate_gets_it(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accuracy_tries_other_rates(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the first learning rate is too low, the others are tried, and the best counts."""
     set_thresholds(monkeypatch, small, 0.1, 0.99)
     found = accuracy.measured(
         functions(small, train_with_early_stopping=at_rate({0.1: "raise ValueError('diverged')"})), small, 7
@@ -151,7 +156,8 @@ def test_an_optimizer_that_needs_another_rate_gets_it(small: Lab, monkeypatch: p
     assert "with lr=0.3" in str(found)
 
 
-def test_an_error_at_the_first_rate_is_an_error(small: Lab) -> None:
+def test_accuracy_error_at_first_rate(small: Lab) -> None:
+    """An error at the first learning rate fails the check."""
     results = accuracy_checks(
         small, functions(small, train_with_early_stopping=at_rate({0.001: "raise ValueError('no')"}))
     )
@@ -159,7 +165,8 @@ def test_an_error_at_the_first_rate_is_an_error(small: Lab) -> None:
     assert "ValueError: no" in to_text(results)
 
 
-def test_points_rise_with_accuracy(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accuracy_points_are_monotonic(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points increase with accuracy, from zero at the lower threshold to all at the upper one."""
     submission = functions(small)
     reached = accuracy.measured(submission, small, 7).best
     earned = []
@@ -178,7 +185,7 @@ def test_points_rise_with_accuracy(small: Lab, monkeypatch: pytest.MonkeyPatch) 
 
 
 def run_with(patch: pytest.MonkeyPatch, lab: Lab, submission: InProcessSubmission, reached: float) -> list[Any]:
-    """The checks, on a submission that has reached an accuracy."""
+    """Run the checks on a submission that has reached this accuracy."""
     patch.setattr(accuracy, "_measured", {submission: {7: accuracy.Measured({0.001: reached})}})
     return accuracy_checks(lab, submission)
 
@@ -195,25 +202,29 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_photographs_in_place_of_drawings(small: Lab, photographs: Path) -> None:
+def test_accuracy_on_photographs(small: Lab, photographs: Path) -> None:
+    """A folder of photographs replaces the drawn images; each seed draws its own training and validation images."""
     lab = with_budget(small, train_images=150, test_images=60, data=str(photographs))
     assert accuracy.kind_of_data(lab.settings["accuracy"]["data"]) == "reptiles"
     first, second = (accuracy.reptiles(seed, (150, 32, 60), str(photographs)) for seed in (1, 2))
     assert [len(part.labels) for part in first] == [150, 32, 60]
     assert not torch.equal(first[0].images, second[0].images)
     shown = {bytes(image.numpy().tobytes()) for part in first[:2] for image in part.images}
-    assert len(shown) == 182  # no image twice
+    assert len(shown) == 182  # all images differ
     _, predicted, test = accuracy.fit_and_predict(functions(lab), lab, seed=1)
     assert predicted["logits"].shape == (60, len(CLASSES))
     assert torch.equal(test.images, first[2].images)
 
 
-def test_too_few_photographs_are_refused(photographs: Path) -> None:
+def test_photographs_too_few(photographs: Path) -> None:
+    """A folder with too few photographs is refused."""
     with pytest.raises(ValueError, match="60 images in a part of which 500 are asked for"):
         accuracy.reptiles(1, (100, 50, 500), str(photographs))
 
 
-def test_no_images_are_drawn_for_a_stub(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accuracy_stub_draws_no_images(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing or unfinished function is reported before any image is drawn."""
+
     def stub(*_: object) -> None:
         raise NotImplementedError
 
@@ -232,7 +243,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_is_built_wrongly_is_charged_where_it_is_built(small: Lab, name: str) -> None:
+def test_accuracy_replaces_wrong_model(small: Lab, name: str) -> None:
+    """A wrongly built model costs nothing here: the exercise that builds it charges the points."""
     submission = functions(small, build_transfer_model=FAULTS[name])
     assert score(accuracy_checks(small, submission)) == (20, 20)
     found = accuracy.measured(submission, small, 7)
@@ -240,7 +252,7 @@ def test_what_is_built_wrongly_is_charged_where_it_is_built(small: Lab, name: st
     assert "a model of the checks" in str(found)
 
 
-# the whole model in a file; an optimizer that takes flat views of gradients
+# saves the whole model to a file
 CHECKPOINT = """
     import io
     file = io.BytesIO()
@@ -257,7 +269,8 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_tools_of_the_checks_are_in_nobodys_way(small: Lab, name: str) -> None:
+def test_accuracy_checkpoint_and_quasi_newton(small: Lab, name: str) -> None:
+    """The instrumentation of the check supports checkpoints of whole models and quasi-Newton methods."""
     submission = functions(small, train_with_early_stopping=CHOICES[name])
     fitted, predicted, _ = accuracy.fit_and_predict(submission, small, 7)
     assert fitted["steps"] == 6  # batches of one epoch

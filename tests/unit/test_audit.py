@@ -1,6 +1,6 @@
 """Findings of an audit.
 
-That a sound lab passes, with real gradings, is tested by the guide to a new lab (test_new_lab).
+Whether a correct lab passes, with real grading, is tested with the guide to a new lab (test_new_lab).
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def said(findings: list[Finding]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_files_that_the_master_does_not_build_end_the_audit(
+def test_audit_stops_on_outdated_files(
     course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The audit stops if the release or the solution differs from what the master text builds."""
     for folder in ("assignments", "solutions"):
         path = course / folder / ASSIGNMENT / NOTEBOOK
         notebook = nbformat.read(path, as_version=4)
@@ -61,12 +62,14 @@ def test_files_that_the_master_does_not_build_end_the_audit(
     assert "gets full marks" not in "".join(lines)
 
 
-def test_a_lab_that_does_not_exist_is_no_failure_but_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_unknown_lab(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown lab is a usage error, not a failed audit."""
     assert cli.main(["audit", "no-such-lab"]) == 2
     assert "transfer_learning" in capsys.readouterr().err
 
 
-def test_marks_that_are_too_few_and_checks_that_broke() -> None:
+def test_audit_marks_and_broken_checks() -> None:
+    """Missing points and broken checks are failures of the audit."""
     passed = CheckResult("test_a", "A.", "check_a", 4, "passed")
     broke = CheckResult("test_b", "B.", "check_a", 6, "error", Failure("it runs", "ZeroDivisionError", ""))
     assert marks("full", GradingResult([passed], 1, 1.0), 4) == Finding("full", "ok", "4 of 4 points")
@@ -76,7 +79,8 @@ def test_marks_that_are_too_few_and_checks_that_broke() -> None:
     assert marks("none", GradingResult([broke], 1, 1.0), 0).state == "FAIL"
 
 
-def test_wrong_functions_must_fail_exactly_what_is_said() -> None:
+def test_audit_wrong_function_failures() -> None:
+    """Every wrong function has to fail exactly the checks that wrong.py expects."""
     kept = [wrong("one", "test_a"), wrong("two", "test_a", "test_b")]
     right = {"one": frozenset({"test_a"}), "two": frozenset({"test_a", "test_b"})}
     assert noticed(kept, right).state == "ok"
@@ -85,7 +89,8 @@ def test_wrong_functions_must_fail_exactly_what_is_said() -> None:
     assert noticed(kept, {**right, "one": frozenset({"test_a", "test_b"})}).state == "FAIL"
 
 
-def test_a_check_that_nothing_fails_is_found(lab: Lab) -> None:
+def test_audit_check_without_failure(lab: Lab) -> None:
+    """A check that no wrong submission fails is a failure of the audit."""
     checks = [check("test_a"), check("test_b", "test_a")]
     kept = [wrong("one", "test_a", "test_b"), wrong("two", "test_b")]
     failed = {w.name: w.fails for w in kept}
@@ -101,7 +106,8 @@ def test_a_check_that_nothing_fails_is_found(lab: Lab) -> None:
     assert state == "FAIL"
 
 
-def test_what_nobody_looked_at_is_not_measured(lab: Lab) -> None:
+def test_audit_check_not_measured(lab: Lab) -> None:
+    """Checks without any evidence are reported as not measured, not as failures."""
     checks = [check("test_a"), check("test_z", cell="check_z")]
     ((state, seen),) = said(list(kills(Study(), lab, checks, [], {})))
     assert state == "not measured"
@@ -118,7 +124,8 @@ def test_what_nobody_looked_at_is_not_measured(lab: Lab) -> None:
     assert seen.startswith("1 of 2 checks, by 7 submissions of a study, but the checks have changed since")
 
 
-def test_strict_takes_what_was_not_measured_for_a_failure() -> None:
+def test_audit_strict_not_measured() -> None:
+    """With --strict, a finding that was not measured counts as a failure."""
     fine, unknown, bad = (Finding("x", state, "") for state in ("ok", "not measured", "FAIL"))
     assert passes([fine])
     assert passes([fine], strict=True)
@@ -128,7 +135,8 @@ def test_strict_takes_what_was_not_measured_for_a_failure() -> None:
     assert table([fine, unknown]) == "ok            x\nnot measured  x"
 
 
-def test_a_study_is_read_where_it_is_of_this_lab(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_current_and_stale(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lab's study is read from its evidence file, and is stale if the checks have changed since."""
     monkeypatch.setattr(study_module, "HIDDEN_CHECKS", tmp_path)
     assert read_study(lab) == Study()
     file = evidence_of(lab)
@@ -144,9 +152,8 @@ def test_a_study_is_read_where_it_is_of_this_lab(tmp_path: Path, lab: Lab, monke
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"submissions": 2}', '{"submissions": "x", "failed": {}, "checks": ""}', "\xff"]
 )
-def test_a_damaged_study_is_named_with_the_command_that_makes_it_again(
-    text: str, tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_study_damaged_file(text: str, tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error for a damaged study names the file and the command that recreates it."""
     monkeypatch.setattr(study_module, "HIDDEN_CHECKS", tmp_path)
     file = evidence_of(lab)
     file.parent.mkdir(parents=True)
@@ -157,7 +164,8 @@ def test_a_damaged_study_is_named_with_the_command_that_makes_it_again(
         read_study(lab)
 
 
-def test_the_digest_is_of_what_checks_do() -> None:
+def test_digest_covers_behaviour_only() -> None:
+    """The digest depends on what checks do, not on points, docstrings, comments, imports or layout."""
     source = '''"""About."""
 
 import pytest

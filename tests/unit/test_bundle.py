@@ -1,4 +1,4 @@
-"""What students get: complete, the same bytes each time, and nothing in it that is not theirs."""
+"""The bundle for students: complete, reproducible, and without anything that students must not see."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def course() -> Course:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of a course of its own, as the command builds it."""
+    """The bundle of a separate course, as the command builds it."""
     course = course_in(tmp_path_factory.mktemp("course"))
     with contextlib.chdir(course), contextlib.redirect_stdout(io.StringIO()) as printed:
         assert main(["bundle", ASSIGNMENT]) == 0
@@ -64,7 +64,8 @@ def contents(archive: Path | io.BytesIO) -> dict[str, bytes]:
         return {name: opened.read(name) for name in opened.namelist()}
 
 
-def test_it_holds_notebook_library_and_start(members: dict[str, bytes]) -> None:
+def test_bundle_contents(members: dict[str, bytes]) -> None:
+    """The bundle contains the notebook, the wheel of the library and one page of instructions."""
     (wheel,) = [name for name in members if name.endswith(".whl")]
     assert set(members) == {f"{FOLDER}/{NOTEBOOK}", f"{FOLDER}/START.md", wheel}
     assert members[f"{FOLDER}/{NOTEBOOK}"] == (ROOT / "assignments" / ASSIGNMENT / NOTEBOOK).read_bytes()
@@ -74,7 +75,8 @@ def test_it_holds_notebook_library_and_start(members: dict[str, bytes]) -> None:
     assert len(start.splitlines()) < 60  # one page
 
 
-def test_the_wheel_is_the_library_and_nothing_else(wheel: dict[str, bytes]) -> None:
+def test_wheel_contains_library_only(wheel: dict[str, bytes]) -> None:
+    """The wheel contains the whole library and nothing else."""
     tops = {name.split("/")[0] for name in wheel}
     assert tops == {"amllab", "amllab-0.1.0.dist-info"}
     sources = {f"amllab/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py")}
@@ -93,7 +95,8 @@ def test_the_wheel_is_the_library_and_nothing_else(wheel: dict[str, bytes]) -> N
     assert points == ["[jupyter_client.kernel_provisioners]", "amllab-warm", "=", "amllab.kernels:WarmProvisioner"]
 
 
-def test_the_same_content_gives_the_same_bytes(bundle: Path, members: dict[str, bytes], tmp_path: Path) -> None:
+def test_bundle_is_reproducible(bundle: Path, members: dict[str, bytes], tmp_path: Path) -> None:
+    """The same content gives the same bytes."""
     (name,) = [name for name in members if name.endswith(".whl")]
     release = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
     again = build_wheel(tmp_path, {f"{ASSIGNMENT}/{NOTEBOOK}": release})
@@ -102,7 +105,8 @@ def test_the_same_content_gives_the_same_bytes(bundle: Path, members: dict[str, 
     assert (tmp_path / "again.zip").read_bytes() == bundle.read_bytes()
 
 
-def test_the_library_works_from_the_wheel_alone(members: dict[str, bytes], tmp_path: Path) -> None:
+def test_wheel_works_alone(members: dict[str, bytes], tmp_path: Path) -> None:
+    """The library works from the wheel alone, without the packages of the grader."""
     (name,) = [name for name in members if name.endswith(".whl")]
     with zipfile.ZipFile(io.BytesIO(members[name])) as archive:
         archive.extractall(tmp_path / "site")
@@ -128,11 +132,13 @@ print(len(layers_of(load_backbone("net12"))), len(layers_of(load_backbone("net6"
     assert done.stdout.split() == ["12", "6", "Transfer", "learning", "7"], done.stderr
 
 
-def test_nothing_leaks(bundle: Path, lab: Lab, course: Course) -> None:
+def test_bundle_has_no_leaks(bundle: Path, lab: Lab, course: Course) -> None:
+    """The bundle contains no part of the solution, marking scheme or hidden checks."""
     assert find_leaks(bundle, lab, course) == []
 
 
-def test_every_kind_of_secret_is_known(lab: Lab, course: Course) -> None:
+def test_secrets_of_every_kind(lab: Lab, course: Course) -> None:
+    """The secrets include lines of every solution, the marking scheme and every file of hidden checks."""
     kinds = [what.split(":")[0] for what in read_secrets(lab, course).values()]
     for cell in ("freeze_layers", "build_transfer_model", "train_with_early_stopping", "reflection"):
         assert kinds.count(f"solution of {cell}") >= 3
@@ -147,8 +153,8 @@ def source_of(path: Path, grade_id: str) -> str:
     return str(source)
 
 
-def test_planted_leaks_are_found(bundle: Path, lab: Lab, course: Course, tmp_path: Path) -> None:
-    """Each where somebody could leave it by mistake; found with member and line."""
+def test_leaks_planted(bundle: Path, lab: Lab, course: Course, tmp_path: Path) -> None:
+    """Planted leaks, each where one could be left by mistake, are found with member and line."""
     solution = source_of(course.solution(lab), "freeze_layers")
     hidden = (ROOT / "autograder" / "checks" / lab.name / "test_freeze_layers_hidden.py").read_text()
     master = (ROOT / "source" / ASSIGNMENT / "transfer_learning.py").read_text()
@@ -195,7 +201,8 @@ def test_planted_leaks_are_found(bundle: Path, lab: Lab, course: Course, tmp_pat
     assert {leak.where.removeprefix(f"{FOLDER}/").split(",")[0].split("!")[0] for leak in leaks} == planted
 
 
-def test_reformatted_lines_are_found_and_public_words_are_not(lab: Lab, course: Course, tmp_path: Path) -> None:
+def test_leaks_reformatted_and_public_lines(lab: Lab, course: Course, tmp_path: Path) -> None:
+    """A reformatted line of the solution is a leak; common lines of PyTorch are not."""
     solution = [line.split() for line in source_of(course.solution(lab), "train_with_early_stopping").splitlines()]
     (line,) = [words for words in solution if words[:2] == ["correct", "+="]]
     (tmp_path / "a.py").write_text("# a\n\n#\n" + "\t  ".join(line))
@@ -207,9 +214,10 @@ def test_reformatted_lines_are_found_and_public_words_are_not(lab: Lab, course: 
     assert str(leak).startswith("a.py, line 4: solution of train_with_early_stopping: correct +=")
 
 
-def test_a_leaking_release_is_not_bundled(
+def test_bundle_refuses_leaking_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A release with a leak is not bundled, and an older bundle is removed."""
     monkeypatch.chdir(course_in(tmp_path))
     target = Path("dist", f"{ASSIGNMENT}-student.zip")
     target.parent.mkdir()
@@ -227,7 +235,8 @@ def test_a_leaking_release_is_not_bundled(
     assert f"run 'autograder build {ASSIGNMENT}'" in capsys.readouterr().err
 
 
-def test_missing_files_of_the_course_are_named(lab: Lab, tmp_path: Path) -> None:
+def test_leaks_missing_course_files(lab: Lab, tmp_path: Path) -> None:
+    """Missing files of the course are named."""
     shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
     course = Course.find(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"source/transfer-learning/transfer_learning\.py is missing"):

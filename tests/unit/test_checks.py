@@ -53,7 +53,8 @@ def run(tmp_path: Path, lab: Lab, first: str = "True", second: str = "pass", see
     return run_checks(lab, [file], InProcessSubmission(lab.name, {}), seed=seed)
 
 
-def test_passing(tmp_path: Path, lab: Lab) -> None:
+def test_run_checks_passing(tmp_path: Path, lab: Lab) -> None:
+    """Results of passing checks have name, outcome, points, cell and title."""
     results = run(tmp_path, lab)
     assert [(r.name, r.outcome, r.points, r.cell) for r in results] == [
         ("test_first", "passed", 2, "check_x"),
@@ -63,7 +64,8 @@ def test_passing(tmp_path: Path, lab: Lab) -> None:
     assert score(results) == (5, 5)
 
 
-def test_failing_carries_its_data_and_skips_what_needs_it(tmp_path: Path, lab: Lab) -> None:
+def test_failed_check_skips_dependents(tmp_path: Path, lab: Lab) -> None:
+    """A failed check reports its data, and checks that need it are skipped."""
     first, second = run(tmp_path, lab, first="False")
     assert first.failure == Failure("one", "two", "three", "Section 1")
     assert second.outcome == "skipped"
@@ -71,25 +73,28 @@ def test_failing_carries_its_data_and_skips_what_needs_it(tmp_path: Path, lab: L
     assert score([first, second]) == (0, 5)
 
 
-def test_a_broken_check_is_nobodys_fault_but_its_own(tmp_path: Path, lab: Lab) -> None:
+def test_broken_check_is_an_error(tmp_path: Path, lab: Lab) -> None:
+    """An exception in a check is an error of that check, and students do not see it."""
     _, second = run(tmp_path, lab, second="1 / 0")
     assert second.outcome == "error"
     assert "ZeroDivisionError" in second.failure.seen  # type: ignore[union-attr]
     assert "ZeroDivisionError" not in to_text([second]) + to_html([second])
 
 
-def test_checks_that_cannot_be_collected(tmp_path: Path, lab: Lab) -> None:
+def test_broken_check_not_collectable(tmp_path: Path, lab: Lab) -> None:
+    """Checks that cannot be collected raise an error."""
     with pytest.raises(ChecksBrokenError, match="SyntaxError"):
         run(tmp_path, lab, second="def")
 
 
-def test_an_interrupt_is_not_kept_by_pytest(tmp_path: Path, lab: Lab) -> None:
+def test_interrupt_propagates(tmp_path: Path, lab: Lab) -> None:
+    """An interrupt propagates out of pytest."""
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, lab, second="raise KeyboardInterrupt")
 
 
-def test_nothing_beside_the_course_changes_grades(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the variables that pytest reads nor a plugin that is installed."""
+def test_environment_does_not_change_grades(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the variables that pytest reads nor an installed plugin changes grades."""
     meddling = tmp_path / "site"
     (meddling / "meddling-1.0.dist-info").mkdir(parents=True)
     (meddling / "meddling-1.0.dist-info" / "METADATA").write_text("Name: meddling\nVersion: 1.0\n")
@@ -101,7 +106,7 @@ def test_nothing_beside_the_course_changes_grades(tmp_path: Path, lab: Lab, monk
     before = dict(os.environ)
     assert [r.outcome for r in run(tmp_path, lab)] == ["passed", "passed"]
     assert dict(os.environ) == before
-    # each of the three by itself would have: that is what they are kept out for
+    # each of the three alone would change the results if it were not disabled
     for keep in ("ADDOPTS", "PLUGINS"):
         monkeypatch.setattr(
             "amllab.checks.runner.VARIABLES", [f"PYTEST_{n}" for n in ("ADDOPTS", "PLUGINS") if n != keep]
@@ -114,7 +119,9 @@ def test_nothing_beside_the_course_changes_grades(tmp_path: Path, lab: Lab, monk
         run(tmp_path, lab)
 
 
-def test_inputs_are_drawn_from_the_seed(tmp_path: Path, lab: Lab) -> None:
+def test_rng_follows_seed(tmp_path: Path, lab: Lab) -> None:
+    """Random inputs of checks depend only on the seed."""
+
     def drawn(seed: int) -> str:
         (_, second) = run(tmp_path, lab, second="expect(False, expected=str(rng.random()), seen='', why='')", seed=seed)
         return second.failure.expected  # type: ignore[union-attr]
@@ -122,7 +129,8 @@ def test_inputs_are_drawn_from_the_seed(tmp_path: Path, lab: Lab) -> None:
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-def test_reports_escape_what_a_submission_says() -> None:
+def test_report_escapes_html() -> None:
+    """Reports escape text from submissions."""
     failure = Failure("`x`", "<script>alert(1)</script>", "", "")
     html = to_html([CheckResult("t", "T <b>", "c", 1, "failed", failure)])
     assert "<script>" not in html
@@ -130,7 +138,8 @@ def test_reports_escape_what_a_submission_says() -> None:
     assert "<code>x</code>" in html
 
 
-def test_every_check_is_complete_and_points_add_up(lab: Lab, release: NotebookNode) -> None:
+def test_points_add_up(lab: Lab, release: NotebookNode) -> None:
+    """The points of all checks add up to those of their cells."""
     nothing = InProcessSubmission(lab.name, {})
     results = run_checks(lab, [lab.folder, HIDDEN_CHECKS / lab.name], nothing)
     cells = {
@@ -147,7 +156,9 @@ def test_every_check_is_complete_and_points_add_up(lab: Lab, release: NotebookNo
     assert len({r.name for r in results}) == len(results)
 
 
-def test_missing_stub_and_raising_functions(lab: Lab) -> None:
+def test_submission_missing_stub_and_raising(lab: Lab) -> None:
+    """Missing and unfinished functions are errors of the submission; other exceptions are part of the answer."""
+
     def stub(model: object, n: int) -> None:
         raise NotImplementedError
 
@@ -167,7 +178,9 @@ class Row(TypedDict):
     f: float
 
 
-def test_settings_of_torch_end_with_the_question(lab: Lab) -> None:
+def test_torch_settings_are_restored(lab: Lab) -> None:
+    """Global settings of PyTorch are restored after each question."""
+
     def freeze_layers(model: torch.nn.Module, n_trainable: int) -> torch.nn.Module:
         torch.set_grad_enabled(False)
         torch.set_default_dtype(torch.float64)
@@ -179,7 +192,9 @@ def test_settings_of_torch_end_with_the_question(lab: Lab) -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_the_same_question_is_put_once(lab: Lab) -> None:
+def test_cache_of_answers(lab: Lab) -> None:
+    """The same question is asked only once; of large answers, only the last two are cached."""
+
     class Counting(InProcessSubmission):
         exchanged = 0
 
@@ -194,7 +209,7 @@ def test_the_same_question_is_put_once(lab: Lab) -> None:
     submission = Counting(lab.name, {"freeze_layers": lambda model, n: model})
     weights = timm.create_model("net12", num_classes=5).state_dict()
     assert [asks(1), asks(1), asks(2)] == [1, 1, 2]
-    # of large answers, the last two
+    # of large answers, only the last two are cached
     assert [asks(1, state=weights), asks(2, state=weights), asks(1, state=weights)] == [3, 4, 4]
     assert [asks(3, state=weights), asks(1, state=weights), asks(2, state=weights)] == [5, 5, 6]
     assert [asks(1), asks(2)] == [6, 6]
@@ -215,12 +230,15 @@ def test_the_same_question_is_put_once(lab: Lab) -> None:
         (FloatMatrix, torch.zeros(2, 3), [torch.zeros(2), torch.zeros(2, 3).double(), [[0.0]], None]),
     ],
 )
-def test_answers_are_held_against_their_declaration(declared: Any, fits: Any, others: list[Any]) -> None:
+def test_answer_schema(declared: Any, fits: Any, others: list[Any]) -> None:
+    """Answers are validated against their declared type."""
     assert schema_error(fits, declared) == ""
     assert all(schema_error(other, declared) for other in others)
 
 
-def test_an_undeclared_answer_is_a_failed_check(tmp_path: Path, lab: Lab) -> None:
+def test_answer_of_undeclared_type(tmp_path: Path, lab: Lab) -> None:
+    """An answer of another type than the declared one fails the check."""
+
     class Other(Submission):
         def exchange(self, question: bytes) -> bytes:
             return pack({"value": [{"returned": 1, "flagged": "", "trainable": [], "state": {}}]})
@@ -231,33 +249,37 @@ def test_an_undeclared_answer_is_a_failed_check(tmp_path: Path, lab: Lab) -> Non
     assert "returned is int, not str" in info.value.failure.seen
 
 
-def test_every_probe_declares_its_answer() -> None:
+def test_probes_declare_answers() -> None:
+    """Every probe declares the type of its answer."""
     own = [getattr(probes, name) for name in probes.__all__]
     found = [f.__name__ for f in own if declaration(f)]
     assert found == ["build", "build_twice", "fit", "freeze", "predict", "train_frozen", "train_scripted"]
 
 
-def test_seeds_tell_nothing_of_one_another() -> None:
+def test_seeds_derived_independently() -> None:
+    """Seeds derived for different purposes are distinct and use the whole range."""
     derived = {derive(seed, *purpose) for seed in (0, 1, 1 << 62) for purpose in (("a",), ("b",), ("a", "b"), ())}
     assert len(derived) == 12
     assert all(0 <= seed < 1 << 63 for seed in derived)
     assert max(derived) > 1 << 58
 
 
-def test_texts_of_a_submission_are_cut_and_cleaned(tmp_path: Path, lab: Lab) -> None:
+def test_submission_text_is_sanitized(tmp_path: Path, lab: Lab) -> None:
+    """Text from a submission is truncated, and control characters are removed."""
     (first, _) = run(tmp_path, lab, first='False, expected="\\x1b[2J" + "x" * 5000, seen="", why="") or expect(False')
     text = first.failure.expected  # type: ignore[union-attr]
     assert "\x1b" not in text
     assert len(text) < 2100
 
 
-def test_unknown_labs_are_listed() -> None:
+def test_find_lab_unknown_name() -> None:
+    """The error for an unknown lab lists the known ones."""
     with pytest.raises(LookupError, match="transfer_learning"):
         find_lab("no-such-lab")
 
 
-def test_failed_checks_keep_nothing_alive(lab: Lab) -> None:
-    """In a server such as formgrader's, what a caller of the checks holds has to end with the call."""
+def test_failed_checks_keep_no_references(lab: Lab) -> None:
+    """Failed checks keep no objects of their caller alive, as servers such as formgrader require."""
 
     class Held:
         pass

@@ -36,7 +36,7 @@ STYLES = {
 
 
 def namespace(sources: dict[str, str]) -> dict[str, Any]:
-    """The variables of a notebook with these cells, its own first cell included."""
+    """Return the variables of a notebook with these cells, including its setup cell."""
     path = ROOT / "assignments" / LAB.assignment / f"{LAB.notebook}.ipynb"
     cells = {c["metadata"].get("nbgrader", {}).get("grade_id"): c for c in json.loads(path.read_text())["cells"]}
     found: dict[str, Any] = {"__name__": "__main__"}
@@ -45,7 +45,7 @@ def namespace(sources: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-# loops that stay on the device of the model, made to move it
+# loops that use the device of the model, changed to move the model to the GPU
 _STAYS = re.compile(r"^( *)device = next\(model\.parameters\(\)\)\.device$", re.MULTILINE)
 _MOVES = r'\1device = torch.device("cuda")\n\1model.to(device)'
 for variant in (*CORRECT, *TRAINING_STYLES, *PUBLIC_CODE):
@@ -55,7 +55,8 @@ for variant in (*CORRECT, *TRAINING_STYLES, *PUBLIC_CODE):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_correct_style_passes_its_own_checks_on_a_gpu(style: str) -> None:
+def test_cuda_correct_styles(style: str) -> None:
+    """Correct styles pass the public checks on a GPU."""
     sources = {**CELLS, **STYLES[style]}
     assert sources != CELLS or not STYLES[style]
     try:

@@ -1,4 +1,4 @@
-"""The documentation: it builds, its reference of checks is that of the check files, its commands exist."""
+"""The documentation: it builds, its reference of checks is up to date, and its commands exist."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ TARGET = re.compile(r"^ *make (\w+)|`make (\w+)`", re.M)
 
 
 def commands(text: str) -> list[list[str]]:
-    """Command lines of ``autograder`` in a page: those of code blocks and those within sentences."""
+    """Return the command lines of ``autograder`` in a page, from code blocks and from sentences."""
     found = (a or b for a, b in COMMAND.findall(text))
     return [shlex.split(command, comments=True)[1:] for command in found]
 
 
-def test_the_reference_of_checks_is_that_of_the_check_files() -> None:
+def test_checks_page_is_up_to_date() -> None:
+    """The reference of checks agrees with the check files."""
     wanted = page(map(find_lab, all_labs()))
     found = (ROOT / "docs" / "checks.md").read_text()
     assert found == wanted, "run python -m autograder.labs.catalog docs/checks.md"
 
 
-def test_the_reference_says_no_more_of_hidden_checks_than_their_titles() -> None:
+def test_checks_page_hides_hidden_checks() -> None:
+    """The reference reveals no more of hidden checks than their titles."""
     text = page([find_lab("transfer-learning")])
     lines = text.splitlines()
     for check in checks_of(find_lab("transfer-learning")):
@@ -47,7 +49,8 @@ def test_the_reference_says_no_more_of_hidden_checks_than_their_titles() -> None
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_commands_and_options_of_a_page_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_docs_commands_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands, options and make targets in the documentation exist."""
     text = path.read_text(encoding="utf-8")
     for name, *arguments in commands(text):
         assert cli.main([name, "--help"]) == 0, f"{path.name}: autograder {name}"
@@ -59,14 +62,15 @@ def test_commands_and_options_of_a_page_exist(path: Path, capsys: pytest.Capture
     assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)), path.name
 
 
-def test_commands_of_pages_are_found() -> None:
+def test_docs_commands_parser() -> None:
+    """Commands are found in sentences and in code blocks."""
     text = "Run `autograder audit a-lab --strict`.\n\n    autograder grade A.ipynb  # one\n\n`make demo`\n"
     assert commands(text) == [["audit", "a-lab", "--strict"], ["grade", "A.ipynb"]]
     assert TARGET.findall(text) == [("", "demo")]
 
 
 def names_of(line: str) -> Iterator[tuple[Path, str]]:
-    """The paths in a line of a page, each alone, and with every name of code that follows the path of a module."""
+    """Yield the paths in a line of a page, each alone and with every name that follows the path of a module."""
     path = Path()
     for quoted in re.findall(r"`([^`]+)`", line):
         if "/" in quoted and "<" not in quoted:
@@ -77,14 +81,15 @@ def names_of(line: str) -> Iterator[tuple[Path, str]]:
 
 
 def defined(path: Path) -> set[str]:
-    """Functions and classes of a module, and methods as ``Class.method``."""
+    """Return the functions and classes of a module, and methods as ``Class.method``."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     found = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, kinds)]
     methods = {f"{node.name}.{own.name}" for node in found for own in node.body if isinstance(own, kinds)}
     return {node.name for node in found} | methods
 
 
-def test_files_and_functions_of_the_architecture_exist() -> None:
+def test_architecture_names_exist() -> None:
+    """Files and functions named in the architecture page exist."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     path_of_a_submission = text.partition("## The path of a submission")[2]
     assert len([name for line in path_of_a_submission.splitlines() for _, name in names_of(line) if name]) >= 10
@@ -94,7 +99,8 @@ def test_files_and_functions_of_the_architecture_exist() -> None:
             assert not name or name in defined(path), f"{name}: {line}"
 
 
-def test_names_of_a_page_are_found() -> None:
+def test_architecture_names_parser() -> None:
+    """Paths and names of code are found in a line of a page."""
     line = "| 1 | `tests/unit/test_docs.py`: `defined`, `Some.method`; `make demo` in `docs/` | `x` | `source/<lab>/`"
     page, docs = ROOT / "tests" / "unit" / "test_docs.py", ROOT / "docs/"
     assert list(names_of(line)) == [(page, ""), (page, "defined"), (page, "Some.method"), (docs, "")]
@@ -105,7 +111,8 @@ def test_names_of_a_page_are_found() -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("material") is None, reason="mkdocs-material is not installed: pip install -e .[docs]"
 )
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+def test_site_builds_without_warnings(tmp_path: Path) -> None:
+    """The site builds without warnings and loads nothing from other sites."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -114,5 +121,5 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for path in PAGES:
         assert (site / f"{path.stem}.html").is_file()
     text = (site / "index.html").read_text()
-    # whoever reads it offline, or does not want to be seen reading, loads nothing from elsewhere
+    # for reading offline, and for privacy, pages load nothing from other sites
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=\"https?://", text)

@@ -1,4 +1,4 @@
-"""Feedback of failed checks: the content of reports, how mistakes are recognised, whether they can be reproduced."""
+"""Feedback of failed checks: the content of reports, symptoms of mistakes, and code that reproduces them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ SERIES = {
 }
 
 
-def test_a_series_is_a_table_with_marks() -> None:
+def test_series_as_text_table() -> None:
+    """In text, a series is a table with its marks."""
     text = to_text(failed(Failure("a", "b", "c", series=LOSSES)))
     table = text[text.index("    epoch") :].splitlines()[:-1]
     assert table == [
@@ -80,7 +81,8 @@ def test_a_series_is_a_table_with_marks() -> None:
 
 
 @pytest.mark.parametrize("name", SERIES)
-def test_text_and_html_have_the_same_content(name: str) -> None:
+def test_report_text_equals_html(name: str) -> None:
+    """Reports in text and in HTML have the same content."""
     failure = Failure(
         "1 & 2", "a < b", "<i>c</i>", "the loop", series=SERIES[name], reproduce="x = 1\nif x < 2:\n    x"
     )
@@ -95,8 +97,9 @@ def test_text_and_html_have_the_same_content(name: str) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_a_report_passes_the_cleaning_of_pages_as_it_is() -> None:
-    # formgrader and feedback clean what they show
+def test_report_survives_sanitizing() -> None:
+    """The sanitizer of formgrader and feedback pages leaves a report unchanged."""
+    # formgrader and feedback sanitize their pages
     failure = Failure("a", "b < c", "d", series=LOSSES, reproduce="x = 1 < 2")
     report = to_html(failed(failure))
     before, after = (BeautifulSoup(html, "html.parser") for html in (report, clean_html(report)))
@@ -104,7 +107,8 @@ def test_a_report_passes_the_cleaning_of_pages_as_it_is() -> None:
     assert [tag["style"] for tag in after.find_all(style=True)] == [tag["style"] for tag in before.find_all(style=True)]
 
 
-def test_a_long_series_keeps_its_marks() -> None:
+def test_series_long_keeps_marks() -> None:
+    """A long series is shortened, but keeps its marks."""
     text = to_text(failed(Failure("a", "b", "c", series=SERIES["long"])))
     epochs = [word for line in text.splitlines() if line.startswith("    epoch") for word in line.split()[1:]]
     assert {"0", "40", "45", "499", "…"} <= set(epochs)
@@ -112,13 +116,15 @@ def test_a_long_series_keeps_its_marks() -> None:
     assert len(text.splitlines()) < 25
 
 
-def test_series_leaves_out_marks_that_are_nowhere() -> None:
-    # what a submission returns as its best epoch may be any number
+def test_series_drops_invalid_marks() -> None:
+    """Marks that are not an index of the series are dropped."""
+    # a submission may return any number as its best epoch
     marks = {f"m{i}": epoch for i, epoch in enumerate([None, math.nan, math.inf, -1, 1e300, 0.5, 3, 2.0])}
     assert series("x", [1, 2], **marks).marks == ((2, "m7"),)
 
 
-def test_only_failures_show_evidence_and_json_takes_it() -> None:
+def test_failure_evidence_and_json() -> None:
+    """Only failures show evidence, and they can be serialized as JSON."""
     failure = Failure("a", "b", "c", series=SERIES["not finite"], reproduce="x")
     (result,) = failed(failure)
     got = json.loads(json.dumps(result.as_dict(), allow_nan=False))
@@ -130,7 +136,9 @@ def test_only_failures_show_evidence_and_json_takes_it() -> None:
         assert "table" not in to_html(other)
 
 
-def test_what_failed_comes_first_and_in_one_block() -> None:
+def test_report_lists_failures_first() -> None:
+    """Failures come first, and those with the same symptom share one block."""
+
     def of(name: str, outcome: Any, failure: Failure | None = None) -> CheckResult:
         return CheckResult(name, f"Title of {name}.", "check_x", 2, outcome, failure)
 
@@ -157,7 +165,7 @@ def test_what_failed_comes_first_and_in_one_block() -> None:
         "✓ Title of a.  [2/2]",
     ]
     assert [text.count(part) for part in ("6 epochs", "8 epochs", "try it", "    epoch")] == [1, 0, 2, 2]
-    # a recognised mistake explains all of it: the first block shows the numbers
+    # a recognised mistake explains all failures, so only the first block shows the numbers
     named = to_text(results, ["This looks like a known mistake: stops late."])
     assert named.startswith("→ This looks like a known mistake: stops late.\n✗ Title of b.")
     assert [named.count(part) for part in ("try it", "    epoch")] == [1, 1]
@@ -168,7 +176,8 @@ def test_what_failed_comes_first_and_in_one_block() -> None:
         assert said.count("try it:") == 2 - len(remarks) == to_html(results, remarks=remarks).count("<table")
 
 
-def test_symptoms_are_not_shown() -> None:
+def test_report_hides_symptoms() -> None:
+    """Symptoms are internal and not part of a report."""
     results = failed(Failure("a", "b", "c", symptom="XYZZY"))
     assert "XYZZY" not in to_text(results) + to_html(results)
 
@@ -177,7 +186,7 @@ def test_symptoms_are_not_shown() -> None:
 
 
 def namespace(variant: Variant) -> dict[str, Any]:
-    """Variables of a notebook: what its setup imports, and the variant's functions."""
+    """Return the variables of a notebook: the imports of its setup, and the variant's functions."""
     names = ("layers_of", "load_backbone", "evaluate")
     variables: dict[str, Any] = {"torch": torch, "timm": timm, "math": math, "nn": torch.nn}
     variables |= {name: getattr(amllab, name) for name in names}
@@ -188,7 +197,7 @@ def namespace(variant: Variant) -> dict[str, Any]:
 
 @cache
 def reference() -> InProcessSubmission:
-    """The plain correct functions; one for all, as it answers the same question once."""
+    """Return the plain correct functions: one object for all tests, because it caches its answers."""
     return InProcessSubmission(LAB.name, namespace(CORRECT[0]))
 
 
@@ -199,7 +208,7 @@ def graded(variant: Variant, cell: str, seed: int) -> list[CheckResult]:
 
 @cache
 def failures(name: str, seed: int) -> dict[str, Failure]:
-    """Of the checks that a wrong variant fails."""
+    """Return the failures of the checks that a wrong variant fails."""
     variant = next(v for v in WRONG if v.name == name)
     (cell,) = variant.sources
     results = graded(variant, cell, seed)
@@ -255,22 +264,26 @@ PATTERNS = {
 
 
 @pytest.mark.parametrize("name", sampled(PATTERNS, 12))
-def test_a_mistake_has_the_same_symptoms_whatever_the_seed(name: str) -> None:
+def test_symptoms_independent_of_seed(name: str) -> None:
+    """A mistake has the same symptoms with every seed."""
     assert [pattern(name, seed) for seed in SEEDS[:2]] == [PATTERNS[name]] * 2
 
 
-def test_mistakes_have_patterns_of_their_own() -> None:
+def test_symptoms_distinguish_mistakes() -> None:
+    """No two mistakes have the same pattern of symptoms."""
     patterns = [tuple(pattern.items()) for pattern in PATTERNS.values()]
     assert len(set(patterns)) == len(patterns)
 
 
 @pytest.mark.parametrize("variant", CORRECT, ids=lambda variant: variant.name)
-def test_correct_functions_lose_nothing(variant: Variant) -> None:
+def test_correct_functions_get_full_marks(variant: Variant) -> None:
+    """Correct functions lose no points."""
     results = [r for cell in CELLS for r in graded(variant, cell, SEEDS[0])]
     assert score(results) == (70, 70), to_text(results)
 
 
-def test_every_failure_of_a_check_has_a_symptom_and_a_reason() -> None:
+def test_failures_have_symptom_and_reason() -> None:
+    """Every expectation of a check states a symptom and a reason."""
     helpers = [file for folder in (LAB.folder, HIDDEN, KIT) for file in folder.glob("*.py")]
     helpers = [file for file in helpers if not file.name.startswith("test_") and "accuracy" not in file.stem]
     files = [*itertools.chain(*FILES.values()), *helpers]
@@ -284,7 +297,9 @@ def test_every_failure_of_a_check_has_a_symptom_and_a_reason() -> None:
     assert not [call for call in calls if not {"expected", "seen", "why", "symptom"} <= call[2]]
 
 
-def test_answers_without_a_result_have_a_symptom() -> None:
+def test_symptoms_of_missing_and_raising() -> None:
+    """Missing and raising functions have a symptom, too."""
+
     def results(**functions: Any) -> dict[str, str]:
         submission = InProcessSubmission(LAB.name, functions)
         checked = run_checks(LAB, FILES["freeze_layers"][:1], submission)
@@ -325,11 +340,11 @@ def test_layers_in_words() -> None:
     assert freezing.layers_in_words("net6", {*layers[5], "stem.conv.weight"}) == ("layer 5 and parts of layer 0")
 
 
-# Lines to try
+# Code that reproduces a mistake
 
 
 def outcome(lines: str, variables: dict[str, Any]) -> tuple[str, str]:
-    """What the lines print, and the value of the last one, or the error that they end with."""
+    """Return what the lines print, and the value of the last line or the error that they raise."""
     tree = ast.parse(lines)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     torch.manual_seed(0)
@@ -351,12 +366,13 @@ SAID = {
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_a_report_says_it_plainly(name: str) -> None:
+def test_report_plain_wording(name: str) -> None:
+    """Reports describe a mistake in plain words."""
     for seed in SEEDS[:2]:
         assert SAID[name] in [failure.seen for failure in failures(name, seed).values()]
 
 
-# mistakes of public code (tests/wild), and what names them
+# mistakes of public code (tests/wild), and the text that names their cause
 NAMED = {
     "names_of_net12": "; of net12 it is right: are names of its layers, or their number, written into the code?",
     "child_counter": "n_trainable = 0, 1, 2, 3, 4, 5, 6 leaves 0, 1, 2, 5, 6, 6, 6 layers trainable",
@@ -367,7 +383,8 @@ NAMED = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_report_names_the_cause(name: str) -> None:
+def test_report_names_cause(name: str) -> None:
+    """Reports name the cause of mistakes in public code."""
     (wrong,) = [w for w in PUBLIC_CODE if w.name == name]
     variables = namespace(Variant(name, sources=wrong.sources))
     results = run_checks(LAB, FILES[wrong.exercise], InProcessSubmission(LAB.name, variables), seed=SEEDS[0])
@@ -375,14 +392,16 @@ def test_a_report_names_the_cause(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_no_reason_names_a_fault_that_is_not_there() -> None:
+def test_reasons_match_mistakes() -> None:
+    """No reason names a mistake that the submission does not make."""
     whys = {name: " ".join(f.why for f in failures(name, SEEDS[0]).values()) for name in PATTERNS}
     assert [name for name, why in whys.items() if "put in after freezing" in why] == ["freezes_before_new_head"]
     assert [name for name, why in whys.items() if "from scratch" in why] == ["not_pretrained"]
 
 
 @pytest.mark.parametrize("name", sampled(PATTERNS, 12))
-def test_the_lines_reproduce_the_mistake(name: str) -> None:
+def test_reproduction_shows_mistake(name: str) -> None:
+    """The suggested lines reproduce the mistake, and behave otherwise with correct functions."""
     variant = next(v for v in WRONG if v.name == name)
     for seed in SEEDS[1:]:
         for failure in failures(name, seed).values():
@@ -392,7 +411,8 @@ def test_the_lines_reproduce_the_mistake(name: str) -> None:
             assert str(seed) not in failure.reproduce
 
 
-def test_the_lines_show_what_the_report_says() -> None:
+def test_reproduction_matches_report() -> None:
+    """The suggested lines print the numbers of the report."""
     failure = failures("patience_one_too_many", SEEDS[0])["test_stops_after_patience"]
     assert failure.series is not None
     epoch = {mark: e for e, mark in failure.series.marks}
@@ -403,7 +423,8 @@ def test_the_lines_show_what_the_report_says() -> None:
     assert wrong_value == f"({epoch['stopped'] + 1}, {epoch['best']})"
 
 
-def test_scripted_training_gives_the_losses_that_were_asked_for() -> None:
+def test_scripted_training_losses() -> None:
+    """A scripted training yields the requested losses."""
     losses = [1.0, 0.25, math.nan]
     model, train_loader, val_loader = amllab.scripted_training(losses, train_sizes=(5, 1), val_sizes=(2, 2))
     history = namespace(CORRECT[0])["train_with_early_stopping"](model, train_loader, val_loader, max_epochs=4)
@@ -419,10 +440,11 @@ def test_scripted_training_gives_the_losses_that_were_asked_for() -> None:
         amllab.scripted_training([1.0], val_sizes=())
 
 
-# Where to look
+# Pointers to the notebook
 
 
-def test_pointers_lead_somewhere(release: NotebookNode) -> None:
+def test_pointers_exist_in_notebook(release: NotebookNode) -> None:
+    """Sections that failures point to exist in the notebook."""
     text = re.sub(r"<[^>]+>|\*\*", "", "\n".join(cell.source for cell in release.cells))
     files = [Path(file) for file in itertools.chain(*FILES.values())]
     named = {node.value for f in files for node in ast.walk(ast.parse(f.read_text())) if _is_pointer(node)}

@@ -1,4 +1,4 @@
-"""The layers of both packages: imports between their folders and modules form no circle."""
+"""The layers of both packages: imports between their folders and modules are acyclic."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LAYER = re.compile(r"^\| (\d+) \| `(\w+)/(\w+)(?:/|\.py)` \|", re.M)
 
 
 def part_of(package: str, module: str) -> str:
-    """The folder or top-level module of a package that a module belongs to; ``__init__`` for the package itself."""
+    """Return the folder or top-level module that a module belongs to; ``__init__`` for the package itself."""
     name = [*module.split("."), ""][1]
     there = name and ((ROOT / package / name).is_dir() or (ROOT / package / f"{name}.py").is_file())
     return name if there else "__init__"
 
 
 def imported(package: str, file: Path) -> Iterator[str]:
-    """Modules of the package that a file imports, within functions too, but not for type checkers alone."""
+    """Yield the modules of the package that a file imports, also within functions, but not for type checkers only."""
     nodes: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
     while nodes:
         node = nodes.pop()
@@ -38,7 +38,7 @@ def imported(package: str, file: Path) -> Iterator[str]:
 
 
 def imports_of(package: str) -> dict[str, dict[str, str]]:
-    """For each folder and top-level module: what it imports, and a file that does."""
+    """Return, for each folder and top-level module, its imports, each with a file that has it."""
     found: dict[str, dict[str, str]] = {}
     for file in sorted((ROOT / package).rglob("*.py")):
         path = file.relative_to(ROOT)
@@ -51,12 +51,14 @@ def imports_of(package: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_imports_form_no_circle(package: str) -> None:
-    list(TopologicalSorter(imports_of(package)).static_order())  # the error names the circle
+def test_imports_are_acyclic(package: str) -> None:
+    """Imports between folders and top-level modules form no cycle."""
+    list(TopologicalSorter(imports_of(package)).static_order())  # the error names the cycle
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_imports_lead_to_lower_layers(package: str) -> None:
+def test_imports_follow_layers(package: str) -> None:
+    """Every import leads to a lower layer of docs/architecture.md."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     layers = {part: int(layer) for layer, owner, part in LAYER.findall(page) if owner == package}
     imports = imports_of(package)
@@ -70,11 +72,13 @@ def test_imports_lead_to_lower_layers(package: str) -> None:
     assert not upward
 
 
-def test_the_library_does_not_import_the_grader() -> None:
+def test_imports_of_library_exclude_grader() -> None:
+    """The library does not import the grader."""
     for file in (ROOT / "amllab").rglob("*.py"):
         assert not list(imported("autograder", file)), file
 
 
-def test_a_circle_is_found() -> None:
+def test_imports_cycle_is_detected() -> None:
+    """A cycle of imports is detected."""
     with pytest.raises(ValueError, match="cycle"):
         list(TopologicalSorter({"a": {"b": "a.py"}, "b": {"a": "b.py"}}).static_order())

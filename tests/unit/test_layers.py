@@ -1,4 +1,4 @@
-"""``layers_of`` over the architectures that students meet, and ``load_backbone``'s errors."""
+"""``layers_of`` on common architectures, and errors of ``load_backbone``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from amllab.layers import layers_of
 from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
 
-# name, layers, a parameter of the first layer; those with parameters on the model itself name one
+# name, number of layers, a parameter of the first layer (one of the model itself, if there is any)
 ARCHITECTURES = [
     ("net12", 12, "stem.conv.weight"),
     ("net6", 6, "stem.conv.weight"),
@@ -27,7 +27,8 @@ ARCHITECTURES = [
 
 
 @pytest.mark.parametrize(("name", "count", "first"), ARCHITECTURES)
-def test_layers_partition_the_parameters(name: str, count: int, first: str) -> None:
+def test_layers_partition_parameters(name: str, count: int, first: str) -> None:
+    """Every parameter of a model belongs to exactly one layer."""
     model = timm.create_model(name, num_classes=5)
     layers = layers_of(model)
     named = [n for layer in layers for n, _ in layer.named_parameters()]
@@ -38,7 +39,8 @@ def test_layers_partition_the_parameters(name: str, count: int, first: str) -> N
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in ARCHITECTURES])
-def test_the_last_layer_is_the_classifier(name: str) -> None:
+def test_layers_last_is_classifier(name: str) -> None:
+    """The last layer is the classifier."""
     model = timm.create_model(name, num_classes=5)
     classifier = model.get_classifier()
     modules = classifier if isinstance(classifier, tuple) else (classifier,)
@@ -47,7 +49,8 @@ def test_the_last_layer_is_the_classifier(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["net12", "mobilenetv3_small_100", "vit_tiny_patch16_224"])
-def test_modules_belong_to_one_layer(name: str) -> None:
+def test_layers_own_their_modules(name: str) -> None:
+    """Every module belongs to at most one layer, and every BatchNorm to exactly one."""
     model = timm.create_model(name, num_classes=5)
     owner: dict[int, str] = {}
     for layer in layers_of(model):
@@ -59,7 +62,8 @@ def test_modules_belong_to_one_layer(name: str) -> None:
     assert all(id(m) in owner for m in norms)
 
 
-def test_layers_follow_the_data_from_input_to_output() -> None:
+def test_layers_in_forward_order() -> None:
+    """Layers are in the order of the forward pass."""
     model = timm.create_model("net12", num_classes=5)
     seen: list[str] = []
     for layer in layers_of(model):
@@ -70,24 +74,28 @@ def test_layers_follow_the_data_from_input_to_output() -> None:
     assert seen == [layer.name for layer in layers_of(model)]
 
 
-def test_models_without_groups_are_refused() -> None:
+def test_layers_of_other_models() -> None:
+    """Models without parameter groups of timm are refused."""
     with pytest.raises(TypeError, match=r"Sequential.*timm\.create_model"):
         layers_of(nn.Sequential(nn.Linear(2, 2)))
 
 
-def test_unknown_names_list_near_ones() -> None:
+def test_backbone_unknown_name() -> None:
+    """The error for an unknown name suggests similar ones."""
     with pytest.raises(UnknownBackbone, match="resnet18"):
         load_backbone("resnet_18")
 
 
-def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_backbone_weights_unavailable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a network, the error for weights that are not cached says so."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # no server listens there
     with pytest.raises(BackboneUnavailable, match=r"resnet18.*internet"):
         load_backbone("resnet18")
 
 
-def test_weights_on_this_machine_need_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_backbone_weights_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Cached weights need no network."""
     from huggingface_hub import constants
     from safetensors.torch import save_file
 
@@ -115,7 +123,8 @@ def test_shipped_backbones(name: str) -> None:
         assert a.untyped_storage().data_ptr() != b.untyped_storage().data_ptr()
 
 
-def test_timm_makes_the_course_models() -> None:
+def test_timm_creates_course_models() -> None:
+    """timm creates the models of the course like its own."""
     model = timm.create_model("net12", pretrained=True, num_classes=5).eval()
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 5)
     assert model.pretrained_cfg["num_classes"] == 10
@@ -130,7 +139,8 @@ def test_timm_makes_the_course_models() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "size"), [("net12", 3_000_000, 6_000_000), ("net6", 500_000, 1_000_000)]
 )
-def test_sizes(name: str, parameters: int, size: int) -> None:
+def test_backbone_sizes(name: str, parameters: int, size: int) -> None:
+    """The shipped backbones stay within their limits of parameters and bytes."""
     from amllab.backbones import WEIGHTS
 
     assert sum(p.numel() for p in load_backbone(name).parameters()) <= parameters

@@ -1,4 +1,4 @@
-"""Recognised mistakes: named where the study is sure, silent elsewhere."""
+"""Recognised mistakes: named only where the study is unambiguous."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     mistakes._known.cache_clear()
 
 
-def test_a_pattern_is_what_failed_and_how() -> None:
+def test_patterns_by_cell() -> None:
+    """A pattern lists the failed checks of a cell with their symptoms."""
     results = [
         result("test_b", "late"),
         result("test_a", "early"),
@@ -45,7 +46,8 @@ def test_a_pattern_is_what_failed_and_how() -> None:
     assert patterns(results) == {CELL: ("test_a: early", "test_b: late"), "other": ("test_e: x",)}
 
 
-def test_one_mistake_behind_a_pattern_is_named(lab: str) -> None:
+def test_recognise_unique_pattern(lab: str) -> None:
+    """A pattern that only one mistake causes names that mistake."""
     mistakes.write(lab, cases("keeps the last weights", "test_a: last"))
     found = GradingResult([], 0, 0.0, mistakes=recognise(lab, [result("test_a", "last")]))
     assert found.mistakes == {CELL: "keeps the last weights"}
@@ -56,29 +58,34 @@ def test_one_mistake_behind_a_pattern_is_named(lab: str) -> None:
 @pytest.mark.parametrize(
     ("name", "symptom"), [("test_a", "first"), ("test_b", "last")], ids=["another symptom", "another check"]
 )
-def test_another_pattern_says_nothing(lab: str, name: str, symptom: str) -> None:
+def test_recognise_other_pattern(lab: str, name: str, symptom: str) -> None:
+    """Another pattern names no mistake."""
     mistakes.write(lab, cases("keeps the last weights", "test_a: last"))
     assert recognise(lab, [result(name, symptom)]) == {}
     assert recognise(lab, [result("test_a", "last"), result("test_b")]) == {}
 
 
-def test_two_mistakes_behind_a_pattern_say_nothing() -> None:
+def test_learn_drops_ambiguous_patterns() -> None:
+    """A pattern that several mistakes or correct code cause is not learned."""
     assert learn(cases("one", "test_a: x") + cases("two", "test_a: x")) == []
     assert learn(cases("one", "test_a: x") + cases("", "test_a: x")) == []
     assert learn(cases("one", "test_a: x", seeds=range(40)) + cases("two", "test_a: x", seeds=range(2))) == []
 
 
-def test_a_pattern_has_to_come_with_even_and_with_odd_seeds() -> None:
-    # on odd seeds the pattern comes from somewhere else
+def test_learn_needs_even_and_odd_seeds() -> None:
+    """A pattern is learned only if even and odd seeds agree on its mistake."""
+    # with odd seeds, another mistake causes the pattern
     found = cases("one", "test_a: x", seeds=range(0, 8, 2)) + cases("two", "test_a: x", seeds=range(1, 9, 2))
     assert learn(found) == []
-    assert learn(cases("one", "test_a: x", seeds=range(0, 8, 2))) == []  # never seen again
+    assert learn(cases("one", "test_a: x", seeds=range(0, 8, 2))) == []  # not confirmed by odd seeds
 
 
-def test_a_lab_without_a_study_is_silent(lab: str) -> None:
+def test_recognise_without_study(lab: str) -> None:
+    """Without a study, no mistake is recognised."""
     assert recognise(lab, [result("test_a", "last")]) == {}
 
 
-def test_the_file_is_plain_data(lab: str) -> None:
+def test_mistakes_file_format(lab: str) -> None:
+    """Patterns are stored as plain JSON."""
     file = mistakes.write(lab, cases("one", "test_a: x"))
     assert json.loads(file.read_text()) == [{"cell": CELL, "pattern": ["test_a: x"], "name": "one"}]

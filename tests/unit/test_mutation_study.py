@@ -1,6 +1,6 @@
 """Common mistakes lose points in their own cell, correct styles lose none, and the page reports the study's results.
 
-The study itself, with the mutants of a tool and over many seeds, is ``python -m bench.mutation_study``.
+The study itself, with generated mutants and many seeds, is ``python -m bench.mutation_study``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEED = 7
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Any:
-    """A process that is forked has no use for more."""
+    """Use one thread: submissions run in forked processes, which need no more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,7 +52,8 @@ def verdict(exercise: str, source: str) -> Verdict:
     sampled([m for m in MISTAKES if (m.id,) not in mutation_study.reasons()], 48),
     ids=lambda mistake: mistake.id,
 )
-def test_a_mistake_loses_points_in_its_cell_alone(mistake: Mistake) -> None:
+def test_mistake_costs_points_in_its_cell(mistake: Mistake) -> None:
+    """A mistake loses points in its cell and in no other."""
     found = verdict(mistake.exercise, mistake.source)
     assert found.lost.keys() == {f"check_{mistake.exercise}"}, found
     assert not found.broken
@@ -60,7 +61,8 @@ def test_a_mistake_loses_points_in_its_cell_alone(mistake: Mistake) -> None:
 
 
 @pytest.mark.parametrize("style", sampled([*CORRECT, *STYLES, *MODEL_STYLES], 16), ids=lambda style: style.name)
-def test_a_correct_style_loses_nothing(style: Variant) -> None:
+def test_correct_style_full_marks(style: Variant) -> None:
+    """Correct styles lose no points."""
     found = checker().verdict({**CELLS, **style.sources})
     assert not found.lost, found.failed
     assert not found.broken
@@ -68,14 +70,15 @@ def test_a_correct_style_loses_nothing(style: Variant) -> None:
 
 
 @pytest.mark.parametrize("submission", sampled(WILD_CORRECT, 24), ids=lambda submission: submission.name)
-def test_correct_code_in_a_public_style_loses_nothing(submission: Wild) -> None:
+def test_correct_public_code_full_marks(submission: Wild) -> None:
+    """Correct public code loses no points."""
     found = checker().verdict({**CELLS, **submission.sources})
     assert not found.lost, found.failed
     assert not found.broken
     assert not found.ended
 
 
-# these cost a point or two less than what was written down for them
+# these cost a point or two less than recorded for them
 CHEAPER = {
     "counts_only_clear_losses",
     "loss_of_the_last_validation_batch",
@@ -88,7 +91,8 @@ CHEAPER = {
 
 
 @pytest.mark.parametrize("submission", sampled(WILD_WRONG, 32), ids=lambda submission: submission.name)
-def test_a_mistake_of_public_code_costs_what_was_written_down(submission: Wild) -> None:
+def test_public_mistake_costs_as_recorded(submission: Wild) -> None:
+    """A mistake in public code costs what was recorded for it before grading."""
     found = checker().verdict({**CELLS, **submission.sources})
     assert found.lost.keys() == {f"check_{submission.exercise}"}, found
     (points,) = found.lost.values()
@@ -97,7 +101,8 @@ def test_a_mistake_of_public_code_costs_what_was_written_down(submission: Wild) 
     assert not found.ended
 
 
-def test_public_code_is_graded_before_it_is_checked() -> None:
+def test_public_code_is_labelled() -> None:
+    """All public code has a unique name, and every wrong sample an exercise, a reason and a cost."""
     assert len(WILD_CORRECT) >= 60
     assert len(WILD_WRONG) >= 40
     assert len({w.name for w in (*WILD_CORRECT, *WILD_WRONG)}) == len(WILD_CORRECT) + len(WILD_WRONG)
@@ -106,9 +111,11 @@ def test_public_code_is_graded_before_it_is_checked() -> None:
 
 
 @pytest.mark.slow
-def test_checks_that_call_nothing_of_what_changed_say_the_same() -> None:
+def test_checker_skips_unaffected_checks() -> None:
+    """Skipping checks that call none of the changed functions gives the same verdict."""
     changed = {**CELLS, "freeze_layers": WILD_WRONG[0].sources["freeze_layers"]}
-    every = Checker(SEED, ("freeze_layers", "build_transfer_model"))  # differs from the reference everywhere
+    # every function differs from those of the reference solution, so all checks are run
+    every = Checker(SEED, ("freeze_layers", "build_transfer_model"))
     few = Checker(SEED, ("freeze_layers", "build_transfer_model"), correct=[CELLS])
     assert few.verdict(changed) == every.verdict(changed)
     called = {frozenset(functions) for functions in few.called.values()}
@@ -121,11 +128,13 @@ def test_styles_differ() -> None:
     assert len({style.sources["train_with_early_stopping"] for style in STYLES}) == len(STYLES)
 
 
-def test_mistakes_have_a_name_each() -> None:
+def test_mistakes_have_unique_names() -> None:
+    """Every mistake has a unique id and name."""
     assert len({m.id for m in MISTAKES}) == len({m.name for m in MISTAKES}) == len(MISTAKES)
 
 
-def test_a_submission_that_never_ends_or_dies_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checker_endless_and_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A submission that hangs or crashes affects only its own result."""
     one = checker("freeze_layers")
     monkeypatch.setattr("bench.mutants.runs.TimedSubmission.seconds", 0.2)
     endless = "def freeze_layers(model, n_trainable):\n    while True:\n        pass"
@@ -136,7 +145,8 @@ def test_a_submission_that_never_ends_or_dies_costs_only_itself(monkeypatch: pyt
     assert found[1].ended == "ended with status 3"
 
 
-def test_operators_change_one_thing() -> None:
+def test_operators_make_single_changes() -> None:
+    """Every mutant differs from the source by one change."""
     source = "def f(a):\n    if a < 2:\n        raise ValueError(a)\n    return g(a, b=1)\n"
     made = {mutant.new for mutant in mutants(source)}
     assert {"if a <= 2:", "if a < 3:", "if not a < 2:", "pass", "return g(a)", "raise ValueError()"} <= made
@@ -157,34 +167,39 @@ def summary() -> dict[str, Any]:
     return found
 
 
-def test_the_page_is_that_of_the_results() -> None:
+def test_study_page_is_up_to_date() -> None:
+    """The page agrees with the results."""
     assert mutation_study.PAGE.read_text(encoding="utf-8") == mutation_study.page(), (
         f"run {mutation_study.COMMAND} --report-only"
     )
 
 
-def test_the_summary_is_that_of_the_results() -> None:
+def test_study_summary_is_up_to_date() -> None:
+    """The summary agrees with the results, and is small."""
     assert summary()["submissions"] == len(rows())
     assert summary()["failed"] == dict(sorted(Counter(check for row in rows() for check in row.failed).items()))
     assert mutation_study.EVIDENCE.stat().st_size < 5000
 
 
-def test_the_results_are_of_the_present_submissions() -> None:
+def test_study_of_present_submissions() -> None:
+    """The results are of the present submissions."""
     present = {subject.id: subject.digest for subject in mutation_study.subjects()}
     assert {row.id: row.digest for row in rows()} == present, f"run {mutation_study.COMMAND}"
 
 
-def test_the_results_are_of_the_present_checks() -> None:
+def test_study_of_present_checks() -> None:
+    """The results are of the present checks."""
     assert summary()["checks"] == mutation_study.checks_digest(), f"run {mutation_study.COMMAND}"
 
 
-def test_every_mistake_is_caught_and_nothing_else_is() -> None:
+def test_study_catches_every_mistake() -> None:
+    """Every mistake is caught in its own cell, and no correct code loses points."""
     assert [row.id for row in rows() if row.state not in ("caught", "equivalent", "correct")] == []
     assert not [row.id for row in rows() if row.elsewhere or row.broken]
 
 
-def test_points_do_not_depend_on_the_seed() -> None:
-    """Neither on the seeds of the study, nor on another one."""
+def test_study_points_independent_of_seed() -> None:
+    """Points depend neither on the seeds of the study nor on another seed."""
     people = [row for row in rows() if row.kind in mutation_study.BY_PEOPLE]
     assert [row.id for row in people if len(row.points_lost) > 1] == []
     sources = {subject.id: subject.sources for subject in mutation_study.subjects()}
@@ -192,7 +207,8 @@ def test_points_do_not_depend_on_the_seed() -> None:
         assert sum(checker().verdict(sources[row.id]).lost.values()) == row.lost[0], row.id
 
 
-def test_reasons_are_those_of_mutants_that_there_are() -> None:
+def test_study_reasons_match_mutants() -> None:
+    """Every recorded reason belongs to an existing mutant."""
     changes = {mutation_study.change(subject) for subject in mutation_study.subjects()}
     assert all(mutation_study.reasons().values())
     assert not mutation_study.reasons().keys() - changes

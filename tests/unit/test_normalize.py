@@ -1,46 +1,20 @@
-"""Whatever is handed in comes out in the release's shape."""
+"""Cells of a submission are restored to the structure of the release, and answers are found."""
 
 from __future__ import annotations
 
-import base64
 import copy
-import json
-import os
-import re
-import time
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
-from bs4 import BeautifulSoup
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from nbconvert.filters import markdown2html_mistune
 from nbformat import NotebookNode
 
-from amllab.matching import MAX_SOURCE_BYTES
-from autograder.notebooks.normalize import NormalizedSubmission, normalize
-
-NAME = "transfer_learning.ipynb"
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 28).decode()
+from autograder.notebooks.normalize import normalize
+from tests.unit.normalize_helpers import NAME, by_id, graded_ids, repaired
 
 
-def graded_ids(notebook: NotebookNode) -> list[str]:
-    return [c.metadata.nbgrader.grade_id for c in notebook.cells if "nbgrader" in c.metadata]
-
-
-def by_id(notebook: NotebookNode, grade_id: str) -> NotebookNode:
-    (cell,) = [c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id") == grade_id]
-    return cell
-
-
-def repaired(tmp_path: Path, release: NotebookNode, notebook: NotebookNode) -> NormalizedSubmission:
-    (tmp_path / NAME).write_text(json.dumps(notebook))
-    return normalize(tmp_path / NAME, release)
-
-
-def test_an_intact_notebook_keeps_everything(tmp_path: Path, release: NotebookNode) -> None:
+def test_normalize_intact_notebook(tmp_path: Path, release: NotebookNode) -> None:
+    """An intact notebook is left as it is."""
     submitted = copy.deepcopy(release)
     by_id(submitted, "freeze_layers").source = "mine = 1"
     submitted.cells.insert(3, nbformat.v4.new_code_cell("own = 2"))
@@ -50,7 +24,8 @@ def test_an_intact_notebook_keeps_everything(tmp_path: Path, release: NotebookNo
     assert graded_ids(got.notebook) == graded_ids(release)
 
 
-def test_checks_points_and_flags_are_the_releases(tmp_path: Path, release: NotebookNode) -> None:
+def test_normalize_restores_checks_and_points(tmp_path: Path, release: NotebookNode) -> None:
+    """Checks, points and flags come from the release."""
     submitted = copy.deepcopy(release)
     cell = by_id(submitted, "check_freeze_layers")
     cell.source, cell.metadata.tags = "20", ["skip-execution"]
@@ -60,7 +35,8 @@ def test_checks_points_and_flags_are_the_releases(tmp_path: Path, release: Noteb
     assert got.metadata == by_id(release, "check_freeze_layers").metadata
 
 
-def test_copied_and_deleted_cells(tmp_path: Path, release: NotebookNode) -> None:
+def test_normalize_copied_and_deleted_cells(tmp_path: Path, release: NotebookNode) -> None:
+    """Copies of graded cells stay as plain cells, and deleted graded cells are restored."""
     submitted = copy.deepcopy(release)
     check = by_id(submitted, "check_freeze_layers")
     solution = by_id(submitted, "freeze_layers")
@@ -76,57 +52,13 @@ def test_copied_and_deleted_cells(tmp_path: Path, release: NotebookNode) -> None
     assert any("reflection" in note for note in got.notes)
 
 
-def test_a_deleted_solution_cell_does_not_undo_a_function_defined_elsewhere(
-    tmp_path: Path, release: NotebookNode
-) -> None:
+def test_normalize_deleted_solution_cell(tmp_path: Path, release: NotebookNode) -> None:
+    """Restoring a deleted solution cell does not overwrite a function that is defined elsewhere."""
     submitted = copy.deepcopy(release)
     submitted.cells.remove(by_id(submitted, "freeze_layers"))
     submitted.cells.insert(2, nbformat.v4.new_code_cell("def freeze_layers(model, n): return model"))
     got = repaired(tmp_path, release, submitted)
     assert "NotImplementedError" not in by_id(got.notebook, "freeze_layers").source
-
-
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"", "empty"),
-        (b"import torch", "not valid JSON"),
-        (b"\x80\x81\xff\x00", "not text"),
-        (b"[1, 2]", "not that of a notebook"),
-        (b"{}", "not that of a notebook"),
-        (b'{"nbformat": 4}', "damaged"),
-        (b'{"nbformat": 4, "cells": [3]}', "damaged"),
-        (b"[" * 100_000, "nested too deeply|not valid JSON"),
-    ],
-)
-def test_unreadable_files_become_the_release_with_a_note(
-    tmp_path: Path, release: NotebookNode, data: bytes, says: str
-) -> None:
-    (tmp_path / NAME).write_bytes(data)
-    got = normalize(tmp_path / NAME, release)
-    assert len(got.notes) == 1
-    assert not got.readable
-    assert re.search(says, got.notes[0]), got.notes
-    assert graded_ids(got.notebook) == graded_ids(release)
-    assert got.notes[0] in got.notebook.cells[0].source
-
-
-def test_missing_and_renamed_notebooks(tmp_path: Path, release: NotebookNode) -> None:
-    assert "the folder is empty" in normalize(tmp_path / NAME, release).notes[0]
-    (tmp_path / "report.pdf").write_bytes(b"%PDF")
-    assert "report.pdf" in normalize(tmp_path / NAME, release).notes[0]
-    submitted = copy.deepcopy(release)
-    by_id(submitted, "freeze_layers").source = "mine = 1"
-    nbformat.write(submitted, tmp_path / "transfer_learning (1).ipynb")
-    got = normalize(tmp_path / NAME, release)
-    assert "transfer_learning (1).ipynb" in got.notes[0]
-    assert by_id(got.notebook, "freeze_layers").source == "mine = 1"
-
-
-def test_old_notebook_format(tmp_path: Path, release: NotebookNode) -> None:
-    nbformat.write(nbformat.convert(copy.deepcopy(release), 3), tmp_path / NAME, version=3)
-    got = normalize(tmp_path / NAME, release)
-    assert graded_ids(got.notebook) == graded_ids(release)
 
 
 def test_repair_is_idempotent(tmp_path: Path, release: NotebookNode) -> None:
@@ -140,7 +72,7 @@ def test_repair_is_idempotent(tmp_path: Path, release: NotebookNode) -> None:
 
 
 def bare(notebook: NotebookNode, *, ids: bool = True) -> NotebookNode:
-    """The notebook as a tool leaves it that drops all metadata, and maybe ids."""
+    """Return the notebook as left by a tool that drops all metadata, and possibly ids."""
     for cell in notebook.cells:
         cell.metadata = NotebookNode()
         if not ids:
@@ -148,9 +80,8 @@ def bare(notebook: NotebookNode, *, ids: bool = True) -> NotebookNode:
     return notebook
 
 
-def test_a_copy_of_the_locked_setup_does_not_move_it_behind_what_needs_it(
-    tmp_path: Path, release: NotebookNode
-) -> None:
+def test_normalize_copied_setup_cell(tmp_path: Path, release: NotebookNode) -> None:
+    """A copy of the setup cell does not move it after the cells that need it."""
     submitted = copy.deepcopy(release)
     submitted.cells.append(copy.deepcopy(by_id(release, "setup")))
     got = repaired(tmp_path, release, submitted)
@@ -159,9 +90,8 @@ def test_a_copy_of_the_locked_setup_does_not_move_it_behind_what_needs_it(
 
 
 @pytest.mark.parametrize("grade_id", ["freeze_layers", "reflection"])
-def test_an_untouched_copy_does_not_take_the_place_of_the_answer(
-    tmp_path: Path, release: NotebookNode, grade_id: str
-) -> None:
+def test_normalize_untouched_copy(tmp_path: Path, release: NotebookNode, grade_id: str) -> None:
+    """An untouched copy of a cell does not replace the answer."""
     submitted = copy.deepcopy(release)
     by_id(submitted, grade_id).source = "mine"
     submitted.cells.append(copy.deepcopy(by_id(release, grade_id)))
@@ -171,7 +101,8 @@ def test_an_untouched_copy_does_not_take_the_place_of_the_answer(
     assert got.notes == []
 
 
-def test_of_several_answers_the_last_counts_and_all_are_run(tmp_path: Path, release: NotebookNode) -> None:
+def test_normalize_several_answers(tmp_path: Path, release: NotebookNode) -> None:
+    """Of several answers the last one counts, and all of them are run."""
     submitted = copy.deepcopy(release)
     second = copy.deepcopy(by_id(submitted, "freeze_layers"))
     by_id(submitted, "freeze_layers").source = "first"
@@ -199,14 +130,16 @@ def test_lost_metadata(tmp_path: Path, release: NotebookNode, ids: bool) -> None
     assert [c.source for c in got.notebook.cells if "experiment" in c.metadata.get("tags", [])] == experiments
 
 
-def test_an_answer_is_recognised_behind_its_heading(tmp_path: Path, release: NotebookNode) -> None:
+def test_answer_identified_by_heading(tmp_path: Path, release: NotebookNode) -> None:
+    """Without metadata, an answer is identified by the heading before it."""
     submitted = copy.deepcopy(release)
     by_id(submitted, "reflection").source = "Transfer gave me ten points more."
     got = repaired(tmp_path, release, bare(submitted, ids=False))
     assert by_id(got.notebook, "reflection").source == "Transfer gave me ten points more."
 
 
-def test_a_retyped_cell_is_recognised_by_its_function(tmp_path: Path, release: NotebookNode) -> None:
+def test_answer_identified_by_function(tmp_path: Path, release: NotebookNode) -> None:
+    """A retyped cell is identified by the function that it defines."""
     submitted = copy.deepcopy(release)
     submitted.cells.remove(by_id(submitted, "freeze_layers"))
     submitted.cells.insert(2, nbformat.v4.new_code_cell("def freeze_layers(model, n): return model"))
@@ -214,7 +147,8 @@ def test_a_retyped_cell_is_recognised_by_its_function(tmp_path: Path, release: N
     assert by_id(got.notebook, "freeze_layers").source.endswith("return model")
 
 
-def test_types_of_graded_cells_are_the_releases(tmp_path: Path, release: NotebookNode) -> None:
+def test_normalize_restores_cell_types(tmp_path: Path, release: NotebookNode) -> None:
+    """The types of graded cells come from the release."""
     submitted = copy.deepcopy(release)
     for grade_id, kind in [("freeze_layers", "markdown"), ("reflection", "raw"), ("check_accuracy", "raw")]:
         cell = by_id(submitted, grade_id)
@@ -230,7 +164,8 @@ def experiments(notebook: NotebookNode) -> set[str]:
     return {c.source for c in notebook.cells if "experiment" in c.metadata.get("tags", [])}
 
 
-def test_who_says_what_an_experiment_is(tmp_path: Path, release: NotebookNode) -> None:
+def test_experiment_tags(tmp_path: Path, release: NotebookNode) -> None:
+    """The release decides which of its cells are experiments; students can tag only the cells that they add."""
     submitted = copy.deepcopy(release)
     plain = next(c for c in submitted.cells if c.cell_type == "code" and not c.metadata)
     plain.metadata.tags = by_id(submitted, "freeze_layers").metadata.tags = ["experiment"]
@@ -244,259 +179,11 @@ def test_who_says_what_an_experiment_is(tmp_path: Path, release: NotebookNode) -
     assert all(c.metadata.get("tags", []) in ([], ["experiment"]) for c in got.cells)
 
 
-def test_a_note_tag_hides_no_graded_cell(tmp_path: Path, release: NotebookNode) -> None:
+def test_note_tag_on_graded_cells(tmp_path: Path, release: NotebookNode) -> None:
+    """The tag of grading notes does not hide a graded cell."""
     submitted = copy.deepcopy(release)
     for cell in submitted.cells:
         cell.metadata.tags = ["grading-note"]
     by_id(submitted, "reflection").source = by_id(submitted, "freeze_layers").source = "mine"
     got = repaired(tmp_path, release, submitted)
     assert by_id(got.notebook, "reflection").source == by_id(got.notebook, "freeze_layers").source == "mine"
-
-
-def raw_of(release: NotebookNode) -> dict[str, Any]:
-    raw = json.loads(nbformat.writes(release))
-    next(c for c in raw["cells"] if c["id"] == "freeze_layers")["source"] = "mine = 'ä'"
-    return raw
-
-
-def is_mine(got: NormalizedSubmission) -> bool:
-    return got.readable and by_id(got.notebook, "freeze_layers").source == "mine = 'ä'"
-
-
-@pytest.mark.parametrize("version", [True, 4.5, 99, "4", None, [], -1, 10**30, float("nan")])
-def test_strange_versions(tmp_path: Path, release: NotebookNode, version: object) -> None:
-    raw = {**raw_of(release), "nbformat": version, "nbformat_minor": version}
-    (tmp_path / NAME).write_text(json.dumps(raw))
-    got = normalize(tmp_path / NAME, release)
-    assert is_mine(got)
-    assert "was read as usual" in got.notes[0]
-
-
-@pytest.mark.parametrize("schema", [None, 0, 1, 2, 4, "3", -1])
-def test_old_and_new_schemas(tmp_path: Path, release: NotebookNode, schema: object) -> None:
-    raw = raw_of(release)
-    for cell in raw["cells"]:
-        if "nbgrader" in cell["metadata"]:
-            cell["metadata"]["nbgrader"] = {"grade_id": cell["metadata"]["nbgrader"]["grade_id"]}
-            if schema is not None:
-                cell["metadata"]["nbgrader"]["schema_version"] = schema
-    raw["metadata"] = {"kernelspec": {"name": "ir"}, "language_info": 3}
-    (tmp_path / NAME).write_text(json.dumps(raw))
-    got = normalize(tmp_path / NAME, release)
-    assert is_mine(got)
-    assert got.notes == []
-    assert got.notebook.metadata == release.metadata
-    assert [c.metadata.get("nbgrader") for c in got.notebook.cells] == [
-        c.metadata.get("nbgrader") for c in release.cells
-    ]
-
-
-@pytest.mark.parametrize(
-    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "bom+latin-1"]
-)
-def test_encodings(tmp_path: Path, release: NotebookNode, encoding: str) -> None:
-    text = json.dumps(raw_of(release), ensure_ascii=False).encode("latin-1", "ignore").decode("latin-1")
-    bom = b"\xef\xbb\xbf" if encoding.startswith("bom") else b""
-    (tmp_path / NAME).write_bytes(bom + text.encode(encoding.removeprefix("bom+")))
-    got = normalize(tmp_path / NAME, release)
-    assert is_mine(got)
-    assert any("Latin-1" in note for note in got.notes) == ("latin-1" in encoding)
-
-
-def test_literals_that_python_writes_and_reads_with_reserve(tmp_path: Path, release: NotebookNode) -> None:
-    text = json.dumps(raw_of(release), ensure_ascii=False)
-    text = text.replace('"points": 20', f'"points": {"9" * 10_000}').replace('"points": 30', '"points": NaN')
-    text = text.replace('"points": 10', '"points": -Infinity').replace("mine = ", "mine\x01 = ")
-    (tmp_path / NAME).write_text(f"\n{text}\n\0\0\0")
-    got = normalize(tmp_path / NAME, release)
-    assert is_mine(got)
-    assert by_id(got.notebook, "check_accuracy").metadata == by_id(release, "check_accuracy").metadata
-
-
-def test_text_that_utf8_cannot_hold(tmp_path: Path, release: NotebookNode) -> None:
-    raw = raw_of(release)
-    raw["cells"] += [
-        {
-            "cell_type": "code",
-            "source": "x = '\ud800'\0",
-            "metadata": {"tags": ["experiment"]},
-            "outputs": [{"output_type": "stream", "name": "\udfff", "text": "\udfff"}],
-        },
-        {
-            "cell_type": "markdown",
-            "source": ["\ud800", "b"],
-            "metadata": {},
-            "attachments": {"\ud800": {"\ud800": "x"}},
-        },
-    ]
-    (tmp_path / NAME).write_text(json.dumps(raw))
-    got = normalize(tmp_path / NAME, release)
-    assert is_mine(got)
-    nbformat.write(got.notebook, tmp_path / "written.ipynb")
-    assert [c.source for c in got.notebook.cells[-2:]] == ["x = '\ufffd'", "\ufffdb"]
-
-
-def test_fields_of_wrong_types_and_entries_that_are_no_cells(tmp_path: Path, release: NotebookNode) -> None:
-    raw = raw_of(release)
-    raw["cells"] += [3, None, {}, {"cell_type": "code", "source": None}, {"source": {"a": 1}, "metadata": []}]
-    raw["cells"].append({"cell_type": "code", "source": ["a", 3], "outputs": {"a": 1}, "metadata": {"tags": 4}})
-    raw["cells"].append({"cell_type": "markdown", "metadata": {"nbgrader": {"grade_id": [1]}}, "id": {}})
-    (tmp_path / NAME).write_text(json.dumps(raw))
-    got = normalize(tmp_path / NAME, release)
-    assert is_mine(got)
-    assert got.notes == ["The file is damaged: 2 entries that are not cells were left out."]
-    assert {c.source for c in got.notebook.cells[-5:]} == {""}
-
-
-def test_old_notebook_format_with_damage(tmp_path: Path, release: NotebookNode) -> None:
-    old = json.loads(nbformat.writes(nbformat.convert(copy.deepcopy(release), 3), version=3))
-    cells = old["worksheets"][0]["cells"]
-    code = {"cell_type": "code", "input": "mine = 1", "metadata": {"tags": ["experiment"]}, "prompt_number": "x"}
-    code["outputs"] = [
-        {"output_type": "pyout", "text": ["1"], "png": PNG, "metadata": {}},
-        {"output_type": "stream", "stream": "stderr", "text": "careful"},
-        {"output_type": "pyerr", "ename": "E", "evalue": "v", "traceback": ["t"]},
-        {"output_type": "pyout"},
-        7,
-    ]
-    cells += [code, {"cell_type": "heading", "level": 2, "source": "Title"}, {"cell_type": "heading", "level": []}]
-    old["worksheets"] += [None, {"cells": 3}]
-    (tmp_path / NAME).write_text(json.dumps(old))
-    got = normalize(tmp_path / NAME, release)
-    assert got.notes == []
-    assert graded_ids(got.notebook) == graded_ids(release)
-    mine, title, _ = got.notebook.cells[-3:]
-    assert mine.source == "mine = 1"
-    assert mine.outputs[0].data == {"text/plain": "1", "image/png": PNG}
-    assert (mine.outputs[1].name, mine.outputs[2].ename) == ("stderr", "E")
-    assert title.source == "## Title"
-
-
-def test_files_that_are_no_files(tmp_path: Path, release: NotebookNode) -> None:
-    """A pipe would be waited for, a device would never end, a link leads to the solution or to another student."""
-    solution = tmp_path / "solution.ipynb"
-    solution.write_text(json.dumps(raw_of(release)))
-
-    def folder(name: str) -> Path:
-        (tmp_path / name).mkdir()
-        return tmp_path / name / NAME
-
-    folder("folder").mkdir()
-    os.mkfifo(folder("pipe"))
-    folder("link").symlink_to(solution)
-    folder("device").symlink_to("/dev/zero")
-    folder("loop").symlink_to(NAME)
-    folder("dangling").symlink_to("nothing")
-    folder("renamed").with_name("other.ipynb").symlink_to(solution)
-    (tmp_path / "away").symlink_to(tmp_path / "own")
-    for name in ("folder", "pipe", "link", "device", "loop", "dangling", "renamed", "away"):
-        got = normalize(tmp_path / name / NAME, release)
-        assert not got.readable, name
-        assert "mine" not in str(got.notebook)
-    own = folder("own")
-    own.with_name("real.ipynb").write_text(json.dumps(raw_of(release)))
-    own.symlink_to("real.ipynb")
-    assert is_mine(normalize(own, release))
-
-
-def test_files_that_may_not_be_read(tmp_path: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / NAME).write_text(json.dumps(raw_of(release)))
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    for function in ("listdir", "open"):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, function, refuse)
-            got = normalize(tmp_path / NAME, release)
-        assert not got.readable
-        assert "cannot be opened (Permission denied)" in got.notes[0]
-
-
-@pytest.mark.parametrize("name", ["transfer_learning.ipynb.txt", "transfer_learning.ipynb.json", "My Lab.IPYNB"])
-def test_what_downloads_are_named(tmp_path: Path, release: NotebookNode, name: str) -> None:
-    (tmp_path / "._transfer_learning.ipynb").write_bytes(b"\0\5\x16\7Mac OS X")
-    (tmp_path / name).write_text(json.dumps(raw_of(release)))
-    got = normalize(tmp_path / NAME, release)
-    assert is_mine(got)
-    assert f"`{name}`" in got.notes[0]
-
-
-def test_limits_of_code_and_cells(tmp_path: Path, release: NotebookNode) -> None:
-    code = copy.deepcopy(release)
-    code.cells.append(nbformat.v4.new_code_cell("weights = '" + "x" * MAX_SOURCE_BYTES + "'"))
-    got = repaired(tmp_path, release, code)
-    assert (got.readable, "kB of code" in got.notes[0]) == (False, True)
-    many = copy.deepcopy(release)
-    many.cells += [nbformat.v4.new_code_cell("1")] * 2001
-    got = repaired(tmp_path, release, many)
-    assert (got.readable, "cells; at most 2000" in got.notes[0]) == (False, True)
-    assert "x" * 100 not in str(got.notebook)
-
-
-@pytest.mark.parametrize("kind", ["code", "markdown", "output", "attachment"])
-def test_a_cell_of_30_megabytes(tmp_path: Path, release: NotebookNode, kind: str) -> None:
-    raw, much = raw_of(release), "x y\n" * 7_500_000
-    cell: dict[str, Any] = {"cell_type": "code", "source": "1", "metadata": {"tags": ["experiment"]}, "outputs": []}
-    if kind == "output":
-        cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": much}]
-    elif kind == "attachment":
-        cell = {"cell_type": "markdown", "attachments": {"a.png": {"image/png": PNG + "A" * 30_000_000}}}
-    else:
-        cell["cell_type"], cell["source"] = kind, much
-    raw["cells"].append(cell)
-    (tmp_path / NAME).write_text(json.dumps(raw))
-    began = time.process_time()
-    got = normalize(tmp_path / NAME, release)
-    assert time.process_time() - began < 20
-    assert is_mine(got) == (kind != "code")
-    assert len(json.dumps(got.notebook)) < 12_000_000
-    assert bool(got.notes) == (kind != "output")
-
-
-def test_notes_carry_nothing_active(tmp_path: Path, release: NotebookNode) -> None:
-    names = [
-        "<img src=x onerror=alert(1)>",
-        "`code` [a](javascript:1)",
-        "$\\href{javascript:1}{x}$\n# head",
-        b"\xff\x1b[2J",
-    ]
-    for name in names:
-        (tmp_path / os.fsdecode(name)).touch()
-    (note,) = normalize(tmp_path / NAME, release).notes
-    assert note.isprintable()
-    html = BeautifulSoup(markdown2html_mistune(note), "html.parser")
-    assert {element.name for element in html.find_all(True)} == {"p", "code"}
-    assert "<img src=x onerror=alert(1)>" in html.get_text()
-
-
-def test_many_files_are_not_all_listed(tmp_path: Path, release: NotebookNode) -> None:
-    for i in range(500):
-        (tmp_path / f"file {i}").touch()
-    (note,) = normalize(tmp_path / NAME, release).notes
-    assert "and 490 more" in note
-    assert len(note) < 500
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda c: (
-        st.lists(c, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["cells", "metadata", "source", "nbgrader", "tags", "outputs", "grade_id", "cell_type"]),
-            c,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cells=json_values, metadata=json_values)
-def test_damaged_notebooks_never_stop_the_batch(
-    tmp_path: Path, release: NotebookNode, cells: object, metadata: object
-) -> None:
-    (tmp_path / NAME).write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "cells": cells, "metadata": metadata}))
-    got = normalize(tmp_path / NAME, release)
-    assert sorted(graded_ids(got.notebook)) == sorted(graded_ids(release))

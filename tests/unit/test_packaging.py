@@ -1,4 +1,4 @@
-"""The wheel that ``pip`` builds: complete, also when it is built from the source distribution."""
+"""The wheel that ``pip`` builds is complete, even if it is built from the source distribution."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUILD = "import sys, setuptools.build_meta as backend; print(getattr(backend, sy
 
 
 def build(kind: str, tree: Path, target: Path) -> Path:
-    """Builds ``sdist`` or ``wheel`` with the installed setuptools: nothing is downloaded."""
+    """Build ``sdist`` or ``wheel`` with the installed setuptools, without downloads."""
     command = [sys.executable, "-P", "-c", BUILD, f"build_{kind}", str(target)]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -28,7 +28,7 @@ def build(kind: str, tree: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of the source distribution, unpacked."""
+    """The unpacked wheel of the source distribution."""
     folder = tmp_path_factory.mktemp("build")
     tree = folder / "checkout"
     for package in ("amllab", "autograder", "assignments"):
@@ -43,7 +43,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def test_the_library_finds_its_releases_in_the_wheel(wheel: Path) -> None:
+def test_releases_found_in_wheel(wheel: Path) -> None:
+    """The library finds its releases in the wheel."""
     assert not (wheel / "assignments").exists()
     found = released_notebooks(wheel / "amllab")
     assert found == {f"{ASSIGNMENT}/{NOTEBOOK}": wheel / "amllab" / "releases" / ASSIGNMENT / NOTEBOOK}
@@ -51,8 +52,8 @@ def test_the_library_finds_its_releases_in_the_wheel(wheel: Path) -> None:
     assert found[f"{ASSIGNMENT}/{NOTEBOOK}"].read_bytes() == release.read_bytes()
 
 
-def test_the_library_finds_its_releases_in_a_checkout(tmp_path: Path) -> None:
-    """Also where an older checkout has left a text file in place of a symbolic link."""
+def test_releases_found_in_checkout(tmp_path: Path) -> None:
+    """Releases are found in a checkout, also in one with a text file in place of the symbolic link."""
     release = tmp_path / "assignments" / ASSIGNMENT / NOTEBOOK
     release.parent.mkdir(parents=True)
     release.touch()
@@ -62,7 +63,8 @@ def test_the_library_finds_its_releases_in_a_checkout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", ["amllab", "autograder"])
-def test_the_wheel_has_every_file_of_the_packages(wheel: Path, package: str) -> None:
+def test_wheel_contains_every_file(wheel: Path, package: str) -> None:
+    """The wheel contains every file of the packages."""
     there = {path.relative_to(ROOT) for path in (ROOT / package).rglob("*") if path.is_file()}
     there = {path for path in there if not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)}
     packed = {path.relative_to(wheel) for path in (wheel / package).rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""What the plots show, read back from the figures."""
+"""The content of the plots, read back from the figures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def points(line: Line2D) -> list[tuple[float, float]]:
 
 
 def stars(figure: plots.Plot) -> list[list[tuple[float, float]]]:
-    """Marked points of each axes."""
+    """Return the marked points of each axes."""
     return [[point for line in ax.lines if line.get_marker() == "*" for point in points(line)] for ax in figure.axes]
 
 
@@ -71,7 +71,8 @@ ALL: dict[str, Callable[[], plots.Plot]] = {
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_plot_has_image_title_and_description(name: str) -> None:
+def test_plot_image_title_and_description(name: str) -> None:
+    """Every plot has an image, a title and a description."""
     before = dict(mpl.rcParams)
     figure = ALL[name]()
     data, metadata = figure._repr_mimebundle_()
@@ -84,7 +85,8 @@ def test_every_plot_has_image_title_and_description(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_note_stands_in_every_title_and_description(name: str) -> None:
+def test_note_in_title_and_description(name: str) -> None:
+    """A note appears in every title and description."""
     before = ALL[name]()
     plots.note("quick run: few images")
     try:
@@ -97,7 +99,8 @@ def test_a_note_stands_in_every_title_and_description(name: str) -> None:
     assert ALL[name]().alt_text == before.alt_text
 
 
-def test_pyplot_knows_of_no_figure() -> None:
+def test_plots_leave_no_pyplot_figures() -> None:
+    """Plots leave no open figures in pyplot."""
     import matplotlib.pyplot as plt
 
     open_before = plt.get_fignums()
@@ -106,21 +109,24 @@ def test_pyplot_knows_of_no_figure() -> None:
     assert plt.get_fignums() == open_before
 
 
-def test_curves_mark_the_best_epoch() -> None:
+def test_curves_mark_best_epoch() -> None:
+    """Curves mark the best epoch."""
     figure = plots.curves(HISTORY)
     assert stars(figure) == [[(2, 1.0)], [(2, 0.6)]]
     assert legend(figure) == ["training", "validation", "best epoch: 2"]
     assert "best epoch 2 with validation loss 1.000" in figure.alt_text
 
 
-def test_curves_draw_the_figures_given() -> None:
+def test_curves_draw_given_values() -> None:
+    """Curves draw the given values."""
     loss, accuracy = plots.curves(HISTORY).axes
     drawn = [[y for _, y in points(line)] for line in loss.lines if len(points(line)) == 4]
     assert drawn == [HISTORY["train_loss"], HISTORY["val_loss"]]
     assert accuracy.yaxis.get_major_formatter()(0.5) == "50%"
 
 
-def test_curves_of_several_runs_differ_in_colour() -> None:
+def test_curves_of_several_runs() -> None:
+    """Curves of several runs differ in colour."""
     other = {**HISTORY, "best_epoch": 1}
     figure = plots.curves({"scratch": HISTORY, "transfer": other})
     assert stars(figure)[0] == [(2, 1.0), (1, 1.2)]
@@ -129,7 +135,8 @@ def test_curves_of_several_runs_differ_in_colour() -> None:
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_curves_tolerate_losses_that_are_no_numbers(loss: float) -> None:
+def test_curves_of_non_finite_losses(loss: float) -> None:
+    """Curves tolerate losses that are NaN or infinite."""
     figure = plots.curves({**HISTORY, "val_loss": [1.0, loss, loss, loss], "best_epoch": 0})
     figure._repr_mimebundle_()
     assert stars(figure)[0] == [(0, 1.0)]
@@ -138,10 +145,11 @@ def test_curves_tolerate_losses_that_are_no_numbers(loss: float) -> None:
 def test_curves_of_one_epoch() -> None:
     one = {key: values[:1] for key, values in HISTORY.items() if key != "best_epoch"}
     plots.curves({**one, "best_epoch": 0})._repr_mimebundle_()
-    assert stars(plots.curves(one)) == [[], []]  # no best epoch is named
+    assert stars(plots.curves(one)) == [[], []]  # without a best epoch, none is marked
 
 
-def test_sweep_shows_means_and_standard_deviations() -> None:
+def test_sweep_means_and_deviations() -> None:
+    """A sweep shows means, standard deviations and single seeds."""
     results = {4: [0.6, 0.7, 0.62], 0: [0.2, 0.25, 0.3], 12: [0.68, 0.69, 0.66]}
     baseline = [0.5, 0.54]
     figure = plots.sweep(results, baseline)
@@ -159,12 +167,14 @@ def test_sweep_shows_means_and_standard_deviations() -> None:
     assert sorted(points(seeds)) == sorted((n, value) for n, values in results.items() for value in values)
 
 
-def test_sweep_of_one_seed_claims_no_spread() -> None:
+def test_sweep_of_one_seed() -> None:
+    """A sweep of one seed shows no standard deviation."""
     figure = plots.sweep({0: [0.2], 1: [0.5]})
     assert legend(figure) == ["highest: 50.0% at n_trainable = 1", "one seed"]
 
 
-def test_sweep_of_nothing() -> None:
+def test_sweep_empty() -> None:
+    """A sweep without results is refused."""
     with pytest.raises(ValueError, match="at least one accuracy"):
         plots.sweep({})
 
@@ -182,13 +192,15 @@ def test_confusion_counts_and_row_percent() -> None:
     assert "3 as crocodile, 1 as dinosaur" in figure.alt_text
 
 
-def test_confusion_with_an_absent_class_and_a_strange_label() -> None:
+def test_confusion_absent_and_unknown_class() -> None:
+    """Absent classes have empty rows, and unknown labels are refused."""
     assert "0\n0%" in [text.get_text() for text in plots.confusion([0], [0], CLASSES).axes[0].texts]
     with pytest.raises(ValueError, match="from 0 to 2"):
         plots.confusion([0, 1], [0, 3], CLASSES)
 
 
-def test_mistakes_come_in_order_of_confidence() -> None:
+def test_mistakes_sorted_by_confidence() -> None:
+    """Mistakes are sorted by confidence."""
     probabilities = torch.tensor([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0], [0.0, 0.2, 0.8], [0.3, 0.7, 0.0]])
     labels = torch.tensor([0, 1, 1, 2])
     figure = plots.mistakes(torch.zeros(4, 3, 8, 8), labels, probabilities, CLASSES, n=2)
@@ -196,7 +208,8 @@ def test_mistakes_come_in_order_of_confidence() -> None:
     assert figure.get_suptitle() == "3 mistakes in 4 images; the 2 most confident"
 
 
-def test_no_mistakes() -> None:
+def test_mistakes_empty() -> None:
+    """A model without mistakes gets an empty plot."""
     figure = plots.mistakes(torch.zeros(1, 3, 8, 8), torch.tensor([0]), torch.eye(3)[:1], CLASSES)
     assert figure.get_suptitle() == "0 mistakes in 1 images"
     figure._repr_mimebundle_()
@@ -213,7 +226,8 @@ def test_images_are_denormalised() -> None:
     assert len(plots.images(pixels, n=1).axes) == 1
 
 
-def test_frozen_shows_state_and_size_of_every_layer() -> None:
+def test_frozen_state_and_size_of_layers() -> None:
+    """The plot shows the state and size of every layer."""
     model = net()
     layers = layers_of(model)
     for layer in layers[:2]:
@@ -236,6 +250,7 @@ def test_frozen_shows_state_and_size_of_every_layer() -> None:
 
 
 @pytest.mark.parametrize("trainable", [True, False])
-def test_frozen_with_all_or_nothing(trainable: bool) -> None:
+def test_frozen_all_or_none(trainable: bool) -> None:
+    """Models with all or no layers frozen can be plotted."""
     figure = plots.frozen(net().requires_grad_(trainable))
     assert figure.axes[0].get_title().startswith(f"{6 * trainable} of 6 layers trainable")

@@ -1,4 +1,4 @@
-"""Pretraining: a run that was killed ends with the weights of one that was not."""
+"""Pretraining: a run that was killed and resumed ends with the same weights as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_and_ends_alike(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretrain_resumes_killed_run(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed run resumes and ends with the same weights."""
     whole, figures = pretrain(RECIPE, data_root, tmp_path / "whole.pt")
     assert len(figures["losses"]) == 3
     original = module.training_batches
@@ -61,7 +62,8 @@ def test_a_killed_run_goes_on_and_ends_alike(data_root: Path, tmp_path: Path, mo
         assert torch.equal(a, b), name
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(data_root: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_another_recipe(data_root: Path, tmp_path: Path) -> None:
+    """A checkpoint of another recipe is refused."""
     pretrain(Recipe("net6", epochs=1, batch_size=16), data_root, tmp_path / "c.pt")
     with pytest.raises(ValueError, match=r"c\.pt was written with a different recipe"):
         pretrain(Recipe("net6", epochs=2, batch_size=16), data_root, tmp_path / "c.pt")
@@ -86,7 +88,8 @@ def test_augmentation() -> None:
     assert ((holes == 0).sum((1, 2, 3)) == 3 * 16).all()
 
 
-def test_every_image_is_flipped_in_every_second_epoch() -> None:
+def test_augmentation_flips_alternate() -> None:
+    """Every image is flipped in every second epoch."""
     ramp = torch.arange(8, dtype=torch.uint8).mul(30).expand(32, 3, 8, 8).contiguous()
     data = LabelledImages(ramp, torch.arange(32), ("a",), "")
     recipe = Recipe("net6", batch_size=16, pad=1, cutout=0)
@@ -101,7 +104,8 @@ def test_every_image_is_flipped_in_every_second_epoch() -> None:
     assert 0 < sum(first.values()) < 32
 
 
-def test_the_stem_starts_from_decorrelated_patches() -> None:
+def test_stem_whitening() -> None:
+    """The stem is initialized to decorrelate patches."""
     import timm
 
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""The live display: what is counted, what stays, and that no way out of the loop leaves it open."""
+"""The live display: what it counts and keeps, and that it is closed however the loop ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from amllab.progress import STOPPING, Epochs
 
 @pytest.fixture
 def outputs(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[str]]:
-    """A notebook's outputs, each with all texts that it has shown."""
+    """The outputs of a notebook, each with all texts that it has shown."""
     shown: dict[int, list[str]] = {}
 
     def display(text: str, handle: int | None) -> int:
@@ -43,7 +43,7 @@ def nothing_left_open() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def interrupts_are_heard() -> Iterator[None]:
-    """What a shell has started in the background ignores them, and so would these tests."""
+    """Handle interrupts even if a shell started the tests in the background, where they are ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -63,12 +63,14 @@ def loop(epochs: Epochs, *, stop: int = 99, error: BaseException | None = None) 
     return seen
 
 
-def test_counts_like_range(outputs: dict[int, list[str]]) -> None:
+def test_epochs_count_like_range(outputs: dict[int, list[str]]) -> None:
+    """Epochs counts like range."""
     assert loop(Epochs(2)) == [(0, 10), (0, 20), (0, 30), (1, 10), (1, 20), (1, 30)]
     assert len(Epochs(7)) == 7
 
 
-def test_notebook_keeps_one_small_text(outputs: dict[int, list[str]]) -> None:
+def test_notebook_final_text(outputs: dict[int, list[str]]) -> None:
+    """One short text stays in the notebook."""
     loop(Epochs(10))
     assert list(outputs) == [0]
     epochs, train_loss, val_loss = outputs[0][-1].splitlines()
@@ -78,7 +80,8 @@ def test_notebook_keeps_one_small_text(outputs: dict[int, list[str]]) -> None:
     assert val_loss == "           val_loss    0.900    ▁▂▃▃▄▅▆▆▇█  best 0.000 in epoch 0, 9 epochs ago"
 
 
-def test_curves_of_losses_share_a_scale_and_gaps_are_seen(outputs: dict[int, list[str]]) -> None:
+def test_curves_scale_and_gaps(outputs: dict[int, list[str]]) -> None:
+    """Curves of losses share a scale, and values that are not finite are shown as gaps."""
     for epoch in (epochs := Epochs(5, patience=2)):
         val_loss = [1.0, math.nan, 0.0, 3.0, math.inf][epoch]
         epochs.log(train_loss=epoch, val_loss=val_loss, val_acc=epoch / 10)
@@ -89,7 +92,8 @@ def test_curves_of_losses_share_a_scale_and_gaps_are_seen(outputs: dict[int, lis
     assert "inf      ▃×▁▆×  best 0.000 in epoch 2, 2 epochs ago, patience left 0 of 2" in rows[1]
 
 
-def test_long_curves_and_curves_without_a_number_fit_in_a_line(outputs: dict[int, list[str]]) -> None:
+def test_curves_fit_in_line(outputs: dict[int, list[str]]) -> None:
+    """Long curves, also those without any number, fit in a line."""
     for _ in (epochs := Epochs(200)):
         epochs.log(val_loss=math.nan, acc=1)
     _, loss, acc = outputs[0][-1].splitlines()
@@ -98,10 +102,11 @@ def test_long_curves_and_curves_without_a_number_fit_in_a_line(outputs: dict[int
     assert max(map(len, outputs[0][-1].splitlines())) < 100
 
 
-def test_notebook_shows_batches_and_current_figures(outputs: dict[int, list[str]]) -> None:
+def test_notebook_batches_and_figures(outputs: dict[int, list[str]]) -> None:
+    """During an epoch, the notebook shows its batches and the latest figures."""
     loop(Epochs(2))
     live = [text for text in outputs[0] if "loss 0.200  acc 0.250" in text]
-    assert "epoch 0:   train_loss  0.500" in live[-1]  # the second epoch runs, and the figures are of the first
+    assert "epoch 0:   train_loss  0.500" in live[-1]  # during the second epoch, the figures of the first are shown
     assert "batches" in live[0]
     assert "1/3" in live[0]
     assert "left" in live[0]
@@ -122,7 +127,8 @@ def test_interrupted(outputs: dict[int, list[str]], error: BaseException) -> Non
     assert "batches" not in outputs[0][-1]
 
 
-def test_the_first_interrupt_ends_after_the_epoch(outputs: dict[int, list[str]]) -> None:
+def test_interrupt_first_finishes_epoch(outputs: dict[int, list[str]]) -> None:
+    """The first interrupt ends the loop after the current epoch."""
     seen = []
     for epoch in (epochs := Epochs(9)):
         for batch in epochs.batches([10, 20]):
@@ -139,7 +145,8 @@ def test_the_first_interrupt_ends_after_the_epoch(outputs: dict[int, list[str]])
     assert list(epochs) == list(range(9))  # the next loop runs to its end
 
 
-def test_the_second_interrupt_ends_at_once(outputs: dict[int, list[str]]) -> None:
+def test_interrupt_second_ends_at_once(outputs: dict[int, list[str]]) -> None:
+    """The second interrupt ends the loop at once."""
     seen = []
 
     def interrupted_twice() -> None:
@@ -155,7 +162,8 @@ def test_the_second_interrupt_ends_at_once(outputs: dict[int, list[str]]) -> Non
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_whoever_handles_interrupts_goes_on_doing_so() -> None:
+def test_interrupt_keeps_existing_handler() -> None:
+    """A handler of interrupts that is already installed stays in use."""
     caught = []
     before = signal.signal(signal.SIGINT, lambda *_: caught.append(1))
     try:
@@ -166,12 +174,14 @@ def test_whoever_handles_interrupts_goes_on_doing_so() -> None:
     assert len(caught) == 3
 
 
-def test_in_a_thread_interrupts_are_none_of_its_business() -> None:
+def test_interrupt_handler_not_set_in_thread() -> None:
+    """A loop in a thread installs no handler of interrupts."""
     with ThreadPoolExecutor() as pool:
         assert pool.submit(lambda: list(Epochs(3))).result() == [0, 1, 2]
 
 
-def test_several_and_nested_loops_have_their_own_displays(outputs: dict[int, list[str]]) -> None:
+def test_displays_of_nested_loops(outputs: dict[int, list[str]]) -> None:
+    """Successive and nested loops have separate displays."""
     same = Epochs(2)
     loop(same)
     loop(same)
@@ -190,7 +200,8 @@ def test_loader_of_unknown_length(outputs: dict[int, list[str]]) -> None:
     assert any("batches: 1" in text and "loss nan" in text for text in outputs[0])
 
 
-def test_use_without_a_loop(outputs: dict[int, list[str]]) -> None:
+def test_epochs_without_loop(outputs: dict[int, list[str]]) -> None:
+    """The methods of Epochs work outside a loop."""
     epochs = Epochs(3)
     epochs.show(loss=1.0)
     assert list(epochs.batches([1, 2])) == [1, 2]
@@ -208,7 +219,8 @@ def test_terminal_has_plain_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.endswith("\n")
 
 
-def test_terminal_says_once_that_it_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_reports_interrupt_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal, an interrupt is reported once."""
     written = io.StringIO()
     monkeypatch.setattr(written, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stderr", written)
@@ -228,7 +240,9 @@ def test_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr() == ("", "")
 
 
-def test_silent_where_a_notebook_captures_output(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_with_captured_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is shown where a notebook captures output."""
+
     class Shell:
         kernel: Any = None
 
@@ -247,7 +261,8 @@ def test_numbers() -> None:
     assert text == "a 0.000  b 12.346  c 0.0001  d nan"
 
 
-def test_what_cannot_be_shown_is_an_error_also_where_nobody_looks() -> None:
+def test_show_rejects_unprintable_numbers() -> None:
+    """A number that cannot be shown is an error even if the display is off."""
     epochs = Epochs(1)
     epochs.show(loss=torch.tensor(1.0), acc=0.5)
     with pytest.raises(OverflowError):

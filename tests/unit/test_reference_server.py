@@ -1,4 +1,4 @@
-"""The reference that all grading processes of a run share: its answers and errors arrive where they were requested."""
+"""The reference that all grading processes of a run share: answers and errors reach the client that asked."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.helpers.variants import FREEZE
 QUESTION = {"backbone": "net6", "calls": [1]}
 
 
-class Stand(Reference):
-    """Answers with the functions of this process, or fails."""
+class FakeReference(Reference):
+    """A reference that answers with functions of this process, or fails."""
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab, Path("solution.ipynb"))
@@ -49,13 +49,13 @@ class Stand(Reference):
 
 
 @pytest.fixture
-def stand(lab: Lab) -> Stand:
-    return Stand(lab)
+def fake(lab: Lab) -> FakeReference:
+    return FakeReference(lab)
 
 
 @pytest.fixture
-def serving(stand: Stand) -> Iterator[ReferenceServer]:
-    serving = ReferenceServer(stand)
+def serving(fake: FakeReference) -> Iterator[ReferenceServer]:
+    serving = ReferenceServer(fake)
     yield serving
     serving.close()
 
@@ -64,68 +64,74 @@ def shared(lab: Lab, serving: ReferenceServer) -> ReferenceClient:
     return ReferenceClient(lab, Path("solution.ipynb"), serving.address)
 
 
-def test_it_answers_as_the_reference_would(lab: Lab, stand: Stand, serving: ReferenceServer) -> None:
-    judge = shared(lab, serving)
-    assert judge.ask("freeze", **QUESTION) == stand.inner.ask("freeze", **QUESTION)
-    assert judge.failed is None
-    judge.close()
-    assert judge.ask("freeze", backbone="net6", calls=[2])[0]["returned"] == "model"  # it connects again
+def test_server_answers_like_reference(lab: Lab, fake: FakeReference, serving: ReferenceServer) -> None:
+    """The server answers like the reference, and a closed client connects again."""
+    client = shared(lab, serving)
+    assert client.ask("freeze", **QUESTION) == fake.inner.ask("freeze", **QUESTION)
+    assert client.failed is None
+    client.close()
+    assert client.ask("freeze", backbone="net6", calls=[2])[0]["returned"] == "model"  # it connects again
 
 
-def test_judges_get_their_own_answers_one_question_at_a_time(lab: Lab, stand: Stand, serving: ReferenceServer) -> None:
+def test_server_concurrent_clients(lab: Lab, fake: FakeReference, serving: ReferenceServer) -> None:
+    """Concurrent clients get their own answers, and the reference gets one question at a time."""
+
     def ask(number: int) -> list[bool]:
-        judge = shared(lab, serving)
+        client = shared(lab, serving)
         questions = [f"echo {number} {i}".encode() for i in range(20)]
-        return [judge.exchange(question) == question for question in questions]
+        return [client.exchange(question) == question for question in questions]
 
     with ThreadPoolExecutor(6) as pool:
         assert all(all(answers) for answers in pool.map(ask, range(6)))
-    assert stand.most == 1
+    assert fake.most == 1
 
 
 @pytest.mark.parametrize("kind", [ReferenceFailedError, WorkerError, IsolationError])
-def test_faults_of_the_course_stay_what_they_are(
-    lab: Lab, stand: Stand, serving: ReferenceServer, kind: type[Exception]
+def test_server_preserves_error_types(
+    lab: Lab, fake: FakeReference, serving: ReferenceServer, kind: type[Exception]
 ) -> None:
-    judge, stand.fails = shared(lab, serving), kind("the solution does not exist")
+    """Errors of the course keep their type on the way to the client."""
+    client, fake.fails = shared(lab, serving), kind("the solution does not exist")
     with pytest.raises(kind, match="the solution does not exist"):
-        judge.ask("freeze", **QUESTION)
-    assert type(judge.failed) is kind
-    stand.fails = None
-    assert judge.ask("freeze", **QUESTION)[0]["returned"] == "model"  # the others, and later questions, are not touched
+        client.ask("freeze", **QUESTION)
+    assert type(client.failed) is kind
+    fake.fails = None
+    # other clients and later questions are not affected
+    assert client.ask("freeze", **QUESTION)[0]["returned"] == "model"
 
 
-def test_a_solution_without_an_answer_is_a_fault_of_the_course(
-    lab: Lab, stand: Stand, serving: ReferenceServer
-) -> None:
-    stand.fails = SubmissionError("timeout", Failure("the call returns", "no answer within 8 seconds", "it hangs"))
-    judge = shared(lab, serving)
+def test_server_reference_without_answer(lab: Lab, fake: FakeReference, serving: ReferenceServer) -> None:
+    """A reference that does not answer is an error of the course."""
+    fake.fails = SubmissionError("timeout", Failure("the call returns", "no answer within 8 seconds", "it hangs"))
+    client = shared(lab, serving)
     with pytest.raises(
         ReferenceFailedError, match="the reference failed on freeze: timeout: no answer within 8 seconds"
     ):
-        judge.ask("freeze", **QUESTION)
-    assert isinstance(judge.failed, ReferenceFailedError)
+        client.ask("freeze", **QUESTION)
+    assert isinstance(client.failed, ReferenceFailedError)
 
 
-def test_when_it_ends_judges_are_told_and_nothing_is_left(lab: Lab, stand: Stand) -> None:
-    serving, before = ReferenceServer(stand), threading.active_count()
-    judge = shared(lab, serving)
-    judge.ask("freeze", **QUESTION)
+def test_server_close(lab: Lab, fake: FakeReference) -> None:
+    """Closing the server also closes the reference, socket and threads; later clients get an error."""
+    serving, before = ReferenceServer(fake), threading.active_count()
+    client = shared(lab, serving)
+    client.ask("freeze", **QUESTION)
     serving.close()
-    assert stand.closed
+    assert fake.closed
     assert not Path(serving.address).exists()
     assert threading.active_count() <= before
     with pytest.raises(ReferenceFailedError, match="has ended"):
         shared(lab, serving).ask("freeze", **QUESTION)
 
 
-def test_a_long_class_does_not_use_up_the_time_of_the_reference(lab: Lab) -> None:
+def test_reference_worker_is_renewed(lab: Lab) -> None:
+    """The worker is replaced before a long session exceeds the time limit of the reference."""
     short = replace(lab, limits={**lab.limits, "total_seconds": 30})
     reference = Reference(short, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK)
     try:
         first = reference.ask("freeze", **QUESTION)
         (worker,) = reference._workers
-        worker._began -= 16  # seconds that others took
+        worker._began -= 16  # seconds used by other submissions
         reference._answers.clear()
         assert reference.ask("freeze", **QUESTION) == first
         assert worker not in reference._workers

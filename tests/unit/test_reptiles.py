@@ -1,4 +1,4 @@
-"""The data of lab 1: which source is in use, splits, seeds, augmentation, folders of users, what errors say."""
+"""The data of lab 1: choice of the source, splits, seeds, augmentation, users' own folders, error messages."""
 
 import hashlib
 import pickle
@@ -27,7 +27,7 @@ def forget():
 
 @pytest.fixture(autouse=True)
 def own_world(monkeypatch, tmp_path):
-    """No network, no downloaded data, no variable of the machine; nothing remembered from other tests."""
+    """No network, no downloaded data, no environment variable, no cache from other tests."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AMLLAB_DATA", raising=False)
 
@@ -46,7 +46,7 @@ def small_drawn(monkeypatch):
 
 
 def write_class(folder, n, *, size=(20, 20), first=0):
-    """Images of one colour each; ``first`` numbers them, so that every image of a test can be told from the others."""
+    """Write images of one colour each; ``first`` numbers them, so that all images of a test are distinct."""
     folder.mkdir(parents=True)
     for i in range(n):
         Image.new("RGB", size, (first + i, 100, 200)).save(folder / f"{i:03d}.png")
@@ -62,7 +62,7 @@ def flat_folder(tmp_path):
 
 
 def colours(loader):
-    """The numbers that ``write_class`` gave to the images of a loader, in its order."""
+    """Return the numbers that ``write_class`` gave to the images of a loader, in its order."""
     images = torch.cat([images for images, _ in loader])
     red = images[:, 0].amax((1, 2)) * CIFAR10_STD[0] + CIFAR10_MEAN[0]
     return (red * 255).round().int().tolist()
@@ -98,13 +98,14 @@ def test_same_seed_same_batches(small_drawn):
     first, second = (data.reptile_loaders(seed=3, source="drawn") for _ in range(2))
     for one, other in zip(first, second, strict=True):
         for _epoch in range(2):
-            torch.manual_seed(1000 + _epoch)  # the caller's generator plays no part
+            torch.manual_seed(1000 + _epoch)  # the global generator has no effect
             for a, b in zip(one, other, strict=True):
                 assert torch.equal(a[0], b[0])
                 assert torch.equal(a[1], b[1])
 
 
-def test_a_share_takes_the_same_part_of_every_class(small_drawn, capsys):
+def test_share_of_every_class(small_drawn, capsys):
+    """A share takes the same part of every class."""
     whole = data.reptile_loaders(seed=1, source="drawn")
     shares = [data.reptile_loaders(seed=1, source="drawn", share=0.5) for _ in range(2)]
     assert "50% of each class" in capsys.readouterr().out
@@ -117,13 +118,15 @@ def test_a_share_takes_the_same_part_of_every_class(small_drawn, capsys):
             data.reptile_loaders(source="drawn", share=share)
 
 
-def test_other_seed_other_split_order_and_augmentation(small_drawn):
+def test_other_seed_other_split_and_order(small_drawn):
+    """Another seed gives another split, order and augmentation."""
     (train, val), (train2, val2) = (data.reptile_loaders(seed=seed, source="drawn") for seed in (0, 1))
     assert not torch.equal(everything(val)[0], everything(val2)[0])
     assert not torch.equal(everything(train)[1], everything(train2)[1])
 
 
-def test_epochs_differ_in_order_and_augmentation(small_drawn):
+def test_epochs_order_and_augmentation(small_drawn):
+    """Epochs differ in order and augmentation."""
     train, _ = data.reptile_loaders(source="drawn")
     (images, labels), (images2, labels2) = everything(train), everything(train)
     assert not torch.equal(labels, labels2)
@@ -131,7 +134,8 @@ def test_epochs_differ_in_order_and_augmentation(small_drawn):
     assert len(originals & {tuple(image.flatten()[:50].tolist()) for image in images2}) < len(images) / 10
 
 
-def test_validation_is_plain_and_disjoint_from_training(small_drawn):
+def test_validation_plain_and_disjoint(small_drawn):
+    """Validation images are not augmented and not part of the training images."""
     source = data.reptile_arrays("train", "drawn")
     train, val = data.reptile_loaders(source="drawn")
     images, labels = everything(val)
@@ -145,7 +149,8 @@ def test_validation_is_plain_and_disjoint_from_training(small_drawn):
     assert not kept & {image.numpy().tobytes() for image in seen}
 
 
-def test_augmentation_differs_within_a_batch():
+def test_augmentation_within_batch():
+    """Augmentation differs within a batch."""
     image = torch.randint(0, 256, (1, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     same = LabelledImages(image.repeat(40, 1, 1, 1), torch.arange(40) % 2, ("a", "b"), "copies")
     with pytest.MonkeyPatch.context() as patch:
@@ -155,7 +160,8 @@ def test_augmentation_differs_within_a_batch():
     assert len(images.flatten(1).unique(dim=0)) > 25
 
 
-def test_training_does_not_touch_the_global_generator(small_drawn):
+def test_augmentation_keeps_global_rng_state(small_drawn):
+    """Loading training images does not change the state of the global generator."""
     train, _ = data.reptile_loaders(source="drawn")
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
@@ -170,14 +176,16 @@ def test_single_item(small_drawn):
     assert label == everything(val)[1][7]
 
 
-def test_no_training_batch_of_one_image(small_drawn):
+def test_batches_never_of_one_image(small_drawn):
+    """No training batch has only one image, unless it is the only batch."""
     train, _ = data.reptile_loaders(199, source="drawn")
     assert [len(labels) for _, labels in train] == [199]
     train, _ = data.reptile_loaders(198, source="drawn")
     assert [len(labels) for _, labels in train] == [198, 2]
 
 
-def test_image_size_and_normalisation_of_another_model(small_drawn):
+def test_image_size_and_normalisation(small_drawn):
+    """Images can have the size and normalisation of another model."""
     plain = data.reptile_loaders(source="drawn", mean=(0, 0, 0), std=(1, 1, 1))
     large = data.reptile_loaders(source="drawn", image_size=96, mean=(0, 0, 0), std=(1, 1, 1))
     for small, big in zip(plain, large, strict=True):
@@ -191,7 +199,8 @@ def test_image_size_and_normalisation_of_another_model(small_drawn):
 # Which data is in use
 
 
-def test_test_part_is_no_part_of_the_default_face(small_drawn):
+def test_test_part_not_in_public_api(small_drawn):
+    """The test part is not part of the public interface, and shares no image with the training part."""
     assert not hasattr(amllab, "test_loader")
     assert not hasattr(amllab, "reptile_arrays")
     test = data.test_loader(source="drawn")
@@ -200,7 +209,8 @@ def test_test_part_is_no_part_of_the_default_face(small_drawn):
     assert not train & {image.numpy().tobytes() for image in data.reptile_arrays("test", "drawn").images}
 
 
-def test_auto_without_network_draws_and_says_so(small_drawn, capsys):
+def test_auto_without_network(small_drawn, capsys):
+    """Without a network, images are drawn, and a line says so."""
     train, _ = data.reptile_loaders()
     assert train.dataset.source == "drawn reptiles"
     said = capsys.readouterr().out
@@ -209,7 +219,8 @@ def test_auto_without_network_draws_and_says_so(small_drawn, capsys):
     assert said.count("\n") == 1
 
 
-def test_auto_asks_for_the_connection_once(small_drawn, monkeypatch):
+def test_auto_tries_connection_once(small_drawn, monkeypatch):
+    """The connection is tried only once, with a short timeout."""
     asked = []
 
     def unreachable(*_args, **kwargs):
@@ -223,32 +234,38 @@ def test_auto_asks_for_the_connection_once(small_drawn, monkeypatch):
     assert asked[0] <= 5
 
 
-def test_variable_names_a_folder(flat_folder, monkeypatch, capsys):
+def test_variable_with_folder(flat_folder, monkeypatch, capsys):
+    """The environment variable can name a folder."""
     monkeypatch.setenv("AMLLAB_DATA", str(flat_folder))
     train, _ = data.reptile_loaders()
     assert train.dataset.classes == ("apple", "pear", "quince")
     assert capsys.readouterr().out == "Data: folder fruit (named by the environment variable AMLLAB_DATA)\n"
 
 
-def test_variable_says_drawn_or_auto(small_drawn, monkeypatch, capsys):
+def test_variable_drawn_or_auto(small_drawn, monkeypatch, capsys):
+    """The environment variable can name a kind of data."""
     for word in ("drawn", "auto", ""):
         monkeypatch.setenv("AMLLAB_DATA", word)
         assert data.reptile_loaders()[0].dataset.source == "drawn reptiles"
     assert "AMLLAB_DATA" in capsys.readouterr().out.splitlines()[0]
 
 
-def test_explicit_source_goes_before_the_variable(small_drawn, flat_folder, monkeypatch):
+def test_source_overrides_variable(small_drawn, flat_folder, monkeypatch):
+    """An explicit source takes precedence over the environment variable."""
     monkeypatch.setenv("AMLLAB_DATA", str(flat_folder))
     assert data.reptile_arrays("train", "drawn").classes == REPTILES
 
 
-def test_variable_names_no_folder(monkeypatch):
+def test_variable_with_missing_folder(monkeypatch):
+    """The error for a missing folder names the environment variable."""
     monkeypatch.setenv("AMLLAB_DATA", "nowhere")
     with pytest.raises(FileNotFoundError, match="AMLLAB_DATA=nowhere"):
         data.reptile_loaders()
 
 
-def test_explicit_cifar100_is_never_replaced(monkeypatch):
+def test_cifar100_explicit_has_no_fallback(monkeypatch):
+    """If CIFAR-100 was requested explicitly, other data never replaces it."""
+
     def offline(self):
         raise urllib.error.URLError("no network in tests")
 
@@ -259,7 +276,7 @@ def test_explicit_cifar100_is_never_replaced(monkeypatch):
 
 @pytest.fixture
 def cifar100_on_disk(tmp_path, monkeypatch):
-    """A small CIFAR-100 in its format on disk: pickled dicts of bytes; only the check sums are those of these files."""
+    """A small CIFAR-100 in its format on disk, pickled dicts of bytes, with the checksums of these files."""
     names = [f"class{i:03d}" for i in range(95)] + list(REPTILES)
     names.sort()
     folder = tmp_path / "data" / CIFAR100.base_folder
@@ -282,14 +299,16 @@ def cifar100_on_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("source", ["auto", "cifar100"])
-def test_cifar100_on_disk_is_used_without_network(cifar100_on_disk, source, capsys):
+def test_cifar100_on_disk(cifar100_on_disk, source, capsys):
+    """CIFAR-100 on disk is used without a network."""
     train, val = data.reptile_loaders(source=source)
     assert capsys.readouterr().out == "Data: CIFAR-100 reptiles\n"
     assert (len(train.dataset), len(val.dataset)) == (40, 10)
     assert train.dataset.classes == REPTILES
 
 
-def test_cifar100_labels_belong_to_their_images(cifar100_on_disk):
+def test_cifar100_labels_match_images(cifar100_on_disk):
+    """The labels of CIFAR-100 match their images."""
     for part, each in (("train", 10), ("test", 4)):
         reptiles = data.reptile_arrays(part, "cifar100")
         assert torch.bincount(reptiles.labels).tolist() == [each] * 5
@@ -298,20 +317,21 @@ def test_cifar100_labels_belong_to_their_images(cifar100_on_disk):
         assert reptiles.images.shape == (5 * each, 3, 32, 32)
 
 
-# Folders of users
+# Users' own folders
 
 
 def test_folder_of_other_classes_and_sizes(flat_folder):
     train, val = data.reptile_loaders(8, source=flat_folder)
     assert train.dataset.classes == ("apple", "pear", "quince")
     assert next(iter(train))[0].shape == (8, 3, 20, 20)
-    # 20, 10 and 15 images: a fifth of each is held out, a fifth of the rest validates
+    # 20, 10 and 15 images: a fifth of each is held out for testing, a fifth of the remainder for validation
     assert torch.bincount(everything(val)[1]).tolist() == [3, 2, 2]
     assert len(train.dataset) == 36 - 7
     assert len(data.test_loader(source=str(flat_folder)).dataset) == 4 + 2 + 3
 
 
-def test_no_seed_brings_test_images_into_training(flat_folder):
+def test_folder_test_part_stays_apart(flat_folder):
+    """No seed moves test images into the training or validation part."""
     test = set(colours(data.test_loader(source=flat_folder)))
     assert len(test) == 9
     for seed in range(4):
@@ -334,7 +354,8 @@ def test_folder_with_its_own_test_part(tmp_path):
     assert next(iter(test))[0].shape == (6, 3, 24, 24)
 
 
-def test_large_photographs_are_scaled_while_they_are_read(tmp_path):
+def test_photographs_scaled_on_reading(tmp_path):
+    """Large photographs are scaled while they are read."""
     for name in ("cat", "dog"):
         write_class(tmp_path / "photos" / name, 4, size=(640, 480))
     assert data.reptile_arrays("train", tmp_path / "photos", image_size=32).images.shape[1:] == (3, 32, 32)

@@ -1,4 +1,4 @@
-"""The seed of a submission's checks depends on everything that is run, and on nothing else that a student can vary."""
+"""The seed of a submission's checks depends on all executed code, and on nothing else that a student can vary."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BITS = range(63)
 
 
 def seed(folder: Path, notebook: NotebookNode, release: NotebookNode, name: str = NOTEBOOK) -> int:
-    """As grading draws it: from the file, repaired."""
+    """Return the seed as grading derives it, from the normalized file."""
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / name)
     found = seed_of("secret of the course", "mallory", normalize(folder / NOTEBOOK, release).notebook)
@@ -58,7 +58,7 @@ def edit(change: Callable[[NotebookNode], object]) -> Callable[[NotebookNode], N
 
 
 def check_up(notebook: NotebookNode) -> None:
-    """Asks for the last exercise before the student's own cells are run."""
+    """Move the check of the last exercise before the student's own cells."""
     notebook.cells.insert(2, notebook.cells.pop(place(notebook, "check_accuracy")))
 
 
@@ -111,26 +111,27 @@ NOT_RUN = {
 
 
 @pytest.mark.parametrize("change", RUN)
-def test_another_run_has_another_seed(tmp_path: Path, plain: NotebookNode, release: NotebookNode, change: str) -> None:
+def test_seed_depends_on_executed_code(tmp_path: Path, plain: NotebookNode, release: NotebookNode, change: str) -> None:
+    """Every change of what is run, or in which order, changes the seed."""
     assert seed(tmp_path, edit(RUN[change])(plain), release) != seed(tmp_path, plain, release)
 
 
 @pytest.mark.parametrize("change", NOT_RUN)
-def test_nothing_else_draws_other_questions(
-    tmp_path: Path, plain: NotebookNode, release: NotebookNode, change: str
-) -> None:
+def test_seed_ignores_other_content(tmp_path: Path, plain: NotebookNode, release: NotebookNode, change: str) -> None:
+    """Content that is not run does not change the seed."""
     assert seed(tmp_path, edit(NOT_RUN[change])(plain), release) == seed(tmp_path, plain, release)
 
 
-def test_files_and_names_draw_no_other_questions(tmp_path: Path, plain: NotebookNode, release: NotebookNode) -> None:
+def test_seed_ignores_files_and_names(tmp_path: Path, plain: NotebookNode, release: NotebookNode) -> None:
+    """Other files and the name of the notebook do not change the seed."""
     wanted = seed(tmp_path, plain, release)
     (tmp_path / "helper.py").write_text("BITS = 1")
     assert seed(tmp_path, plain, release) == wanted
     assert seed(tmp_path / "other", plain, release, "renamed (2).ipynb") == wanted
 
 
-def test_a_seed_is_not_brought_back(tmp_path: Path, release: NotebookNode) -> None:
-    """By which of 63 cells are experiments, and by how many stand before each check."""
+def test_seed_cannot_be_encoded(tmp_path: Path, release: NotebookNode) -> None:
+    """A notebook cannot encode its own seed in which cells are experiments, or in the positions of checks."""
 
     def code(bits: list[int]) -> NotebookNode:
         notebook = copy.deepcopy(release)
@@ -138,7 +139,7 @@ def test_a_seed_is_not_brought_back(tmp_path: Path, release: NotebookNode) -> No
         notebook.cells[:0] = [new_code_cell("BITS = []"), *own, new_code_cell("SEED = sum(1 << i for i in BITS)")]
         return notebook
 
-    known = seed(tmp_path, code([]), release)  # a report tells it
+    known = seed(tmp_path, code([]), release)  # reports state it
     again = code([i for i in BITS if known >> i & 1])
     run: dict[str, int] = {}
     for i, cell in enumerate(again.cells[:65]):

@@ -1,4 +1,4 @@
-"""Mistakes in a lab's settings are named with file, line and field, before anything is built or graded."""
+"""Mistakes in a lab's settings are reported with file, line and field, before anything is built or graded."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ MASTER = ROOT / "source" / "transfer-learning" / "transfer_learning.py"
 
 
 def changed(old: str, new: str) -> tuple[str, int]:
-    """The lab's own settings with one change, and the line that it is in."""
+    """Return the lab's own settings with one change, and the line of the change."""
     assert GOOD.count(old) == 1
     return GOOD.replace(old, new), GOOD[: GOOD.index(old)].count("\n") + 1
 
 
-def test_the_labs_of_this_course_have_good_settings() -> None:
+def test_settings_of_all_labs_are_valid() -> None:
+    """The settings of all labs are valid."""
     assert all_labs()
     for name in all_labs():
         assert load_lab(name) == find_lab(name)
@@ -58,7 +59,8 @@ def test_the_labs_of_this_course_have_good_settings() -> None:
         ("# [deadline]", f"[deadline]\n{DUE}\npenalty = 1", "deadline.penalty", "did you mean penalty_percent?"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, expected: str) -> None:
+def test_settings_wrong_value(old: str, new: str, field: str, expected: str) -> None:
+    """A wrong value is reported with line and field."""
     text, line = changed(old, new)
     if new.startswith("["):
         line += new.count("\n") if old.startswith("# ") else 0  # the table is new too
@@ -67,8 +69,8 @@ def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, ex
     assert expected in problem
 
 
-def test_packages_that_are_not_installed_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is graded: without them every student would lose points."""
+def test_settings_packages_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing packages are reported before grading, when every student would lose points for them."""
     lab = find_lab("transfer-learning")
     other = replace(lab, settings={**lab.settings, "packages": ["numpy>=1", "torch<1", "nothing-of-this-name"]})
     monkeypatch.setattr(settings, "find_lab", lambda name: other)
@@ -80,7 +82,8 @@ def test_packages_that_are_not_installed_are_named_with_the_command(monkeypatch:
     assert missing.endswith(""" -m pip install "nothing-of-this-name"'""")
 
 
-def test_an_unknown_key_is_named_with_the_one_that_was_meant() -> None:
+def test_settings_unknown_key() -> None:
+    """The message for an unknown key suggests a similar one."""
     text, line = changed("batch_size = 25", "batchsize = 25")
     missing, unknown = problems_of(text, "lab.toml")
     table = GOOD[: GOOD.index("[accuracy]\n")].count("\n") + 1
@@ -91,20 +94,23 @@ def test_an_unknown_key_is_named_with_the_one_that_was_meant() -> None:
     assert unknown == f"lab.toml, line {line}: accuracy.photographs.batchsize: is not known; did you mean batch_size?"
 
 
-def test_an_unknown_table_is_refused_and_own_is_free() -> None:
+def test_settings_unknown_table_and_own() -> None:
+    """Unknown tables are refused; [own] may contain anything."""
     (problem,) = problems_of(GOOD + "\n[tabel]\nx = 1\n", "lab.toml")
     assert problem.startswith(f"lab.toml, line {GOOD.count(chr(10)) + 2}: tabel: is not known; known are: title, ")
     assert "[own]" in problem
     assert problems_of(GOOD + "\n[own]\nx = 1\n[own.deeper]\ny = [1]\n", "lab.toml") == []
 
 
-def test_missing_tables_and_text_that_is_no_toml() -> None:
+def test_settings_missing_table_and_bad_toml() -> None:
+    """Missing tables and invalid TOML are reported."""
     assert problems_of('title = "A"\nnotebook = "a"\n', "f") == ["f, line 1: limits: is missing"]
     (problem,) = problems_of('title = "A"\nnotebook = a\n', "f")
     assert problem.startswith("f: not valid TOML: Invalid value (at line 2")
 
 
-def test_the_line_is_found_behind_lists_and_texts_of_several_lines() -> None:
+def test_settings_line_after_multiline_values() -> None:
+    """The line number is right after lists and strings that span several lines."""
     text, _ = changed('title = "Transfer learning"', 'title = """a\n[limits]\ncell_seconds = 1\n"""')
     text = text.replace("cell_seconds = 120", "cell_seconds = 0", 1)
     (problem,) = problems_of(text, "f")
@@ -112,7 +118,8 @@ def test_the_line_is_found_behind_lists_and_texts_of_several_lines() -> None:
     assert problem == f"f, line {line}: limits.cell_seconds: must be greater than 0, not 0"
 
 
-def test_points_of_checks_and_cells_that_differ_are_named() -> None:
+def test_points_differ_from_cell() -> None:
+    """Checks whose points do not add up to those of their cell are reported."""
     notebook, checks = notebook_of(MASTER), checks_of(find_lab("transfer-learning"))
     assert point_problems(notebook, checks) == []
     dearer = [replace(c, points=c.points + 1) if c.name == "test_thaws" else c for c in checks]
@@ -136,7 +143,8 @@ def weighted(lab: Lab, **points: float) -> Lab:
     return replace(lab, settings={**lab.settings, "points": points})
 
 
-def test_points_of_the_settings_replace_those_of_the_checks(lab: Lab) -> None:
+def test_points_overridden_by_settings(lab: Lab) -> None:
+    """Points in the settings replace those in the check files."""
     other = weighted(lab, test_returns_the_model=3, test_last_layers_are_trainable=3)
     before, after = ({check.name: check.points for check in checks_of(one)} for one in (lab, other))
     assert {name for name in after if after[name] != before[name]} == {
@@ -147,7 +155,8 @@ def test_points_of_the_settings_replace_those_of_the_checks(lab: Lab) -> None:
     assert {result.name: result.points for result in results}.items() <= after.items()
 
 
-def test_points_for_no_check_are_named_with_the_one_that_was_meant(lab: Lab, tmp_path: Path) -> None:
+def test_points_of_unknown_check(lab: Lab, tmp_path: Path) -> None:
+    """The message for points of an unknown check suggests a similar one."""
     text = (lab.folder / "lab.toml").read_text() + "[points]\ntest_thaws = 4\ntest_thawz = 4\n"
     (tmp_path / "lab.toml").write_text(text)
     other = replace(weighted(lab, test_thaws=4, test_thawz=4), folder=tmp_path)
@@ -159,9 +168,10 @@ def test_points_for_no_check_are_named_with_the_one_that_was_meant(lab: Lab, tmp
     )
 
 
-def test_nothing_is_built_where_points_do_not_add_up(
+def test_points_mismatch_stops_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Nothing is built if points do not add up."""
     shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
     folder = tmp_path / "source" / "transfer-learning"
     folder.mkdir(parents=True)
@@ -175,7 +185,8 @@ def test_nothing_is_built_where_points_do_not_add_up(
     assert [path.name for path in folder.iterdir()] == [MASTER.name]
 
 
-def test_checks_are_listed_without_being_run() -> None:
+def test_checks_listed_without_running() -> None:
+    """Checks are listed without being run."""
     checks = {check.name: check for check in checks_of(find_lab("transfer-learning"))}
     thaws = checks["test_thaws"]
     assert thaws.hidden

@@ -1,4 +1,4 @@
-"""Code that looks alike: copies are found whatever was changed on the surface, independent solutions are not."""
+"""Similar code: copies are found whatever was changed on the surface, independent solutions are not listed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def code_of(variant: Variant) -> str:
 
 @pytest.fixture(scope="module")
 def codes() -> dict[str, str]:
-    """What independent people wrote."""
+    """Solutions written independently of one another."""
     return {variant.name: code_of(variant) for variant in INDEPENDENT}
 
 
@@ -73,7 +73,8 @@ def quoted(code: str) -> str:
 @pytest.mark.parametrize("change", [str, renamed, commented, reordered, laid_out, quoted,
                                     lambda code: reordered(commented(renamed(code)))])  # fmt: skip
 @pytest.mark.parametrize("original", ["plain", "closure", "trainer_class"])
-def test_a_copy_is_on_top(codes: dict[str, str], boilerplate: str, change: object, original: str) -> None:
+def test_similarity_finds_copies(codes: dict[str, str], boilerplate: str, change: object, original: str) -> None:
+    """A copy is the only pair listed, whatever was changed on the surface."""
     copied = change(codes[original])  # type: ignore[operator]
     assert change is str or copied != codes[original]
     found = compare({**codes, "copy": copied}, boilerplate)
@@ -82,25 +83,27 @@ def test_a_copy_is_on_top(codes: dict[str, str], boilerplate: str, change: objec
     assert found.highest_below < THRESHOLD
 
 
-def test_a_part_that_was_copied_counts_of_who_has_little_else(codes: dict[str, str], boilerplate: str) -> None:
+def test_similarity_partial_copy(codes: dict[str, str], boilerplate: str) -> None:
+    """A copied part is found if it is most of the code of one of the two."""
     mixed = "\n\n\n".join([*codes["plain"].split("\n\n\n")[:2], renamed(TRAIN), codes["closure"]])
     found = compare({**codes, "mixed": mixed}, boilerplate)
     assert {frozenset(pair.students) for pair in found.pairs} >= {frozenset({"plain", "mixed"})}
 
 
-def test_independent_solutions_are_not_listed(codes: dict[str, str], boilerplate: str) -> None:
+def test_similarity_independent_solutions(codes: dict[str, str], boilerplate: str) -> None:
+    """Independent solutions are not listed."""
     assert len(codes) >= 17
     found = compare(codes, boilerplate)
     assert found.pairs == []
     assert found.compared == len(codes)
     assert 0.2 < found.highest_below < THRESHOLD
-    # and not because two of them alone would be discounted as the class
+    # nor in classes of two, where code shared by the whole class is not discounted
     for one, other in combinations(["plain", "closure", "recursive"], 2):
         assert compare({one: codes[one], other: codes[other]}, boilerplate).pairs == []
 
 
-def test_one_run_says_what_another_says(codes: dict[str, str], boilerplate: str, tmp_path: Path) -> None:
-    """Python's hashes of text differ from process to process."""
+def test_similarity_is_deterministic(codes: dict[str, str], boilerplate: str, tmp_path: Path) -> None:
+    """Results are the same in every process, although Python's string hashes differ."""
     some = {name: codes[name] for name in ("plain", "closure")} | {"copy": renamed(codes["plain"])}
     (tmp_path / "codes.json").write_text(json.dumps([some, boilerplate]))
     program = (
@@ -114,7 +117,8 @@ def test_one_run_says_what_another_says(codes: dict[str, str], boilerplate: str,
     assert json.loads(done.stdout) == json.loads(json.dumps(here))
 
 
-def test_what_the_release_says_is_nobodys_own(boilerplate: str) -> None:
+def test_similarity_ignores_release_code(boilerplate: str) -> None:
+    """Code of the release does not count."""
     stubs = dict.fromkeys(("a", "b"), boilerplate)
     found = compare(stubs, boilerplate)
     assert (found.pairs, found.compared) == ([], 0)
@@ -123,8 +127,8 @@ def test_what_the_release_says_is_nobodys_own(boilerplate: str) -> None:
     assert compare(stubs, "").pairs[0].share == 1
 
 
-def test_what_most_of_the_class_writes_is_nobodys_own(codes: dict[str, str], boilerplate: str) -> None:
-    """Given out in the lecture, for example. What few share stays, even if they are all of a small class."""
+def test_similarity_ignores_common_code(codes: dict[str, str], boilerplate: str) -> None:
+    """Code of most of the class, as from a lecture, does not count; code of a few does, even in a small class."""
     lecture = f"{TRAIN.replace('train_with_early_stopping', 'lecture')}\n\n\n"
     others = {name: code for name, code in codes.items() if name != "plain"}
     few = dict(list(others.items())[:2])
@@ -132,7 +136,8 @@ def test_what_most_of_the_class_writes_is_nobodys_own(codes: dict[str, str], boi
     assert compare({name: lecture + code for name, code in others.items()}, boilerplate).pairs == []
 
 
-def test_the_marks_are_where_the_codes_agree(codes: dict[str, str]) -> None:
+def test_similarity_marks_matching_code(codes: dict[str, str]) -> None:
+    """Marks highlight the matching code."""
     copied = "class Helper:\n    '''Does nothing.'''\n    size = 3\n\n\n" + renamed(codes["plain"])
     (pair,) = compare({"a": codes["plain"], "b": copied}, "").pairs
     one, other = (re.findall(r"<mark>(.*?)</mark>", str(code), re.S) for code in pair.codes)
@@ -161,7 +166,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def course(tmp_path: Path, release: NotebookNode) -> Path:
-    """Three independent solutions, a copy whose text attacks the page, and what cannot be read at all."""
+    """Three independent solutions, a copy whose text attacks the page, and unreadable files."""
     (tmp_path / "nbgrader_config.py").write_text("c = get_config()\n" + f"c.CourseDirectory.root = {str(tmp_path)!r}\n"
                                                  "c.CourseDirectory.release_directory = 'assignments'\n")  # fmt: skip
     (tmp_path / "assignments").symlink_to(ROOT / "assignments")
@@ -179,9 +184,10 @@ def course(tmp_path: Path, release: NotebookNode) -> Path:
     return tmp_path
 
 
-def test_the_page_and_the_table(
+def test_similarity_page_and_table(
     course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The page and the table are safe to show, complete and neutral in tone."""
     monkeypatch.chdir(course)
     assert main(["similar", ASSIGNMENT]) == 0
     printed = capsys.readouterr().out
@@ -207,9 +213,10 @@ def test_the_page_and_the_table(
     assert "no more than that" in shown.text
 
 
-def test_helper_functions_in_other_cells_count(
+def test_similarity_code_in_other_cells(
     course: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Helper functions in other cells count, too."""
     hidden = notebook_of(Variant("x", sources={cell: f"{cell} = my_{cell}" for cell in CELLS}), release)
     by_name = {variant.name: variant for variant in INDEPENDENT}
     moved = "\n\n".join(
@@ -231,13 +238,14 @@ def test_helper_functions_in_other_cells_count(
         ([ASSIGNMENT], "fewer than two submissions for transfer-learning"),
     ],
 )
-def test_errors(
+def test_similarity_errors(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     says: str,
 ) -> None:
+    """Wrong arguments and too few submissions are reported."""
     (tmp_path / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.release_directory = 'assignments'\n"
                                                  f"c.CourseDirectory.root = {str(tmp_path)!r}\n")  # fmt: skip
     (tmp_path / "assignments").symlink_to(ROOT / "assignments")
@@ -248,20 +256,21 @@ def test_errors(
 
 
 @pytest.mark.slow
-def test_large_classes_and_large_files(codes: dict[str, str], boilerplate: str) -> None:
+def test_similarity_large_classes_and_files(codes: dict[str, str], boilerplate: str) -> None:
+    """Large classes and large files are compared in time."""
     random.seed(0)
     lines = [line for code in codes.values() for line in code.splitlines()]
     many = {f"s{i:03d}": "\n".join(random.sample(lines, 80)) for i in range(150)}
     began = time.process_time()
     found = compare(many, boilerplate)
-    assert time.process_time() - began < 60  # some 10
+    assert time.process_time() - began < 60  # typically about 10
     assert found.compared == 150
     assert len(printable("x\t\r\n" * 10**6)) == MAX_CODE
     assert len(page(found, "Lab", THRESHOLD)) < 10**6
 
 
-def test_no_wrong_solution_is_compared_by_its_mistake() -> None:
-    """The samples with one mistake each are made from one solution: they resemble copies with a small change."""
+def test_similarity_of_wrong_variants() -> None:
+    """Samples made from one solution with one mistake each resemble copies with a small change."""
     some = {variant.name: code_of(variant) for variant in WRONG[:5]}
     assert {frozenset(pair.students) for pair in compare(some, "").pairs} == {
         frozenset(two) for two in combinations(some, 2)

@@ -1,4 +1,4 @@
-"""Drawn images: determined by the seed, balanced, any number and size, not to be told apart by colour."""
+"""Drawn images: determined by the seed, balanced, any number and size, classes not separable by colour."""
 
 import pytest
 import torch
@@ -23,7 +23,8 @@ def test_other_seed_other_images():
     assert not (first.images == second.images).flatten(1).all(1).any()
 
 
-def test_global_generators_do_not_matter():
+def test_draw_independent_of_global_rng():
+    """Drawing neither depends on the global generator nor changes its state."""
     torch.manual_seed(1)
     first = draw(10, seed=5)
     state = torch.random.get_rng_state()
@@ -64,21 +65,23 @@ def test_impossible_requests(n, size):
         draw(n, seed=0, size=size)
 
 
-def test_no_image_is_empty_or_twice_there(drawn):
+def test_images_not_empty_and_unique(drawn):
+    """No image is empty, and no two are the same."""
     pixels = drawn.images.float().flatten(1)
     assert pixels.std(1).min() > 3
     assert len(drawn.images.flatten(1).unique(dim=0)) == len(drawn)
 
 
 def nearest_centroid_accuracy(features, labels):
-    """Accuracy on the second half of assigning each example to the class whose mean in the first half is nearest."""
+    """Return the accuracy of a nearest-centroid classifier, fitted on the first half and tested on the second."""
     half = len(labels) // 2
     features = (features - features.mean(0)) / features.std(0)
     centroids = torch.stack([features[:half][labels[:half] == label].mean(0) for label in range(5)])
     return (torch.cdist(features[half:], centroids).argmin(1) == labels[half:]).double().mean().item()
 
 
-def test_colour_does_not_give_the_class_away():
+def test_colour_does_not_reveal_class():
+    """The class cannot be predicted from colour."""
     drawn = draw(1000, seed=2)
     pixels = drawn.images.float().flatten(2)
     assert nearest_centroid_accuracy(pixels.mean(2), drawn.labels) < 0.28

@@ -1,4 +1,4 @@
-"""evaluate and predict against calculations by hand."""
+"""``evaluate`` and ``predict``, compared with manual calculations."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ def batches() -> list[tuple[Tensor, Tensor]]:
 
 
 class Logits(nn.Module):
-    """Gives its input back as logits."""
+    """A model that returns its input as logits."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
-def test_means_are_over_examples() -> None:
+def test_evaluate_means_over_examples() -> None:
+    """Means are over examples, not over batches."""
     sure, undecided = torch.tensor([[math.log(3.0), 0.0]]), torch.zeros(1, 2)
     batches = [(sure.repeat(3, 1), torch.tensor([0, 0, 1])), (undecided, torch.tensor([0]))]
     measured = evaluate(Logits(), batches)
-    # 3/4 for the class ahead, 1/4 for the other, 1/2 for each where undecided
+    # probabilities: 3/4 and 1/4 for the confident examples, 1/2 each for the undecided one
     assert measured["loss"] == pytest.approx(-(2 * math.log(3 / 4) + math.log(1 / 4) + math.log(1 / 2)) / 4)
     assert measured["accuracy"] == 3 / 4
     assert all(type(value) is float for value in measured.values())
 
 
-def test_equals_one_pass_over_all_examples(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
+def test_evaluate_equals_single_pass(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
+    """Results equal those of a single pass over all examples."""
     images, labels = (torch.cat(part) for part in zip(*batches, strict=True))
     measured = evaluate(model, batches)
     model.eval()
@@ -55,7 +57,8 @@ def test_equals_one_pass_over_all_examples(model: nn.Sequential, batches: list[t
     assert measured["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
 
 
-def test_leaves_the_model_as_it_was(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
+def test_evaluate_leaves_model_unchanged(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
+    """Modes, weights, buffers and gradients of the model do not change."""
     model.train()
     model[1].eval()  # a frozen BatchNorm
     modes = [module.training for module in model.modules()]
@@ -68,7 +71,8 @@ def test_leaves_the_model_as_it_was(model: nn.Sequential, batches: list[tuple[Te
     assert torch.is_grad_enabled()
 
 
-def test_restores_modes_after_an_error(model: nn.Sequential) -> None:
+def test_evaluate_restores_modes_on_error(model: nn.Sequential) -> None:
+    """The modes of the model are restored after an error."""
     model.train()
     with pytest.raises(RuntimeError):
         evaluate(model, [(torch.zeros(1, 5, 8, 8), torch.tensor([0]))])
@@ -84,11 +88,13 @@ def test_empty_loader(model: nn.Sequential) -> None:
             measure(model, [(torch.zeros(0, 3, 8, 8), torch.zeros(0, dtype=torch.int64))])
 
 
-def test_nan_is_reported() -> None:
+def test_evaluate_reports_nan() -> None:
+    """A loss of NaN is reported as NaN."""
     assert math.isnan(evaluate(Logits(), [(torch.full((2, 3), math.nan), torch.tensor([0, 1]))])["loss"])
 
 
-def test_precision_is_the_callers(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
+def test_evaluate_uses_caller_precision(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
+    """Autocast of the caller applies."""
     exact = evaluate(model, batches)["loss"]
     with torch.autocast("cpu", torch.bfloat16):
         rounded = evaluate(model, batches)["loss"]
@@ -96,11 +102,10 @@ def test_precision_is_the_callers(model: nn.Sequential, batches: list[tuple[Tens
     assert rounded == pytest.approx(exact, abs=0.02)
 
 
-def test_sees_the_current_weights_within_a_long_autocast(
-    model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]
-) -> None:
+def test_evaluate_ignores_autocast_cache(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
+    """Within a long autocast context, the current weights are used."""
     with torch.autocast("cpu", torch.bfloat16):
-        model(batches[0][0])  # from here on the context keeps these weights, cast
+        model(batches[0][0])  # from here on, autocast caches these weights in bfloat16
         with torch.no_grad():
             for parameter in model[-1].parameters():
                 parameter.zero_()

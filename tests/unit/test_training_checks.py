@@ -1,4 +1,4 @@
-"""Exercise 3: a mistake costs its documented points, once, and is named; common tools are not in anyone's way."""
+"""Exercise 3: a mistake costs its documented points once and is named; common tools cost nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def checker() -> Checker:
 
 
 def changed(*texts: str) -> str:
-    """The plain correct function with texts replaced: old, new, old, new, ..."""
+    """Return the plain correct function with texts replaced: old, new, old, new, ..."""
     source = TRAIN
     for old, new in zip(texts[::2], texts[1::2], strict=True):
         assert old in source, old
@@ -139,7 +139,8 @@ MISTAKES_HERE = {
 
 
 @pytest.mark.parametrize("name", sampled(MISTAKES_HERE, 12))
-def test_a_mistake_is_charged_once_and_named(name: str) -> None:
+def test_mistake_charged_once_and_named(name: str) -> None:
+    """A mistake costs its points once, and the report names it."""
     source, points, says = MISTAKES_HERE[name]
     found = results(source)
     assert sum(r.points - r.earned for r in found) == points, to_text([r for r in found if r.outcome != "passed"])
@@ -174,12 +175,14 @@ CORRECT_HERE = {
 
 
 @pytest.mark.parametrize("name", sampled(CORRECT_HERE, 8))
-def test_tools_that_people_use_cost_nothing(name: str) -> None:
+def test_common_tools_cost_nothing(name: str) -> None:
+    """Common tools and styles cost no points."""
     found = results(CORRECT_HERE[name])
     assert sum(r.earned for r in found) == 30, to_text([r for r in found if r.outcome != "passed"])
 
 
-def test_every_kind_of_change_to_images_is_recognised() -> None:
+def test_image_changes_are_recognised() -> None:
+    """Changes to images are recognised, including those to NaN."""
     script = make_script([1.0], random.Random(3), train_sizes=(4,), val_sizes=(2,))
     images = script["train"]["images"]
     assert how_changed(images, images) == ""
@@ -190,8 +193,8 @@ def test_every_kind_of_change_to_images_is_recognised() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_accuracy_leads_elsewhere_than_the_loss(seed: int) -> None:
-    """So that a training that watches the accuracy loses the same points with every seed."""
+def test_scripts_accuracy_differs_from_loss(seed: int) -> None:
+    """Accuracy and loss have different best epochs, so watching accuracy costs the same with every seed."""
     for run in (_to_be_stopped, _to_be_trained):
         losses, *_, script = run(seed)
         hits = (script["val_logits"].argmax(-1) == script["val"]["labels"]).sum(-1).tolist()
@@ -203,13 +206,15 @@ def test_accuracy_leads_elsewhere_than_the_loss(seed: int) -> None:
     ("name", "points"),
     [("higher_improves", 12), ("starts_from_zero", 8), ("watches_accuracy", 8), ("watches_train_loss", 3)],
 )
-def test_a_wrong_improvement_is_not_charged_for_the_number_of_epochs(name: str, points: float) -> None:
+def test_wrong_improvement_charged_once(name: str, points: float) -> None:
+    """A wrong criterion of improvement is not charged again for the number of epochs that follows from it."""
     (mistake,) = [mistake for mistake in MISTAKES if mistake.id == name]
     found = checker().results({**CELLS, EXERCISE: mistake.source})
     assert sum(r.points - r.earned for r in found) == points, to_text(found)
 
 
-def test_a_training_without_end_is_ended_where_frozen_layers_are_checked() -> None:
+def test_endless_training_is_stopped() -> None:
+    """The check of frozen layers stops a training that does not end, and passes."""
     source = changed(
         "for epoch in range(max_epochs):",
         "for epoch in __import__('itertools').count():",
@@ -220,14 +225,16 @@ def test_a_training_without_end_is_ended_where_frozen_layers_are_checked() -> No
     assert found.outcome == "passed", found.failure
 
 
-def test_an_error_in_training_names_the_line() -> None:
+def test_training_error_names_line() -> None:
+    """The report of an error in the training quotes the line."""
     found = results(changed("loss.backward()", "loss.backwards()"))
     (failure,) = [r.failure for r in found if r.name == "test_history"]
     assert failure is not None
     assert "has no attribute 'backwards', at `loss.backwards()`" in failure.seen
 
 
-def test_the_scripted_model_goes_through_files_and_copies() -> None:
+def test_scripted_model_saved_and_copied() -> None:
+    """The scripted model can be saved, loaded and copied."""
     model, train, val = scripted_training([1.0, 0.9])
     images, labels = next(iter(train))
     torch.nn.functional.cross_entropy(model(images), labels).backward()
@@ -242,11 +249,13 @@ def test_the_scripted_model_goes_through_files_and_copies() -> None:
     assert [layer.name for layer in layers_of(model)] == ["stem", "head"]
 
 
-def test_weights_of_a_backbone_can_be_flattened() -> None:
+def test_backbone_weights_are_contiguous() -> None:
+    """The weights of a backbone are contiguous, so that optimizers can flatten them."""
     assert all(parameter.is_contiguous() for parameter in load_backbone("net6").parameters())
 
 
-def test_nothing_is_compiled_while_checks_run() -> None:
+def test_compile_disabled_in_checks() -> None:
+    """torch.compile does nothing while checks run."""
     layer = torch.nn.Linear(2, 2)
     with without_compiling():
         assert torch.compile(layer) is layer
@@ -255,7 +264,8 @@ def test_nothing_is_compiled_while_checks_run() -> None:
     assert not config.disable
 
 
-def test_loaders_have_what_people_read_off_them() -> None:
+def test_loader_attributes() -> None:
+    """Loaders of the checks have the common attributes of a DataLoader."""
     loader = Batches({"images": torch.zeros(5, 2), "labels": torch.arange(5), "sizes": [3, 2]})
     assert (len(loader), len(loader.dataset), loader.batch_size, len(loader.sampler)) == (2, 5, 3, 5)
     assert loader.dataset[4][1] == 4
@@ -272,18 +282,20 @@ def test_loaders_have_what_people_read_off_them() -> None:
         (torch.nn.Linear(1, 1), False, None),
     ],
 )
-def test_a_history_is_read_whatever_it_is_made_of(returned: Any, is_dict: bool, kind: str | None) -> None:
+def test_history_of_any_type(returned: Any, is_dict: bool, kind: str | None) -> None:
+    """Histories of any type are read."""
     found = plain_history(returned)
     assert (found["is_dict"], found["types"].get("val_loss")) == (is_dict, kind)
     assert found["values"].get("val_loss") == ([1.0] if kind else None)
 
 
-def test_an_epoch_ends_where_examples_come_again() -> None:
+def test_epoch_ends_at_repeated_examples() -> None:
+    """An epoch ends where examples are repeated."""
     script = make_script([1.0, 0.9, 0.8], random.Random(0), train_sizes=(4, 4), val_sizes=(3,))
     model, train, val = ScriptedModel(script), Batches(script["train"]), Batches(script["val"])
     model.follow(train, val)
     for _ in range(3):
-        images, labels = next(iter(train))  # the first batch alone
+        images, labels = next(iter(train))  # only the first batch
         torch.nn.functional.cross_entropy(model(images), labels).backward()
         model.eval()(next(iter(val))[0])
         model.train()

@@ -1,4 +1,4 @@
-"""Plain data in, the same out; everything else is refused, quickly."""
+"""Plain data survives a round trip; everything else is refused, and quickly."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def test_tensors_keep_type_shape_and_values() -> None:
         assert torch.equal(x, y)
 
 
-def test_not_a_number_is_carried_by_intent() -> None:
+def test_non_finite_floats_round_trip() -> None:
+    """NaN and infinity survive a round trip."""
     got = unpack(pack([math.nan, math.inf, -math.inf]))
     assert math.isnan(got[0])
     assert got[1:] == [math.inf, -math.inf]
@@ -78,7 +79,8 @@ for _ in range(MAX_DEPTH + 5):
         "x" * (MAX_TEXT + 1),
     ],
 )
-def test_other_values_are_refused(value: Any) -> None:
+def test_pack_refuses_other_values(value: Any) -> None:
+    """Values other than plain data within the limits are not packed."""
     with pytest.raises(WireError):
         pack(value)
 
@@ -109,12 +111,14 @@ def test_other_values_are_refused(value: Any) -> None:
         b"\xff",
     ],
 )
-def test_odd_texts_are_refused(text: str | bytes) -> None:
+def test_unpack_refuses_odd_text(text: str | bytes) -> None:
+    """Text that pack does not write is refused."""
     with pytest.raises(WireError):
         unpack(framed(text))
 
 
-def test_tensors_are_referred_to_once_each() -> None:
+def test_tensors_referenced_exactly_once() -> None:
+    """Every tensor has to be referenced exactly once."""
     one = save({"0": torch.zeros(2)})
     assert unpack(framed('{"$tensor": "0"}', one)).shape == (2,)
     for text in ('[{"$tensor": "0"}, {"$tensor": "0"}]', "0", '{"$tensor": "1"}'):
@@ -123,12 +127,15 @@ def test_tensors_are_referred_to_once_each() -> None:
 
 
 @pytest.mark.parametrize("tensor", [torch.zeros(2, dtype=torch.complex64), torch.zeros([1] * 9), torch.zeros(2).char()])
-def test_tensors_of_other_kinds_are_refused(tensor: torch.Tensor) -> None:
+def test_tensors_of_unsupported_kinds(tensor: torch.Tensor) -> None:
+    """Tensors of other types, or with too many dimensions, are refused."""
     with pytest.raises(WireError):
         unpack(framed('{"$tensor": "0"}', save({"0": tensor})))
 
 
-def test_headers_of_tensors_that_lie_are_refused() -> None:
+def test_headers_with_false_sizes() -> None:
+    """Headers with false shapes, offsets or types are refused."""
+
     def one(**changed: Any) -> bytes:
         header = json.dumps({"0": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changed}}).encode()
         return len(header).to_bytes(8, "little") + header + bytes(8)
@@ -150,7 +157,7 @@ def test_headers_of_tensors_that_lie_are_refused() -> None:
 
 
 def stored(header: Any, data: bytes = b"") -> bytes:
-    """A frame of tensors with this header."""
+    """Return a frame of tensors with this header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return framed('{"$tensor": "0"}', len(text).to_bytes(8, "little") + text + data)
 
@@ -163,13 +170,13 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
     [
         stored({"0": {**ENTRY, "shape": [0] + [2**30] * 6, "data_offsets": [0, 0]}}),  # strides that overflow
         stored({"0": {**ENTRY, "shape": [2**30] * 3 + [0], "data_offsets": [0, 0]}}),
-        stored({"0": {**ENTRY, "shape": [2**16] * 4, "data_offsets": [0, 0]}}),  # as many bytes as none, modulo 2**64
+        stored({"0": {**ENTRY, "shape": [2**16] * 4, "data_offsets": [0, 0]}}),  # zero bytes modulo 2**64
         stored({"0": {**ENTRY, "shape": [2.0]}}, bytes(8)),
         stored({"0": {**ENTRY, "shape": [True, 2]}}, bytes(8)),
         stored({"0": {**ENTRY, "data_offsets": [0]}}, bytes(8)),
         stored({"0": {**ENTRY, "more": 1}}, bytes(8)),
         stored({"0": ENTRY}, bytes(9)),
-        stored({"0": ENTRY, "1": ENTRY}, bytes(8)),  # two in one place
+        stored({"0": ENTRY, "1": ENTRY}, bytes(8)),  # two tensors at the same offsets
         stored({"0": ENTRY, "__metadata__": {"a": "b"}}, bytes(8)),
         stored(
             b'{"0": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "0": ' + json.dumps(ENTRY).encode() + b"}"
@@ -181,7 +188,8 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         framed('{"$tensor": "0"}', b"\1"),
     ],
 )
-def test_a_header_that_pack_does_not_write_is_refused(frame: bytes) -> None:
+def test_headers_not_written_by_pack(frame: bytes) -> None:
+    """A header that pack does not write is refused."""
     with pytest.raises(WireError):
         unpack(frame)
 
@@ -202,7 +210,8 @@ entries = st.fixed_dictionaries(
     st.dictionaries(st.sampled_from(["0", "1", "", "__metadata__"]), entries | st.none(), max_size=3),
     st.binary(max_size=16),
 )
-def test_any_header_is_read_or_refused(header: dict[str, Any], data: bytes) -> None:
+def test_headers_fuzzed(header: dict[str, Any], data: bytes) -> None:
+    """Any header is either read or refused."""
     with contextlib.suppress(WireError):
         unpack(stored(header, data))
 
@@ -210,7 +219,9 @@ def test_any_header_is_read_or_refused(header: dict[str, Any], data: bytes) -> N
 @pytest.mark.parametrize(
     "fault", [RuntimeError, MemoryError, OverflowError, type("PanicException", (BaseException,), {})]
 )
-def test_whatever_a_parser_raises_is_a_refusal(fault: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parser_errors_are_refusals(fault: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any exception of the parser is a refusal."""
+
     def fail(data: bytes) -> None:
         raise fault
 
@@ -219,7 +230,8 @@ def test_whatever_a_parser_raises_is_a_refusal(fault: type[BaseException], monke
         unpack(SAMPLE)
 
 
-def test_millions_of_lists_take_neither_time_nor_memory() -> None:
+def test_limits_millions_of_lists() -> None:
+    """Millions of lists are refused quickly and without much memory."""
     bombs = [
         framed("[" + "[]," * 21_000_000 + "[]]"),
         framed("[" + "[]," * 1_390_000 + "[]]"),
@@ -236,12 +248,13 @@ def test_millions_of_lists_take_neither_time_nor_memory() -> None:
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(framed))
-def test_damaged_bytes_are_refused(data: bytes) -> None:
+def test_unpack_arbitrary_bytes(data: bytes) -> None:
+    """Arbitrary bytes are refused."""
     try:
         unpack(data)
     except WireError:
         return
-    json.loads(data[len(MAGIC) + 4 :].decode())  # hypothesis found a valid text
+    json.loads(data[len(MAGIC) + 4 :].decode())  # Hypothesis happened to generate valid JSON
 
 
 SAMPLE = pack({"a": [1.5, {"b": math.nan}], "c": torch.arange(6).reshape(2, 3), "d": torch.zeros(2), "e": "text"})
@@ -249,7 +262,8 @@ SAMPLE = pack({"a": [1.5, {"b": math.nan}], "c": torch.arange(6).reshape(2, 3), 
 
 @settings(max_examples=500)
 @given(st.data())
-def test_changed_bytes_are_read_or_refused(data: st.DataObject) -> None:
+def test_unpack_damaged_bytes(data: st.DataObject) -> None:
+    """Damaged bytes are either read or refused."""
     changed = bytearray(SAMPLE)
     for _ in range(data.draw(st.integers(1, 4))):
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
