@@ -10,7 +10,7 @@ import pytest
 from nbformat import NotebookNode
 
 from autograder.notebooks.normalize import normalize
-from tests.unit.normalize_helpers import NAME, by_id, graded_ids, repaired
+from tests.helpers.damaged_notebooks import NAME, by_id, graded_ids, repaired
 
 
 def test_normalize_intact_notebook(tmp_path: Path, release: NotebookNode) -> None:

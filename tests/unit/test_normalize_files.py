@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 
 from amllab.matching import MAX_SOURCE_BYTES
 from autograder.notebooks.normalize import NormalizedSubmission, normalize
-from tests.unit.normalize_helpers import NAME, by_id, graded_ids, repaired
+from tests.helpers.damaged_notebooks import NAME, by_id, graded_ids, repaired
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 28).decode()
 

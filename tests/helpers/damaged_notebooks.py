@@ -1,4 +1,4 @@
-"""Helpers for the tests of normalization."""
+"""Damaged notebooks: their repair, and the cells found in them."""
 
 from __future__ import annotations
 
