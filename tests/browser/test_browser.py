@@ -86,7 +86,8 @@ def save(page: Page) -> None:
 
 
 @pytest.mark.slow
-def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None:
+def test_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None:
+    """A student fixes a failed check and interrupts a training in JupyterLab; both displays are readable."""
     folder, address = desk
     notebook = Notebook(page, address, NOTEBOOK)
     notebook.run(notebook.cell("import copy"))
@@ -137,7 +138,8 @@ def test_a_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None
 
 
 @pytest.mark.slow
-def test_preflight_finds_the_notebook_it_is_called_from(desk: tuple[Path, str], page: Page) -> None:
+def test_preflight_finds_calling_notebook(desk: tuple[Path, str], page: Page) -> None:
+    """The preflight checks the notebook that it is called from, and asks to save it first."""
     folder, address = desk
     shutil.copy(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, folder / "mine.ipynb")
     notebook = Notebook(page, address, "mine.ipynb")
@@ -170,9 +172,10 @@ def pages(graded: Path, tmp_path_factory: pytest.TempPathFactory, release: Noteb
 
 @pytest.mark.parametrize("name", ["report", "similar"])
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("light", 420), ("dark", 1200)])
-def test_a_page_reads_well_from_the_disk(
+def test_page_readable_from_disk(
     browser: Browser, pages: dict[str, str], name: str, scheme: Literal["light", "dark"], width: int
 ) -> None:
+    """A page opened from disk is readable in light, narrow and dark windows and loads nothing else."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     asked: list[str] = []
     said: list[str] = []
@@ -216,9 +219,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> P
     return course
 
 
-def test_a_teaching_assistant_grades_the_reflection(
-    graded: Path, page: Page, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_formgrader_manual_grading(graded: Path, page: Page, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A teaching assistant sees plots and reports in formgrader and grades the reflection."""
     with jupyter(graded, tmp_path_factory.mktemp("home")) as address:
         page.goto(f"{address}/formgrader?token={TOKEN}")
         page.get_by_role("link", name="Manual Grading").click()

@@ -18,11 +18,13 @@ MASTER = ROOT / "source" / ASSIGNMENT / "transfer_learning.py"
 SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
 
 
-def test_the_master_builds_the_same_notebook_each_time() -> None:
+def test_build_deterministic() -> None:
+    """Two builds of the master give the same notebook."""
     assert notebook_of(MASTER) == notebook_of(MASTER)
 
 
-def test_built_files_are_those_of_the_master(tmp_path: Path) -> None:
+def test_build_matches_shipped_files(tmp_path: Path) -> None:
+    """The shipped notebooks are those that the master builds."""
     course = new_course(tmp_path)
     for folder in ("source", "assignments"):
         built, shipped = (root / folder / ASSIGNMENT / NOTEBOOK for root in (course, ROOT))
@@ -33,7 +35,8 @@ def test_built_files_are_those_of_the_master(tmp_path: Path) -> None:
     assert same_text(solution, solved(notebook_of(MASTER))), "run make solution"
 
 
-def test_the_solution_was_run_from_top_to_bottom() -> None:
+def test_solution_run_in_order() -> None:
+    """The solution was run from top to bottom, without errors and with its plots."""
     cells = [cell for cell in nbformat.read(SOLUTION, as_version=4).cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     errors = [output for cell in cells for output in cell.outputs if output.output_type == "error"]
@@ -42,13 +45,15 @@ def test_the_solution_was_run_from_top_to_bottom() -> None:
     assert len(pictures) >= 6
 
 
-def test_the_solution_holds_no_path_of_the_machine_it_was_run_on() -> None:
+def test_solution_has_no_machine_paths() -> None:
+    """The solution contains no path of the machine on which it was run."""
     text = SOLUTION.read_text()
     for root in (str(ROOT), "/home/", "/Users/", "/tmp/", "site-packages"):
         assert root not in text
 
 
-def test_the_release_holds_no_solution(release: NotebookNode) -> None:
+def test_release_has_no_solution(release: NotebookNode) -> None:
+    """The release contains stubs only: no solution and no marking scheme."""
     text = json.dumps(release)
     assert "BEGIN SOLUTION" not in text
     assert "MARK SCHEME" not in text
@@ -63,7 +68,8 @@ def test_the_release_holds_no_solution(release: NotebookNode) -> None:
     assert sum(points.values()) == 90
 
 
-def test_commands_work_where_no_environment_is_active(tmp_path: Path) -> None:
+def test_build_without_active_environment(tmp_path: Path) -> None:
+    """``autograder build`` works if no environment is activated."""
     course = new_course(tmp_path)
     command = [sys.executable, "-m", "autograder", "build", ASSIGNMENT]
     done = subprocess.run(
@@ -73,7 +79,8 @@ def test_commands_work_where_no_environment_is_active(tmp_path: Path) -> None:
     assert (course / "assignments" / ASSIGNMENT / NOTEBOOK).is_file()
 
 
-def test_errors_say_what_to_do(tmp_path: Path) -> None:
+def test_cli_errors_name_remedy(tmp_path: Path) -> None:
+    """Errors name the remedy, without a traceback."""
     for folder, arguments, says in (
         (tmp_path, ["scores", ASSIGNMENT], "inside the course"),
         (ROOT, ["build", "no-such-lab"], "transfer_learning"),

@@ -156,11 +156,13 @@ def graded_in(log: str) -> set[str]:
     return set(re.findall(r"(\w+): \S+ of \S+ automatic points", log))
 
 
-def test_the_same_code_at_other_places_is_graded_for_itself(twice: tuple[Path, str, Any]) -> None:
+def test_cache_moved_cells_graded_again(twice: tuple[Path, str, Any]) -> None:
+    """The same code with cells at other positions is graded again."""
     assert automatic(twice[0], "moved") == ZERO
 
 
-def test_what_was_changed_is_graded_again_whatever_its_time_says(twice: tuple[Path, str, Any]) -> None:
+def test_regrade_changed_despite_same_mtime(twice: tuple[Path, str, Any]) -> None:
+    """A changed submission is graded again, even with the same size and modification time."""
     course, log, _ = twice
     assert automatic(course, "replaced") == ZERO
     assert "replaced: the submission has changed since it was graded; it is graded again" in log
@@ -168,7 +170,8 @@ def test_what_was_changed_is_graded_again_whatever_its_time_says(twice: tuple[Pa
     assert (course / "autograded" / "helper" / ASSIGNMENT / "helper.txt").read_text() == "more"
 
 
-def test_a_time_that_is_gone_is_gone_from_the_gradebook(twice: tuple[Path, str, Any]) -> None:
+def test_timestamp_removed_from_gradebook(twice: tuple[Path, str, Any]) -> None:
+    """A removed or changed timestamp and its late penalty are updated in the gradebook."""
     course, log, before = twice
     assert before["late"] == (datetime(2030, 1, 3, 12), 20)
     assert before["unlate"] == (datetime(2030, 1, 3, 12), 0)
@@ -179,27 +182,31 @@ def test_a_time_that_is_gone_is_gone_from_the_gradebook(twice: tuple[Path, str, 
     assert "late: no longer has a timestamp.txt, and counts as on time" in log
 
 
-def test_whom_the_gradebook_lost_comes_back(twice: tuple[Path, str, Any]) -> None:
+def test_regrade_missing_in_gradebook(twice: tuple[Path, str, Any]) -> None:
+    """A student who is missing in the gradebook is graded again."""
     course, log, _ = twice
     assert automatic(course, "removed") == ZERO
     assert "removed: it is not in the gradebook; it is graded again" in log
 
 
-def test_a_third_run_has_nothing_to_do(twice: tuple[Path, str, Any]) -> None:
+def test_regrade_nothing_to_do(twice: tuple[Path, str, Any]) -> None:
+    """A further run without changes grades nothing."""
     done = nbgrader(twice[0], "autograde", ASSIGNMENT)
     assert "10 submissions: 0 graded, 10 already graded, 0 not graded" in done.stderr
 
 
-def test_what_a_notebook_says_of_itself_is_no_score(twice: tuple[Path, str, Any]) -> None:
+def test_score_claimed_by_notebook(twice: tuple[Path, str, Any]) -> None:
+    """Scores that a notebook claims for itself do not count."""
     assert automatic(twice[0], "dressed") == ZERO
 
 
-def test_a_lent_function_solves_no_other_exercise(twice: tuple[Path, str, Any]) -> None:
+def test_lent_function_other_exercise(twice: tuple[Path, str, Any]) -> None:
+    """A function that a check lends to one exercise does not solve another one."""
     assert automatic(twice[0], "lent")["check_freeze_layers"] == 0
 
 
-def test_without_the_grader_nobody_is_graded(twice: tuple[Path, str, Any]) -> None:
-    """nbgrader gives full points for a check cell without a result."""
+def test_grader_disabled_no_scores(twice: tuple[Path, str, Any]) -> None:
+    """Without the grader nobody is graded, although nbgrader gives full points for a check cell without a result."""
     course, _, _ = twice
     done = nbgrader(course, "autograde", ASSIGNMENT, "--student=untouched", "--force", "--GradeChecks.enabled=False")
     assert done.returncode == 1, done.stderr
@@ -211,7 +218,8 @@ def test_without_the_grader_nobody_is_graded(twice: tuple[Path, str, Any]) -> No
     assert automatic(course, "untouched") == ZERO
 
 
-def test_an_edited_cache_gives_no_points(twice: tuple[Path, str, Any]) -> None:
+def test_cache_edited_gives_no_points(twice: tuple[Path, str, Any]) -> None:
+    """An edited cache entry gives no points."""
     course, _, _ = twice
     for file in (course / FOLDER).glob("*.json"):
         file.write_text(file.read_text().replace('{"text/plain": "0"}', '{"text/plain": "20"}'))
@@ -221,7 +229,8 @@ def test_an_edited_cache_gives_no_points(twice: tuple[Path, str, Any]) -> None:
     assert automatic(course, "untouched") == ZERO
 
 
-def test_scores_that_differ_between_book_and_file_end_with_the_next_run(twice: tuple[Path, str, Any]) -> None:
+def test_regrade_gradebook_score_mismatch(twice: tuple[Path, str, Any]) -> None:
+    """If the gradebook has other scores than the graded notebook, the next run grades again."""
     course, _, _ = twice
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         book.find_grade("check_accuracy", NOTEBOOK.removesuffix(".ipynb"), ASSIGNMENT, "helper").auto_score = 20
@@ -234,7 +243,8 @@ def test_scores_that_differ_between_book_and_file_end_with_the_next_run(twice: t
 # Small forms
 
 
-def test_a_grading_goes_into_its_own_notebook_alone(release: NotebookNode) -> None:
+def test_cache_write_matching_notebook_only(release: NotebookNode) -> None:
+    """A cached grading is written only into a notebook with the same check cells."""
     notebook = copy.deepcopy(release)
     places = {
         str(i): c for i, c in enumerate(notebook.cells) if (c.metadata.get("nbgrader") or {}).get("grade_id") in CHECKS
@@ -258,7 +268,8 @@ def test_a_grading_goes_into_its_own_notebook_alone(release: NotebookNode) -> No
 
 
 @pytest.mark.parametrize("points", ["20", "-1", "21", "nan", "inf", "'20'", "True", "", "20 points", None])
-def test_a_score_is_a_number_of_the_cell(release: NotebookNode, points: str | None) -> None:
+def test_score_of_cell(release: NotebookNode, points: str | None) -> None:
+    """A score is a number between zero and the points of the cell."""
     cell = copy.deepcopy(next(c for c in release.cells if c.get("id") == "check_accuracy"))
     data = {} if points is None else {"text/plain": points}
     cell.outputs = [new_output("display_data", data={"text/plain": "a report"})]
@@ -268,7 +279,8 @@ def test_a_score_is_a_number_of_the_cell(release: NotebookNode, points: str | No
     assert score_of(cell) is None
 
 
-def test_the_cache_gives_back_what_was_put_into_it_and_nothing_else(tmp_path: Path) -> None:
+def test_cache_rejects_damaged_entries(tmp_path: Path) -> None:
+    """The cache returns what was stored, and nothing from damaged or foreign entries."""
     kept, graded = GradingCache(tmp_path), CachedGrading({}, 1.0, 2.0, 3.0, [], scores={"check": 1.0})
     kept.put("a", graded)
     assert kept.get("a") == graded
@@ -295,7 +307,8 @@ def test_the_cache_gives_back_what_was_put_into_it_and_nothing_else(tmp_path: Pa
     assert kept.get("a") is None
 
 
-def test_a_key_tells_where_cells_stand_and_of_what_kind_they_are(lab: Lab) -> None:
+def test_cache_key_cell_order_and_type(lab: Lab) -> None:
+    """The cache key depends on the order and the types of cells."""
     a, check, text = new_code_cell("a = 1"), new_code_cell("check()"), new_markdown_cell("text")
     raw = new_raw_cell("text")
     orders = [[a, check, text], [text, a, check], [a, text, check], [a, check], [a, check, raw], [a, check, text, text]]
@@ -303,7 +316,8 @@ def test_a_key_tells_where_cells_stand_and_of_what_kind_they_are(lab: Lab) -> No
     assert len(set(keys)) == len(orders)
 
 
-def test_a_digest_tells_of_every_file(tmp_path: Path) -> None:
+def test_digest_covers_every_file(tmp_path: Path) -> None:
+    """The digest of a submission depends on the names and contents of all files except checkpoints."""
     folder = tmp_path / "submitted"
     (folder / "data").mkdir(parents=True)
     (folder / NOTEBOOK).write_text("{}")

@@ -64,7 +64,8 @@ def files(course: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for role in roles for path in (course / role).rglob("*") if path.is_file()}
 
 
-def test_nothing_is_touched_before_it_is_asked_for(graded: Path) -> None:
+def test_build_refuses_changed_cells(graded: Path) -> None:
+    """Without ``--change-cells``, changed cells are listed and nothing is written."""
     before, rows = files(graded), (graded / "gradebook.db").read_bytes()
     done = autograder_cli(graded, "build", ASSIGNMENT)
     assert done.returncode == 2
@@ -78,7 +79,8 @@ def test_nothing_is_touched_before_it_is_asked_for(graded: Path) -> None:
     assert (graded / "gradebook.db").read_bytes() == rows
 
 
-def test_a_command_of_nbgrader_does_not_lose_the_release(graded: Path) -> None:
+def test_generate_assignment_keeps_release(graded: Path) -> None:
+    """``nbgrader generate_assignment`` refuses changed cells, and restores the release after a failure."""
     source, released = (graded / role / ASSIGNMENT / NOTEBOOK for role in ("source", "assignments"))
     before, kept = source.read_bytes(), released.read_bytes()
     changed = notebook_of(source.with_suffix(".py"))
@@ -104,7 +106,8 @@ def notebook_of_old(content: bytes) -> list[NotebookNode]:
     return list(nbformat.reads(content.decode(), as_version=4).cells)
 
 
-def test_one_command_changes_the_cells_and_keeps_what_was_given(graded: Path) -> None:
+def test_change_cells_keeps_manual_scores(graded: Path) -> None:
+    """``--change-cells`` applies the changes and keeps manual scores and comments."""
     done = autograder_cli(graded, "build", ASSIGNMENT, "--change-cells")
     assert done.returncode == 0, done.stderr
     assert "2 submissions have these cells now; to grade them again, run 'nbgrader autograde" in done.stdout
@@ -172,18 +175,21 @@ def changed(course: Path, notebook: NotebookNode) -> list[str]:
         return change.lines()
 
 
-def test_an_unchanged_master_is_no_change(course: Path) -> None:
+def test_difference_unchanged_master(course: Path) -> None:
+    """An unchanged master gives no difference."""
     assert changed(course, master(course)) == []
 
 
-def test_text_is_no_change_of_cells(course: Path) -> None:
+def test_difference_ignores_text(course: Path) -> None:
+    """Changed text in cells is no difference."""
     notebook = master(course)
     cell(notebook, "reflection").source += "\nmore"
     cell(notebook, "check_accuracy").source += "  # slow"
     assert changed(course, notebook) == []
 
 
-def test_a_cell_that_is_removed_names_those_who_lose_something(course: Path) -> None:
+def test_difference_removed_cells(course: Path) -> None:
+    """Removed cells name the students who lose scores or comments."""
     by_hand(course, "reflection", "ada", 3.0, "")
     notebook = master(course)
     notebook.cells.remove(cell(notebook, "reflection"))
@@ -194,7 +200,8 @@ def test_a_cell_that_is_removed_names_those_who_lose_something(course: Path) -> 
     ]
 
 
-def test_a_cell_that_is_graded_in_another_way_keeps_its_scores(course: Path) -> None:
+def test_difference_grading_type(course: Path) -> None:
+    """Cells that are graded in another way are reported."""
     notebook = master(course)
     cell(notebook, "check_accuracy").metadata.nbgrader.update(solution=True, locked=False)
     cell(notebook, "setup").metadata.nbgrader.update(grade=True, points=2)
@@ -205,7 +212,8 @@ def test_a_cell_that_is_graded_in_another_way_keeps_its_scores(course: Path) -> 
     ]
 
 
-def test_several_renamed_cells_and_one_that_is_reworded(course: Path) -> None:
+def test_difference_renamed_cells(course: Path) -> None:
+    """Renamed cells are recognised by their text; a reworded one counts as removed and added."""
     notebook = master(course)
     for old, new in (("freeze_layers", "freeze"), ("check_freeze_layers", "check_freeze")):
         cell(notebook, old).metadata.nbgrader.grade_id = new
@@ -217,27 +225,30 @@ def test_several_renamed_cells_and_one_that_is_reworded(course: Path) -> None:
     assert {"added: essay (10 points)", "removed: reflection (10 points)"} < set(lines)
 
 
-def test_two_cells_that_change_their_names(course: Path) -> None:
-    """Scores stay with the name: what a name stands for is the master's to say."""
+def test_difference_swapped_names(course: Path) -> None:
+    """Swapped names are no difference: scores stay with the name, whose meaning the master defines."""
     notebook = master(course)
     a, b = cell(notebook, "check_accuracy"), cell(notebook, "check_freeze_layers")
     a.metadata.nbgrader.grade_id, b.metadata.nbgrader.grade_id = "check_freeze_layers", "check_accuracy"
     assert changed(course, notebook) == []
 
 
-def test_points_alone_are_nbgraders_own_affair(course: Path) -> None:
+def test_difference_points(course: Path) -> None:
+    """Changed points are reported."""
     notebook = master(course)
     cell(notebook, "check_accuracy").metadata.nbgrader.points = 25
     assert changed(course, notebook) == ["points: check_accuracy is worth 25, not 20"]
 
 
-def test_another_notebook_is_refused(course: Path) -> None:
+def test_difference_other_notebook(course: Path) -> None:
+    """A notebook with another name is refused."""
     with book(course) as gradebook, pytest.raises(ChangedCellsError, match=f"are for {NOTEBOOK}, not for other.ipynb"):
         difference(gradebook, ASSIGNMENT, "other", master(course))
 
 
 @pytest.mark.slow
-def test_a_gradebook_without_the_lab_or_without_submissions_is_no_hindrance(tmp_path: Path) -> None:
+def test_build_gradebook_without_submissions(tmp_path: Path) -> None:
+    """Without submissions in the gradebook, changed cells are built without asking."""
     course = new_course(tmp_path)
     text = course / "source" / ASSIGNMENT / f"{NAME}.py"
     text.write_text(text.read_text() + ADDED)
@@ -250,7 +261,8 @@ def test_a_gradebook_without_the_lab_or_without_submissions_is_no_hindrance(tmp_
         assert "prospect" in {cell.name for cell in cells}
 
 
-def test_grading_refuses_a_release_that_the_gradebook_does_not_have(course: Path, release: NotebookNode) -> None:
+def test_autograde_refuses_unknown_release(course: Path, release: NotebookNode) -> None:
+    """Grading refuses a release whose graded cells differ from the gradebook's."""
     submit(course, "ada", release)
     other = copy.deepcopy(release)
     cell(other, "reflection").metadata.nbgrader.points = 12

@@ -135,7 +135,8 @@ def test_moodle(course: Path) -> None:
     assert log.count("of several files") == 2
 
 
-def test_a_later_download_replaces(course: Path) -> None:
+def test_collect_later_download_replaces(course: Path) -> None:
+    """A later attempt replaces an earlier one."""
     deliver(course, "submissions.zip", {f"ada_1_10_{NOTEBOOK}": "first"})
     assert collect(course)[0] == {f"ada/{NOTEBOOK}": "first"}
     # the later attempt has the higher number of the file, whenever the zip was saved
@@ -143,7 +144,8 @@ def test_a_later_download_replaces(course: Path) -> None:
     assert collect(course, "--force")[0] == {f"ada/{NOTEBOOK}": "second"}
 
 
-def test_a_course_may_have_its_own_rule(course: Path) -> None:
+def test_collect_custom_name_pattern(course: Path) -> None:
+    """A pattern for file names in the course's configuration takes precedence."""
     with (course / "nbgrader_config.py").open("a") as config:
         config.write("\nc.FileNameCollectorPlugin.named_regexp = r'.*/(?P<student_id>\\w+)@(?P<file_id>\\w+)'\n")
     deliver(course, "own.zip", {f"ada@{NOTEBOOK}": "own", f"ben_1_2_{NOTEBOOK}": "other"})
@@ -161,7 +163,8 @@ def test_a_course_may_have_its_own_rule(course: Path) -> None:
         ("…", ""),
     ],
 )
-def test_names_are_safe_ids(name: str, student: str) -> None:
+def test_student_name_is_safe_id(name: str, student: str) -> None:
+    """Names become ids without characters that are unsafe in paths."""
     assert student_name(name) == student
 
 
@@ -169,7 +172,8 @@ def test_names_are_safe_ids(name: str, student: str) -> None:
     "name",
     [NOTEBOOK, "a_1_b.ipynb", "1_2_x.ipynb", ".a_1_2_x.ipynb", "work.zip", "Ada - notes.ipynb", "Ada_31_file_x.ipynb"],
 )
-def test_what_names_nobody(name: str) -> None:
+def test_file_name_without_owner(name: str) -> None:
+    """File names that do not identify a student are not recognised."""
     assert recognise([name], [STEM]) is None
 
 
@@ -201,7 +205,8 @@ def test_what_names_nobody(name: str) -> None:
         ("Ada Lovelace - Transfer Learning.ipynb", "google", "", "ada_lovelace", "Transfer Learning.ipynb"),
     ],
 )  # fmt: skip
-def test_names_of_platforms(path: str, platform: str, person: str, student: str, rest: str) -> None:
+def test_file_name_by_platform(path: str, platform: str, person: str, student: str, rest: str) -> None:
+    """The file names of each platform are parsed into student and file."""
     found = recognise(path.split("/"), [STEM])
     assert found is not None
     assert (found.platform, found.person, found.id, found.rest) == (platform, person, student, rest)
@@ -218,5 +223,6 @@ def test_names_of_platforms(path: str, platform: str, person: str, student: str,
         ("other-4", "other-4", 4),
     ],
 )
-def test_which_notebook_a_name_stands_for(stem: str, notebook: str, again: int) -> None:
+def test_file_name_to_notebook(stem: str, notebook: str, again: int) -> None:
+    """Names of copies and repeated uploads lead to their notebook."""
     assert notebook_of(stem, ["lab-2", "lab"]) == (notebook, again)

@@ -67,8 +67,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> C
     return CachedGrading(course, done.returncode, done.stderr)
 
 
-def test_a_fresh_clone_is_graded(graded: CachedGrading) -> None:
-    """The gradebook is no part of a repository: it is filled from the release that is there."""
+def test_autograde_fresh_clone(graded: CachedGrading) -> None:
+    """A class without a gradebook, as in a fresh clone, is graded: the release fills the gradebook."""
     assert "Traceback" not in graded.log
     assert re.search(r"\b3 graded, 0 already graded", graded.log), graded.log  # and one who has to rename a file
     assert scores(graded.course, "ada") == {
@@ -80,12 +80,13 @@ def test_a_fresh_clone_is_graded(graded: CachedGrading) -> None:
     }
 
 
-def test_a_default_device_that_is_not_there_costs_nothing(graded: CachedGrading) -> None:
+def test_device_default_unavailable(graded: CachedGrading) -> None:
+    """A default device that is unavailable in grading costs no points."""
     assert scores(graded.course, "bob")["check_freeze_layers"] == 20
 
 
-def test_a_device_that_is_not_there_is_named(graded: CachedGrading) -> None:
-    """In the exercise that asks for it, and not as missing weights."""
+def test_device_unavailable_reported(graded: CachedGrading) -> None:
+    """An unavailable device is reported in the exercise that uses it, and not as missing weights."""
     found = scores(graded.course, "cay")
     assert found["check_freeze_layers"] == 20
     assert found["check_build_transfer_model"] < 20
@@ -94,7 +95,8 @@ def test_a_device_that_is_not_there_is_named(graded: CachedGrading) -> None:
     assert "pretrained weights of" not in told
 
 
-def test_names_do_not_act_in_the_log(graded: CachedGrading) -> None:
+def test_log_escapes_file_names(graded: CachedGrading) -> None:
+    """Control characters in file names do not reach the log."""
     for sign in ("\x1b", "\x07", "\u202e"):
         assert sign not in re.sub(r"\x1b\[\d*m\[", "[", graded.log)
     assert "owned" in graded.log
@@ -136,13 +138,14 @@ def test_names_do_not_act_in_the_log(graded: CachedGrading) -> None:
         (f"new-lab {ASSIGNMENT}", "name a checkout of the course with --root"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_cli_errors(
     graded: CachedGrading,
     arguments: str,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Commands that cannot succeed end with status 2 and one plain message."""
     monkeypatch.chdir(graded.course)
     assert main(arguments.split(" ")) == 2
     said = capsys.readouterr()
@@ -164,30 +167,35 @@ def test_what_cannot_be_done_is_said(
         "--nope",
     ],
 )
-def test_arguments_that_make_no_sense(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cli_invalid_arguments(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Invalid arguments show the usage and the help option."""
     assert main(arguments.split()) == 2
     said = capsys.readouterr().err
     assert said.startswith("Usage: autograder")
     assert "--help" in said
 
 
-def test_the_command_without_an_environment_and_its_version() -> None:
+def test_cli_version() -> None:
+    """``python -m autograder --version`` prints the installed version."""
     done = subprocess.run([sys.executable, "-m", "autograder", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"autograder, version {version('amllab')}\n"
 
 
-def test_help_loads_neither_nbgrader_nor_pytorch() -> None:
+def test_cli_help_without_heavy_imports() -> None:
+    """The help loads neither nbgrader nor PyTorch."""
     code = "import sys; from autograder.cli import main; main(['grade', '--help']); print({'nbgrader', 'sqlalchemy', 'torch'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\nset()\n")
 
 
-def test_choices_of_the_command_are_those_of_the_library() -> None:
+def test_cli_choices_match_library() -> None:
+    """The command line offers the formats and isolation levels of the library."""
     assert tuple(FORMATS) == results.FORMATS
     assert parameters.ISOLATIONS == ISOLATIONS
 
 
-def test_labs_are_completed() -> None:
+def test_cli_completes_lab_names() -> None:
+    """The shell completes names of labs."""
     environment = {
         **os.environ,
         "_AUTOGRADER_COMPLETE": "bash_complete",
@@ -199,9 +207,10 @@ def test_labs_are_completed() -> None:
     assert done.stdout == f"plain,{ASSIGNMENT}\n"
 
 
-def test_an_error_has_its_traceback_on_demand(
+def test_cli_verbose_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """With ``--verbose`` an error shows its traceback."""
     monkeypatch.chdir(tmp_path)
     assert main(["--verbose", "scores", ASSIGNMENT]) == 2
     said = capsys.readouterr().err
@@ -212,9 +221,10 @@ def test_an_error_has_its_traceback_on_demand(
 @pytest.mark.parametrize(
     "command", ["scores", "explain", "regrade", "report", "export", "similar", "bundle", "audit", "build"]
 )
-def test_outside_of_a_course(
+def test_cli_outside_course(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Outside of a course every command says that the configuration is missing."""
     monkeypatch.chdir(tmp_path)
     more = {"explain": ["ada"], "regrade": ["ada"], "export": ["--format", "csv"]}.get(command, [])
     assert main([command, ASSIGNMENT, *more]) == 2
@@ -224,10 +234,11 @@ def test_outside_of_a_course(
 @pytest.mark.parametrize("command", ["scores", "explain", "report", "export"])
 @pytest.mark.parametrize("handed_in", [False, True])
 @pytest.mark.parametrize("gradebook", ["none", "empty", "filled", "damaged"])
-def test_before_anything_is_graded_the_next_command_is_named(
+def test_cli_ungraded_names_next_command(
     command: str, handed_in: bool, gradebook: str, course: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    """Before anything is graded, commands name the next command to run."""
     monkeypatch.chdir(course)
     book = course / "gradebook.db"
     if gradebook != "filled":
@@ -253,9 +264,10 @@ def test_before_anything_is_graded_the_next_command_is_named(
 
 
 @pytest.mark.parametrize("name", ["AML [2026]", "what?", "a*", "{x}", "$HOME", "a\nb", "b\x1b[1m", "\udcff"])
-def test_a_course_in_a_folder_of_patterns_is_refused(
+def test_cli_refuses_glob_folder_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A course in a folder whose name nbgrader would treat as a pattern is refused."""
     course = tmp_path / name
     course.mkdir()
     shutil.copy(ROOT / "nbgrader_config.py", course)
@@ -266,7 +278,8 @@ def test_a_course_in_a_folder_of_patterns_is_refused(
     assert "rename that folder" in said
 
 
-def test_nbgrader_refuses_a_folder_of_patterns(tmp_path: Path) -> None:
+def test_nbgrader_refuses_glob_folder_name(tmp_path: Path) -> None:
+    """``nbgrader autograde`` refuses such a folder too."""
     course = tmp_path / "AML [2026]"
     course.mkdir()
     shutil.copy(ROOT / "nbgrader_config.py", course)
@@ -275,9 +288,10 @@ def test_nbgrader_refuses_a_folder_of_patterns(tmp_path: Path) -> None:
     assert "'AML [2026]': rename that folder" in done.stderr
 
 
-def test_a_configuration_that_cannot_be_read(
+def test_cli_config_syntax_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A syntax error in the configuration is reported without a traceback."""
     (tmp_path / "nbgrader_config.py").write_text("c = get_config(\n")
     monkeypatch.chdir(tmp_path)
     assert main(["scores", ASSIGNMENT]) == 2
@@ -289,8 +303,8 @@ def started(graded: CachedGrading, *arguments: str, **options: object) -> subpro
     return subprocess.Popen(command, cwd=graded.course, text=True, encoding="utf-8", stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def test_nobody_reads_on(graded: CachedGrading) -> None:
-    """As in ``autograder explain ... | head -1``."""
+def test_cli_broken_pipe(graded: CachedGrading) -> None:
+    """A closed pipe, as in ``autograder explain ... | head -1``, ends the command quietly."""
     reading, writing = os.pipe()
     os.close(reading)
     process = started(graded, "explain", ASSIGNMENT, "ada", stdout=writing)
@@ -299,7 +313,8 @@ def test_nobody_reads_on(graded: CachedGrading) -> None:
     assert process.returncode == 141
 
 
-def test_a_full_disk(graded: CachedGrading) -> None:
+def test_cli_disk_full(graded: CachedGrading) -> None:
+    """A full disk is reported in one line."""
     with open("/dev/full", "w") as full:
         process = started(graded, "scores", ASSIGNMENT, stdout=full)
         said = process.communicate(timeout=120)[1]
@@ -308,9 +323,8 @@ def test_a_full_disk(graded: CachedGrading) -> None:
 
 
 @pytest.mark.parametrize("moment", ["the fork server starts", "a cell runs"])
-def test_an_interrupt_from_the_keyboard(
-    graded: CachedGrading, release: NotebookNode, tmp_path: Path, moment: str
-) -> None:
+def test_cli_keyboard_interrupt(graded: CachedGrading, release: NotebookNode, tmp_path: Path, moment: str) -> None:
+    """Ctrl+C ends grading at once with status 130 and no traceback."""
     # where the tests run in the background of a shell, they ignore the signal, and so would the command
     signal.signal(signal.SIGINT, signal.default_int_handler)
     notebook = copy.deepcopy(release)
@@ -341,7 +355,8 @@ def test_an_interrupt_from_the_keyboard(
     ],
     ids=["no home", "a home that is not there", "the locale C", "ASCII"],
 )
-def test_any_environment(graded: CachedGrading, variables: dict[str, str | None]) -> None:
+def test_cli_unusual_environment(graded: CachedGrading, variables: dict[str, str | None]) -> None:
+    """The command works without a home folder and in locales that are not UTF-8."""
     environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
     process = started(graded, "explain", ASSIGNMENT, "ada", stdout=subprocess.PIPE, env=environment)
     told, said = process.communicate(timeout=120)
@@ -358,9 +373,8 @@ def reads(folder: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["assignments", "solutions"])
-def test_the_command_that_a_message_names_ends_the_trouble(
-    folder: str, graded: CachedGrading, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_build_restores_deleted_notebook(folder: str, graded: CachedGrading, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that the error message names restores a deleted release or solution."""
     file = graded.course / folder / ASSIGNMENT / NOTEBOOK
     before = nbformat.read(file, as_version=4)
     file.chmod(0o644)

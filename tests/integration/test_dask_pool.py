@@ -77,7 +77,8 @@ def gradings(session: ClassSession, student: str) -> int:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster, submissions: Any) -> None:
+def test_dask_errors_and_lost_scheduler(cluster: Cluster, submissions: Any) -> None:
+    """An error affects only its own submission; a restarted scheduler affects none, and cached gradings are reused."""
     students = ["a", "full", "slow b", "slow c", "d"]
     session, paths = submissions(*students)
     running = DaskPool(cluster.address, session, paths, again=False)
@@ -118,7 +119,8 @@ def test_faults_cost_only_their_own_and_a_lost_scheduler_nobody(cluster: Cluster
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("cluster", [SILENT], indirect=True)
-def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any) -> None:
+def test_dask_workers_lost_or_silent(cluster: Cluster, submissions: Any) -> None:
+    """Submissions of lost and silent workers are graded by others, unless they kill their workers."""
     session, paths = submissions("slow a", "kills", "b")
     running = DaskPool(cluster.address, session, paths, again=False)
     while not gradings(session, "slow a"):
@@ -141,9 +143,8 @@ def test_workers_that_are_lost_or_fall_silent(cluster: Cluster, submissions: Any
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
-def test_a_worker_that_is_lost_with_the_course(
-    cluster: Cluster, submissions: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dask_worker_lost_with_course(cluster: Cluster, submissions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is lost while it receives the course is replaced."""
     monkeypatch.setattr(dask_pool, "_identity", stub_graders.identity)
     session, paths = submissions("a", "b")
     running = DaskPool(cluster.address, session, paths, again=False)
@@ -156,7 +157,8 @@ def test_a_worker_that_is_lost_with_the_course(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
-def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: Any) -> None:
+def test_dask_course_errors_propagate(cluster: Cluster, submissions: Any) -> None:
+    """Errors of the course and differing versions of workers are raised."""
     session, paths = submissions("fault", "other")
     running = DaskPool(cluster.address, session, paths, again=False)
     with pytest.raises(IsolationError, match="no namespaces here"):
@@ -166,7 +168,8 @@ def test_faults_of_the_course_come_as_they_are(cluster: Cluster, submissions: An
     running.close()
 
 
-def test_without_a_scheduler_nothing_is_graded(submissions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dask_no_scheduler(submissions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a scheduler nothing is graded."""
     monkeypatch.setattr(dask_pool, "_WAIT_SECONDS", 1.0)
     session, paths = submissions("a")
     with pytest.raises(ClusterError, match=r"the scheduler at tcp://127\.0\.0\.1:9 does not answer"):
@@ -177,8 +180,8 @@ def test_without_a_scheduler_nothing_is_graded(submissions: Any, monkeypatch: py
 
 
 @pytest.mark.slow
-def test_a_class_on_two_workers_one_of_them_killed(cluster: Cluster, release: NotebookNode, tmp_path: Path) -> None:
-    """Everyone is graded once, and gets what this machine alone would give them."""
+def test_dask_class_with_killed_worker(cluster: Cluster, release: NotebookNode, tmp_path: Path) -> None:
+    """With one of two workers killed, everyone is graded once, with the same result as on this machine alone."""
     cluster.start_worker()
     (tmp_path / "course").mkdir()
     course = new_course(tmp_path / "course")

@@ -10,7 +10,8 @@ from tests.integration.test_student_ids import deep, remove_deep
 TIME = "2026-11-28 10:00:00 UTC"
 
 
-def test_collect_goes_through_the_whole_class(tmp_path: Path) -> None:
+def test_exchange_collect_whole_class(tmp_path: Path) -> None:
+    """The whole class is collected despite invalid times, deep folders and links, which are reported."""
     course, root = new_course(tmp_path / "course"), tmp_path / "exchange"
     inbound = root / "advanced-machine-learning" / "inbound"
     for student, time, content in [

@@ -48,9 +48,10 @@ def four(tmp_path: Path) -> Path:
     return course
 
 
-def test_the_class_with_what_needs_a_person_on_top(
+def test_scores_attention_first(
     four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The table of the class lists submissions that need attention first."""
     text = run(four, monkeypatch, capsys, "scores", LAB, "--csv", "class.csv")
     lines = [re.split(r"  +", line) for line in text.splitlines()]
     assert lines[0] == [
@@ -87,7 +88,10 @@ def test_the_class_with_what_needs_a_person_on_top(
     assert (rows["cyd"][ESSAY], rows["fay"]["total"], rows["eve"]["total"]) == ("", "", "")
 
 
-def test_all_about_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_one_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``explain`` shows scores, failed checks, mistakes, repairs and comments of a submission."""
     known = {
         "seed": "4711",
         "seconds": 12.34,
@@ -135,9 +139,10 @@ def test_all_about_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     ]
 
 
-def test_one_with_nothing_to_remark(
+def test_explain_nothing_to_report(
     four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """``explain`` leaves out empty sections."""
     text = run(four, monkeypatch, capsys, "explain", LAB, "ada")
     assert "15 of 15" in text
     for title in ("Needs attention", "did not pass", "Recognised", "Fixed on", "stopped by", "Comments"):
@@ -149,9 +154,10 @@ def test_one_with_nothing_to_remark(
 
 
 @pytest.mark.parametrize("damage", ["lost", "cut", "edited", "old"])
-def test_what_cannot_be_trusted_is_said(
+def test_explain_untrusted_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
+    """Missing, damaged, edited and outdated results are reported."""
     edited = {"check_fit": 1.0} if damage == "edited" else {}
     course = build(tmp_path, [CachedGrading("ada", essay=1.0, scores=edited, stored=damage != "old")])
     notebook = course / "autograded" / "ada" / LAB / "lab.ipynb"
@@ -170,9 +176,10 @@ def test_what_cannot_be_trusted_is_said(
     assert ("fault" in text) == (damage != "old")
 
 
-def test_nothing_of_a_submission_reaches_the_terminal_as_it_is(
+def test_explain_escapes_control_characters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Control characters of a submission do not reach the terminal."""
     evil = f"{CONTROL}\r\nfaked line{HOSTILE}"
     known = {"notes": [evil * 300], "stopped": [evil], "isolation": evil}
     student = f"ada{CONTROL}"
@@ -189,9 +196,8 @@ def test_nothing_of_a_submission_reaches_the_terminal_as_it_is(
     assert safe_line(refusal) == refusal
 
 
-def test_who_is_unknown_is_told_who_there_is(
-    four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_unknown_names(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unknown students and labs are answered with similar and existing names."""
     monkeypatch.chdir(four)
     for arguments, says in (
         (["explain", LAB, "adda"], "similar: ada; there are: ada, ben, cyd, dan, fay"),
@@ -231,9 +237,10 @@ def with_freeze(release: NotebookNode, source: str) -> NotebookNode:
     return notebook
 
 
-def test_grading_again_shows_what_changed_and_keeps_scores_by_hand(
+def test_regrade_shows_changes(
     letter: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """``regrade`` shows changed scores and keeps manual ones."""
     explained = run(letter, monkeypatch, capsys, "explain", ASSIGNMENT, "ada")
     assert "isolation     namespaces" in explained
     assert re.search(r"seed +\d{10,}", explained)
@@ -254,16 +261,18 @@ def test_grading_again_shows_what_changed_and_keeps_scores_by_hand(
     ]
 
 
-def test_what_nbgrader_refuses_is_shown(
+def test_regrade_shows_nbgrader_error(
     four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """``regrade`` shows why nbgrader failed."""
     monkeypatch.chdir(four)
     (four / "submitted" / "fay" / LAB / "lab.ipynb").write_text("{}")
     assert main(["regrade", LAB, "fay"]) == 1  # a lab without checks
     assert f"no lab '{LAB}'" in capsys.readouterr().err
 
 
-def test_the_guide_names_commands_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guide_commands_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All commands in the guide for TAs exist and accept their arguments."""
     blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "ta.md").read_text(), re.M | re.S)
     commands = [line for block in blocks for line in block.splitlines() if line.startswith("autograder ")]
     assert len(commands) > 8

@@ -104,7 +104,8 @@ def rows_of(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_csv_is_nbgraders_own(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_same_as_nbgrader(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The CSV format is that of nbgrader."""
     path, remarks = export(four, monkeypatch, capsys, "--format", "csv")
     with path.open() as file:
         rows = {row["student_id"]: row for row in csv.DictReader(file)}
@@ -162,10 +163,10 @@ def test_canvas_roster(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     ]
 
 
-def test_names_of_downloads_find_their_rows(
+def test_canvas_roster_download_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Students whose ids come from the names of Canvas's files, see autograder.collect; two have the same name."""
+    """Student ids from Canvas's file names find their rows, even if two students have the same name."""
     ids = ["lovelaceada", "smithjohn-21", "smithjohn-22", "nobody"]
     course = build(tmp_path, [CachedGrading(student, essay=float(i)) for i, student in enumerate(ids)])
     roster = "Student,ID,SIS User ID,SIS Login ID,Section,X (1)\n" + "".join(
@@ -182,9 +183,10 @@ def test_names_of_downloads_find_their_rows(
     ]
 
 
-def test_a_row_that_fits_two_students_is_not_filled_in(
+def test_canvas_roster_ambiguous_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A row that matches two students is not filled in."""
     course = build(tmp_path, [CachedGrading("ada", essay=1.0), CachedGrading("lovelaceada", essay=2.0)])
     (course / "canvas.csv").write_text('Student,ID,SIS Login ID,X (1)\n"Lovelace, Ada",7,ada,3\n')
     options = ("--format", "canvas", "--roster", "canvas.csv", "--column", "X (1)")
@@ -226,7 +228,8 @@ def test_moodle_worksheet(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     ]
 
 
-def test_nbgraders_command_takes_them(four: Path) -> None:
+def test_moodle_by_nbgrader_export(four: Path) -> None:
+    """``nbgrader export`` accepts the exporters."""
     (four / "moodle.csv").write_text(
         "Identifier;Email address;Grade;Last modified (grade)\nParticipant 1;ADA@uni.example;;-\n"
     )
@@ -237,9 +240,10 @@ def test_nbgraders_command_takes_them(four: Path) -> None:
     assert "ben: 10 points, but no row" in done.stderr
 
 
-def test_text_that_a_spreadsheet_would_run(
+def test_export_escapes_formulas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Text that a spreadsheet would run as a formula is escaped."""
     course = build(tmp_path, [CachedGrading("=cmd|' '!A1", essay=1.0)])
     for form in ("canvas", "moodle"):
         path, _ = export(course, monkeypatch, capsys, "--format", form)
@@ -279,10 +283,10 @@ def test_errors(
     assert f"there are: {LAB}" in capsys.readouterr().err
 
 
-def test_results_for_gradescope(
+def test_gradescope_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A class that has been graded; the lab of these tests has no checks in the library, so that all are hidden."""
+    """Results of a graded class; its lab has no checks in the library, so that all are hidden."""
     course = build(tmp_path, [CachedGrading("ada", {"test_slope": 1.5}, submission={"notes": ["repaired\x1b[2J"]}),
                               CachedGrading("old", stored=False)])  # fmt: skip
     monkeypatch.setattr("autograder.exports.gradescope.results.find_lab", lambda name: find_lab(ASSIGNMENT))
@@ -315,7 +319,8 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_autograder_has_all_that_it_needs(unpacked: Path) -> None:
+def test_gradescope_package_complete(unpacked: Path) -> None:
+    """The zip contains both packages completely, and its scripts are valid."""
     packages = unpacked / "source" / "packages"
     for package in ("amllab", "autograder"):
         shipped = {path.relative_to(packages) for path in (packages / package).rglob("*") if path.is_file()}
@@ -366,7 +371,8 @@ def results_of(process: subprocess.Popen[str], folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_the_autograder_grades(unpacked: Path, tmp_path: Path) -> None:
+def test_gradescope_autograder_grades(unpacked: Path, tmp_path: Path) -> None:
+    """The unpacked autograder gives the solution full points and the release none."""
     solution, untouched = (ROOT / folder / ASSIGNMENT / NOTEBOOK for folder in ("solutions", "assignments"))
     runs = {
         name: (start(unpacked, tmp_path / name, notebook, isolation), tmp_path / name)
@@ -391,7 +397,8 @@ def test_the_autograder_grades(unpacked: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_course_leaves_no_results(unpacked: Path, tmp_path: Path, release: NotebookNode) -> None:
+def test_gradescope_course_error_no_results(unpacked: Path, tmp_path: Path, release: NotebookNode) -> None:
+    """A missing solution is an error, and no results are written."""
     (tmp_path / "course").mkdir()
     (tmp_path / "course" / "release.ipynb").symlink_to(unpacked / "source" / "course" / "release.ipynb")
     trained = copy.deepcopy(release)
@@ -406,12 +413,14 @@ def test_a_fault_of_the_course_leaves_no_results(unpacked: Path, tmp_path: Path,
     assert not (tmp_path / "results").exists()
 
 
-def test_settings_of_isolation() -> None:
+def test_gradescope_isolation_setting() -> None:
+    """The isolation setting is resolved to what the machine supports."""
     assert [chosen(setting) for setting in ("none", "namespaces")] == ["none", "namespaces"]
     assert chosen("where-possible") == ("namespaces" if examine()[-1].works else "none")
 
 
-def test_public_checks_are_those_of_the_library() -> None:
+def test_gradescope_public_checks() -> None:
+    """Visible checks are those of the library, and no hidden check is among them."""
     public = public_checks(find_lab(ASSIGNMENT))
     assert is_public("test_works_in_place[net6]", {"test_works_in_place"})
     assert public

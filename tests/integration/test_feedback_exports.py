@@ -60,7 +60,8 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return course
 
 
-def test_the_exchange_gets_every_page_that_it_can_take(course: Path, tmp_path: Path) -> None:
+def test_exchange_releases_feedback(course: Path, tmp_path: Path) -> None:
+    """The exchange gets every page that it can take; a line names the students without one."""
     done = nbgrader(course, "release_feedback", ASSIGNMENT, f"--Exchange.root={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -77,7 +78,8 @@ def test_the_exchange_gets_every_page_that_it_can_take(course: Path, tmp_path: P
     assert f"autograder export {ASSIGNMENT} --format canvas-feedback" in line
 
 
-def test_canvas_gets_the_names_of_its_download(course: Path) -> None:
+def test_canvas_feedback_file_names(course: Path) -> None:
+    """The zip for Canvas has the file names of Canvas's download."""
     done = export(course, "canvas-feedback")
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(course / "reports" / f"{ASSIGNMENT}-canvas-feedback.zip") as archive:
@@ -93,7 +95,8 @@ def test_canvas_gets_the_names_of_its_download(course: Path) -> None:
     assert f"by_hand: not in the zip, it is not known what Canvas called the submission: collect its download with 'nbgrader zip_collect {ASSIGNMENT} --force'" in done.stderr  # fmt: skip
 
 
-def test_moodle_gets_the_folders_of_its_download(course: Path) -> None:
+def test_moodle_feedback_folders(course: Path) -> None:
+    """The zip for Moodle has the folders of Moodle's download."""
     done = export(course, "moodle-feedback")
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(course / "reports" / f"{ASSIGNMENT}-moodle-feedback.zip") as archive:
@@ -107,7 +110,8 @@ def test_moodle_gets_the_folders_of_its_download(course: Path) -> None:
     assert "lovelaceada: not in the zip" in done.stderr
 
 
-def test_old_pages_and_missing_ones_are_said(course: Path) -> None:
+def test_feedback_stale_or_missing_reported(course: Path) -> None:
+    """Outdated and missing feedback pages are reported."""
     page = course / "feedback" / "emmy_onoether" / ASSIGNMENT / PAGE
     os.utime(page, (0, 0))
     hidden = page.parent.parent.parent / "carl_gauss" / ASSIGNMENT / PAGE

@@ -100,6 +100,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     ],
 )
 def test_points(graded: tuple[Path, str], student: str, points: dict[str, float]) -> None:
+    """Each submission gets the points of its working functions."""
     got = scores(graded[0], student)
     assert {cell: got[cell] for cell in FULL} == points
 
@@ -113,7 +114,8 @@ def test_points(graded: tuple[Path, str], student: str, points: dict[str, float]
         ("renamed_file", "transfer_learning (1).ipynb"),
     ],
 )
-def test_notes_stand_on_top(graded: tuple[Path, str], student: str, says: str) -> None:
+def test_notes_on_top(graded: tuple[Path, str], student: str, says: str) -> None:
+    """The reason why a file was unreadable is at the top of the graded notebook."""
     assert says in autograded(graded[0], student).cells[0].source
 
 
@@ -129,11 +131,13 @@ def test_notes_stand_on_top(graded: tuple[Path, str], student: str, says: str) -
         ("wrong_signature", "takes 1 positional argument"),
     ],
 )
-def test_reports_say_what_is_wrong(graded: tuple[Path, str], student: str, says: str) -> None:
+def test_report_names_error(graded: tuple[Path, str], student: str, says: str) -> None:
+    """The report of a check names the error."""
     assert says in report(graded[0], student, "check_freeze_layers")
 
 
-def test_feedback_shows_the_reports(graded: tuple[Path, str]) -> None:
+def test_feedback_shows_reports(graded: tuple[Path, str]) -> None:
+    """The feedback pages show the reports of the checks."""
     pages = list(graded[0].glob("feedback/*/*/*.html"))
     assert len(pages) == 15
     (page,) = graded[0].glob("feedback/wrong_signature/*/*.html")
@@ -142,13 +146,15 @@ def test_feedback_shows_the_reports(graded: tuple[Path, str]) -> None:
     assert "takes 1 positional argument" in html
 
 
-def test_grading_twice_changes_nothing(graded: tuple[Path, str]) -> None:
+def test_autograde_twice_same_scores(graded: tuple[Path, str]) -> None:
+    """Grading twice gives the same scores."""
     before = {s: scores(graded[0], s) for s in ("zz_last", "binary")}
     assert nbgrader(graded[0], "autograde", ASSIGNMENT).returncode == 0
     assert {s: scores(graded[0], s) for s in before} == before
 
 
-def test_one_notebook_from_the_command_line(tmp_path: Path) -> None:
+def test_grade_command_single_notebook(tmp_path: Path) -> None:
+    """``autograder grade`` grades a single file and prints JSON."""
     (tmp_path / NOTEBOOK).write_text("Dear TA")
     command = [sys.executable, "-m", "autograder", "grade", str(tmp_path / NOTEBOOK), "--json", "--seed", "7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -160,7 +166,8 @@ def test_one_notebook_from_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pytest_drives_the_same_checks() -> None:
+def test_checks_run_by_pytest() -> None:
+    """The checks can be run by pytest against a submission."""
     command = [sys.executable, "-m", "pytest", "autograder/checks/transfer_learning", "--check-seed", "11", "-q"]
     solution = f"solutions/{ASSIGNMENT}/{NOTEBOOK}"
     untouched = f"assignments/{ASSIGNMENT}/{NOTEBOOK}"
@@ -175,7 +182,8 @@ def test_pytest_drives_the_same_checks() -> None:
     assert "passed" not in bad.stdout
 
 
-def test_cells_that_end_their_process_are_named(graded: tuple[Path, str]) -> None:
+def test_exiting_cells_named_in_log(graded: tuple[Path, str]) -> None:
+    """Cells that end the process are named in one line of the log."""
     notebook = autograded(graded[0], "names_used_again")
     numbers = [i + 1 for i, cell in enumerate(notebook.cells) if cell.source in ENDINGS]
     line = f"Look at names_used_again: cells {numbers[0]}, {numbers[1]}: this cell ended the Python process"

@@ -45,7 +45,8 @@ def submitted(course: Path) -> dict[str, str]:
     return {path.parent.parent.name: path.read_text() for path in course.glob(f"submitted/*/{ASSIGNMENT}/*.ipynb")}
 
 
-def test_who_comes_later_changes_nobody(course: Path) -> None:
+def test_identity_stable_across_downloads(course: Path) -> None:
+    """Students in later downloads do not change the ids of earlier ones."""
     collect(course, {f"smithjohn_1006_2006_{NOTEBOOK}": "first john"})
     assert submitted(course) == {"smithjohn": "first john"}
     collect(
@@ -63,7 +64,8 @@ def test_who_comes_later_changes_nobody(course: Path) -> None:
     assert submitted(course) == johns | {"smithjohn-1007": "jane", "smithjohn-1005": "third john again"}
 
 
-def test_the_gradebook_has_ids_already(tmp_path: Path) -> None:
+def test_identity_from_gradebook(tmp_path: Path) -> None:
+    """Students in the gradebook are matched by their number or name."""
     course = new_course(tmp_path)
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         gradebook.add_student("ab12", first_name="Ada", last_name="Lovelace", lms_user_id="31")
@@ -88,7 +90,8 @@ def test_the_gradebook_has_ids_already(tmp_path: Path) -> None:
     assert "cd34: matched to the gradebook by the name ölçerben" in log
 
 
-def test_a_damaged_record_is_said_before_anything_is_collected(course: Path) -> None:
+def test_record_damaged_stops_collect(course: Path) -> None:
+    """A damaged record of ids stops the collection, with the remedy."""
     (course / FILE).write_text("{")
     log = collect(course, {f"ada_1_2_{NOTEBOOK}": "ada"}, status=1)
     assert f"Nothing was collected: {FILE} cannot be read" in log
@@ -111,7 +114,8 @@ def give(record: Record, assignment: str, *names: str, roster: tuple[Known, ...]
     return [ids[person.key] for person in wanted]
 
 
-def test_moodles_numbers_hold_for_one_assignment() -> None:
+def test_moodle_numbers_per_assignment() -> None:
+    """Moodle's numbers identify students within one assignment only."""
     record = Record()
     first = [MOODLE.format("Ada Lovelace", 31), MOODLE.format("Ben Bo", 32)]
     assert give(record, "lab1", *[f"{name}x.ipynb" for name in first]) == ["ada_lovelace", "ben_bo"]
@@ -123,7 +127,8 @@ def test_moodles_numbers_hold_for_one_assignment() -> None:
     assert give(record, "lab1", f"{first[0]}x.ipynb") == ["ada_lovelace"]
 
 
-def test_names_that_hide_people_are_no_names() -> None:
+def test_identity_anonymous_names() -> None:
+    """Anonymous names do not identify students; their numbers do."""
     record = Record()
     hidden = [f"{MOODLE.format('Participant', number)}x.ipynb" for number in (5, 6)]
     assert give(record, "lab1", *hidden) == ["participant-5", "participant-6"]
@@ -132,7 +137,8 @@ def test_names_that_hide_people_are_no_names() -> None:
     assert give(record, "lab1", "x_12345_12_x.ipynb") == ["x"]  # a person's number, not an anonymous one
 
 
-def test_canvas_numbers_hold_everywhere(tmp_path: Path) -> None:
+def test_canvas_numbers_across_assignments(tmp_path: Path) -> None:
+    """Canvas's numbers identify students in all assignments."""
     record = Record()
     assert give(record, "lab1", "smithjohn_1006_1_x.ipynb", "smithjohn_1007_2_x.ipynb") == [
         "smithjohn-1006",
@@ -147,13 +153,15 @@ def test_canvas_numbers_hold_everywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["[]", '{"format": 2}', '{"format": 1, "people": [], "uploads": {}}', "\0", "[" * 10**5]
 )
-def test_damaged_records(tmp_path: Path, text: str) -> None:
+def test_record_damaged(tmp_path: Path, text: str) -> None:
+    """Damaged records of ids are refused."""
     (tmp_path / FILE).write_text(text)
     with pytest.raises(ValueError, match="cannot be read"):
         Record.read(tmp_path)
 
 
-def test_exports_find_rows_by_the_numbers() -> None:
+def test_export_matches_rows_by_number() -> None:
+    """Exports find the rows of students with the same name by their numbers."""
     sheet = Sheet(["ID", "Name", "Grade"], [["1006", "John Smith", ""], ["1007", "John Smith", ""]], ",", False, "\n")
     found = [
         StudentGrade("smithjohn", "", "", "", "", 5.0, numbers=["1006"]),

@@ -242,7 +242,8 @@ def spread(moments: list[str], number: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["fresh", "by_hand"])
-def test_killed_at_any_moment(start: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_autograde_killed_at_any_moment(start: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """After a kill at any moment, the next run produces the gradebook of an undisturbed run."""
     before = request.getfixturevalue(start)
     course = copy_of(before, tmp_path / "undisturbed")
     undisturbed = autograde(course)
@@ -271,7 +272,8 @@ def marks(course: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)], ids=["plain", "force"])
-def test_grading_again_keeps_what_people_wrote(by_hand: Path, tmp_path: Path, force: tuple[str, ...]) -> None:
+def test_regrade_keeps_manual_scores(by_hand: Path, tmp_path: Path, force: tuple[str, ...]) -> None:
+    """Grading again keeps manual scores, extra credit and comments."""
     course = copy_of(by_hand, tmp_path)
     wanted = marks(course)
     first, second = autograde(course), autograde(course, *force)
@@ -282,15 +284,16 @@ def test_grading_again_keeps_what_people_wrote(by_hand: Path, tmp_path: Path, fo
     assert sum(row[1] == 7.5 and row[2] == 1.0 for row in wanted) == len(STUDENTS)
 
 
-def test_an_old_grading_half_removed_is_not_taken_for_the_new_one(by_hand: Path, tmp_path: Path) -> None:
-    """nbgrader removes the folder of an older submission file by file: the timestamp may go before the notebook."""
+def test_regrade_after_partial_removal(by_hand: Path, tmp_path: Path) -> None:
+    """An old grading without its timestamp is graded again: nbgrader removes the folder file by file."""
     course = copy_of(by_hand, tmp_path)
     (course / "autograded" / "ben" / ASSIGNMENT / "timestamp.txt").unlink()
     assert autograde(course, "--student", "ben").graded == ["ben"]
 
 
 @pytest.mark.slow
-def test_what_the_grader_breaks_on_costs_nobody_points(course: Path) -> None:
+def test_autograde_grader_error_costs_nothing(course: Path) -> None:
+    """A submission on which the grader fails is not graded, and the next run grades it."""
     undisturbed = copy_of(course, course / "undisturbed")
     assert autograde(undisturbed).status == 0
     first = autograde(course, FAILS="is not valid JSON")
@@ -305,7 +308,8 @@ def test_what_the_grader_breaks_on_costs_nobody_points(course: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_fault_of_the_course_stops_the_run(course: Path) -> None:
+def test_autograde_course_error_stops_run(course: Path) -> None:
+    """A missing solution stops the run before anything is graded."""
     (course / "solutions").rename(course / "elsewhere")
     stopped = autograde(course, ASKS=1)
     assert (stopped.status, stopped.graded) == (1, [])
@@ -317,7 +321,8 @@ def test_a_fault_of_the_course_stops_the_run(course: Path) -> None:
     assert autograde(course).graded == list(STUDENTS)
 
 
-def test_an_unreadable_submission_is_named_at_the_end(course: Path) -> None:
+def test_autograde_unreadable_named_at_end(course: Path) -> None:
+    """Unreadable submissions are named at the end of the log."""
     last = autograde(course).log.splitlines()[-3:]
     assert "3 submissions: 3 graded, 0 already graded, 0 not graded" in last[0]
     assert "Look at ben: transfer_learning.ipynb is not a notebook" in last[1]
@@ -325,7 +330,8 @@ def test_an_unreadable_submission_is_named_at_the_end(course: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_gradebook_that_cannot_be_read(course: Path) -> None:
+def test_gradebook_locked_or_damaged(course: Path) -> None:
+    """With a locked or damaged gradebook nothing is graded."""
     with closing(sqlite3.connect(course / "gradebook.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         locked = autograde(course)
@@ -343,7 +349,8 @@ def test_a_gradebook_that_cannot_be_read(course: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_another_run_is_at_is_left_to_it(course: Path) -> None:
+def test_autograde_concurrent_run(course: Path) -> None:
+    """A submission that another run is grading is left to that run."""
     moments = autograde(copy_of(course, course / "whole")).moments
     assert autograde(course, DIE_AT=moments.index("grade") + 1).status == -signal.SIGKILL
     other = os.open(course, os.O_RDONLY)
@@ -355,8 +362,8 @@ def test_what_another_run_is_at_is_left_to_it(course: Path) -> None:
     assert autograde(course).graded == ["ada"]
 
 
-def test_the_command_itself_killed_in_the_middle(course: Path) -> None:
-    """As a command of the shell, with the real checks."""
+def test_autograde_command_killed(course: Path) -> None:
+    """The shell command, with the real checks, killed in the middle: the next run completes the grading."""
     config = course / "nbgrader_config.py"
     config.write_text(config.read_text().replace("import stand_in", ""))
     for student in ("ada", "cyd"):

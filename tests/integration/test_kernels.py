@@ -95,7 +95,8 @@ def program(tmp_path: Path, text: str, *arguments: str, provisioner: str = "amll
 
 
 @pytest.mark.slow
-def test_a_notebook_sees_no_difference(tmp_path: Path) -> None:
+def test_warm_kernel_indistinguishable(tmp_path: Path) -> None:
+    """A notebook sees the same environment in a warm kernel as in an ordinary one."""
     (tmp_path / "folder").mkdir()
     seen = []
     for provisioner in ("local-provisioner", "amllab-warm"):
@@ -111,7 +112,8 @@ def test_a_notebook_sees_no_difference(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_interrupts_restarts_deaths_and_the_end_of_the_program(tmp_path: Path) -> None:
+def test_warm_kernel_lifecycle(tmp_path: Path) -> None:
+    """A warm kernel can be interrupted and restarted, also after it died, and ends with its program."""
     with program(tmp_path, LIVES) as running:
         assert running.stdout is not None
         line = running.stdout.readline().split()
@@ -130,7 +132,8 @@ def test_interrupts_restarts_deaths_and_the_end_of_the_program(tmp_path: Path) -
     assert not [process for process in below if process.is_running()]
 
 
-def test_other_kernels_start_as_ever(tmp_path: Path) -> None:
+def test_warm_kernel_ignores_other_kernels(tmp_path: Path) -> None:
+    """Kernels of other environments and languages start as usual."""
     launcher = ["-m", "ipykernel_launcher", "-f", "x.json"]
     assert _arguments([sys.executable, *launcher]) == ["-f", "x.json"]
     environment = tmp_path / "python"  # another one, on the same Python

@@ -34,13 +34,15 @@ HANDED_IN = {
     ("minutes", "points"),
     [(0, 0), (15, 0), (15.1, 4), (24 * 60, 4), (24 * 60 + 1, 8), (48 * 60 + 1, 10), (1e6, 10)],
 )
-def test_every_day_that_has_begun_costs_its_share(minutes: float, points: float) -> None:
+def test_late_penalty_per_started_day(minutes: float, points: float) -> None:
+    """Each started day costs its share, up to the limit; the grace period costs nothing."""
     deadline = Deadline(due=DUE, grace_minutes=15.0, penalty_percent=10.0, most_percent=25.0)
     assert penalty(deadline, 40, 60 * minutes) == points
 
 
 @pytest.mark.slow
-def test_the_gradebook_has_the_deadline_and_what_lateness_costs(tmp_path: Path, release: NotebookNode) -> None:
+def test_late_penalty_in_gradebook(tmp_path: Path, release: NotebookNode) -> None:
+    """The gradebook has the deadline of the lab and the late penalties."""
     course = CourseCopy(tmp_path)
     settings = course.root / "amllab" / "checks" / "transfer_learning" / "lab.toml"
     settings.write_text(settings.read_text() + DEADLINE)

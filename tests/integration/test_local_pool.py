@@ -51,7 +51,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         one.close()
 
 
-def test_every_submission_is_graded_once_on_several_processes(started: Any, tmp_path: Path) -> None:
+def test_pool_grades_each_once(started: Any, tmp_path: Path) -> None:
+    """Every submission is graded once, on several processes."""
     students = [f"s{i}" for i in range(12)]
     running = started(*students)
     assert [running.result(student) for student in students] == [f"key of {student}, once" for student in students]
@@ -61,14 +62,16 @@ def test_every_submission_is_graded_once_on_several_processes(started: Any, tmp_
     assert len({path.read_text() for path in tmp_path.iterdir()}) == 2
 
 
-def test_a_process_that_ends_costs_a_second_attempt(started: Any, tmp_path: Path) -> None:
+def test_pool_retries_after_crash(started: Any, tmp_path: Path) -> None:
+    """A submission whose process ended gets a second attempt."""
     running = started("stumbles", "a", "b", again=True)
     assert running.result("stumbles") == "key of stumbles, again"
     assert [running.result(student) for student in "ab"] == ["key of a, again", "key of b, again"]
     assert len(list(tmp_path.glob("stumbles-*"))) == 2
 
 
-def test_processes_that_end_or_hang_cost_only_their_own(started: Any) -> None:
+def test_pool_crash_or_hang_isolated(started: Any) -> None:
+    """Processes that end or hang twice affect only their own submission."""
     running = started("a", "dies", "b", "hangs", "c", seconds=2)
     assert running.result("a") == "key of a, once"
     with pytest.raises(
@@ -81,20 +84,23 @@ def test_processes_that_end_or_hang_cost_only_their_own(started: Any) -> None:
     assert running.result("c") == "key of c, once"
 
 
-def test_a_fault_of_the_course_comes_as_it_is(started: Any) -> None:
+def test_pool_course_error_propagates(started: Any) -> None:
+    """An error of the course is raised unchanged."""
     running = started("a", "fault")
     with pytest.raises(IsolationError, match="no namespaces here"):
         running.result("fault")
 
 
-def test_an_error_that_cannot_be_read_elsewhere_costs_only_its_own(started: Any) -> None:
+def test_pool_unpicklable_error_isolated(started: Any) -> None:
+    """An error that cannot be unpickled affects only its own submission."""
     running = started("a", "odd", "b", "c")
     with pytest.raises(RuntimeError, match="SubmissionError: budget: no time left"):
         running.result("odd")
     assert [running.result(student) for student in "abc"] == [f"key of {student}, once" for student in "abc"]
 
 
-def test_closing_ends_them_in_the_middle(started: Any, tmp_path: Path) -> None:
+def test_pool_close_kills_processes(started: Any, tmp_path: Path) -> None:
+    """Closing the pool ends processes in the middle of their work."""
     running = started("hangs", "hangs too")
     while len(list(tmp_path.iterdir())) < 2:
         time.sleep(0.02)
@@ -103,7 +109,8 @@ def test_closing_ends_them_in_the_middle(started: Any, tmp_path: Path) -> None:
     assert not any(psutil.pid_exists(worker) for worker in workers)
 
 
-def test_no_more_processes_than_fit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_fit_cores_and_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default number of processes is limited by cores, memory and submissions."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     each = lab.limits["memory_bytes"]
     for at_hand, wanted, submissions, number in (
@@ -124,7 +131,8 @@ def test_no_more_processes_than_fit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
 GRADED = CachedGrading({"3": {"outputs": [], "execution_count": None}}, 1.0, 2.0, 3.0, ["look"])
 
 
-def test_what_is_kept_comes_back(tmp_path: Path) -> None:
+def test_cache_round_trip(tmp_path: Path) -> None:
+    """A stored grading is returned, from a file that only its owner can read."""
     kept = GradingCache(tmp_path / FOLDER)
     assert kept.get("a") is None
     kept.put("a", GRADED)
@@ -134,7 +142,8 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / FOLDER).iterdir()] == ["a.json"]
 
 
-def test_half_a_file_counts_for_nothing(tmp_path: Path) -> None:
+def test_cache_truncated_file(tmp_path: Path) -> None:
+    """Truncated and foreign files in the cache are ignored."""
     kept = GradingCache(tmp_path)
     kept.put("a", GRADED)
     whole = (tmp_path / "a.json").read_bytes()
@@ -143,7 +152,8 @@ def test_half_a_file_counts_for_nothing(tmp_path: Path) -> None:
         assert kept.get("a") is None
 
 
-def test_outputs_go_back_where_they_were(release: NotebookNode) -> None:
+def test_cache_restores_outputs(release: NotebookNode) -> None:
+    """Cached outputs are restored in their cells."""
     notebook, other = (nbformat.from_dict(json.loads(nbformat.writes(release))) for _ in range(2))
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for i, cell in enumerate(cells):
@@ -159,7 +169,9 @@ def test_outputs_go_back_where_they_were(release: NotebookNode) -> None:
     assert other == notebook
 
 
-def test_a_key_tells_what_grading_depends_on(lab: Lab, release: NotebookNode) -> None:
+def test_cache_key_inputs(lab: Lab, release: NotebookNode) -> None:
+    """The cache key depends on code, seed, notes and limits, but not on text or outputs."""
+
     def key(seed: int = 1, notes: tuple[str, ...] = (), lab: Lab = lab, **changes: str) -> str:
         notebook = nbformat.from_dict(json.loads(nbformat.writes(release)))
         for cell in notebook.cells:
@@ -215,7 +227,8 @@ def book(course: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_interrupted_it_ends_at_once_and_goes_on_as_one_by_one_would(course: Path) -> None:
+def test_autograde_parallel_interrupt_resume(course: Path) -> None:
+    """An interrupted parallel run ends at once; the next run continues, with the result of a serial run."""
     at_a_time(course, 2)
     command = [sys.executable, "-m", "nbgrader", "autograde", ASSIGNMENT]
     environment = {**os.environ, "PATH": "/usr/bin:/bin"}

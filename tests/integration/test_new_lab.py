@@ -31,7 +31,8 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["", "1st-lab", "Big-Lab", "a lab", "-x", "x--y", "../x", "import", "über", "a/b"])
-def test_names_that_python_cannot_import_are_refused(tmp_path: Path, name: str) -> None:
+def test_new_lab_invalid_names(tmp_path: Path, name: str) -> None:
+    """Names that Python cannot import are refused, and nothing is written."""
     course = empty_course(tmp_path)
     before = files(tmp_path)
     with pytest.raises(ValueError, match="lower-case letters"):
@@ -42,7 +43,8 @@ def test_names_that_python_cannot_import_are_refused(tmp_path: Path, name: str) 
 @pytest.mark.parametrize(
     "there", ["amllab/checks/a_lab/x", "autograder/checks/a_lab/x", "amllab/checks/a_lab.py", "tests/test_a_lab.py"]
 )
-def test_nothing_is_overwritten_or_hidden(tmp_path: Path, there: str) -> None:
+def test_new_lab_overwrites_nothing(tmp_path: Path, there: str) -> None:
+    """Existing files are neither overwritten nor shadowed."""
     course = empty_course(tmp_path)
     (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / there).write_text("mine")
@@ -53,22 +55,23 @@ def test_nothing_is_overwritten_or_hidden(tmp_path: Path, there: str) -> None:
     assert files(tmp_path) == before
 
 
-def test_the_labs_of_this_course_are_refused() -> None:
+def test_new_lab_existing_name() -> None:
+    """Names of existing labs are refused."""
     for name in all_labs():
         with pytest.raises(FileExistsError):
             new_lab(Course.find(ROOT), name.replace("_", "-"))
 
 
-def test_a_folder_without_the_packages_is_refused(tmp_path: Path) -> None:
+def test_new_lab_without_packages(tmp_path: Path) -> None:
+    """A course folder without the packages is refused."""
     (tmp_path / "nbgrader_config.py").write_text((ROOT / "nbgrader_config.py").read_text())
     with pytest.raises(FileNotFoundError, match="--root"):
         new_lab(Course.find(tmp_path), "a-lab")
     assert files(tmp_path) == {"nbgrader_config.py"}
 
 
-def test_the_command_names_what_it_wrote_and_what_comes_next(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_new_lab_command_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command lists the files that it wrote and the next command."""
     empty_course(tmp_path)
     before = files(tmp_path)
     assert cli.main(["new-lab", "a-lab", "--root", str(tmp_path)]) == 0
@@ -80,7 +83,8 @@ def test_the_command_names_what_it_wrote_and_what_comes_next(
     assert "choose another name" in capsys.readouterr().err
 
 
-def test_both_spellings_of_a_name_give_the_same_lab(tmp_path: Path) -> None:
+def test_new_lab_name_spellings(tmp_path: Path) -> None:
+    """Hyphens and underscores in the name give the same lab."""
     written = [new_lab(empty_course(tmp_path / str(i)), name) for i, name in enumerate(("two-words", "two_words"))]
     first, second = ([str(path.relative_to(tmp_path / str(i))) for path in paths] for i, paths in enumerate(written))
     assert first == second
@@ -88,7 +92,8 @@ def test_both_spellings_of_a_name_give_the_same_lab(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_guide_builds_a_lab(tmp_path: Path) -> None:
+def test_new_lab_guide(tmp_path: Path) -> None:
+    """The guide, followed literally, leads to a working lab."""
     course = CourseCopy(tmp_path)
     done: list[Done] = []
     for files_come, blocks in itertools.groupby(blocks_of(GUIDE), key=lambda block: bool(block.title)):

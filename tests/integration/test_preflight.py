@@ -71,19 +71,19 @@ def plain(report: Preflight) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", report._repr_html_())).split())
 
 
-def test_what_it_compares_with_is_the_release() -> None:
-    """In a checkout; for the wheels, see the tests of the bundle and of the packages."""
+def test_preflight_uses_release() -> None:
+    """The preflight compares with the release of the checkout; tests of bundle and packages cover the wheels."""
     assert released_notebooks()[f"{ASSIGNMENT}/{NOTEBOOK}"] == ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
 
 
-def test_settings_are_those_of_grading() -> None:
+def test_preflight_settings_match_grading() -> None:
+    """The preflight runs cells with the environment variables of grading."""
     settings = {name: value for name, value in launcher._SETTINGS.items() if name != "PYTHONWARNINGS"}
     assert {name: value for name, value in fresh._SETTINGS.items() if name != fresh.VARIABLE} == settings
 
 
-def test_a_finished_notebook_has_nothing_to_mend(
-    solution: NotebookNode, saved: Callable[[NotebookNode], Document]
-) -> None:
+def test_preflight_finished_no_findings(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    """A finished notebook has no findings."""
     assert inspect_cells(saved(solution)) == []
 
 
@@ -128,9 +128,10 @@ def damage(cells: list[dict[str, Any]], action: str, change: str, at: int, to: i
 )
 @given(st.lists(STEP, max_size=8))
 @example([("one", "all text", 48, 0), ("all", "metadata", 0, 0), ("all", "id", 0, 0)])  # only the heading tells it
-def test_it_runs_and_checks_what_grading_does(
+def test_preflight_runs_same_cells_as_grading(
     release: NotebookNode, tmp_path: Path, steps: list[tuple[str, str, int, int]]
 ) -> None:
+    """However a notebook was changed, the preflight runs and checks the same cells as grading."""
     notebook = json.loads(SOLUTION.read_text(encoding="utf-8"))
     for step in steps:
         damage(notebook["cells"], *step)
@@ -148,8 +149,8 @@ def test_it_runs_and_checks_what_grading_does(
     assert {grade_id: place.cell.source for grade_id, place in looked.graded.items()} == sources
 
 
-def test_of_two_check_cells_the_last_counts(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
-    """What is gone is put back behind its exercise."""
+def test_preflight_duplicate_check_cells(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    """Of two check cells the last counts; a missing one is restored after its exercise."""
     for place, grade_id in ((2, "check_accuracy"), (3, "check_freeze_layers"), (90, "check_build_transfer_model")):
         check = copy.deepcopy(cell_of(solution, grade_id))
         check.id += "-copy"
@@ -163,9 +164,8 @@ def test_of_two_check_cells_the_last_counts(solution: NotebookNode, saved: Calla
     }
 
 
-def test_the_untouched_release_lacks_everything(
-    release: NotebookNode, saved: Callable[[NotebookNode], Document]
-) -> None:
+def test_preflight_untouched_release(release: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    """The untouched release lacks all answers, experiments and functions."""
     looked = saved(release)
     reflection, experiments = texts(inspect_cells(looked))
     assert "“1. What did transfer give?”, “2. How many layers?”, “3. Overfitting”" in reflection
@@ -175,7 +175,8 @@ def test_the_untouched_release_lacks_everything(
     assert len(looked.functions()) == 3
 
 
-def test_one_answer_is_missing(release: NotebookNode) -> None:
+def test_preflight_unanswered_questions(release: NotebookNode) -> None:
+    """Unanswered questions of the reflection are named."""
     text = cell_of(release, "reflection").source
     first = text.replace("YOUR ANSWER HERE", "It gave 12 points.", 1)
     assert unanswered(first, text) == ["2. How many layers?", "3. Overfitting"]
@@ -185,7 +186,8 @@ def test_one_answer_is_missing(release: NotebookNode) -> None:
     assert len(unanswered("", text)) == 3
 
 
-def test_changed_and_missing_cells(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+def test_preflight_changed_and_missing_cells(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    """Changed, missing and duplicate cells are reported."""
     cell_of(solution, "check_freeze_layers").source += "  # again"
     solution.cells.remove(cell_of(solution, "setup"))
     solution.cells.remove(cell_of(solution, "reflection"))
@@ -207,7 +209,8 @@ def test_changed_and_missing_cells(solution: NotebookNode, saved: Callable[[Note
     assert texts(findings, "note")[0].startswith("There are 2 cells `freeze_layers`")
 
 
-def test_marks_that_are_lost_cost_nothing(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+def test_preflight_lost_metadata(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    """Cells without metadata and ids are recognised by their content."""
     for i, cell in enumerate(solution.cells):
         cell.metadata.clear()
         cell.id = f"other-{i}"
@@ -216,14 +219,15 @@ def test_marks_that_are_lost_cost_nothing(solution: NotebookNode, saved: Callabl
     assert all(place.submitted and place.is_by_content for place in looked.graded.values())
 
 
-def test_renamed_functions(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+def test_preflight_renamed_function(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    """A renamed function is reported with the expected name."""
     cell = cell_of(solution, "freeze_layers")
     cell.source = cell.source.replace("def freeze_layers", "def freeze")
     (text,) = texts(inspect_functions(saved(solution), {"build_transfer_model", "train_with_early_stopping"}))
     assert text.endswith("Its cell defines `freeze`: the name must be `freeze_layers`.")
 
 
-def test_stubs() -> None:
+def test_is_stub() -> None:
     assert is_stub('def f(x):\n    """Doc."""\n    # YOUR CODE HERE\n    raise NotImplementedError()', "f")
     assert is_stub("def f(x): raise NotImplementedError", "f")
     assert not is_stub("def f(x):\n    raise ValueError", "f")
@@ -231,7 +235,8 @@ def test_stubs() -> None:
     assert not is_stub("def f(:", "f")
 
 
-def test_too_large(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+def test_preflight_too_large(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    """Code or outputs beyond the size limits of grading are reported."""
     solution.cells.append(nbformat.v4.new_code_cell("weights = '" + "0" * 200_000 + "'"))
     (text,) = texts(inspect_cells(saved(solution)))
     assert "more than 200 kB cannot be graded" in text
@@ -255,7 +260,8 @@ def test_too_large(solution: NotebookNode, saved: Callable[[NotebookNode], Docum
         (b'{"cells": [{"cell_type": "code", "source": ["x = 1"]}]}', "not a notebook of a lab"),
     ],
 )
-def test_bad_files(content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preflight_bad_files(content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files that are not a notebook of a lab are reported with the reason."""
     file = tmp_path / "work.ipynb"
     file.write_bytes(content)
     assert main([str(file)]) == 2
@@ -268,7 +274,8 @@ def test_bad_files(content: bytes, says: str, tmp_path: Path, capsys: pytest.Cap
     assert repr(report) == report.problem
 
 
-def test_finding_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solution: NotebookNode) -> None:
+def test_find_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solution: NotebookNode) -> None:
+    """The notebook is found from the session, the editor or the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     with pytest.raises(UnusableNotebookError, match="working directory: none"):
@@ -327,7 +334,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(*outputs, seconds)
 
 
-def test_a_finished_notebook_in_a_notebook(finished: Finished) -> None:
+def test_preflight_in_notebook(finished: Finished) -> None:
+    """In a kernel a finished notebook gets one panel, in limited processor time."""
     (output,) = finished.saved  # one panel, and nothing above it
     text, panel = output.data["text/plain"], output.data["text/html"]
     assert text.startswith(f"Ready: nothing to fix in {NOTEBOOK}, and all public checks passed.")
@@ -339,7 +347,8 @@ def test_a_finished_notebook_in_a_notebook(finished: Finished) -> None:
     assert "color:#000" not in panel
 
 
-def test_points_are_those_of_the_checks(finished: Finished, lab: Lab) -> None:
+def test_preflight_points_match_checks(finished: Finished, lab: Lab) -> None:
+    """The points in the panel are those of the public checks and of the release."""
     text = finished.saved[0].data["text/plain"]
     rows = re.findall(r"^  (\w+) +(\d+) of +(\d+)  \+ (\d+), hidden checks$", text, re.M)
     public: dict[str, int] = {}
@@ -352,15 +361,16 @@ def test_points_are_those_of_the_checks(finished: Finished, lab: Lab) -> None:
     assert "+ 10, graded by a person" in text
 
 
-def test_a_notebook_that_is_not_saved(finished: Finished) -> None:
+def test_preflight_unsaved_notebook(finished: Finished) -> None:
+    """A notebook with unsaved changes has to be saved first."""
     (output,) = finished.unsaved
     assert output.data["text/plain"].startswith("Save the notebook (Ctrl+S, or ⌘S), then run this cell again")
 
 
-def test_a_notebook_with_mistakes(
+def test_preflight_notebook_with_mistakes(
     solution: NotebookNode, saved: Callable[[NotebookNode], Document], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the terminal; wrong, renamed and failing functions, and a cell with an error, all in one."""
+    """The terminal report of one notebook with wrong, renamed and failing functions and a failing cell."""
     cell = cell_of(solution, "freeze_layers")
     cell.source = cell.source.replace("i >= first_trainable", "i > first_trainable")
     cell = cell_of(solution, "build_transfer_model")
@@ -385,12 +395,13 @@ def test_a_notebook_with_mistakes(
     assert "waits for this check" not in text
 
 
-def test_cells_that_hang_or_end_the_process_cost_only_themselves(
+def test_preflight_hanging_and_exiting_cells(
     solution: NotebookNode,
     saved: Callable[[NotebookNode], Document],
     lab: Lab,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Cells that hang or end the process affect only themselves."""
     monkeypatch.setattr(fresh, "_PREPARE", "pass")  # three processes: quicker where none loads PyTorch
     endless, deadly = "import time; time.sleep(600)", "import os; os._exit(1)"
     keep = [cell for cell in solution.cells if cell.id in ("cell-000",)]
@@ -411,10 +422,10 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(
 
 
 @pytest.mark.slow
-def test_a_notebook_that_ends_its_process(
+def test_preflight_exiting_notebook(
     solution: NotebookNode, saved: Callable[[NotebookNode], Document], lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Cells affect only themselves, as in grading: nothing about functions, a finding about a missing package."""
+    """Exiting cells affect only themselves, as in grading; a missing package is reported."""
     train = cell_of(solution, "train_with_early_stopping")
     train.source = "import xyzzy.deep as x\n" + train.source
     accuracy = solution.cells.index(cell_of(solution, "check_accuracy"))
@@ -445,7 +456,8 @@ def test_a_notebook_that_ends_its_process(
     )
 
 
-def test_imports_that_grading_lacks(lab: Lab) -> None:
+def test_preflight_missing_packages(lab: Lab) -> None:
+    """Imports of packages that grading does not have are found."""
     sources = [
         "import torch, numpy as np, matplotlib.pyplot as plt\nfrom amllab import plots\nimport os.path, PIL.Image, yaml",
         "%matplotlib inline\n!pip install einops\nimport jupyterlab\nfrom nbgrader.api import Gradebook",
@@ -461,7 +473,8 @@ def test_imports_that_grading_lacks(lab: Lab) -> None:
     assert lacking_modules(added, sources) == {"nbgrader"}
 
 
-def test_panel_and_text_say_the_same() -> None:
+def test_preflight_panel_matches_text() -> None:
+    """The panel and the text report have the same content."""
     failure = Failure("2 layers", "<b>3</b> layers", "it `matters`", "Exercise 1")
     results = [
         CheckResult("test_a", "Works & returns.", "check_a", 4, "failed", failure),
@@ -491,12 +504,14 @@ def test_panel_and_text_say_the_same() -> None:
     assert "<i>" not in report._repr_html_().replace("&lt;i&gt;", "")
 
 
-def test_a_preflight_within_itself_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_not_recursive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preflight that is called within a preflight ends at once."""
     monkeypatch.setenv(fresh.VARIABLE, "1")
     assert "fresh process" in amllab.preflight(SOLUTION).problem
 
 
-def test_a_lab_without_a_release_is_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_lab_without_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook of a lab without a release is not recognised."""
     monkeypatch.setattr(document, "released_notebooks", dict)
     with pytest.raises(UnusableNotebookError, match="is not a notebook of a lab"):
         read(SOLUTION)

@@ -136,31 +136,35 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> P
 
 
 @pytest.mark.parametrize("student", STUDENTS)
-def test_earns_what_the_work_is_worth(graded: Path, student: str) -> None:
+def test_public_report_points(graded: Path, student: str) -> None:
+    """Every submission earns the points of the solved exercise."""
     earned = scores(graded, student)
     assert earned["check_freeze_layers"] == scores(graded, "plain")["check_freeze_layers"] > 10, earned
 
 
 @pytest.mark.parametrize("student", STUDENTS)
-def test_gets_feedback(graded: Path, student: str) -> None:
+def test_public_report_feedback(graded: Path, student: str) -> None:
+    """Every submission gets a feedback page."""
     page = graded / "feedback" / student / ASSIGNMENT / NOTEBOOK.replace(".ipynb", ".html")
     assert "freeze_layers" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("student", STUDENTS)
-def test_only_the_reflection_waits_for_a_person(graded: Path, student: str) -> None:
+def test_public_report_manual_reflection_only(graded: Path, student: str) -> None:
+    """Only the reflection needs manual grading."""
     with Gradebook(f"sqlite:///{graded}/gradebook.db") as gradebook:
         (notebook,) = gradebook.find_submission(ASSIGNMENT, student).notebooks
         waiting = {grade.name for grade in notebook.grades if grade.needs_manual_grade}
     assert waiting <= {"reflection"}
 
 
-def test_the_other_notebook_is_said(graded: Path) -> None:
+def test_extra_notebook_logged(graded: Path) -> None:
+    """A second notebook in a submission is reported in the log."""
     assert "Copy1" in (graded / "autograde.log").read_text(encoding="utf-8")
 
 
-def test_a_roster_that_a_spreadsheet_saved_is_filled_in_and_nothing_else_changes(graded: Path) -> None:
-    """Autolab 874, Canvas 1394: a mark of the byte order, quoted commas, and numbers over a thousand."""
+def test_roster_saved_by_spreadsheet(graded: Path) -> None:
+    """Autolab 874, Canvas 1394: a byte order mark, quoted commas and numbers over 1,000 stay unchanged."""
     head = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Transfer learning (7)", "Total, of all"]
     rows = [
         head,
@@ -180,8 +184,8 @@ def test_a_roster_that_a_spreadsheet_saved_is_filled_in_and_nothing_else_changes
 
 
 @pytest.mark.slow
-def test_a_later_due_date_gives_the_points_back(graded: Path) -> None:
-    """nbgrader 723: a penalty stayed when the submission was late no longer."""
+def test_late_penalty_after_new_due_date(graded: Path) -> None:
+    """nbgrader 723: the penalty is removed if a submission is no longer late."""
     student = "nbgrader-1211"
     (graded / "submitted" / student / ASSIGNMENT / "timestamp.txt").write_text("2026-03-02 12:00:00 UTC")
     lost = []
@@ -197,7 +201,8 @@ def test_a_later_due_date_gives_the_points_back(graded: Path) -> None:
     assert not lost[1]
 
 
-def test_an_image_that_was_dragged_in_is_shown(graded: Path) -> None:
+def test_attachment_shown_in_feedback(graded: Path) -> None:
+    """An image that was dragged into a cell is shown in the feedback."""
     page = graded / "feedback" / "otter-764" / ASSIGNMENT / NOTEBOOK.replace(".ipynb", ".html")
     assert "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk" in page.read_text()
     assert autograded(graded, "otter-764").cells[1].attachments

@@ -220,7 +220,8 @@ def four(tmp_path: Path) -> Path:
     return course
 
 
-def test_scores_are_the_gradebooks(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_scores_match_gradebook(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Totals and their statistics are those of the gradebook."""
     page = Page(report(four, monkeypatch))
     # totals 15, 10, 3, 4.5: mean 8.125, deviation √(88.6875 / 3), quartiles by linear interpolation
     assert page.row("4", "8.1")[:9] == ["4", "8.1", "5.5", "3", "4.1", "7.2", "11.2", "15", "15"]
@@ -240,7 +241,8 @@ def test_scores_are_the_gradebooks(four: Path, monkeypatch: pytest.MonkeyPatch) 
     ]  # fmt: skip
 
 
-def test_checks_of_four_by_hand(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_check_statistics(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statistics of checks of four students match those computed by hand."""
     page = Page(report(four, monkeypatch))
     rows = {row["check"]: row for row in table(four, "checks")}
     slope = rows["test_slope"]
@@ -258,7 +260,8 @@ def test_checks_of_four_by_hand(four: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "discrimination is not to be trusted" in page.text
 
 
-def test_small_classes_single_nothing_out(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_small_class(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a small class no checks are singled out for review."""
     assert "Checks to review" not in report(four, monkeypatch)
 
 
@@ -282,7 +285,8 @@ def twelve(tmp_path: Path) -> Path:
     )
 
 
-def test_what_to_look_at(twelve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_checks_to_review(twelve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks that all or none pass, or that better students fail, are listed for review."""
     page = Page(report(twelve, monkeypatch))
     assert "not to be trusted" not in page.text
     remarks = {row[0]: row[2] for row in page.rows if len(row) == 3}
@@ -297,7 +301,8 @@ def test_what_to_look_at(twelve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (rows["test_range"]["upper_lower_27"], rows["test_nan"]["upper_lower_27"]) == ("1", "-1")
 
 
-def test_everything_that_went_wrong_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_lists_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of problem with a submission is listed."""
     unreadable = {"readable": False, "notes": ["The file is empty."]}
     course = build(
         tmp_path,
@@ -340,7 +345,9 @@ def test_everything_that_went_wrong_is_listed(tmp_path: Path, monkeypatch: pytes
     assert {row["students"] for row in table(course, "checks")} == {"6"}
 
 
-def test_mistakes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_counts_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recognised mistakes are counted."""
+
     def made(name: str) -> dict[str, Any]:
         return {"mistakes": [{"name": name}]}
 
@@ -361,7 +368,8 @@ def test_mistakes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def test_nothing_acts_and_nothing_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_escapes_hostile_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hostile text in a submission is inert, and the page loads nothing."""
     mistakes = {"mistakes": [{"name": HOSTILE}]}
     notes = {"notes": [HOSTILE * 200], "stopped": [HOSTILE], "isolation": "none"}
     course = build(
@@ -388,7 +396,8 @@ def test_nothing_acts_and_nothing_is_loaded(tmp_path: Path, monkeypatch: pytest.
     assert {r"'=cmd|' '!A1", HOSTILE} <= {row["student"] for row in table(course, "students")}
 
 
-def test_plots_are_described(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_plot_descriptions(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots have text descriptions, and tables have header scopes."""
     html = report(four, monkeypatch)
     assert len(re.findall(r"<svg", html)) == 4
     assert len(re.findall(r'<svg[^>]*role="img"', html)) == len(re.findall(r"<svg[^>]*aria-labelledby", html)) == 4
@@ -397,7 +406,8 @@ def test_plots_are_described(four: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert all("scope=" in head for head in re.findall(r"<th\b[^>]*>", html))
 
 
-def test_anonymous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_anonymous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The anonymous report contains no names and no text of submissions."""
     secret = "notebook of zoe.ipynb"
     students = ["zoe_1", "yan_2", "xia_3"]
     submissions = [
@@ -415,21 +425,24 @@ def test_anonymous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["total"] for row in table(course, "students", f"{LAB}-anonymous")] == ["10", "9", "9"]
 
 
-def test_one_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_one_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of one has no deviation and no discrimination."""
     course = build(tmp_path, [CachedGrading("only", {"test_slope": "failed"}, essay=2.0)])
     page = Page(report(course, monkeypatch))
     assert page.row("1", "8")[:3] == ["1", "8", "–"]
     assert {row["discrimination"] for row in table(course, "checks")} == {""}
 
 
-def test_nobody_has_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_all_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class in which nobody has points gets a report."""
     failed = dict.fromkeys(["test_slope", "test_intercept", "test_range", "test_nan"], "failed")
     report(
         build(tmp_path, [CachedGrading(f"s{i}", failed, submission={"seconds": 0.0}) for i in range(12)]), monkeypatch
     )
 
 
-def test_graded_by_an_older_version_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_older_version_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without stored results of checks the report has scores only."""
     page = Page(
         report(build(tmp_path, [CachedGrading("a", stored=False), CachedGrading("b", stored=False)]), monkeypatch)
     )
@@ -439,7 +452,8 @@ def test_graded_by_an_older_version_only(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-def test_a_large_class_takes_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_large_class_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of 500 with large notebooks takes seconds."""
     random = np.random.default_rng(0)
     submissions = [
         CachedGrading(f"s{i:03d}", {"test_slope": "passed" if random.random() < 0.6 else "failed"}, submission={"seconds": float(random.gamma(9, 1))})
@@ -466,7 +480,7 @@ def test_a_large_class_takes_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("damaged", LAB, "the gradebook cannot be read"),
     ],
 )
-def test_errors(
+def test_report_errors(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -474,6 +488,7 @@ def test_errors(
     lab: str,
     says: str,
 ) -> None:
+    """Errors are reported in one line, and nothing is written."""
     build(tmp_path, [])
     if prepare == "nothing":
         (tmp_path / "gradebook.db").unlink()
@@ -486,7 +501,8 @@ def test_errors(
     assert not (tmp_path / "reports").exists()
 
 
-def test_output_folder(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_output_folder(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--output`` names the folder of the written files."""
     monkeypatch.chdir(four)
     assert main(["report", LAB, "--output", "elsewhere/deep"]) == 0
     assert capsys.readouterr().out.split() == [
@@ -505,7 +521,8 @@ def test_output_folder(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         {"checks": [{"name": "x", "points": 1, "earned": 1, "outcome": "won"}]},
     ],
 )
-def test_what_is_not_of_the_form_is_not_there(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_stored_checks_malformed(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Malformed stored results of a cell are ignored."""
     path = tmp_path / "lab.ipynb"
     path.write_text(json.dumps(notebook_of(CachedGrading("a", more=change))))
     stored = read(path)
@@ -513,7 +530,8 @@ def test_what_is_not_of_the_form_is_not_there(tmp_path: Path, change: dict[str, 
     assert list(stored.checks) == ["check_predict"]
 
 
-def test_only_grade_cells_are_believed(tmp_path: Path) -> None:
+def test_stored_checks_grade_cells_only(tmp_path: Path) -> None:
+    """Stored results are read only from the outputs of grade cells."""
     notebook = notebook_of(CachedGrading("a", {"test_slope": "failed"}))
     forged = notebook_of(CachedGrading("a"))
     notebook.metadata[STORED] = forged.cells[0].outputs[0].metadata[STORED]
@@ -526,7 +544,8 @@ def test_only_grade_cells_are_believed(tmp_path: Path) -> None:
     assert stored.checks["check_fit"][0].outcome == "failed"
 
 
-def test_measures() -> None:
+def test_item_statistics() -> None:
+    """Difficulty and discrimination match values computed by hand."""
     earned = np.array([[1, 0, 2.0], [1, 1, 0.0], [1, 1, 2.0], [1, np.nan, 0.0]])
     always, second, third = items(earned, np.array([1.0, 1.0, 2.0]))
     assert always == Item(4, 1.0, None, None)
@@ -538,7 +557,8 @@ def test_measures() -> None:
     assert items(np.full((3, 1), np.nan), np.ones(1)) == [Item(0, None, None, None)]
 
 
-def test_ties_are_shared_out() -> None:
+def test_upper_lower_ties() -> None:
+    """Students with equal totals at the border of a group count in equal shares."""
     shares, total = np.array([1, 0, 1, 0, 0.0]), np.array([5, 5, 5, 1, 1.0])
     # one student each: a third of each of the best, half of each of the last
     expected = 2 / 3
@@ -548,6 +568,7 @@ def test_ties_are_shared_out() -> None:
 
 
 def test_summary() -> None:
+    """Mean, quartiles and deviation of scores."""
     known = summary([4, 1, 3, 2])
     assert known is not None
     assert (known.mean, known.lower, known.median, known.upper) == (2.5, 1.75, 2.5, 3.25)
@@ -577,7 +598,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> P
     return course
 
 
-def test_results_survive_nbgrader(graded: Path) -> None:
+def test_stored_checks_survive_nbgrader(graded: Path) -> None:
+    """The grader's stored results survive nbgrader's conversion and replace claimed ones."""
     notebook = autograded(graded, "forger")
     nbformat.validate(notebook)
     with_results = [
@@ -603,7 +625,8 @@ def test_results_survive_nbgrader(graded: Path) -> None:
     assert sum(data.get("submission", {}).get("seed", "").isdigit() for _, data in with_results) == 1
 
 
-def test_feedback_does_not_show_them(graded: Path) -> None:
+def test_feedback_hides_stored_checks(graded: Path) -> None:
+    """The feedback does not show the stored results."""
     done = nbgrader(graded, "generate_feedback", ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-4000:]
     (page,) = graded.glob("feedback/forger/*/*.html")
@@ -614,7 +637,8 @@ def test_feedback_does_not_show_them(graded: Path) -> None:
     assert not any(word in html for word in machine)
 
 
-def test_report_of_a_real_class(graded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_graded_class(graded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report of a class graded with the real command ignores forged results."""
     monkeypatch.chdir(graded)
     assert main(["report", ASSIGNMENT]) == 0
     html = (graded / "reports" / f"{ASSIGNMENT}.html").read_text()

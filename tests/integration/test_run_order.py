@@ -97,8 +97,8 @@ LATER = (
 )
 
 
-def test_what_stands_below_has_no_say(lab: Lab, references: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a submission that is as it should be costs one process."""
+def test_run_order_later_cells_ignored(lab: Lab, references: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells after a check cell do not affect its result, and a proper submission needs one process."""
     started: list[Worker] = []
 
     def start(self: Worker, begin: Callable[[Worker], Tree] = Worker._started) -> Tree:
@@ -117,7 +117,8 @@ def test_what_stands_below_has_no_say(lab: Lab, references: Reference, monkeypat
 
 
 @pytest.mark.slow
-def test_what_is_not_there_yet_is_asked_for_at_the_end(lab: Lab, references: Reference) -> None:
+def test_run_order_late_definitions(lab: Lab, references: Reference) -> None:
+    """Functions that are defined after their check cell are checked at the end of the notebook."""
     stubs = ("def freeze_layers(model, n_trainable):\n    raise NotImplementedError()", "raise KeyError")
     middle = "def freeze_layers(model, n_trainable):\n    return helper(model, n_trainable)"
     helper = FREEZE.replace("def freeze_layers", "def helper")
@@ -130,14 +131,15 @@ def test_what_is_not_there_yet_is_asked_for_at_the_end(lab: Lab, references: Ref
         assert points == UNTRAINED, [r for r in results if r.outcome != "passed"]
 
 
-def test_a_wrong_function_stays_wrong(lab: Lab, references: Reference) -> None:
-    """What the check cell shows counts, also where a right one stands below."""
+def test_run_order_later_fix_ignored(lab: Lab, references: Reference) -> None:
+    """The version at the check cell counts, even if a later cell fixes it."""
     wrong = FREEZE.replace("return model", "return None")
     points, _, _ = checked(lab, references, notebook(SETUP, wrong, CHECKS[0], FREEZE), CHECKS[0])
     assert points[CHECKS[0]] < 20
 
 
-def test_questions_that_end_the_process_run_nothing_below(short: Lab) -> None:
+def test_run_order_exiting_question(short: Lab) -> None:
+    """Questions that end the process do not run cells after the check cell."""
     deadly = "def freeze_layers(model, n):\n    import os\n    return os._exit(1) if n == 1 else model"
     nb = notebook("calls = []", deadly, CHECKS[0], "freeze_layers = None", "print(len(calls))")
     with Worker(short, nb) as worker:
@@ -151,7 +153,8 @@ def test_questions_that_end_the_process_run_nothing_below(short: Lab) -> None:
     assert nb.cells[-1].outputs[0]["text"] == "0\n"
 
 
-def test_the_reference_is_asked_where_its_check_cells_stand(lab: Lab, tmp_path: object) -> None:
+def test_run_order_reference(lab: Lab, tmp_path: object) -> None:
+    """The reference is asked at the position of its check cells too."""
     nb = notebook(SETUP, FREEZE, CHECKS[0], "def freeze_layers(model, n):\n    return None", CHECKS[1])
     path = tmp_path / "solution.ipynb"  # type: ignore[operator]
     nbformat.write(nb, path)
@@ -178,8 +181,8 @@ ENDING = {
 HARMLESS = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
 
 
-def test_a_cell_that_ends_the_process_after_its_answer_is_blamed_once(short: Lab) -> None:
-    """No question pays for it, and no other cell; a thread that does no harm costs nothing."""
+def test_delayed_exit_blamed_once(short: Lab) -> None:
+    """A cell that ends the process later is named once; questions, other cells and harmless threads lose nothing."""
     pause = "import time; time.sleep(3)"
     nb = notebook(
         f"import os; {HARMLESS}",
@@ -200,8 +203,8 @@ def test_a_cell_that_ends_the_process_after_its_answer_is_blamed_once(short: Lab
     assert set(worker.stopped.values()) == {"this cell ended the Python process"}
 
 
-def test_how_soon_a_cell_ends_the_process_makes_no_difference(short: Lab) -> None:
-    """What it defines is asked for in as many processes as it takes; then the cell is left out."""
+def test_delayed_exit_any_delay(short: Lab) -> None:
+    """A cell that ends the process later gets as many processes as its answers take; then it is left out."""
     slow = "import os, threading, time\nthreading.Timer(2.5, os._exit, [0]).start()\ndef freeze_layers(model, n):\n    time.sleep(0.7)\n    return model"
     with Worker(short, notebook(slow, CHECKS[0], "x = 1")) as worker:
         worker.reach(CHECKS[0])
@@ -211,7 +214,8 @@ def test_how_soon_a_cell_ends_the_process_makes_no_difference(short: Lab) -> Non
     assert worker.stopped == {0: "this cell ended the Python process"}
 
 
-def test_a_question_that_asks_for_the_end_is_the_one_that_fails(short: Lab) -> None:
+def test_exiting_question_fails_alone(short: Lab) -> None:
+    """Only the question that ends the process fails."""
     leaving = "def freeze_layers(model, n):\n    if n == 1:\n        exit()\n    return model"
     with Worker(short, notebook(leaving, CHECKS[0])) as worker:
         worker.reach(CHECKS[0])
@@ -235,7 +239,8 @@ CAUSES = {
 
 
 @pytest.mark.parametrize("source", CAUSES)
-def test_a_missing_function_is_reported_with_the_error_of_its_cell(short: Lab, source: str) -> None:
+def test_missing_function_shows_cell_error(short: Lab, source: str) -> None:
+    """A missing function is reported with the error of its cell."""
     with Worker(short, notebook(SETUP, source, CHECKS[0], "1 / 0")) as worker:
         worker.reach(CHECKS[0])
         with pytest.raises(SubmissionError) as info:
@@ -245,7 +250,8 @@ def test_a_missing_function_is_reported_with_the_error_of_its_cell(short: Lab, s
     assert CAUSES[source] in info.value.failure.seen
 
 
-def test_what_a_function_lacks_is_reported_with_the_error_of_its_cell(short: Lab) -> None:
+def test_missing_name_shows_cell_error(short: Lab) -> None:
+    """A name that a function lacks is reported with the error of the cell that should define it."""
     nb = notebook("import lightning as L", "def freeze_layers(model, n):\n    return L.freeze(model, n)", CHECKS[0])
     with Worker(short, nb) as worker:
         worker.reach(CHECKS[0])
@@ -254,7 +260,8 @@ def test_what_a_function_lacks_is_reported_with_the_error_of_its_cell(short: Lab
     assert "`L` is not defined because its cell failed with ModuleNotFoundError" in info.value.failure.seen
 
 
-def test_modules_of_the_notebook_can_be_imported(short: Lab) -> None:
+def test_modules_written_by_notebook(short: Lab) -> None:
+    """Modules that the notebook writes can be imported and reloaded."""
     nb = notebook(
         "%%writefile helper.py\ndef double(n):\n    return 2 * n",
         "import helper\nassert helper.double(2) == 4",

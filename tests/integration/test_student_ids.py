@@ -118,7 +118,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
     return course, done.returncode, done.stderr
 
 
-def test_everybody_else_is_graded_and_the_status_tells(graded: tuple[Path, int, str]) -> None:
+def test_student_id_refused_others_graded(graded: tuple[Path, int, str]) -> None:
+    """All students with acceptable ids are graded; the exit status reports the refusals."""
     course, status, log = graded
     assert status == 1
     assert "Traceback" not in log
@@ -128,7 +129,8 @@ def test_everybody_else_is_graded_and_the_status_tells(graded: tuple[Path, int, 
 
 
 @pytest.mark.parametrize("student", [*REFUSED, *FOLDERS, "a_file", "a_link"])
-def test_a_refusal_names_the_folder_and_what_ends_it(graded: tuple[Path, int, str], student: str) -> None:
+def test_student_id_refusal_message(graded: tuple[Path, int, str], student: str) -> None:
+    """A refusal names the folder, the reason and the remedy."""
     course, _, log = graded
     shown = "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in student)
     (line,) = [line for line in log.splitlines() if f"Look at {shown}:" in line]
@@ -138,7 +140,8 @@ def test_a_refusal_names_the_folder_and_what_ends_it(graded: tuple[Path, int, st
     assert not (course / "autograded" / student).exists()
 
 
-def test_feedback_and_the_table_know_the_same_people(graded: tuple[Path, int, str]) -> None:
+def test_student_id_feedback_and_scores(graded: tuple[Path, int, str]) -> None:
+    """Feedback exists for all graded students; the table shows the others with the reason."""
     course, _, _ = graded
     assert nbgrader(course, "generate_feedback", ASSIGNMENT).returncode == 0
     pages = {path.parent.parent.name for path in course.glob(f"feedback/*/{ASSIGNMENT}/*.html")}
@@ -150,7 +153,8 @@ def test_feedback_and_the_table_know_the_same_people(graded: tuple[Path, int, st
         assert why in row
 
 
-def test_the_command_that_is_named_ends_the_trouble(graded: tuple[Path, int, str]) -> None:
+def test_student_id_rename_command_works(graded: tuple[Path, int, str]) -> None:
+    """The command in the refusal renames the folder, which can then be graded."""
     course, _, log = graded
     (line,) = [line for line in log.splitlines() if "Look at o'brien" in line]
     command = line.partition("rename it with '")[2].rpartition("' and grade again")[0]
@@ -161,7 +165,8 @@ def test_the_command_that_is_named_ends_the_trouble(graded: tuple[Path, int, str
     assert set(scores(course, "obrien").values()) >= {0.0}
 
 
-def test_unreadable_folders_are_named(tmp_path: Path) -> None:
+def test_folder_unreadable_refused(tmp_path: Path) -> None:
+    """A folder without read permission is refused with that reason."""
     folder = tmp_path / "ada" / "lab"
     (folder / "closed").mkdir(parents=True)
     (folder / NOTEBOOK).touch()

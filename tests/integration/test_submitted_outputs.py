@@ -86,7 +86,8 @@ def shown(course: Path, source: str, student: str = "ada") -> list[NotebookNode]
     return list(cell.outputs)
 
 
-def test_outputs_that_cannot_be_made_again_are_as_submitted(graded: Path) -> None:
+def test_outputs_not_reproducible_kept(graded: Path) -> None:
+    """Outputs that grading cannot reproduce are shown as submitted, with a note."""
     note, plot = shown(graded, "plot(sweep_histories)")
     assert "NameError: name 'plot' is not defined" in note.data["text/plain"]
     assert AS_SUBMITTED in note.data["text/plain"]
@@ -103,13 +104,15 @@ def test_outputs_that_cannot_be_made_again_are_as_submitted(graded: Path) -> Non
     assert "<b>mine</b>" in html
 
 
-def test_what_can_be_made_again_is_made_again(graded: Path) -> None:
+def test_outputs_reproducible_replaced(graded: Path) -> None:
+    """Outputs that grading can reproduce replace the submitted ones."""
     assert [o.text for o in shown(graded, "print('from grading')")] == ["from grading\n"]
     (only,) = shown(graded, "open('nothing')")
     assert only.ename == "FileNotFoundError"
 
 
-def test_nothing_that_was_submitted_counts(graded: Path) -> None:
+def test_outputs_submitted_never_scored(graded: Path) -> None:
+    """Submitted outputs give no points."""
     assert scores(graded, "ada")["check_freeze_layers"] == 0
     assert "0 of 20" in report(graded, "ada", "check_freeze_layers") or "0/20" in report(
         graded, "ada", "check_freeze_layers"
@@ -118,12 +121,13 @@ def test_nothing_that_was_submitted_counts(graded: Path) -> None:
     assert all(AS_SUBMITTED in c.outputs[0].data["text/plain"] for c in blank if c.outputs)
 
 
-def test_each_submission_keeps_its_own(graded: Path) -> None:
-    """Also where the same code comes from the cache."""
+def test_outputs_kept_per_submission(graded: Path) -> None:
+    """Each submission keeps its own outputs, even if the same code is graded from the cache."""
     assert [o.get("text") for o in shown(graded, "plot(sweep_histories)", "ada_again")][1:] == ["another picture"]
 
 
-def test_fewer_pictures_are_no_replacement() -> None:
+def test_outputs_fewer_pictures_not_replaced() -> None:
+    """New outputs with fewer pictures do not replace the submitted ones."""
     made = [printed("no GPU")]
     assert with_submitted(made, [picture(), printed("no GPU")])[2:] == [picture(), printed("no GPU")]
     assert with_submitted([picture()], [picture(), printed("x")]) == [picture()]

@@ -62,7 +62,8 @@ WITH = ("nbgrader", "iso", "offset", "date", "remark")
 
 
 @pytest.mark.parametrize("name", NO_TIMES)
-def test_what_is_no_time(tmp_path: Path, name: str) -> None:
+def test_timestamp_invalid(tmp_path: Path, name: str) -> None:
+    """Texts that are not a time are rejected with a reason."""
     (tmp_path / NAME).write_bytes(NO_TIMES[name])
     read = read_timestamp(tmp_path)
     assert read is not None
@@ -71,7 +72,8 @@ def test_what_is_no_time(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TIMES)
-def test_what_is_a_time(tmp_path: Path, name: str) -> None:
+def test_timestamp_valid(tmp_path: Path, name: str) -> None:
+    """Common spellings of a time are read."""
     (tmp_path / NAME).write_bytes(TIMES[name])
     read = read_timestamp(tmp_path)
     assert read is not None
@@ -95,7 +97,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return course, done.stderr
 
 
-def test_all_are_graded_with_their_time_or_without(graded: tuple[Path, str]) -> None:
+def test_timestamp_invalid_still_graded(graded: tuple[Path, str]) -> None:
+    """All submissions are graded, those with an invalid timestamp without a submission time."""
     course, _ = graded
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         times = {s.student_id: s.timestamp for s in gradebook.assignment_submissions(ASSIGNMENT)}
@@ -104,7 +107,8 @@ def test_all_are_graded_with_their_time_or_without(graded: tuple[Path, str]) -> 
     assert all(set(scores(course, student).values()) >= {0.0} for student in times)
 
 
-def test_one_line_names_the_file_and_what_to_do(graded: tuple[Path, str]) -> None:
+def test_timestamp_invalid_logged_once(graded: tuple[Path, str]) -> None:
+    """One line for each invalid timestamp names the file and what to do."""
     _, log = graded
     for student in [*WITHOUT, "folder"]:
         (line,) = [line for line in log.splitlines() if f"] {student}: timestamp.txt" in line]
@@ -114,14 +118,16 @@ def test_one_line_names_the_file_and_what_to_do(graded: tuple[Path, str]) -> Non
     assert not [line for line in log.splitlines() if "] aa: timestamp" in line or "] zz: timestamp" in line]
 
 
-def test_what_was_written_is_not_lost(graded: tuple[Path, str]) -> None:
+def test_timestamp_original_kept(graded: tuple[Path, str]) -> None:
+    """The original content of a replaced timestamp file is kept in a second file."""
     course, _ = graded
     for student in WITHOUT:
         assert (course / "submitted" / student / ASSIGNMENT / ASIDE).read_bytes() == NO_TIMES[student]
     assert (course / "submitted" / "offset" / ASSIGNMENT / ASIDE).read_bytes() == TIMES["offset"]
 
 
-def test_other_commands_go_on(graded: tuple[Path, str]) -> None:
+def test_timestamp_invalid_other_commands(graded: tuple[Path, str]) -> None:
+    """Formgrader's pages and a second autograde run work after invalid timestamps."""
     course, _ = graded
     api = NbGraderAPI(CourseDirectory(root=str(course)))  # what formgrader's pages ask
     assert {row["student"] for row in api.get_submissions(ASSIGNMENT)} >= {"aa", "zz", *WITHOUT, *WITH}
@@ -130,7 +136,8 @@ def test_other_commands_go_on(graded: tuple[Path, str]) -> None:
     assert "0 graded, " in again.stderr
 
 
-def test_a_time_that_is_written_later_counts(graded: tuple[Path, str]) -> None:
+def test_timestamp_corrected_later(graded: tuple[Path, str]) -> None:
+    """A valid time that is written later enters the gradebook with the next run."""
     course, _ = graded
     (course / "submitted" / "text" / ASSIGNMENT / NAME).write_text("2026-11-28 11:00:00 +0100")
     assert nbgrader(course, "autograde", ASSIGNMENT, "--student=text").returncode == 0

@@ -20,7 +20,8 @@ SECONDS = 8
 
 
 @pytest.mark.parametrize("hangs", ["a cell", "a function"])
-def test_who_uses_up_the_time_is_graded(hangs: str, lab: Lab, release: NotebookNode, reference: Reference) -> None:
+def test_total_time_limit_still_graded(hangs: str, lab: Lab, release: NotebookNode, reference: Reference) -> None:
+    """When the total time is used up, the remaining checks fail with that reason."""
     freeze = f"def freeze_layers(model, n_trainable):\n    {HANGS}" if hangs == "a function" else FREEZE
     notebook = notebook_of(Variant("x", sources={"freeze_layers": freeze}), release)
     notebook.cells.append(nbformat.v4.new_code_cell("print('below')"))

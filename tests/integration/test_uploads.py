@@ -216,7 +216,8 @@ def folder(course: Path, student: str) -> Path:
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_is_read(collected: tuple[Path, dict[str, str], str, set[Path]], name: str) -> None:
+def test_upload_readable(collected: tuple[Path, dict[str, str], str, set[Path]], name: str) -> None:
+    """Notebooks under other names and in archives are collected unchanged."""
     course, students, _, _ = collected
     (found,) = folder(course, students[f"r:{name}"]).iterdir()
     assert found.name == NOTEBOOK
@@ -224,9 +225,8 @@ def test_what_is_read(collected: tuple[Path, dict[str, str], str, set[Path]], na
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_become_notebooks_and_a_note_says_so(
-    collected: tuple[Path, dict[str, str], str, set[Path]], name: str
-) -> None:
+def test_upload_script_converted(collected: tuple[Path, dict[str, str], str, set[Path]], name: str) -> None:
+    """A script is converted to a notebook, and a note says so."""
     course, students, _, _ = collected
     place = folder(course, students[f"s:{name}"])
     (made,) = place.glob("*.ipynb")
@@ -238,7 +238,8 @@ def test_scripts_become_notebooks_and_a_note_says_so(
 
 
 @pytest.mark.parametrize("name", UNREAD)
-def test_what_cannot_be_read_is_a_note(collected: tuple[Path, dict[str, str], str, set[Path]], name: str) -> None:
+def test_upload_unreadable_note(collected: tuple[Path, dict[str, str], str, set[Path]], name: str) -> None:
+    """An unreadable upload becomes a note with the reason, also in the log."""
     course, students, log, _ = collected
     student = students[f"u:{name}"]
     (note,) = folder(course, student).iterdir()
@@ -247,9 +248,10 @@ def test_what_cannot_be_read_is_a_note(collected: tuple[Path, dict[str, str], st
     assert UNREAD[name][1] in "".join(line for line in log.splitlines() if f"] {student}: " in line)
 
 
-def test_the_others_are_collected_and_nothing_is_left_outside(
+def test_upload_others_unaffected(
     collected: tuple[Path, dict[str, str], str, set[Path]],
 ) -> None:
+    """All other students are collected, and no file is left outside of the course."""
     course, students, log, beside = collected
     assert {path.name for path in (course / "submitted").iterdir()} == {"aa", "zz", "text", *students.values()}
     assert (folder(course, "aa") / NOTEBOOK).read_bytes() == notebook("aa")
@@ -262,7 +264,8 @@ def test_the_others_are_collected_and_nothing_is_left_outside(
         assert f"] {student}: " in log, name
 
 
-def test_a_second_run_is_the_same(collected: tuple[Path, dict[str, str], str, set[Path]]) -> None:
+def test_upload_collect_twice(collected: tuple[Path, dict[str, str], str, set[Path]]) -> None:
+    """Collecting twice gives the same files and keeps a corrected timestamp."""
     course, _, _, _ = collected
     before = {path: path.read_bytes() for path in (course / "submitted").rglob("*") if path.is_file()}
     (folder(course, "aa") / "timestamp.txt").write_text("2026-11-28 11:00:00 +0100")
@@ -274,7 +277,8 @@ def test_a_second_run_is_the_same(collected: tuple[Path, dict[str, str], str, se
     assert after == before
 
 
-def test_grading_gives_0_and_says_why(collected: tuple[Path, dict[str, str], str, set[Path]]) -> None:
+def test_upload_unreadable_scores_zero(collected: tuple[Path, dict[str, str], str, set[Path]]) -> None:
+    """An unreadable upload gets no points, with the reason in the notebook and in the table."""
     course, students, _, _ = collected
     chosen = [students["u:work.7z"], students["u:locked.zip"]]
     keep = {*chosen, "aa"}
@@ -291,7 +295,8 @@ def test_grading_gives_0_and_says_why(collected: tuple[Path, dict[str, str], str
         assert why in row
 
 
-def test_a_download_that_cannot_be_read_is_said_with_a_status(tmp_path: Path) -> None:
+def test_download_unreadable_exit_status(tmp_path: Path) -> None:
+    """Unreadable downloads are reported with an exit status, and the others are collected."""
     course = new_course(tmp_path)
     archive = course / "downloaded" / ASSIGNMENT / "archive"
     archive.mkdir(parents=True)

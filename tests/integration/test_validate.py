@@ -54,12 +54,14 @@ def validated(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -
     return found
 
 
-def test_right_work_passes_without_a_warning(validated: dict[str, str]) -> None:
+def test_validate_correct_passes(validated: dict[str, str]) -> None:
+    """Correct work passes without a warning."""
     assert SUCCESS in validated["right"]
     assert "cannot be converted" not in validated["log of right"]
 
 
-def test_wrong_work_fails_with_the_sentences_of_check(validated: dict[str, str]) -> None:
+def test_validate_wrong_shows_check_report(validated: dict[str, str]) -> None:
+    """Wrong work fails with the uncut report of ``check``."""
     said = " ".join(validated["wrong"].split())
     assert SUCCESS not in said
     assert "VALIDATION FAILED ON 1 CELL(S)!" in said
@@ -71,13 +73,15 @@ def test_wrong_work_fails_with_the_sentences_of_check(validated: dict[str, str])
     assert "run_checks" not in said
 
 
-def test_a_stub_fails_in_every_cell(validated: dict[str, str]) -> None:
+def test_validate_stub_fails_every_cell(validated: dict[str, str]) -> None:
+    """An untouched stub fails in every graded cell."""
     said = " ".join(validated["stub"].split())
     assert "VALIDATION FAILED ON 3 CELL(S)!" in said  # with the reflection
     assert said.count("still the stub") >= 2
 
 
-def test_the_button_says_the_same(tmp_path: Path, release: NotebookNode) -> None:
+def test_validate_button(tmp_path: Path, release: NotebookNode) -> None:
+    """The Validate button shows the same report."""
     notebook = shortened(notebook_of(Variant("missing", sources={"build_transfer_model": ""}), release))
     notebook.cells = [
         c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") in ("setup", SHORT[1])
@@ -90,7 +94,7 @@ def test_the_button_says_the_same(tmp_path: Path, release: NotebookNode) -> None
     assert "no function named `build_transfer_model`" in " ".join(failed["raw_error"].split())
 
 
-def test_only_validation_raises(tmp_path: Path, release: NotebookNode) -> None:
+def test_check_raises_only_in_validate(tmp_path: Path, release: NotebookNode) -> None:
     """Where a notebook is executed for another purpose, such as the solution, the report is the result."""
     notebook = shortened(release)
     notebook.cells = [

@@ -49,7 +49,8 @@ def graded_class(
 
 
 @pytest.mark.parametrize("variant", sampled(VARIANTS, 10), ids=lambda variant: variant.name)
-def test_points_are_lost_where_the_mistake_is(graded_class: Path, variant: Variant) -> None:
+def test_variant_points_lost_per_cell(graded_class: Path, variant: Variant) -> None:
+    """A mistake costs points in its own cell only."""
     got = scores(graded_class, variant.name)
     lost = {cell for cell, points in POINTS.items() if got[cell] < points}
     reports = "\n\n".join(report(graded_class, variant.name, cell) for cell in lost | variant.loses)
@@ -57,9 +58,11 @@ def test_points_are_lost_where_the_mistake_is(graded_class: Path, variant: Varia
     assert all("! " not in report(graded_class, variant.name, cell) for cell in POINTS), "a check itself broke"
 
 
-def test_the_untouched_release_scores_zero(graded_class: Path) -> None:
+def test_release_untouched_scores_zero(graded_class: Path) -> None:
+    """The untouched release gets no points."""
     assert set(scores(graded_class, "untouched").values()) == {0}
 
 
-def test_the_reflection_waits_for_a_person(graded_class: Path) -> None:
+def test_reflection_awaits_manual_score(graded_class: Path) -> None:
+    """The reflection gets no automatic score."""
     assert scores(graded_class, "plain")["reflection"] is None

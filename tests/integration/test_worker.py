@@ -31,7 +31,8 @@ def hasty(lab: Lab) -> Lab:
     return dataclasses.replace(lab, limits={**lab.limits, "cell_seconds": 8, "answer_seconds": 8})
 
 
-def test_runs_cells_and_answers(lab: Lab) -> None:
+def test_worker_runs_cells_and_answers(lab: Lab) -> None:
+    """Cells that warn or fail do not keep a function from being asked."""
     nb = notebook(
         "import warnings, sys; warnings.warn('w'); print('to stderr', file=sys.stderr)",
         "1 / 0",
@@ -43,7 +44,8 @@ def test_runs_cells_and_answers(lab: Lab) -> None:
     assert nb.cells[1].outputs[0]["ename"] == "ZeroDivisionError"
 
 
-def test_cells_that_hang_or_end_the_process_cost_only_themselves(hasty: Lab) -> None:
+def test_worker_hanging_and_exiting_cells(hasty: Lab) -> None:
+    """Cells that hang or end the process affect only themselves."""
     nb = notebook("while True: pass", FREEZE.format(body="pass"), "import os; os._exit(3)")
     with Worker(hasty, nb) as worker:
         (got,) = worker.ask("freeze", **QUESTION)
@@ -53,7 +55,8 @@ def test_cells_that_hang_or_end_the_process_cost_only_themselves(hasty: Lab) -> 
 
 
 @pytest.mark.slow
-def test_a_notebook_that_keeps_ending_its_process_is_given_up(lab: Lab) -> None:
+def test_worker_gives_up_after_many_exits(lab: Lab) -> None:
+    """After too many cells that end the process, the remaining cells are not run."""
     nb = notebook(FREEZE.format(body="pass"), *["import os; os._exit(1)"] * 14, "x = 1")
     with Worker(lab, nb) as worker:
         (got,) = worker.ask("freeze", **QUESTION)
@@ -63,7 +66,8 @@ def test_a_notebook_that_keeps_ending_its_process_is_given_up(lab: Lab) -> None:
     assert got["returned"] == "model"
 
 
-def test_answers_that_hang_or_end_the_process_leave_the_others(hasty: Lab) -> None:
+def test_worker_hanging_and_exiting_answers(hasty: Lab) -> None:
+    """Functions that hang or end the process do not affect other answers."""
     nb = notebook(
         FREEZE.format(body="while n == 1: pass"),
         "def build_transfer_model(backbone, num_classes, n):\n    import os; os._exit(1)",
@@ -80,8 +84,8 @@ def test_answers_that_hang_or_end_the_process_leave_the_others(hasty: Lab) -> No
     assert got["returned"] == "model"
 
 
-def test_a_machine_that_stalls_costs_nothing(hasty: Lab) -> None:
-    """All threads of the kernel stand still for three seconds, as they may where memory or processors are short."""
+def test_worker_stalled_machine(hasty: Lab) -> None:
+    """A kernel that stands still for three seconds, as if memory or processors were short, costs nothing."""
     wake = "import os, signal, time; time.sleep(3); os.kill(os.getppid(), signal.SIGCONT)"
     body = f"""import os, signal, subprocess, sys
     subprocess.Popen([sys.executable, "-c", {wake!r}])
@@ -91,7 +95,8 @@ def test_a_machine_that_stalls_costs_nothing(hasty: Lab) -> None:
     assert got["returned"] == "model"
 
 
-def test_errors_name_the_line_of_the_submission(lab: Lab) -> None:
+def test_worker_error_names_submission_line(lab: Lab) -> None:
+    """An error is reported with the line of the submission."""
     question = {"backbone": "net6", "state": timm.create_model("net6", num_classes=5).state_dict()}
     batch = {"images": torch.zeros(8, 3, 32, 32), "labels": torch.zeros(8, dtype=torch.long)}
     with Worker(lab, notebook("def freeze_layers(*arguments):\n    return {}['nothing']")) as worker:
@@ -114,10 +119,8 @@ def test_errors_name_the_line_of_the_submission(lab: Lab) -> None:
         ("", "died"),
     ],
 )
-def test_whatever_the_worker_sends_is_no_more_than_a_wrong_answer(
-    hasty: Lab, monkeypatch: pytest.MonkeyPatch, reply: str, kind: str
-) -> None:
-    """What a submission could send that has taken over its worker: here the judge's connection leads straight to it."""
+def test_worker_forged_replies(hasty: Lab, monkeypatch: pytest.MonkeyPatch, reply: str, kind: str) -> None:
+    """Replies of a worker that was taken over count as wrong answers; the grader reads straight from it here."""
     data = eval(reply) if reply and "no frame" not in reply else reply.encode() * 40
     with Worker(hasty, notebook("x = 1")) as worker:
         assert worker._tree is not None
@@ -132,7 +135,8 @@ def test_whatever_the_worker_sends_is_no_more_than_a_wrong_answer(
 
 
 @pytest.mark.slow
-def test_a_worker_that_falls_silent_is_ended(hasty: Lab) -> None:
+def test_worker_silent_is_killed(hasty: Lab) -> None:
+    """A worker that stops answering is killed at the limit."""
     nb = notebook("import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)", FREEZE.format(body="pass"))
     with Worker(hasty, nb) as worker:
         (got,) = worker.ask("freeze", **QUESTION)
@@ -140,7 +144,8 @@ def test_a_worker_that_falls_silent_is_ended(hasty: Lab) -> None:
     assert "stopped after 8 seconds" in nb.cells[0].outputs[0]["evalue"]
 
 
-def test_to_end_a_worker_no_server_is_started(lab: Lab) -> None:
+def test_worker_close_starts_no_server(lab: Lab) -> None:
+    """Closing a worker after its launcher starts no new fork server."""
     launcher = Launcher()
     worker = Worker(lab, notebook("x = 1"), launcher=launcher).__enter__()
     launcher.close()  # what ends a run does not wait for an order
@@ -148,7 +153,8 @@ def test_to_end_a_worker_no_server_is_started(lab: Lab) -> None:
     assert launcher._server is None
 
 
-def test_what_a_broken_worker_says_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_worker_internal_error_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """An internal error of a worker is logged on one short line."""
     said = b'{"state": "broken"}\n' + b"x" * 5000 + b"\nValueError: an own fault\nWARNING no line of its own"
     assert Worker._read(said) == ("unreadable", b"", False)
     (line,) = caplog.messages
@@ -158,7 +164,7 @@ def test_what_a_broken_worker_says_is_in_the_log(caplog: pytest.LogCaptureFixtur
     assert len(line) < 2000
 
 
-def test_a_reply_without_a_short_head_is_not_parsed() -> None:
-    """As JSON it could take many times its size in the memory of the grader."""
+def test_worker_reply_header_limit() -> None:
+    """A long header is not parsed: as JSON it could take many times its size in the grader's memory."""
     assert Worker._read(b'{"state": "ok"}\nbody') == ("ok", b"body", False)
     assert Worker._read(b'{"state": "ok"' + b" " * 1000 + b"}\nbody") == ("unreadable", b"", False)

@@ -50,7 +50,8 @@ def busy(number: int) -> list[subprocess.Popen[bytes]]:
     return [subprocess.Popen([sys.executable, "-S", "-c", BUSY]) for _ in range(number)]
 
 
-def test_processes_that_wait_for_others_are_told_from_those_that_wait_for_each_other(one_core: int) -> None:
+def test_contention_detected(one_core: int) -> None:
+    """A process that other processes keep from the processor is reported, a sleeping one is not."""
     others = busy(7)
     alone, many = busy(1)[0], subprocess.Popen([sys.executable, "-S", "-c", "import time\ntime.sleep(60)"])
     try:
@@ -78,16 +79,18 @@ def test_processes_that_wait_for_others_are_told_from_those_that_wait_for_each_o
         (9.5, 0.5, 0.1, 1, False),
     ],
 )
-def test_what_counts_as_busy(
+def test_contention_thresholds(
     monkeypatch: pytest.MonkeyPatch, got: float, waited: float, stolen: float, cores: int, busy: bool
 ) -> None:
+    """Waiting counts as contention only if others took a share of the processor time."""
     uses = iter([Use(100.0, 1.0, 1.0, 1.0), Use(110.0, 1.0 + got, 1.0 + waited, 1.0 + stolen)])
     monkeypatch.setattr(contention, "use", lambda root: next(uses))
     found = Load(1, cores)
     assert bool(found.taken(found.first)) == busy
 
 
-def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processors are divided among the submissions graded at a time."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(2, 10)))
     cores = Cores(3)
     got = []
@@ -102,7 +105,8 @@ def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor")
-def test_submissions_keep_to_processors_of_their_own(lab: Lab) -> None:
+def test_cores_per_submission(lab: Lab) -> None:
+    """Each submission runs on its own processors and cannot leave them."""
     launcher = Launcher(course=ROOT)
     launcher.at_a_time = 2
     source = "import os, subprocess\nprint(sorted(os.sched_getaffinity(0)))\n"
@@ -129,7 +133,8 @@ def is_free(path: Path) -> bool:
         return True
 
 
-def test_one_grades_alone_and_nobody_overtakes(tmp_path: Path) -> None:
+def test_turns_exclusive_and_fair(tmp_path: Path) -> None:
+    """An exclusive turn waits for running ones, and later ones do not overtake it."""
     turns, events = Turns(tmp_path), []
 
     def alone() -> None:
@@ -156,10 +161,8 @@ def test_one_grades_alone_and_nobody_overtakes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cause", ["a limit was reached", "it did not start"])
-def test_what_was_kept_from_the_processors_is_graded_again_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str
-) -> None:
-    """The first time others keep the processors from it, the second time not: no point is lost, and a line says so."""
+def test_regrade_alone_after_starvation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str) -> None:
+    """A submission starved of processors is graded again alone: no point is lost, and a line reports it."""
     rounds: list[bool] = []
     turns = Turns(tmp_path)
 

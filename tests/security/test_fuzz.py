@@ -152,7 +152,10 @@ def changed(root: Any, steps: list[int], action: str, value: Any, word: str) -> 
 
 @settings(FUZZ, max_examples=examples(600))
 @given(changes=st.lists(CHANGE, min_size=1, max_size=8))
-def test_changed_notebooks(way: Way, release: NotebookNode, changes: list[tuple[list[int], str, Any, str]]) -> None:
+def test_fuzz_changed_notebooks(
+    way: Way, release: NotebookNode, changes: list[tuple[list[int], str, Any, str]]
+) -> None:
+    """Random changes in the JSON of a notebook do not change what is graded."""
     raw: Any = json.loads(nbformat.writes(release))
     for change in changes:
         raw = changed(raw, *change)
@@ -182,7 +185,8 @@ def damaged(content: bytes, kind: str, place: float, other: float, extra: bytes)
 
 @settings(FUZZ, max_examples=examples(600))
 @given(damage=st.lists(DAMAGE, min_size=1, max_size=4))
-def test_damaged_files(way: Way, release: NotebookNode, damage: list[tuple[str, float, float, bytes]]) -> None:
+def test_fuzz_damaged_files(way: Way, release: NotebookNode, damage: list[tuple[str, float, float, bytes]]) -> None:
+    """Random damage to the bytes of a notebook does not change what is graded."""
     content = nbformat.writes(release).encode()
     for one in damage:
         content = damaged(content, *one)
@@ -231,7 +235,8 @@ def nasty(release: NotebookNode) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_a_class_of_the_worst_files(course: Path, release: NotebookNode) -> None:
+def test_fuzz_class_of_worst_files(course: Path, release: NotebookNode) -> None:
+    """A class of the worst files is graded with zero points, an explanation and safe feedback."""
     files = nasty(release)
     for student, content in files.items():
         submit(course, student, content)

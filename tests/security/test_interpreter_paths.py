@@ -106,7 +106,8 @@ def graded(python: Path, course: Path, cell: str, **environment: str) -> dict[st
 
 
 @pytest.mark.slow
-def test_an_environment_behind_links(cluster: Cluster, copy: CourseCopy) -> None:
+def test_environment_behind_symlinks(cluster: Cluster, copy: CourseCopy) -> None:
+    """Grading works in an environment behind links, and the course stays hidden."""
     hidden = [str(copy.root / "autograder" / "grading" / "grader.py"), str((copy.root / "solutions").resolve())]
     cell = CELL.format(hidden=hidden) + "from greeting.words import HELLO; print(HELLO)"
     got = graded(copy.python, copy.root, cell, TMPDIR=str(cluster.scratch))
@@ -115,8 +116,8 @@ def test_an_environment_behind_links(cluster: Cluster, copy: CourseCopy) -> None
 
 
 @pytest.mark.slow
-def test_packages_on_the_path_of_the_shell(cluster: Cluster, copy: CourseCopy) -> None:
-    """Where a module system provides them: no environment, no file in the interpreter's folders."""
+def test_packages_from_pythonpath(cluster: Cluster, copy: CourseCopy) -> None:
+    """Packages from ``PYTHONPATH``, as of a module system: no environment, no file in the interpreter's folders."""
     hidden = [str(copy.root / "autograder" / "grading" / "grader.py"), str(copy.root / "solutions")]
     path = os.pathsep.join(["", str(copy.root), str(cluster.packages)])
     got = graded(cluster.apps / "bin" / "python3", copy.root, CELL.format(hidden=hidden), PYTHONPATH=path)
@@ -124,7 +125,8 @@ def test_packages_on_the_path_of_the_shell(cluster: Cluster, copy: CourseCopy) -
     assert got["doctor"][0] is True, got
 
 
-def test_doctor_names_what_a_submission_does_not_see(copy: CourseCopy, tmp_path: Path) -> None:
+def test_doctor_names_missing_paths(copy: CourseCopy, tmp_path: Path) -> None:
+    """``doctor`` names files and packages that a submission does not see, with a remedy."""
     from autograder.grading.trial_run import _failed
 
     there = tmp_path / "a.json"
@@ -137,7 +139,8 @@ def test_doctor_names_what_a_submission_does_not_see(copy: CourseCopy, tmp_path:
     assert "pip install" in _failed("ModuleNotFoundError: No module named 'torch'").remedy
 
 
-def test_links_are_followed_as_the_kernel_does(tmp_path: Path) -> None:
+def test_symlinks_followed_like_kernel(tmp_path: Path) -> None:
+    """Links are followed like the kernel does, and each one on the way is recorded."""
     root = tmp_path.resolve()
     (root / "a" / "b").mkdir(parents=True)
     (root / "a" / "b" / "file").touch()
@@ -156,8 +159,8 @@ def test_links_are_followed_as_the_kernel_does(tmp_path: Path) -> None:
     assert interpreter_paths.follow(f"{root}/circle", {}) == f"{root}/circle"
 
 
-def test_a_folder_is_hidden_under_its_other_name(tmp_path: Path) -> None:
-    """A bind mount is no link: the course has two names, and the path of imports has the other one."""
+def test_bind_mount_alias_hidden(tmp_path: Path) -> None:
+    """A course behind a bind mount is hidden under its other name too, which is the one in the import path."""
     script = f"""
 import json, os
 from autograder.sandbox import libc, interpreter_paths
@@ -178,7 +181,8 @@ print(json.dumps(sorted(interpreter_paths.aliases(course, shown))))
     assert json.loads(done.stdout) == [str(tmp_path / "home" / "ta" / "course")]
 
 
-def test_links_among_packages_show_no_more_than_the_package(tmp_path: Path) -> None:
+def test_package_symlinks_minimal_view(tmp_path: Path) -> None:
+    """Links among packages make nothing visible beyond the package."""
     site, home = tmp_path / "site-packages", tmp_path / "home"
     for folder in (site / "one", home / "one", home / "two", home / "secrets"):
         folder.mkdir(parents=True)

@@ -66,7 +66,8 @@ def inside(launcher: Launcher, lab: Lab, *sources: str) -> list[str]:
     return ["".join(o.get("text") or f"{o.get('ename')}: {o.get('evalue')}" for o in c.outputs) for c in notebook.cells]
 
 
-def test_the_file_system_holds_the_interpreter_and_nothing_of_the_course(launcher: Launcher, lab: Lab) -> None:
+def test_isolation_file_system_view(launcher: Launcher, lab: Lab) -> None:
+    """A submission sees the interpreter and its packages, but nothing of the course."""
     look = f"""
 import os
 seen = [os.path.join(folder, name) for folder, _, names in os.walk({str(ROOT)!r}) for name in names]
@@ -82,7 +83,8 @@ print(len(seen) > 10, own)
     assert "/tmp False False" in got[2]
 
 
-def test_nothing_but_the_scratch_directory_can_be_written(launcher: Launcher, lab: Lab) -> None:
+def test_isolation_only_scratch_writable(launcher: Launcher, lab: Lab) -> None:
+    """Only the scratch directory can be written."""
     attempt = """
 import os, sys, amllab, torch
 for folder in ("/", "/etc", "/usr/bin", sys.prefix, os.path.dirname(amllab.__file__), os.path.dirname(torch.__file__), "/proc/self/fdinfo", "/dev"):
@@ -97,12 +99,14 @@ print("scratch", os.listdir("/dev/shm"))
     assert inside(launcher, lab, attempt) == ["scratch ['mine']\n"]
 
 
-def test_each_worker_has_a_scratch_directory_of_its_own(launcher: Launcher, lab: Lab) -> None:
+def test_isolation_scratch_per_worker(launcher: Launcher, lab: Lab) -> None:
+    """Each worker has its own scratch directory."""
     assert inside(launcher, lab, "open('note', 'w').write('x')\nimport os\nprint(os.path.exists('note'))") == ["True\n"]
     assert inside(launcher, lab, "import os\nprint(os.path.exists('note'))") == ["False\n"]
 
 
-def test_no_network_not_even_loopback(launcher: Launcher, lab: Lab) -> None:
+def test_isolation_no_network(launcher: Launcher, lab: Lab) -> None:
+    """There is no network, not even loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         attempt = f"""
@@ -132,7 +136,8 @@ except OSError as error:
     assert "OPENED" not in got
 
 
-def test_no_secret_in_environment_arguments_or_descriptors(launcher: Launcher, lab: Lab) -> None:
+def test_isolation_no_secrets(launcher: Launcher, lab: Lab) -> None:
+    """No secret is visible in environments, arguments or file descriptors."""
     look = """
 import glob, os
 for process in glob.glob("/proc/[0-9]*"):
@@ -152,7 +157,8 @@ print([os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") 
     assert not re.search(r"'/(?!dev|proc|tmp)", descriptors)
 
 
-def test_nothing_outside_can_be_signalled_or_traced(launcher: Launcher, lab: Lab) -> None:
+def test_isolation_no_signals_or_ptrace(launcher: Launcher, lab: Lab) -> None:
+    """No process outside can be signalled or traced, and no privileges are left."""
     attempt = f"""
 import ctypes, os, signal, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -176,7 +182,8 @@ print(open("/proc/self/status").read())
     assert "0" not in status["Uid"].split()
 
 
-def test_one_allocation_and_many_end_at_the_limit(launcher: Launcher, small: Lab) -> None:
+def test_limit_memory(launcher: Launcher, small: Lab) -> None:
+    """One large allocation and many processes together end at the memory limit."""
     many = """
 import os, time
 for _ in range(4):
@@ -192,7 +199,8 @@ time.sleep(15)
     assert after == "goes on\n"
 
 
-def test_processes_files_and_disk_are_limited(launcher: Launcher, small: Lab) -> None:
+def test_limit_processes_files_disk(launcher: Launcher, small: Lab) -> None:
+    """Threads, open files, file size and disk space are limited."""
     attempt = """
 import os, resource, threading, time
 def until_refused(step, most):
@@ -223,7 +231,8 @@ print(until_refused(start, 100) < 64)
     assert got.split() == ["True"] * 4
 
 
-def test_a_flood_of_output_is_cut(launcher: Launcher, small: Lab) -> None:
+def test_limit_output(launcher: Launcher, small: Lab) -> None:
+    """A flood of output is cut."""
     flood, after = inside(launcher, small, "for _ in range(200): print('x' * 100_000)", "print('goes on')")
     assert flood.startswith("xxx")
     assert "left out" in flood
@@ -231,7 +240,8 @@ def test_a_flood_of_output_is_cut(launcher: Launcher, small: Lab) -> None:
     assert after == "goes on\n"
 
 
-def test_everything_a_submission_started_ends_with_it(launcher: Launcher, lab: Lab) -> None:
+def test_isolation_ends_daemons(launcher: Launcher, lab: Lab) -> None:
+    """Daemons that a submission started end with it."""
     marker = f"amllab-stray-{os.getpid()}"
     daemon = f"""
 import os, signal, sys, time, subprocess
@@ -255,7 +265,8 @@ def _arguments(process: Path) -> str:
         return ""
 
 
-def test_the_whole_submission_has_a_limit_of_time(launcher: Launcher, lab: Lab) -> None:
+def test_limit_total_time(launcher: Launcher, lab: Lab) -> None:
+    """The submission as a whole has a time limit."""
     hasty = dataclasses.replace(lab, limits={**lab.limits, "cell_seconds": 3, "total_seconds": 7})
     began = time.monotonic()
     got = inside(launcher, hasty, *["import time\ntime.sleep(60)"] * 40)
@@ -264,7 +275,8 @@ def test_the_whole_submission_has_a_limit_of_time(launcher: Launcher, lab: Lab) 
     assert got[-1] == "Grading: not run: the time for the whole submission, 7 seconds, is used up"
 
 
-def test_the_grader_killed_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_isolation_grader_killed(tmp_path: Path) -> None:
+    """If the grader is killed, its fork server and workers end."""
     script = tmp_path / "grader.py"
     script.write_text(
         "import nbformat, sys\n"
@@ -288,7 +300,8 @@ def test_the_grader_killed_leaves_nothing_behind(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["its worker ends by itself", "the fork server is killed"])
-def test_without_isolation_a_kernel_goes_with_its_worker(lab: Lab, end: str) -> None:
+def test_no_isolation_kernel_ends_with_worker(lab: Lab, end: str) -> None:
+    """Without isolation too, a kernel ends with its worker."""
     launcher = Launcher("none")
     cell = nbformat.v4.new_code_cell("import os\nprint(os.getpid(), os.getppid())")
     with Worker(lab, nbformat.v4.new_notebook(cells=[cell]), launcher=launcher) as worker:
@@ -310,8 +323,8 @@ def test_without_isolation_a_kernel_goes_with_its_worker(lab: Lab, end: str) -> 
     assert psutil.wait_procs([kernel, parent], 10)[1] == []
 
 
-def test_no_privileges_are_needed() -> None:
-    """The tree as an ordinary user builds it, with a user namespace: also where the tests run as root."""
+def test_isolation_without_privileges() -> None:
+    """The process tree is built with a user namespace, without privileges, also if the tests run as root."""
     limits = Limits(1 << 30, 64, 64, 1 << 20, 1 << 24, 60)
     ready, writing = os.pipe()
     inside, told = os.pipe()
@@ -346,9 +359,9 @@ def test_no_privileges_are_needed() -> None:
     assert "CapEff:\t0000000000000000" in facts["status"]
 
 
-def test_an_interrupted_request_does_not_confuse_the_next(
-    launcher: Launcher, lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_launcher_after_interrupted_request(launcher: Launcher, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted request does not affect the next one."""
+
     def interrupted() -> None:
         raise KeyboardInterrupt
 
@@ -360,8 +373,8 @@ def test_an_interrupted_request_does_not_confuse_the_next(
     assert inside(launcher, lab, "print(3)") == ["3\n"]
 
 
-def test_refuses_where_it_cannot_isolate() -> None:
-    """A folder of packages that is also to be hidden stands for any layer that fails."""
+def test_isolation_unavailable_refused() -> None:
+    """Nothing is graded if a layer fails; here a package folder that must also be hidden makes one fail."""
     launcher = Launcher(course=Path(sys.prefix))
     limits = {"memory_bytes": 1 << 30, "processes": 64, "open_files": 64, "file_bytes": 1 << 20}
     with pytest.raises(
@@ -372,7 +385,8 @@ def test_refuses_where_it_cannot_isolate() -> None:
 
 
 @pytest.mark.slow
-def test_without_isolation_every_report_says_so() -> None:
+def test_no_isolation_reported() -> None:
+    """Without isolation, the result says so."""
     notebook = "assignments/transfer-learning/transfer_learning.ipynb"
     command = [sys.executable, "-m", "autograder", "grade", notebook, "--isolation=none", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -380,7 +394,8 @@ def test_without_isolation_every_report_says_so() -> None:
     assert json.loads(done.stdout)["isolation"] == "none"
 
 
-def test_numbers_of_system_calls_are_the_kernels() -> None:
+def test_seccomp_syscall_numbers() -> None:
+    """The numbers of system calls match the kernel's headers."""
     headers = {0: "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", 1: "/usr/include/asm-generic/unistd.h"}
     found = {column: Path(file).read_text() for column, file in headers.items() if Path(file).is_file()}
     if not found:
@@ -395,7 +410,8 @@ def test_numbers_of_system_calls_are_the_kernels() -> None:
         seccomp.program("mips")
 
 
-def test_the_doctor_reports_every_layer() -> None:
+def test_doctor_reports_every_layer() -> None:
+    """``autograder doctor`` reports every layer of isolation."""
     command = [sys.executable, "-m", "autograder", "doctor"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

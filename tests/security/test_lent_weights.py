@@ -54,7 +54,8 @@ def trainable(model: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("capture", CAPTURES)
-def test_a_lent_function_ends_with_its_question(capture: str) -> None:
+def test_lent_function_expires(capture: str) -> None:
+    """A kept lent function fails after its question and freezes nothing."""
     namespace = asked(CAPTURES[capture])
     model = load_backbone("net6")
     everything = trainable(model)
@@ -63,13 +64,15 @@ def test_a_lent_function_ends_with_its_question(capture: str) -> None:
     assert trainable(model) == everything
 
 
-def test_it_ends_also_where_the_question_ends_in_an_error() -> None:
+def test_lent_function_expires_after_error() -> None:
+    """It fails also after a question that ended with an error."""
     namespace = asked("KEPT = freeze_layers", "raise OSError")
     with pytest.raises(RuntimeError, match="which is over"):
         namespace["KEPT"](load_backbone("net6"), 1)
 
 
-def test_a_thread_that_outlives_the_question_has_nothing() -> None:
+def test_lent_function_expires_in_thread() -> None:
+    """A thread that outlives the question cannot use it."""
     namespace = asked(
         "go = threading.Event()\nfound = []\ndef wait(freeze):\n    go.wait()\n    try:\n        freeze(model, 0)\n"
         "    except RuntimeError as error:\n        found.append(error)\n"
@@ -81,14 +84,16 @@ def test_a_thread_that_outlives_the_question_has_nothing() -> None:
     assert len(found) == 1
 
 
-def test_while_it_is_lent_it_freezes() -> None:
+def test_lent_function_works_while_lent() -> None:
+    """While it is lent, the function freezes layers."""
     namespace = asked("KEPT = freeze_layers(model, 1)")
     last = layers_of(namespace["KEPT"])[-1]
     assert len(trainable(namespace["KEPT"])) == len(list(last.parameters()))
 
 
 @pytest.mark.parametrize("own", ["", "freeze_layers = None\n", "def freeze_layers(model, n):\n    return 'own'\n"])
-def test_the_notebook_gets_its_own_back_whatever_it_did_with_the_other(own: str) -> None:
+def test_lent_function_restores_own(own: str) -> None:
+    """After the question the notebook has its own function again, even if it deleted the lent one."""
     namespace = {"load_backbone": load_backbone}
     exec(
         own + "def build_transfer_model(*_):\n    del globals()['freeze_layers']\n    return load_backbone('net6')",

@@ -175,7 +175,8 @@ class Liar(Submission):
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32))
-def test_no_answer_breaks_a_check(small: Lab, reference: Remembering, seed: int) -> None:
+def test_checks_survive_hostile_answers(small: Lab, reference: Remembering, seed: int) -> None:
+    """Hostile answers fail checks and never break them."""
     liar = Liar(reference, random.Random(seed))
     began = time.perf_counter()
     results = graded(small, liar, reference, ASKED_BY[liar.target])
@@ -194,7 +195,9 @@ def test_no_answer_breaks_a_check(small: Lab, reference: Remembering, seed: int)
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0" * 100, pack(3), pack({}), pack({"value": 1, "problem": "stub"})])
-def test_no_bytes_break_a_check(small: Lab, reference: Remembering, raw: bytes) -> None:
+def test_checks_survive_hostile_bytes(small: Lab, reference: Remembering, raw: bytes) -> None:
+    """Answers of arbitrary bytes give no points and break no check."""
+
     class Silent(Submission):
         def exchange(self, question: bytes) -> bytes:
             return raw
@@ -246,9 +249,8 @@ ONE_EPOCH = FABRICATED.replace(
         (ONE_EPOCH, {"test_refuses_impossible_arguments", "test_gradients_of_one_batch", "test_any_loaders"}),
     ],
 )
-def test_a_training_that_never_was_earns_nothing(
-    small: Lab, reference: Remembering, source: str, earned: set[str]
-) -> None:
+def test_training_fabricated_earns_nothing(small: Lab, reference: Remembering, source: str, earned: set[str]) -> None:
+    """A fabricated training history earns nothing."""
     results = graded(small, submission(small, train_with_early_stopping=source), reference, "early_stopping")
     assert {r.name for r in results if r.earned} <= earned, to_text(results)
 
@@ -283,7 +285,8 @@ STYLES = {
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_every_correct_loop_is_believed(small: Lab, reference: Remembering, style: str) -> None:
+def test_training_correct_styles_pass(small: Lab, reference: Remembering, style: str) -> None:
+    """Correct training loops of every style get full points."""
     freeze = BATCHNORM_IN_FREEZE if STYLES[style] is BY_MODEL_COPY else FREEZE
     sources = {"train_with_early_stopping": STYLES[style], "freeze_layers": freeze}
     results = graded(small, submission(small, **sources), reference, "early_stopping")
@@ -332,15 +335,18 @@ MAX_POOLING = BUILD.replace("reset_classifier(num_classes)", "reset_classifier(n
         ({"train_with_early_stopping": OTHER_CLASSES}, "shape (100, 6)"),
     ],
 )
-def test_the_model_measured_is_the_one_trained_under_the_budget(
+def test_accuracy_measures_trained_model(
     small: Lab, reference: Remembering, sources: dict[str, str], seen: str
 ) -> None:
+    """Accuracy counts only for the model that was trained within the budget."""
     results = graded(small, submission(small, **sources), reference, "accuracy")
     assert score(results)[0] == (0 if seen else 20), to_text(results)
     assert seen in to_text(results)
 
 
-def test_a_model_that_is_gone_earns_nothing(small: Lab, reference: Remembering) -> None:
+def test_accuracy_lost_model_earns_nothing(small: Lab, reference: Remembering) -> None:
+    """A trained model that is lost with its process earns nothing."""
+
     class Restarted(InProcessSubmission):
         def exchange(self, question: bytes) -> bytes:
             got = super().exchange(question)
@@ -362,7 +368,8 @@ def numbers(value: Any) -> set[int]:
 
 
 @pytest.mark.slow
-def test_no_question_gives_labels_away(small: Lab, reference: Remembering) -> None:
+def test_questions_reveal_no_labels(small: Lab, reference: Remembering) -> None:
+    """No question reveals labels of the test images or a seed to draw them again."""
     graded(small, reference, reference)
     asked = [unpack(question) for question in reference.seen]
     (fit,) = [a["arguments"] for a in asked if a["probe"] == "fit"]
@@ -377,7 +384,8 @@ def test_no_question_gives_labels_away(small: Lab, reference: Remembering) -> No
             assert not torch.equal(draw(n, seed=seed).images[: len(fit["train_images"])], fit["train_images"])
 
 
-def test_labels_are_drawn_afresh_in_every_run() -> None:
+def test_labels_drawn_per_run() -> None:
+    """Images and labels are drawn again in every run."""
     orders = set()
     for seed in range(6):
         sizes = (20, 5, 5)
@@ -417,7 +425,8 @@ def snapshot() -> integrity.Identities:
         ),
     ],
 )
-def test_replaced_functions_are_named(small: Lab, snapshot: integrity.Identities, line: str, name: str) -> None:
+def test_integrity_names_replaced_functions(small: Lab, snapshot: integrity.Identities, line: str, name: str) -> None:
+    """Replaced functions that the checks use are named."""
     from amllab.checks.transfer_learning import probes
     from amllab.kit import scripted_model as scripted
 
@@ -443,7 +452,8 @@ def test_replaced_functions_are_named(small: Lab, snapshot: integrity.Identities
     assert "value" in unpack(honest.exchange(asked))
 
 
-def test_a_replaced_instrument_ends_the_answer(lab: Lab) -> None:
+def test_integrity_replaced_function_no_answer(lab: Lab) -> None:
+    """A replaced function makes the answer fail as tampered."""
     lines = {
         "import torch; torch.arange = lambda *a: None": "torch.arange",
         "import amllab.protocol.submission as s; s.answer = print": "amllab.protocol.submission.answer",
@@ -469,7 +479,8 @@ def test_a_replaced_instrument_ends_the_answer(lab: Lab) -> None:
         "from amllab import *; check = 3; print = repr",
     ],
 )
-def test_ordinary_notebooks_are_left_alone(small: Lab, snapshot: integrity.Identities, prelude: str) -> None:
+def test_integrity_ordinary_notebooks(small: Lab, snapshot: integrity.Identities, prelude: str) -> None:
+    """Ordinary notebooks that add or subclass functions are not reported."""
     assert "error" not in submission(small, prelude).ask("freeze", backbone="net6", calls=[1])[0]
     assert integrity.replaced(snapshot) == ""
     if hasattr(torch.nn.Module, "n_parameters"):

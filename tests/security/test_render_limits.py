@@ -64,8 +64,8 @@ def exporter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     return request.param(tmp_path)
 
 
-def test_a_page_of_slow_texts(exporter: HTMLExporter) -> None:
-    """All of them are there to be read, plain, and the cells between them look as ever."""
+def test_render_page_of_slow_texts(exporter: HTMLExporter) -> None:
+    """All slow texts are readable as plain text, and the cells between them look as usual."""
     notebook = nbformat.v4.new_notebook()
     for source in CODE.values():
         notebook.cells += [nbformat.v4.new_code_cell(source), nbformat.v4.new_code_cell("import torch  # as ever")]
@@ -89,7 +89,8 @@ def test_a_page_of_slow_texts(exporter: HTMLExporter) -> None:
 
 
 @pytest.mark.parametrize("name", CODE)
-def test_code_is_highlighted_in_limited_time(name: str) -> None:
+def test_highlight_time_limit(name: str) -> None:
+    """Code that takes too long to highlight is shown as plain text."""
     shown = rendering.highlight_code(page(), CODE[name])
     assert "<span" not in shown.replace("<span></span>", "")
     assert BeautifulSoup(shown, "html.parser").get_text() == CODE[name]
@@ -97,8 +98,8 @@ def test_code_is_highlighted_in_limited_time(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HTML)
-def test_html_is_cleaned_in_limited_time(name: str) -> None:
-    """Where a notebook is read, in the grader's own process, and on the page."""
+def test_clean_html_time_limit(name: str) -> None:
+    """HTML that takes too long to clean becomes plain text, in the grader and on the page."""
     shown = clean_html(HTML[name])
     assert shown.startswith("<pre")
     output = {"output_type": "display_data", "data": {"text/html": HTML[name]}, "metadata": {}}
@@ -110,17 +111,20 @@ def test_html_is_cleaned_in_limited_time(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MARKDOWN)
-def test_prose_is_rendered_in_limited_time(name: str) -> None:
+def test_markdown_time_limit(name: str) -> None:
+    """Markdown that takes too long to render is shown as plain text."""
     assert markdown2html(page(), MARKDOWN[name]).startswith("<pre")
 
 
 @pytest.mark.parametrize("name", COLOURS)
-def test_colours_are_shown_in_limited_time(name: str) -> None:
+def test_ansi_time_limit(name: str) -> None:
+    """Terminal colours are converted in limited time."""
     assert rendering.ansi2html(page(), COLOURS[name]) == "end"
     assert "<span" in rendering.ansi2html(page(), "\x1b[31mred\x1b[0m")
 
 
-def test_a_page_has_a_limit_in_all() -> None:
+def test_render_page_time_budget() -> None:
+    """All texts of a page share one time budget."""
     context = {"cell": {}, "resources": {"rendering": rendering.Budget(seconds=3.0)}}
     slow = [f"{CODE['percent signs']}# {i}" for i in range(4)]
     began = time.process_time()
@@ -132,14 +136,16 @@ def test_a_page_has_a_limit_in_all() -> None:
     assert time.process_time() - began < 5
 
 
-def test_elements_of_a_page_have_a_limit() -> None:
+def test_render_page_element_budget() -> None:
+    """The number of elements of a page is limited."""
     context = {"cell": {}, "resources": {"rendering": rendering.Budget(tags=1000)}}
     assert not markdown2html(context, "*a* " * 500).startswith("<pre")
     assert markdown2html(context, "*a* " * 600).startswith("<pre")
     assert not markdown2html(context, "*a* " * 100).startswith("<pre")
 
 
-def test_what_people_write_is_shown_as_ever() -> None:
+def test_render_ordinary_text() -> None:
+    """Ordinary tables, prose, code and tracebacks are rendered in full."""
     rows = "".join(f"<tr><th>{i}</th>" + "<td>0.123</td>" * 10 + "</tr>" for i in range(500))
     assert clean_html(f"<table>{rows}</table>").count("<td>") == 5000
     prose = (
@@ -153,7 +159,8 @@ def test_what_people_write_is_shown_as_ever() -> None:
     assert rendering.ansi2html(page(), trace).count("<span") == 600
 
 
-def test_the_grader_reads_slow_outputs(tmp_path: Path, release: NotebookNode) -> None:
+def test_normalize_slow_outputs(tmp_path: Path, release: NotebookNode) -> None:
+    """The grader reads a notebook with slow outputs in limited time."""
     notebook = copy.deepcopy(release)
     outputs = [nbformat.v4.new_output("display_data", data={"text/html": html}) for html in HTML.values()]
     outputs += [nbformat.v4.new_output("stream", text=text) for text in COLOURS.values()]
@@ -176,7 +183,9 @@ def jpeg(width: int, height: int) -> str:
 
 
 @pytest.mark.parametrize(("mime", "make"), [("image/png", png), ("image/jpeg", jpeg)])
-def test_pictures_have_a_size_that_browsers_can_show(mime: str, make: object) -> None:
+def test_picture_size_limit(mime: str, make: object) -> None:
+    """Pictures too large for browsers are dropped."""
+
     def kept(width: int, height: int) -> bool:
         data = {mime: make(width, height), "text/plain": "<Figure>"}  # type: ignore[operator]
         (output,) = clean_outputs([{"output_type": "display_data", "data": data, "metadata": {}}], 10**6)
@@ -188,8 +197,8 @@ def test_pictures_have_a_size_that_browsers_can_show(mime: str, make: object) ->
     assert "src=" not in markdown2html(page(), source)
 
 
-def test_outputs_that_were_handed_in_are_counted() -> None:
-    """Each print may be an output of its own: those of a row are one, and no more are looked at than are kept."""
+def test_outputs_submitted_count_limit() -> None:
+    """Consecutive prints are one output; of submitted outputs no more are examined than are kept."""
     prints = [{"output_type": "stream", "name": "stdout", "text": f"{i}\n"} for i in range(171_000)]
     began = time.process_time()
     (kept,) = clean_outputs(prints, 5_000_000)
@@ -206,8 +215,8 @@ def test_outputs_that_were_handed_in_are_counted() -> None:
 
 
 @pytest.mark.slow
-def test_outputs_of_a_worker_are_counted(lab: Lab) -> None:
-    """What is printed piece by piece is one output; of all others there is a number that is kept."""
+def test_outputs_worker_count_limit(lab: Lab) -> None:
+    """Text printed piece by piece is one output; the number of other outputs is limited."""
     sources = [
         "import sys\nfor i in range(800):\n    print(i, flush=True)",
         "from IPython.display import display\nfor i in range(3000):\n    display(i)\nprint('unseen')",
@@ -229,12 +238,14 @@ def test_outputs_of_a_worker_are_counted(lab: Lab) -> None:
     assert [output["text"] for output in both] == ["a\n", "x\n", "b\nc\n"]
 
 
-def test_a_renderer_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renderer_start_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renderer that cannot start raises an error."""
     helper = rendering._Helper()
     monkeypatch.setattr(rendering.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="did not start"):
         helper.ask("code", ("x",), 1.0)
 
 
-def test_the_release_has_no_text_that_is_too_slow(exporter: HTMLExporter, release: NotebookNode) -> None:
+def test_release_renders_completely(exporter: HTMLExporter, release: NotebookNode) -> None:
+    """No text of the release is too slow to render."""
     assert not re.search(r'<pre style="white-space:pre-wrap">', rendered(exporter, release))

@@ -177,7 +177,8 @@ children(4, hide)
 
 
 @pytest.mark.parametrize("kind", MEMORY)
-def test_memory_of_every_kind_counts(launcher: Launcher, small: Lab, kind: str) -> None:
+def test_memory_every_kind_counts(launcher: Launcher, small: Lab, kind: str) -> None:
+    """Memory of every kind counts towards the limit."""
     got, after = inside(launcher, small, MEMORY[kind] + "\nprint('TOOK it')", "print('goes on')")
     assert "TOOK" not in got
     assert (
@@ -186,8 +187,8 @@ def test_memory_of_every_kind_counts(launcher: Launcher, small: Lab, kind: str) 
     assert after == "goes on\n"
 
 
-def test_the_watcher_is_not_slowed(launcher: Launcher, small: Lab) -> None:
-    """Busy processes on every processor, and the first process of the tree held back as far as that is allowed."""
+def test_memory_watcher_not_slowed(launcher: Launcher, small: Lab) -> None:
+    """The watcher keeps up with busy processes everywhere and a first process that is slowed as far as allowed."""
     slow = (
         CHILDREN
         + """
@@ -342,7 +343,8 @@ import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.savefig("/tmp/f.png"); pr
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers of the calls are those of x86_64")
-def test_what_others_share_is_out_of_reach_and_ordinary_work_goes_on(launcher: Launcher, lab: Lab) -> None:
+def test_seccomp_shared_resources(launcher: Launcher, lab: Lab) -> None:
+    """Resources shared with other users are out of reach, and ordinary work still runs."""
     calls, work = inside(launcher, lab, CALLS.replace("@NUMBERS@", repr(NUMBERS)), WORK)
     assert calls == "tried all True 0\n"
     said = [line for line in work.splitlines() if "time" not in line and line]
@@ -350,8 +352,8 @@ def test_what_others_share_is_out_of_reach_and_ordinary_work_goes_on(launcher: L
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_a_delegated_group_makes_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
-    """Version 2: what is in a group that was handed over moves into a leaf; another group is left as it is."""
+def test_cgroup_delegated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
+    """Version 2: processes of a delegated group move into a leaf; any other group is left unchanged."""
     for name, text in {
         "controllers": "cpu memory pids\n",
         "subtree_control": "\n",
@@ -385,7 +387,8 @@ def test_a_delegated_group_makes_room_for_others(tmp_path: Path, monkeypatch: py
     group.close()
 
 
-def test_groups_of_graders_that_were_killed_are_removed(tmp_path: Path) -> None:
+def test_cgroup_sweep_after_kill(tmp_path: Path) -> None:
+    """Control groups of graders that were killed are removed."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     for name in (f"amllab-{gone.pid}-3", f"amllab-{os.getpid()}-1", "amllab-graders", "other"):

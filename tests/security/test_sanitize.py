@@ -209,9 +209,8 @@ def repaired(tmp_path: Path, release: NotebookNode) -> NotebookNode:
     return normalize(tmp_path / "x.ipynb", release).notebook
 
 
-def test_nothing_of_a_submission_acts_in_formgrader_or_feedback(
-    exporter: HTMLExporter, repaired: NotebookNode, release: NotebookNode
-) -> None:
+def test_pages_no_active_content(exporter: HTMLExporter, repaired: NotebookNode, release: NotebookNode) -> None:
+    """Nothing of a submission is active in formgrader or feedback, and its text stays readable."""
     page = rendered(exporter, repaired)
     assert active(page) - active(rendered(exporter, release)) == Counter()
     assert not re.search(r"\\(href|style|class|cssId|require)\b", page)
@@ -222,9 +221,8 @@ def test_nothing_of_a_submission_acts_in_formgrader_or_feedback(
     assert expected - numbers <= hidden
 
 
-def test_pages_are_safe_even_where_the_notebook_was_never_cleaned(
-    exporter: HTMLExporter, release: NotebookNode
-) -> None:
+def test_pages_safe_without_cleaning(exporter: HTMLExporter, release: NotebookNode) -> None:
+    """Pages are safe even if the notebook was never cleaned."""
     notebook = hostile(release)
     notebook.metadata = release.metadata
     del notebook.cells[-1].outputs[-9:]  # others than HTML: kinds that nbconvert itself leaves alone or escapes
@@ -234,13 +232,14 @@ def test_pages_are_safe_even_where_the_notebook_was_never_cleaned(
 
 
 @pytest.mark.parametrize("make", PAGES)
-def test_stock_pages_would_act(
+def test_pages_stock_unsafe(
     make: Callable[[Path], HTMLExporter],
     repaired: NotebookNode,
     release: NotebookNode,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """With nbgrader's stock pages the same notebook is active: the attacks are real."""
     (tmp_path / "stock").mkdir()
     monkeypatch.chdir(tmp_path / "stock")
     exporter = make(tmp_path / "stock")
@@ -263,7 +262,9 @@ def dom(page: str, folder: Path) -> str:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the pages in")
-def test_a_real_browser_runs_nothing(exporter: HTMLExporter, repaired: NotebookNode, tmp_path: Path) -> None:
+def test_pages_in_chromium(exporter: HTMLExporter, repaired: NotebookNode, tmp_path: Path) -> None:
+    """Chromium runs nothing of a submission."""
+
     def title(page: str) -> str:
         # libraries from elsewhere are none of the submission's, and would be waited for
         page = re.sub(r'<script[^>]* src="https?://[^>]*></script>', "", page)
@@ -274,7 +275,8 @@ def test_a_real_browser_runs_nothing(exporter: HTMLExporter, repaired: NotebookN
     assert "PWNED" in title(page.replace("text-1<", f"<img src=x onerror={ACT}><"))
 
 
-def test_reports_of_checks_look_the_same_in_pages(exporter: HTMLExporter, release: NotebookNode) -> None:
+def test_check_report_unchanged_in_pages(exporter: HTMLExporter, release: NotebookNode) -> None:
+    """Reports of checks keep their text and styles in pages."""
     failure = Failure("`a < b`", "1 & 2", "because", "the loop")
     results = [
         CheckResult("one", "Works in `place`", "c", 5, "passed"),
@@ -291,7 +293,8 @@ def test_reports_of_checks_look_the_same_in_pages(exporter: HTMLExporter, releas
     assert panel.get_text() == BeautifulSoup(report, "html.parser").get_text()
 
 
-def test_the_release_reads_as_before(exporter: HTMLExporter, release: NotebookNode) -> None:
+def test_release_rendering_intact(exporter: HTMLExporter, release: NotebookNode) -> None:
+    """Tables, code and links of the release are rendered as without cleaning."""
     page = BeautifulSoup(rendered(exporter, release), "html.parser")
     assert page.select_one("details > summary > b") is not None
     assert len(page.find_all("table")) >= 4
@@ -302,7 +305,8 @@ def test_the_release_reads_as_before(exporter: HTMLExporter, release: NotebookNo
     assert targets <= ids
 
 
-def test_tables_of_pandas_survive() -> None:
+def test_pandas_tables_kept() -> None:
+    """Tables of pandas keep their structure and harmless styles."""
     table = (
         "<div><style scoped>.dataframe tbody tr th { vertical-align: top; }</style>"
         '<table border="1" class="dataframe"><thead><tr style="text-align: right;"><th></th><th>loss</th></tr></thead>'
@@ -316,7 +320,8 @@ def test_tables_of_pandas_survive() -> None:
     assert clean_html(cleaned) == cleaned
 
 
-def test_cleaning_twice_changes_nothing() -> None:
+def test_clean_html_idempotent() -> None:
+    """Cleaning twice changes nothing."""
     for html in HOSTILE_HTML:
         once = clean_html(html)
         assert clean_html(once) == once
@@ -338,7 +343,8 @@ def test_cleaning_twice_changes_nothing() -> None:
         "width:" + "a" * 60 + "!",
     ],
 )
-def test_no_style_reaches_beyond_its_cell(style: str) -> None:
+def test_clean_html_unsafe_styles(style: str) -> None:
+    """Styles that reach beyond their cell are removed."""
     cleaned = clean_html(f'<p style="{style}">x</p>')
     assert cleaned == "<p>x</p>"
 
@@ -346,27 +352,31 @@ def test_no_style_reaches_beyond_its_cell(style: str) -> None:
 @pytest.mark.parametrize(
     "unit", ["\\begin{a}", "\\\\(", "$a ", "<a ", "> ", "[", "**a *", "<div>\n", "# a\n", "<b>", "`"]
 )
-def test_rendering_takes_no_time_to_speak_of(unit: str) -> None:
+def test_markdown_rendering_fast(unit: str) -> None:
+    """Repeated Markdown syntax is rendered in seconds."""
     source = (unit * 100_000)[:99_000]
     began = time.process_time()
     markdown2html({"cell": {}}, source)
     assert time.process_time() - began < 8
 
 
-def test_very_long_text_is_shown_as_it_is() -> None:
+def test_markdown_very_long_text() -> None:
+    """Very long text is shown as plain text."""
     html = markdown2html({"cell": {}}, "<script>1</script>" * 20_000)
     assert "<script" not in html
     assert "&lt;script&gt;" in html
 
 
-def test_attached_and_inline_pictures_are_shown() -> None:
+def test_markdown_pictures() -> None:
+    """Attached and inline pictures are shown."""
     cell = {"attachments": {"a.png": {"image/png": PNG}}}
     assert f'src="data:image/png;base64,{PNG}"' in markdown2html({"cell": cell}, "![x](attachment:a.png)")
     assert f'src="data:image/png;base64,{PNG}"' in markdown2html({"cell": {}}, f"![x](data:image/png;base64,{PNG})")
     assert "src=" not in markdown2html({"cell": {}}, "![x](attachment:b.png)")
 
 
-def test_pictures_keep_their_text_and_width(exporter: HTMLExporter) -> None:
+def test_picture_keeps_alt_and_width(exporter: HTMLExporter) -> None:
+    """Pictures keep their text description and width."""
     told = {"alt": 'Curves: 3 < 4 & "5"', "width": 640, "needs_background": "light", "onload": "x"}
     output = {"output_type": "display_data", "data": {"image/png": PNG}, "metadata": {"image/png": told, "tags": [1]}}
     (clean,) = clean_outputs([output], 10**6)
@@ -387,13 +397,15 @@ def test_pictures_keep_their_text_and_width(exporter: HTMLExporter) -> None:
         {"text/plain": {"alt": "x"}},
     ],
 )
-def test_other_metadata_of_pictures_goes(metadata: object) -> None:
+def test_picture_other_metadata_removed(metadata: object) -> None:
+    """Other metadata of pictures is removed."""
     output = {"output_type": "display_data", "data": {"image/png": PNG, "text/plain": ""}, "metadata": metadata}
     (clean,) = clean_outputs([output], 10**6)
     assert clean.metadata == {}
 
 
-def test_outputs_keep_text_tables_and_pictures_only() -> None:
+def test_outputs_allowed_types() -> None:
+    """Outputs keep text, tables and pictures only."""
     data = {
         "text/html": "<b>x</b><script>1</script>",
         "application/javascript": "1",
@@ -426,7 +438,8 @@ def stream(text: str, name: str = "stdout") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("limit", [0, 100, 1000, 20_000])
-def test_outputs_are_capped_in_bytes(limit: int) -> None:
+def test_outputs_byte_limit(limit: int) -> None:
+    """Outputs are limited in bytes, with a note."""
     for outputs in (
         [stream("ä" * 50_000)],
         [stream("x", name) for _ in range(10_000) for name in ("stdout", "stderr")],
@@ -439,24 +452,28 @@ def test_outputs_are_capped_in_bytes(limit: int) -> None:
     assert clean_outputs([stream("x" * 5000)], 1000)[0].text.startswith("xxx")
 
 
-def test_progress_bars_keep_their_last_state() -> None:
+def test_outputs_progress_bars() -> None:
+    """Progress bars keep their last state."""
     (got,) = clean_outputs([stream("\r10%"), stream("\r20%\r100%\nnext\r\n")], 1000)
     assert got.text == "100%\nnext\n"
 
 
 @pytest.mark.parametrize("value", ["", "AA==", "not base64", "<svg>", "data:image/png;base64,AA", None, 3, ["x", 2]])
-def test_pictures_are_pictures(value: object) -> None:
+def test_picture_data(value: object) -> None:
+    """Data that is not a picture of its type is refused."""
     with pytest.raises(ValueError, match="no "):
         picture("image/png", value)
     assert picture("image/png", [PNG[:8] + "\n", PNG[8:]]) == PNG
 
 
-def test_text_can_be_written_and_shown() -> None:
+def test_text_valid_unicode() -> None:
+    """Joined text is valid Unicode without control characters."""
     assert joined(["a\ud800", "\0b\x1b[0m\tc"]) == "a\ufffdb\x1b[0m\tc"
     assert joined("\ud83d\ude00") == "😀"
 
 
-def test_paths_of_the_machine_are_replaced() -> None:
+def test_scrub_machine_paths() -> None:
+    """Paths of the machine are replaced."""
     course = Path("/srv/course")
     paths = machine_paths(course)
     library = Path(str(amllab.__file__)).parent

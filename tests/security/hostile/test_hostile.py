@@ -121,7 +121,8 @@ def printed(course: Path, student: str) -> str:
 
 
 @pytest.mark.parametrize("attack", sampled(PLAYED, 12), ids=lambda attack: attack.name)
-def test_an_attack_earns_what_its_work_is_worth(batch: Batch, attack: Attack) -> None:
+def test_attack_points(batch: Batch, attack: Attack) -> None:
+    """An attack earns the points of its honest work."""
     course = batch.course
     got = scores(course, attack.name)
     reports = "\n\n".join(report(course, attack.name, cell) for cell in FULL)
@@ -131,7 +132,8 @@ def test_an_attack_earns_what_its_work_is_worth(batch: Batch, attack: Attack) ->
 
 
 @pytest.mark.parametrize("attack", sampled(PLAYED, 12), ids=lambda attack: attack.name)
-def test_an_attack_learns_nothing(batch: Batch, attack: Attack) -> None:
+def test_attack_leaks_nothing(batch: Batch, attack: Attack) -> None:
+    """An attack learns no secret, and its report and feedback are as expected."""
     course = batch.course
     text = json.dumps(autograded(course, attack.name))
     (page,) = course.glob(f"feedback/{attack.name}/{ASSIGNMENT}/*.html")
@@ -148,7 +150,8 @@ def test_an_attack_learns_nothing(batch: Batch, attack: Attack) -> None:
 
 
 @pytest.mark.parametrize("student", HONEST)
-def test_honest_students_keep_their_points(batch: Batch, student: str) -> None:
+def test_honest_students_points(batch: Batch, student: str) -> None:
+    """Honest students keep their points."""
     got = scores(batch.course, student)
     assert {cell: got[cell] for cell in FULL} == FULL
     assert got["reflection"] is None
@@ -157,11 +160,13 @@ def test_honest_students_keep_their_points(batch: Batch, student: str) -> None:
 @pytest.mark.parametrize(
     "trace", ["commands that failed", "processes left", "files changed", "files added", "files written", "connections"]
 )
-def test_nothing_else_is_touched(batch: Batch, trace: str) -> None:
+def test_attack_leaves_no_traces(batch: Batch, trace: str) -> None:
+    """The attacks leave no files, processes or connections."""
     assert batch.traces[trace] == []
 
 
-def test_the_gradebook_holds_what_the_judge_wrote(batch: Batch) -> None:
+def test_gradebook_only_grader_scores(batch: Batch) -> None:
+    """The gradebook contains only what the grader wrote."""
     with Gradebook(f"sqlite:///{batch.course}/gradebook.db") as gradebook:
         submissions = gradebook.assignment_submissions(ASSIGNMENT)
         graded = {s.student.id for s in submissions}
@@ -172,7 +177,8 @@ def test_the_gradebook_holds_what_the_judge_wrote(batch: Batch) -> None:
     assert set(waiting) == {"reflection"}
 
 
-def test_there_are_attacks_of_every_kind(lab: Lab) -> None:
+def test_attack_collection(lab: Lab) -> None:
+    """At least 40 attacks are played, each with the points that it should earn."""
     assert len(PLAYED) >= 40
     assert all(attack.earns.keys() == FULL.keys() for attack in ATTACKS)
     assert NOTEBOOK.startswith(lab.notebook)
