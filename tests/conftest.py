@@ -22,6 +22,7 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderApp
 
 import autograder.nbgrader_plugins.exporter  # noqa: F401  loaded before the forks, each of which would have to load PyTorch
+from amllab.checks.transfer_learning import accuracy
 from amllab.lab import Lab, find_lab
 from autograder import cli
 from autograder.authoring.build import notebook_of
@@ -186,6 +187,24 @@ def report(course: Path, student: str, cell: str) -> str:
     """Return the text of a cell's report."""
     (found,) = [c for c in autograded(course, student).cells if c.metadata.get("nbgrader", {}).get("grade_id") == cell]
     return found.outputs[0].data["text/plain"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_training(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Train on few images in tests of the commands, except in modules with the mark ``full_training``.
+
+    Any trained model then gets all points of the accuracy check. Processes that are not forked from this one, such as
+    those of several jobs, train as the lab's settings say.
+    """
+    if "unit" in request.path.parts or request.node.get_closest_marker("full_training"):
+        yield
+        return
+    budget_of = accuracy.budget_of
+    small = {"train_images": 128, "val_images": 32, "test_images": 200, "max_epochs": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accuracy, "budget_of", lambda lab: budget_of(lab) | small)
+        patch.setattr(accuracy, "thresholds", lambda lab: {"start": 0.0, "full": 0.01})
+        yield
 
 
 @pytest.fixture(scope="session")

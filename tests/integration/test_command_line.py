@@ -27,7 +27,7 @@ from autograder.exports.formats import FORMATS
 from autograder.grading.reference import Reference
 from autograder.notebooks.normalize import read_release
 from autograder.sandbox.launcher import ISOLATIONS
-from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader_command, new_course, report, scores, submit
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader_command, new_course, report, sampled, scores, submit
 from tests.helpers.variants import BUILD, FREEZE
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
@@ -233,7 +233,7 @@ def test_cli_outside_course(
 
 @pytest.mark.parametrize("command", ["scores", "explain", "report", "export"])
 @pytest.mark.parametrize("handed_in", [False, True])
-@pytest.mark.parametrize("gradebook", ["none", "empty", "filled", "damaged"])
+@pytest.mark.parametrize("gradebook", ["none", pytest.param("empty", marks=pytest.mark.slow), "filled", "damaged"])
 def test_cli_ungraded_names_next_command(
     command: str, handed_in: bool, gradebook: str, course: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -322,7 +322,7 @@ def test_cli_disk_full(graded: CachedGrading) -> None:
     assert said == "autograder: output: No space left on device\n"
 
 
-@pytest.mark.parametrize("moment", ["the fork server starts", "a cell runs"])
+@pytest.mark.parametrize("moment", sampled(["a cell runs", "the fork server starts"], 2))
 def test_cli_keyboard_interrupt(graded: CachedGrading, release: NotebookNode, tmp_path: Path, moment: str) -> None:
     """Ctrl+C ends grading at once with status 130 and no traceback."""
     # where the tests run in the background of a shell, they ignore the signal, and so would the command
@@ -347,13 +347,15 @@ def test_cli_keyboard_interrupt(graded: CachedGrading, release: NotebookNode, tm
 
 @pytest.mark.parametrize(
     "variables",
-    [
-        {"HOME": None},
-        {"HOME": "/nonexistent"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None},
-        {"PYTHONIOENCODING": "ascii"},
-    ],
-    ids=["no home", "a home that is not there", "the locale C", "ASCII"],
+    sampled(
+        [
+            {"HOME": None, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None},
+            {"HOME": "/nonexistent"},
+            {"PYTHONIOENCODING": "ascii"},
+        ],
+        3,
+    ),
+    ids=["no home and locale C", "a home that does not exist", "ASCII"],
 )
 def test_cli_unusual_environment(graded: CachedGrading, variables: dict[str, str | None]) -> None:
     """The command works without a home folder and in locales that are not UTF-8."""
@@ -372,7 +374,7 @@ def reads(folder: str, file: Path) -> None:
         Reference(find_lab(ASSIGNMENT), file).exchange(b"")
 
 
-@pytest.mark.parametrize("folder", ["assignments", "solutions"])
+@pytest.mark.parametrize("folder", sampled(["solutions", "assignments"], 2))
 def test_build_restores_deleted_notebook(folder: str, graded: CachedGrading, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that the error message names restores a deleted release or solution."""
     file = graded.course / folder / ASSIGNMENT / NOTEBOOK

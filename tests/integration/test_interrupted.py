@@ -271,7 +271,7 @@ def marks(course: Path) -> list[object]:
         return [*database.execute(grades), *database.execute(comments)]
 
 
-@pytest.mark.parametrize("force", [(), ("--force",)], ids=["plain", "force"])
+@pytest.mark.parametrize("force", [(), pytest.param(("--force",), marks=pytest.mark.slow)], ids=["plain", "force"])
 def test_regrade_keeps_manual_scores(by_hand: Path, tmp_path: Path, force: tuple[str, ...]) -> None:
     """Grading again keeps manual scores, extra credit and comments."""
     course = copy_of(by_hand, tmp_path)

@@ -21,7 +21,7 @@ from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.metadata import skipped_cells
 from autograder.sandbox.launcher import Tree
-from tests.conftest import ASSIGNMENT, ROOT
+from tests.conftest import ASSIGNMENT, ROOT, sampled
 from tests.helpers.variants import BUILD, FREEZE
 
 CHECKS = ("check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy")
@@ -203,6 +203,7 @@ def test_delayed_exit_blamed_once(short: Lab) -> None:
     assert set(worker.stopped.values()) == {"this cell ended the Python process"}
 
 
+@pytest.mark.slow
 def test_delayed_exit_any_delay(short: Lab) -> None:
     """A cell that ends the process later gets as many processes as its answers take; then it is left out."""
     slow = "import os, threading, time\nthreading.Timer(2.5, os._exit, [0]).start()\ndef freeze_layers(model, n):\n    time.sleep(0.7)\n    return model"
@@ -238,7 +239,7 @@ CAUSES = {
 }
 
 
-@pytest.mark.parametrize("source", CAUSES)
+@pytest.mark.parametrize("source", sampled(CAUSES, 4))
 def test_missing_function_shows_cell_error(short: Lab, source: str) -> None:
     """A missing function is reported with the error of its cell."""
     with Worker(short, notebook(SETUP, source, CHECKS[0], "1 / 0")) as worker:

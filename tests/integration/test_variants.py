@@ -14,6 +14,8 @@ from nbformat import NotebookNode
 from tests.conftest import ASSIGNMENT, nbgrader, new_course, report, sampled, scores, selected, submit
 from tests.helpers.variants import CORRECT, WRONG, Variant, notebook_of
 
+pytestmark = pytest.mark.full_training
+
 POINTS = {
     "check_freeze_layers": 20,
     "check_build_transfer_model": 20,

@@ -27,7 +27,10 @@ from amllab.synthetic_images import draw
 from amllab.worker import integrity
 from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
+from tests.conftest import sampled
 from tests.helpers.variants import BATCHNORM_IN_FREEZE, BUILD, BY_MODEL_COPY, CELLS, FREEZE, TRAIN, WITH_LIBRARY
+
+pytestmark = pytest.mark.full_training
 
 SEED = (1 << 62) + 12345
 F, B, T, A = "check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy"
@@ -284,7 +287,7 @@ STYLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", sampled(STYLES, 6))
 def test_training_correct_styles_pass(small: Lab, reference: Remembering, style: str) -> None:
     """Correct training loops of every style get full points."""
     freeze = BATCHNORM_IN_FREEZE if STYLES[style] is BY_MODEL_COPY else FREEZE

@@ -22,6 +22,7 @@ from autograder.grading.worker import Worker
 from autograder.notebooks.normalize import normalize
 from autograder.notebooks.sanitize import MAX_OUTPUTS, clean_html, clean_outputs, markdown2html
 from autograder.sandbox.launcher import Launcher
+from tests.conftest import sampled
 from tests.security.test_sanitize import PAGES, rendered
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -57,7 +58,7 @@ def page() -> dict[str, object]:
     return {"cell": {}, "resources": {}}
 
 
-@pytest.fixture(params=PAGES)
+@pytest.fixture(params=sampled(PAGES, 2))
 def exporter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HTMLExporter:
     (tmp_path / "nbgrader_config.py").write_bytes((ROOT / "nbgrader_config.py").read_bytes())
     monkeypatch.chdir(tmp_path)

@@ -49,7 +49,7 @@ def verdict(exercise: str, source: str) -> Verdict:
 
 @pytest.mark.parametrize(
     "mistake",
-    sampled([m for m in MISTAKES if (m.id,) not in mutation_study.reasons()], 48),
+    sampled([m for m in MISTAKES if (m.id,) not in mutation_study.reasons()], 96),
     ids=lambda mistake: mistake.id,
 )
 def test_mistake_costs_points_in_its_cell(mistake: Mistake) -> None:
@@ -60,7 +60,7 @@ def test_mistake_costs_points_in_its_cell(mistake: Mistake) -> None:
     assert not found.ended
 
 
-@pytest.mark.parametrize("style", sampled([*CORRECT, *STYLES, *MODEL_STYLES], 16), ids=lambda style: style.name)
+@pytest.mark.parametrize("style", sampled([*CORRECT, *STYLES, *MODEL_STYLES], 32), ids=lambda style: style.name)
 def test_correct_style_full_marks(style: Variant) -> None:
     """Correct styles lose no points."""
     found = checker().verdict({**CELLS, **style.sources})

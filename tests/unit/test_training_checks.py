@@ -138,7 +138,7 @@ MISTAKES_HERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sampled(MISTAKES_HERE, 12))
+@pytest.mark.parametrize("name", sampled(MISTAKES_HERE, 24))
 def test_mistake_charged_once_and_named(name: str) -> None:
     """A mistake costs its points once, and the report names it."""
     source, points, says = MISTAKES_HERE[name]
@@ -174,7 +174,7 @@ CORRECT_HERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sampled(CORRECT_HERE, 8))
+@pytest.mark.parametrize("name", sampled(CORRECT_HERE, 16))
 def test_common_tools_cost_nothing(name: str) -> None:
     """Common tools and styles cost no points."""
     found = results(CORRECT_HERE[name])

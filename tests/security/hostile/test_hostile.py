@@ -33,6 +33,8 @@ from tests.security.hostile.attack_base import FULL, Attack, Surroundings
 from tests.security.hostile.attacks import ATTACKS
 from tests.security.hostile.hostile_traces import Ears, marked_files, marked_processes, snapshot
 
+pytestmark = pytest.mark.full_training
+
 HONEST = ("aa_honest", "zz_honest")
 AT_A_TIME = 4  # if there is enough memory: many of them only wait for their limits
 # shorter than those of lab.toml, so that attacks that hang do not delay the tests; limits that a lab does not have
@@ -120,7 +122,7 @@ def printed(course: Path, student: str) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize("attack", sampled(PLAYED, 12), ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", sampled(PLAYED, 24), ids=lambda attack: attack.name)
 def test_attack_points(batch: Batch, attack: Attack) -> None:
     """An attack earns the points of its honest work."""
     course = batch.course
@@ -131,7 +133,7 @@ def test_attack_points(batch: Batch, attack: Attack) -> None:
     assert "! " not in reports, "a check itself broke"
 
 
-@pytest.mark.parametrize("attack", sampled(PLAYED, 12), ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", sampled(PLAYED, 24), ids=lambda attack: attack.name)
 def test_attack_leaks_nothing(batch: Batch, attack: Attack) -> None:
     """An attack learns no secret, and its report and feedback are as expected."""
     course = batch.course
