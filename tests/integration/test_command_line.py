@@ -1,4 +1,4 @@
-"""A class graded in a fresh clone, and what the commands do with arguments, files and terminals as they come."""
+"""A class graded in a fresh clone, and how the commands handle unusual arguments, files and terminals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
 
 @dataclass
 class CachedGrading:
-    """A class without a gradebook before, and what ``nbgrader autograde`` said."""
+    """A course that had no gradebook, with the exit status and the log of ``nbgrader autograde``."""
 
     course: Path
     status: int
@@ -52,9 +52,9 @@ def notebook_with(release: NotebookNode, **sources: str) -> NotebookNode:
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> CachedGrading:
-    # letters, quotes, signs that shells, patterns of text, addresses and logs have a use for
+    # letters, quotes and characters with a meaning in shells, patterns, URLs and logs
     course = new_course(tmp_path_factory.mktemp("course") / "Kurs \"ä é\" (1) 100% #1 & 'q' +; ^\\d| <b>~ -f")
-    (course / "gradebook.db").unlink()  # no part of a repository
+    (course / "gradebook.db").unlink()  # not part of a repository
     submit(course, "ada", release)
     default = f'import torch\ntorch.set_default_device("cuda")\n{FREEZE}'
     submit(course, "bob", notebook_with(release, freeze_layers=default))
@@ -70,13 +70,13 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> C
 def test_autograde_fresh_clone(graded: CachedGrading) -> None:
     """A class without a gradebook, as in a fresh clone, is graded: the release fills the gradebook."""
     assert "Traceback" not in graded.log
-    assert re.search(r"\b3 graded, 0 already graded", graded.log), graded.log  # and one who has to rename a file
+    assert re.search(r"\b3 graded, 0 already graded", graded.log), graded.log  # and one student has to rename a file
     assert scores(graded.course, "ada") == {
         "check_freeze_layers": 0.0,
         "check_build_transfer_model": 0.0,
         "check_train_with_early_stopping": 0.0,
         "check_accuracy": 0.0,
-        "reflection": 0.0,  # untouched, as by nbgrader's own command
+        "reflection": 0.0,  # untouched: zero, as with nbgrader's own command
     }
 
 
@@ -254,7 +254,7 @@ def test_cli_ungraded_names_next_command(
     more = {"explain": ["ada"], "export": ["--format", "moodle"]}.get(command, [])
     status, said = main([command, ASSIGNMENT, *more]), capsys.readouterr().err
     if command == "export" and gradebook == "filled":
-        return  # a table of nobody
+        return  # an empty table
     assert status == 2
     if gradebook == "damaged":
         assert "the gradebook cannot be read" in said
@@ -325,7 +325,7 @@ def test_cli_disk_full(graded: CachedGrading) -> None:
 @pytest.mark.parametrize("moment", ["the fork server starts", "a cell runs"])
 def test_cli_keyboard_interrupt(graded: CachedGrading, release: NotebookNode, tmp_path: Path, moment: str) -> None:
     """Ctrl+C ends grading at once with status 130 and no traceback."""
-    # where the tests run in the background of a shell, they ignore the signal, and so would the command
+    # tests in the background of a shell ignore the signal, and so would the command
     signal.signal(signal.SIGINT, signal.default_int_handler)
     notebook = copy.deepcopy(release)
     notebook.cells.insert(0, nbformat.v4.new_code_cell("import time; time.sleep(600)"))
@@ -365,7 +365,7 @@ def test_cli_unusual_environment(graded: CachedGrading, variables: dict[str, str
 
 
 def reads(folder: str, file: Path) -> None:
-    """Reads release or solution as grading does."""
+    """Read release or solution as grading does."""
     if folder == "assignments":
         read_release(file)
     else:

@@ -1,4 +1,4 @@
-"""What a TA asks for in the terminal: the class, one submission, and one graded again."""
+"""Commands of a TA in the terminal: ``scores``, ``explain`` and ``regrade``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CONTROL = "\x1b[2J\x9b31m\u202e"
 
 
 def run(course: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What the command prints."""
+    """Run the command and return what it prints."""
     patch.chdir(course)
     assert main(list(arguments)) == 0
     return capsys.readouterr().out
 
 
 def section(text: str, title: str) -> list[str]:
-    """The entries below a title."""
+    """Return the entries below a title."""
     (found,) = re.findall(rf"^{re.escape(title)}\n((?:  - .*\n?)+)", text, re.M)
     return [line.removeprefix("  - ") for line in found.splitlines()]
 
@@ -213,7 +213,7 @@ def test_explain_unknown_names(four: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 @pytest.fixture(scope="module")
 def letter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student who handed in a letter, with a score by hand for the reflection."""
+    """Return a graded class of a student who submitted plain text, with a manual score for the reflection."""
     course = new_course(tmp_path_factory.mktemp("course"))
     submit(course, "ada", b"Dear TA, this is what I found.")
     done = nbgrader(course, "autograde", ASSIGNMENT)
@@ -226,7 +226,7 @@ def letter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_freeze(release: NotebookNode, source: str) -> NotebookNode:
-    """Only the first function is there: the checks of the others end at once."""
+    """Return the release with only the first function: the checks of the others end at once."""
     notebook = nbformat.from_dict(release)
     for cell in notebook.cells:
         grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
@@ -276,5 +276,5 @@ def test_guide_commands_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "ta.md").read_text(), re.M | re.S)
     commands = [line for block in blocks for line in block.splitlines() if line.startswith("autograder ")]
     assert len(commands) > 8
-    monkeypatch.chdir(tmp_path)  # no course: arguments that cannot be read would end the program
+    monkeypatch.chdir(tmp_path)  # not a course: invalid arguments would end the program
     assert [main(command.split()[1:]) for command in commands] == [2] * len(commands)

@@ -1,4 +1,4 @@
-"""What other platforms get: by their documented columns, and an autograder that is unpacked and run."""
+"""Exports for other platforms: files with their documented columns, and a Gradescope autograder that is run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ GRADESCOPE = {
 
 @pytest.fixture
 def four(tmp_path: Path) -> Path:
-    """Ada 15 points and Ben 10; Cyd and Dan wait for a person; Eve handed in nothing."""
+    """Return a class: Ada has 15 points and Ben 10; Cyd and Dan await a manual score; Eve has not submitted."""
     course = build(tmp_path, FOUR)
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         gradebook.update_or_create_student("ada", first_name="Ada", last_name="Lovelace", email="ada@uni.example")
@@ -92,7 +92,7 @@ def four(tmp_path: Path) -> Path:
 def export(
     course: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> tuple[Path, str]:
-    """File and remarks."""
+    """Export; return the file and the remarks."""
     patch.chdir(course)
     assert main(["export", LAB, *arguments]) == 0
     printed = capsys.readouterr()
@@ -150,9 +150,9 @@ CANVAS_EXPORT = (
 def test_canvas_roster(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (four / "canvas.csv").write_text(CANVAS_EXPORT, encoding="utf-8", newline="")
     path, remarks = export(four, monkeypatch, capsys, "--format", "canvas", "--roster", "canvas.csv")
-    # Ada by her address, Ben by Canvas's own id; Cyd has no grade, and what Canvas has stays
+    # Ada is found by her address, Ben by Canvas's id; Cyd has no grade, so Canvas's value stays
     expected = CANVAS_EXPORT.replace('Two",7,,35', 'Two",7,15,35').replace("One,8,1,40", "One,8,10,40")
-    # newlines and the mark at the beginning are kept; quotes only where they are needed
+    # newlines and the byte order mark are kept; quotes only if needed
     assert path.read_bytes().decode() == expected
     assert remarks.splitlines() == [
         "Canvas has 20 points for Linear Models (4711), the gradebook 15: scores are not converted",
@@ -305,7 +305,7 @@ def test_gradescope_results(
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zip as Gradescope unpacks it: its folder ``source``."""
+    """Return the folder in which the zip is unpacked to ``source``, as Gradescope does."""
     folder = tmp_path_factory.mktemp("autograder")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -314,7 +314,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         archive.extractall(folder / "source")
         scripts = [archive.getinfo(name) for name in ("setup.sh", "run_autograder")]
     assert [script.external_attr >> 16 for script in scripts] == [0o755, 0o755]
-    for script in scripts:  # the library of Python does not set modes
+    for script in scripts:  # Python's zipfile does not set modes
         (folder / "source" / script.filename).chmod(0o755)
     return folder
 
@@ -348,7 +348,7 @@ def test_gradescope_package_complete(unpacked: Path) -> None:
 
 
 def start(unpacked: Path, folder: Path, notebook: Path, isolation: str) -> subprocess.Popen[str]:
-    """Runs the script as Gradescope does, with its places moved and this interpreter."""
+    """Run the script as Gradescope does, but with other folders and this interpreter."""
     (folder / "submission").mkdir(parents=True)
     (folder / "source").symlink_to(unpacked / "source")
     (folder / "submission" / NOTEBOOK).write_bytes(notebook.read_bytes())

@@ -1,4 +1,4 @@
-"""The preflight: sees what is missing, runs what grading runs, and says both in the notebook and in the terminal."""
+"""The preflight: finds what is missing, runs what grading runs, and reports in the notebook and in the terminal."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def texts(findings: list[Finding], level: str = "fix") -> list[str]:
 
 
 def plain(report: Preflight) -> str:
-    """The words of the panel."""
+    """Return the text of the panel, without tags."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", report._repr_html_())).split())
 
 
@@ -127,7 +127,7 @@ def damage(cells: list[dict[str, Any]], action: str, change: str, at: int, to: i
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(STEP, max_size=8))
-@example([("one", "all text", 48, 0), ("all", "metadata", 0, 0), ("all", "id", 0, 0)])  # only the heading tells it
+@example([("one", "all text", 48, 0), ("all", "metadata", 0, 0), ("all", "id", 0, 0)])  # only the heading identifies it
 def test_preflight_runs_same_cells_as_grading(
     release: NotebookNode, tmp_path: Path, steps: list[tuple[str, str, int, int]]
 ) -> None:
@@ -139,7 +139,7 @@ def test_preflight_runs_same_cells_as_grading(
     try:
         looked = read(tmp_path / NOTEBOOK)
     except UnusableNotebookError:
-        reject()  # nothing is left that would tell the lab
+        reject()  # nothing is left that identifies the lab
     repaired = normalize(tmp_path / NOTEBOOK, release).notebook
     worker = Worker(looked.lab, repaired, skipped_cells(repaired))
     assert [cell.source for cell in looked.to_run()] == worker.cells
@@ -298,12 +298,12 @@ def test_find_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solution
 
 @dataclass
 class Finished:
-    """Outputs of preflights in a real kernel, and the processor time that they took all in all.
+    """Outputs of preflights in a real kernel, and the processor time that they took in total.
 
     Attributes:
         saved: of a finished notebook.
         unsaved: called from a cell that the file does not have.
-        seconds: of all processes, the notebook's own included.
+        seconds: of all processes, including the notebook's.
     """
 
     saved: list[NotebookNode]
@@ -340,7 +340,7 @@ def test_preflight_in_notebook(finished: Finished) -> None:
     text, panel = output.data["text/plain"], output.data["text/html"]
     assert text.startswith(f"Ready: nothing to fix in {NOTEBOOK}, and all public checks passed.")
     assert re.search(r"run again without experiments in \d+ s\.$", text)
-    # a third of it where nothing else runs; wall time says nothing on a busy machine
+    # 15 s on an idle machine; wall time means nothing on a busy one
     assert finished.seconds < 45
     assert "#d55e00" not in panel
     assert "style=" in panel
@@ -402,7 +402,7 @@ def test_preflight_hanging_and_exiting_cells(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Cells that hang or end the process affect only themselves."""
-    monkeypatch.setattr(fresh, "_PREPARE", "pass")  # three processes: quicker where none loads PyTorch
+    monkeypatch.setattr(fresh, "_PREPARE", "pass")  # three processes: faster if none loads PyTorch
     endless, deadly = "import time; time.sleep(600)", "import os; os._exit(1)"
     keep = [cell for cell in solution.cells if cell.id in ("cell-000",)]
     sources = (endless, "import time; time.sleep(3)", deadly, "def freeze_layers(model, n_trainable): return 3")

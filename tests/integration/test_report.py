@@ -1,4 +1,4 @@
-"""The class view: exact statistics of classes whose scores are known, a page that is safe to open and to share."""
+"""The class report: exact statistics of classes with known scores, and a page that is safe to open and share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from autograder.report.item_statistics import Item, correlation, items, summary,
 from autograder.results.stored_checks import read
 from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, submit
 
-LAB = "linear-models"  # there is none: a report knows no lab
+LAB = "linear-models"  # no such lab exists: reports do not need one
 CELLS = {"check_fit": {"test_slope": 4.0, "test_intercept": 2.0}, "check_predict": {"test_range": 3.0, "test_nan": 1.0}}
 TITLES = {"test_slope": "The slope is that of least squares.", "test_nan": "A NaN is refused."}
 ESSAY, ESSAY_POINTS = "discussion", 5.0
@@ -44,11 +44,11 @@ class CachedGrading:
     Attributes:
         student: its id.
         outcomes: check -> outcome, "passed" where none is given; or a number of points that a failure leaves.
-        essay: points by hand, ``None`` where it waits.
+        essay: manual points, ``None`` while it awaits them.
         penalty: for lateness.
         submission: replaces what is stored for the whole submission.
-        more: into the stored data of the first cell.
-        stored: False as graded by an older version.
+        more: additional stored data of the first cell.
+        stored: False as if graded by an older version.
         scores: replaces automatic scores in the gradebook.
     """
 
@@ -85,7 +85,7 @@ def checks_of(
 
 
 def notebook_of(graded: CachedGrading, cells: Mapping[str, Mapping[str, float]] = CELLS) -> NotebookNode:
-    """As ``nbgrader autograde`` leaves it."""
+    """Return the notebook as ``nbgrader autograde`` leaves it."""
     notebook = nbformat.v4.new_notebook()
     for number, cell in enumerate(cells):
         checks = checks_of(graded, cell, cells)
@@ -107,7 +107,7 @@ def notebook_of(graded: CachedGrading, cells: Mapping[str, Mapping[str, float]] 
 
 @cache
 def empty_gradebook() -> Path:
-    """Made once, by a command that nbgrader starts by name and that takes seconds."""
+    """Return an empty gradebook, created once: nbgrader needs seconds for it, and starts a command by name."""
     file = Path(tempfile.mkdtemp()) / "gradebook.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
@@ -116,7 +116,7 @@ def empty_gradebook() -> Path:
 
 
 def build(folder: Path, submissions: Sequence[CachedGrading], cells: Mapping[str, Mapping[str, float]] = CELLS) -> Path:
-    """A course with a gradebook and autograded notebooks of these submissions."""
+    """Create a course with a gradebook and autograded notebooks of these submissions."""
     (folder / "nbgrader_config.py").write_text(
         f"from autograder import configure\nc = get_config()\nc.CourseDirectory.root = {str(folder)!r}\nconfigure(c)\n"
     )
@@ -156,7 +156,7 @@ def gradebook_entry(
 
 
 def report(course: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
-    """Runs the command and returns the page."""
+    """Run the command and return the page."""
     monkeypatch.chdir(course)
     assert main(["report", LAB, *options]) == 0
     (page,) = course.glob("reports/*anonymous.html" if "--anonymous" in options else f"reports/{LAB}.html")
@@ -169,7 +169,7 @@ def table(course: Path, kind: str, name: str = LAB) -> list[dict[str, str]]:
 
 
 class Page(HTMLParser):
-    """What a test asks of a page: rows of tables as text, and everything that a browser would load."""
+    """A parsed page: rows of tables as text, and everything that a browser would load."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
     def row(self, *beginning: str) -> list[str]:
-        """The first row whose first cells begin so."""
+        """Return the first row whose first cells begin with these texts."""
         return next(row for row in self.rows if len(row) >= len(beginning) and all(map(str.startswith, row, beginning)))
 
 
@@ -250,10 +250,10 @@ def test_report_check_statistics(four: Path, monkeypatch: pytest.MonkeyPatch) ->
     # shares 1, 1, 0, 0.375; points 4, 4, 0, 1.5 with the others' 6, 5, 3, 3
     assert float(slope["difficulty"]) == pytest.approx(2.375 / 4)
     assert float(slope["discrimination"]) == pytest.approx(np.corrcoef([4, 4, 0, 1.5], [6, 5, 3, 3])[0, 1], abs=1e-5)
-    # of four students the best and the last are the groups: ada 10 points, cyd 3
+    # of four students the groups are the best and the last: ada 10 points, cyd 3
     assert slope["upper_lower_27"] == "1"
     assert [rows["test_range"][k] for k in ("passed", "broke", "difficulty")] == ["3", "1", "1"]
-    assert rows["test_range"]["discrimination"] == ""  # all of whom it says anything passed
+    assert rows["test_range"]["discrimination"] == ""  # all students with a result passed
     assert rows["test_intercept"]["skipped"] == "1"
     assert page.row("1", "The slope is that of least squares.")[4:9] == ["50 %", "2", "2", "0", "0"]
     assert "nan" not in page.text.lower().replace("test_nan", "").replace("a nan is refused.", "")
@@ -297,7 +297,7 @@ def test_report_checks_to_review(twelve: Path, monkeypatch: pytest.MonkeyPatch) 
     rows = {row["check"]: row for row in table(twelve, "checks")}
     assert (rows["test_range"]["discrimination"], rows["test_nan"]["discrimination"]) == ("-1", "-1")
     assert (rows["test_slope"]["discrimination"], rows["test_slope"]["upper_lower_27"]) == ("", "")
-    # who passes the third has 7 points and the others 5: the groups of three are drawn from six each
+    # students who pass the third have 7 points, the others 5: the groups of three come from six each
     assert (rows["test_range"]["upper_lower_27"], rows["test_nan"]["upper_lower_27"]) == ("1", "-1")
 
 
@@ -341,7 +341,7 @@ def test_report_lists_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "exceeded the memory limit, in 1 check" in html
     rows = {row["student"]: row["total"] for row in table(course, "students")}
     assert (rows["old"], rows["edited"], rows["lost"]) == ("10", "5", "10")
-    # those whose results cannot be used, and who handed in nothing that runs, take no part in statistics of checks
+    # unusable results and submissions that do not run are left out of the statistics of checks
     assert {row["students"] for row in table(course, "checks")} == {"6"}
 
 
@@ -402,7 +402,7 @@ def test_report_plot_descriptions(four: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(re.findall(r"<svg", html)) == 4
     assert len(re.findall(r'<svg[^>]*role="img"', html)) == len(re.findall(r"<svg[^>]*aria-labelledby", html)) == 4
     assert "Histogram of the total scores of 4 students: from 3 to 15 of 15 points" in html
-    assert not re.search(r"#0b0[cd]\d\d", html)  # stand-ins of colours
+    assert not re.search(r"#0b0[cd]\d\d", html)  # placeholder colours
     assert all("scope=" in head for head in re.findall(r"<th\b[^>]*>", html))
 
 
@@ -467,7 +467,7 @@ def test_report_large_class_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         path.write_text(json.dumps(notebook))
     began = time.process_time()
     html = report(course, monkeypatch)
-    assert time.process_time() - began < 30  # some 5
+    assert time.process_time() - began < 30  # typically 5
     assert len(html) < 1_000_000
 
 
@@ -560,7 +560,7 @@ def test_item_statistics() -> None:
 def test_upper_lower_ties() -> None:
     """Students with equal totals at the border of a group count in equal shares."""
     shares, total = np.array([1, 0, 1, 0, 0.0]), np.array([5, 5, 5, 1, 1.0])
-    # one student each: a third of each of the best, half of each of the last
+    # each group has one student: a third of each of the best three, half of each of the last two
     expected = 2 / 3
     assert upper_lower(shares, total) == pytest.approx(expected)
     assert upper_lower(shares[::-1], total[::-1]) == pytest.approx(expected)
@@ -578,7 +578,7 @@ def test_summary() -> None:
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
-    """An untouched notebook that claims results in every place that it has, and a letter."""
+    """Return a graded class: an untouched notebook that claims results in every possible place, and plain text."""
     course = new_course(tmp_path_factory.mktemp("course"))
     forged = nbformat.from_dict(json.loads(json.dumps(release)))
     claim = {"version": STORED_VERSION, "checks": [], "submission": {"seconds": 1e6, "notes": ["forged"]}}
