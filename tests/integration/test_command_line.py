@@ -34,7 +34,7 @@ ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
 
 
 @dataclass
-class CachedGrading:
+class GradedCourse:
     """A course that had no gradebook, with the exit status and the log of ``nbgrader autograde``."""
 
     course: Path
@@ -51,7 +51,7 @@ def notebook_with(release: NotebookNode, **sources: str) -> NotebookNode:
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> CachedGrading:
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> GradedCourse:
     # letters, quotes and characters with a meaning in shells, patterns, URLs and logs
     course = new_course(tmp_path_factory.mktemp("course") / "Kurs \"ä é\" (1) 100% #1 & 'q' +; ^\\d| <b>~ -f")
     (course / "gradebook.db").unlink()  # not part of a repository
@@ -64,10 +64,10 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> C
     submit(course, "cay", notebook_with(release, freeze_layers=FREEZE, build_transfer_model=f"import torch\n{made}"))
     submit(course, "eve", b"{", ODD_FILE)
     done = nbgrader_command(course, "autograde", ASSIGNMENT, OMP_NUM_THREADS="1")
-    return CachedGrading(course, done.returncode, done.stderr)
+    return GradedCourse(course, done.returncode, done.stderr)
 
 
-def test_autograde_fresh_clone(graded: CachedGrading) -> None:
+def test_autograde_fresh_clone(graded: GradedCourse) -> None:
     """A class without a gradebook, as in a fresh clone, is graded: the release fills the gradebook."""
     assert "Traceback" not in graded.log
     assert re.search(r"\b3 graded, 0 already graded", graded.log), graded.log  # and one student has to rename a file
@@ -80,12 +80,12 @@ def test_autograde_fresh_clone(graded: CachedGrading) -> None:
     }
 
 
-def test_device_default_unavailable(graded: CachedGrading) -> None:
+def test_device_default_unavailable(graded: GradedCourse) -> None:
     """A default device that is unavailable in grading costs no points."""
     assert scores(graded.course, "bob")["check_freeze_layers"] == 20
 
 
-def test_device_unavailable_reported(graded: CachedGrading) -> None:
+def test_device_unavailable_reported(graded: GradedCourse) -> None:
     """An unavailable device is reported in the exercise that uses it, and not as missing weights."""
     found = scores(graded.course, "cay")
     assert found["check_freeze_layers"] == 20
@@ -95,7 +95,7 @@ def test_device_unavailable_reported(graded: CachedGrading) -> None:
     assert "pretrained weights of" not in told
 
 
-def test_log_escapes_file_names(graded: CachedGrading) -> None:
+def test_log_escapes_file_names(graded: GradedCourse) -> None:
     """Control characters in file names do not reach the log."""
     for sign in ("\x1b", "\x07", "\u202e"):
         assert sign not in re.sub(r"\x1b\[\d*m\[", "[", graded.log)
@@ -139,7 +139,7 @@ def test_log_escapes_file_names(graded: CachedGrading) -> None:
     ],
 )
 def test_cli_errors(
-    graded: CachedGrading,
+    graded: GradedCourse,
     arguments: str,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -298,12 +298,12 @@ def test_cli_config_syntax_error(
     assert "nbgrader_config.py cannot be read: SyntaxError" in capsys.readouterr().err
 
 
-def started(graded: CachedGrading, *arguments: str, **options: object) -> subprocess.Popen[str]:
+def started(graded: GradedCourse, *arguments: str, **options: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "autograder", *arguments]
     return subprocess.Popen(command, cwd=graded.course, text=True, encoding="utf-8", stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def test_cli_broken_pipe(graded: CachedGrading) -> None:
+def test_cli_broken_pipe(graded: GradedCourse) -> None:
     """A closed pipe, as in ``autograder explain ... | head -1``, ends the command quietly."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -313,7 +313,7 @@ def test_cli_broken_pipe(graded: CachedGrading) -> None:
     assert process.returncode == 141
 
 
-def test_cli_disk_full(graded: CachedGrading) -> None:
+def test_cli_disk_full(graded: GradedCourse) -> None:
     """A full disk is reported in one line."""
     with open("/dev/full", "w") as full:
         process = started(graded, "scores", ASSIGNMENT, stdout=full)
@@ -323,7 +323,7 @@ def test_cli_disk_full(graded: CachedGrading) -> None:
 
 
 @pytest.mark.parametrize("moment", ["the fork server starts", "a cell runs"])
-def test_cli_keyboard_interrupt(graded: CachedGrading, release: NotebookNode, tmp_path: Path, moment: str) -> None:
+def test_cli_keyboard_interrupt(graded: GradedCourse, release: NotebookNode, tmp_path: Path, moment: str) -> None:
     """Ctrl+C ends grading at once with status 130 and no traceback."""
     # tests in the background of a shell ignore the signal, and so would the command
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -355,7 +355,7 @@ def test_cli_keyboard_interrupt(graded: CachedGrading, release: NotebookNode, tm
     ],
     ids=["no home", "a home that is not there", "the locale C", "ASCII"],
 )
-def test_cli_unusual_environment(graded: CachedGrading, variables: dict[str, str | None]) -> None:
+def test_cli_unusual_environment(graded: GradedCourse, variables: dict[str, str | None]) -> None:
     """The command works without a home folder and in locales that are not UTF-8."""
     environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
     process = started(graded, "explain", ASSIGNMENT, "ada", stdout=subprocess.PIPE, env=environment)
@@ -373,7 +373,7 @@ def reads(folder: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["assignments", "solutions"])
-def test_build_restores_deleted_notebook(folder: str, graded: CachedGrading, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_restores_deleted_notebook(folder: str, graded: GradedCourse, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that the error message names restores a deleted release or solution."""
     file = graded.course / folder / ASSIGNMENT / NOTEBOOK
     before = nbformat.read(file, as_version=4)

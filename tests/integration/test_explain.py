@@ -15,8 +15,8 @@ from nbgrader.api import Comment, Gradebook
 from autograder.cli import main
 from autograder.text import safe_line
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
+from tests.helpers.synthetic_class import ESSAY, HOSTILE, LAB, Graded, build
 from tests.helpers.variants import FREEZE
-from tests.integration.test_report import ESSAY, FOUR, HOSTILE, LAB, CachedGrading, build
 
 CONTROL = "\x1b[2J\x9b31m\u202e"
 
@@ -37,15 +37,6 @@ def section(text: str, title: str) -> list[str]:
 def row(text: str, beginning: str) -> list[str]:
     (found,) = [line for line in text.splitlines() if line.startswith(beginning)]
     return re.split(r"  +", found)
-
-
-@pytest.fixture
-def four(tmp_path: Path) -> Path:
-    course = build(tmp_path, FOUR)
-    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
-        gradebook.add_student("eve")
-    (course / "submitted" / "fay" / LAB).mkdir(parents=True)
-    return course
 
 
 def test_scores_attention_first(
@@ -101,7 +92,7 @@ def test_explain_one_submission(
     }
     outcomes = {"test_slope": "failed:wrong_value", "test_intercept": "skipped", "test_range": "error"}
     more = {"mistakes": [{"name": "divides by n + 1"}]}
-    course = build(tmp_path, [CachedGrading("ada", outcomes, essay=4.0, penalty=1.5, submission=known, more=more)])
+    course = build(tmp_path, [Graded("ada", outcomes, essay=4.0, penalty=1.5, submission=known, more=more)])
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         entry = gradebook.find_submission(LAB, "ada")
         entry.timestamp, entry.assignment.duedate = datetime(2026, 5, 2, 12), datetime(2026, 5, 2, 9)
@@ -159,7 +150,7 @@ def test_explain_untrusted_results(
 ) -> None:
     """Missing, damaged, edited and outdated results are reported."""
     edited = {"check_fit": 1.0} if damage == "edited" else {}
-    course = build(tmp_path, [CachedGrading("ada", essay=1.0, scores=edited, stored=damage != "old")])
+    course = build(tmp_path, [Graded("ada", essay=1.0, scores=edited, stored=damage != "old")])
     notebook = course / "autograded" / "ada" / LAB / "lab.ipynb"
     if damage == "lost":
         notebook.unlink()
@@ -184,7 +175,7 @@ def test_explain_escapes_control_characters(
     known = {"notes": [evil * 300], "stopped": [evil], "isolation": evil}
     student = f"ada{CONTROL}"
     outcomes = {"test_slope": f"failed:{evil}", "test_range": "error"}
-    course = build(tmp_path, [CachedGrading(student, outcomes, submission=known, more={"mistakes": [{"name": evil}]})])
+    course = build(tmp_path, [Graded(student, outcomes, submission=known, more={"mistakes": [{"name": evil}]})])
     printed = run(course, monkeypatch, capsys, "explain", LAB, student) + run(
         course, monkeypatch, capsys, "scores", LAB
     )

@@ -26,8 +26,8 @@ from autograder.exports.gradescope.run import chosen
 from autograder.exports.gradescope.run import main as grade_for_gradescope
 from autograder.sandbox.diagnostics import examine
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader
+from tests.helpers.synthetic_class import FOUR, LAB, Graded, build
 from tests.helpers.variants import TRAIN
-from tests.integration.test_report import FOUR, LAB, CachedGrading, build
 
 CANVAS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
 MOODLE = [
@@ -168,7 +168,7 @@ def test_canvas_roster_download_names(
 ) -> None:
     """Student ids from Canvas's file names find their rows, even if two students have the same name."""
     ids = ["lovelaceada", "smithjohn-21", "smithjohn-22", "nobody"]
-    course = build(tmp_path, [CachedGrading(student, essay=float(i)) for i, student in enumerate(ids)])
+    course = build(tmp_path, [Graded(student, essay=float(i)) for i, student in enumerate(ids)])
     roster = "Student,ID,SIS User ID,SIS Login ID,Section,X (1)\n" + "".join(
         f'"{name}",{number},,{number},,\n'
         for name, number in (("Lovelace, Ada", 7), ("Smith, John", 22), ("Smith, John", 21), ("Smith, John", 23))
@@ -187,7 +187,7 @@ def test_canvas_roster_ambiguous_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A row that matches two students is not filled in."""
-    course = build(tmp_path, [CachedGrading("ada", essay=1.0), CachedGrading("lovelaceada", essay=2.0)])
+    course = build(tmp_path, [Graded("ada", essay=1.0), Graded("lovelaceada", essay=2.0)])
     (course / "canvas.csv").write_text('Student,ID,SIS Login ID,X (1)\n"Lovelace, Ada",7,ada,3\n')
     options = ("--format", "canvas", "--roster", "canvas.csv", "--column", "X (1)")
     path, remarks = export(course, monkeypatch, capsys, *options)
@@ -244,7 +244,7 @@ def test_export_escapes_formulas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Text that a spreadsheet would run as a formula is escaped."""
-    course = build(tmp_path, [CachedGrading("=cmd|' '!A1", essay=1.0)])
+    course = build(tmp_path, [Graded("=cmd|' '!A1", essay=1.0)])
     for form in ("canvas", "moodle"):
         path, _ = export(course, monkeypatch, capsys, "--format", form)
         assert not [field for row in rows_of(path) for field in row if field.startswith("=")]
@@ -271,7 +271,7 @@ def test_errors(
     arguments: list[str],
     says: str,
 ) -> None:
-    course = build(tmp_path, [CachedGrading("ada")])
+    course = build(tmp_path, [Graded("ada")])
     (course / "binary").write_bytes(b"PK\x03\x04\xff\xfe")
     (course / "moodle.csv").write_text("Identifier,Grade\n")
     (course / "uneven.csv").write_text("Identifier,Grade,Last modified (grade)\n1,2,3,4\n")
@@ -287,8 +287,8 @@ def test_gradescope_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Results of a graded class; its lab has no checks in the library, so that all are hidden."""
-    course = build(tmp_path, [CachedGrading("ada", {"test_slope": 1.5}, submission={"notes": ["repaired\x1b[2J"]}),
-                              CachedGrading("old", stored=False)])  # fmt: skip
+    course = build(tmp_path, [Graded("ada", {"test_slope": 1.5}, submission={"notes": ["repaired\x1b[2J"]}),
+                              Graded("old", stored=False)])  # fmt: skip
     monkeypatch.setattr("autograder.exports.gradescope.results.find_lab", lambda name: find_lab(ASSIGNMENT))
     path, remarks = export(course, monkeypatch, capsys, "--format", "gradescope-results")
     assert [file.name for file in path.iterdir()] == ["ada.json"]
