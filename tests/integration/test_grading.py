@@ -1,4 +1,4 @@
-"""What people really hand in, over the real nbgrader command line: everybody is graded, and told why."""
+"""What students actually submit, with the real nbgrader command line: everyone is graded and told why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FULL = {
 PLAIN = Variant("plain")
 ZERO = dict.fromkeys(FULL, 0)
 LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 10, 'answer_seconds': 45}\nc.GradeChecks.jobs = 3\n"
-# where it is not about training, the third exercise is left out: it takes its time
+# submissions that are not about training leave out the third exercise, which is slow
 UNTRAINED = {"train_with_early_stopping": ""}
 SHORT = Variant("short", sources=UNTRAINED)
 WITHOUT_TRAINING = FULL | {"check_train_with_early_stopping": 0, "check_accuracy": 0}

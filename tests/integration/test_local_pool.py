@@ -35,7 +35,7 @@ from tests.helpers.variants import WRONG, Variant, notebook_of
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Starts processes with stand-ins for their work."""
+    """Yield a function that starts a pool with stub graders."""
     monkeypatch.setattr(local_pool, "_begin", stub_graders.begin)
     monkeypatch.setattr(local_pool, "_grade_in_process", stub_graders.grade)
     running: list[LocalPool] = []
@@ -126,7 +126,7 @@ def test_jobs_fit_cores_and_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
     assert "GB of memory" in choose_jobs(0, lab, range(9))[1]
 
 
-# What is kept
+# Cache
 
 GRADED = CachedGrading({"3": {"outputs": [], "execution_count": None}}, 1.0, 2.0, 3.0, ["look"])
 
@@ -239,7 +239,7 @@ def test_autograde_parallel_interrupt_resume(course: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # what a shell has started in the background ignores interrupts, and so does all that comes from it
+        # processes that a shell starts in the background ignore interrupts, and so do their children
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         kept = course / FOLDER
@@ -260,14 +260,14 @@ def test_autograde_parallel_interrupt_resume(course: Path) -> None:
     after = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")}
     assert before
     assert before.items() <= after.items()  # not graded again
-    assert len(after) == len(STUDENTS)  # and nbgrader brought what was graded ahead
+    assert len(after) == len(STUDENTS)  # and nbgrader used what was graded ahead
     graded_ahead = book(course)
     points = {student: sum(filter(None, scores.values())) for student, (scores, _) in graded_ahead.items()}
     assert points["ada"] == 40
     assert 20 < points["ben"] < 40
     assert points["cyd"] == points["dan"] == 0
 
-    # what is kept is as good as new
+    # cached gradings equal new ones
     shutil.rmtree(course / "autograded")
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr
@@ -276,7 +276,7 @@ def test_autograde_parallel_interrupt_resume(course: Path) -> None:
     assert book(course) == graded_ahead
     assert {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")} == after
 
-    # --force grades again; one after the other it comes to the same
+    # --force grades again; one at a time gives the same result
     at_a_time(course, 1)
     done = nbgrader(course, "autograde", ASSIGNMENT, "--force")
     assert done.returncode == 0, done.stderr

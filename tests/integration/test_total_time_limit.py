@@ -1,4 +1,4 @@
-"""A submission that uses up all its time is graded: with what it has answered until then."""
+"""A submission that uses up its total time is graded on what it has answered until then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nbgrader validate`` and the Validate button say what ``check`` says."""
+"""``nbgrader validate`` and the Validate button show the report of ``check``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHORT = ("check_freeze_layers", "check_build_transfer_model")
 
 
 def shortened(notebook: NotebookNode) -> NotebookNode:
-    """Without experiments, and without the cells that train."""
+    """Return the notebook without experiments and without the cells that train."""
     short = copy.deepcopy(notebook)
     short.cells = [
         cell
@@ -36,7 +36,7 @@ def shortened(notebook: NotebookNode) -> NotebookNode:
 
 @pytest.fixture(scope="module")
 def validated(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> dict[str, str]:
-    """What the command prints for a right notebook, a stub, a wrong one, and one that lacks a function."""
+    """Return what the command prints for a correct notebook, a wrong one and a stub."""
     folder = tmp_path_factory.mktemp("validate")
     inverted = FREEZE.replace("index >= cut", "index < cut")
     notebooks = {
@@ -95,7 +95,7 @@ def test_validate_button(tmp_path: Path, release: NotebookNode) -> None:
 
 
 def test_check_raises_only_in_validate(tmp_path: Path, release: NotebookNode) -> None:
-    """Where a notebook is executed for another purpose, such as the solution, the report is the result."""
+    """If a notebook is executed for another purpose, such as the solution, the report is the result."""
     notebook = shortened(release)
     notebook.cells = [
         c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") in ("setup", SHORT[0])

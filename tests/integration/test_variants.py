@@ -1,7 +1,7 @@
 """Mistakes cost points in their own cell only, and correct styles lose none: with the real command line.
 
-These are some mistakes of each cell; all of them, and many more, are checked without a notebook in
-``test_fairness.py``.
+These are some mistakes of each cell; the mutation study (``bench/mutation_study.py``) checks all of them and many more
+without a notebook.
 """
 
 from __future__ import annotations

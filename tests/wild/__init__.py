@@ -1,6 +1,6 @@
 """Submissions in the styles of public code: training loops, freezing and head swapping, correct ones and wrong ones.
 
-Each was graded by the contract in writing (:class:`~wild.submission.Wild`) before any check saw it.
+Each was graded in writing by the contract (:class:`~tests.wild.submission.Wild`) before any check ran on it.
 """
 
 from tests.wild.averages import AVERAGES

@@ -1,4 +1,4 @@
-"""Correct training with averages of weights, and with rates that follow the layer or the losses."""
+"""Correct training with averaged weights, or with learning rates by layer or by loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Correct training that remembers the best epoch in one of the many ways that people do."""
+"""Correct training that keeps the best epoch in one of many common ways."""
 
 from __future__ import annotations
 

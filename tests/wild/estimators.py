@@ -1,4 +1,4 @@
-"""Correct training by objects that are given a model, and then fit it."""
+"""Correct training by objects that take a model and fit it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Correct ways to freeze, as tutorials, libraries and notebooks write it."""
+"""Correct ways to freeze layers, as in tutorials, libraries and notebooks."""
 
 from __future__ import annotations
 

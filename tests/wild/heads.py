@@ -1,4 +1,4 @@
-"""Correct ways to put in a head, as tutorials, libraries and notebooks write it."""
+"""Correct ways to replace the head, as in tutorials, libraries and notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong ways to freeze and to put in a head, as public code has them; what each should cost was written down first."""
+"""Wrong freezing and head replacement in the style of public code; each cost was fixed before any check ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong training loops, as public code has them; what each should cost was written down first."""
+"""Wrong training loops in the style of public code; the cost of each was fixed before any check ran."""
 
 from __future__ import annotations
 

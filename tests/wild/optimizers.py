@@ -1,4 +1,4 @@
-"""Correct training that optimizes, computes or counts in another way than most."""
+"""Correct training that optimizes, computes or counts in an unusual way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NORMS = """
             if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.weight is not None and not m.weight.requires_grad:
                 m.eval()
 """
-# what follows an epoch of training, with its figures in train_loss and train_acc
+# code after an epoch of training, with its figures in train_loss and train_acc
 _THEN = """
             val = evaluate(model, val_loader)
             for key, value in zip(history, (train_loss, train_acc, val["loss"], val["accuracy"])):

@@ -1,4 +1,4 @@
-"""Correct training in the manner of competition notebooks and of the training scripts of model libraries."""
+"""Correct training in the style of competition notebooks and of the training scripts of model libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a submission of this corpus consists of: functions, and what the contract says of them."""
+"""A submission of this corpus: functions, and how they are graded by the contract."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FREEZE, BUILD, TRAIN = CELLS
 
 @dataclass(frozen=True)
 class Wild:
-    """A submission in the style of public code, graded by the contract before any check saw it.
+    """A submission in the style of public code, graded by the contract before any check ran on it.
 
     Attributes:
         name: short, unique.
@@ -30,18 +30,18 @@ class Wild:
 
 
 def correct(name: str, reason: str, *, freeze: str = "", build: str = "", train: str = "") -> Wild:
-    """A correct submission of these functions."""
+    """Return a correct submission of these functions."""
     given = zip(CELLS, (freeze, build, train), strict=True)
     return Wild(name, reason, {cell: dedent(source) for cell, source in given if source})
 
 
 def wrong(exercise: str, name: str, reason: str, cost: tuple[float, float], source: str) -> Wild:
-    """A wrong submission: this function, and the plain correct ones."""
+    """Return a wrong submission: this function, and the plain correct ones."""
     return Wild(name, reason, {exercise: dedent(source)}, exercise, cost)
 
 
 def changed(base: Wild, exercise: str, name: str, reason: str, cost: tuple[float, float], *texts: str) -> Wild:
-    """A wrong submission, made from a correct one: old, new, old, new, ... in the source of one exercise."""
+    """Return a correct submission with texts replaced in one exercise: old, new, old, new, ..."""
     source = base.sources[exercise]
     for old, new in zip(texts[::2], texts[1::2], strict=True):
         assert old in source, f"{name}: {old!r} is not in {base.name}"

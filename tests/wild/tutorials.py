@@ -1,4 +1,4 @@
-"""Correct training loops as tutorials and lectures write them."""
+"""Correct training loops, as in tutorials and lectures."""
 
 from __future__ import annotations
 

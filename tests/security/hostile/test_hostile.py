@@ -57,7 +57,7 @@ class Batch:
     Attributes:
         course: the course of all students.
         students: the students who submitted.
-        canaries: secrets that nobody may have seen.
+        canaries: secrets that must not appear anywhere.
         traces: what was found but should not exist: names of files, processes, connections.
     """
 
