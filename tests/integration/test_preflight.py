@@ -37,7 +37,6 @@ from amllab.protocol.failure import Failure
 from autograder.grading.worker import Worker
 from autograder.notebooks.metadata import skipped_cells
 from autograder.notebooks.normalize import normalize
-from autograder.sandbox import launcher
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, examples
 
 SOLUTION = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
@@ -74,11 +73,6 @@ def plain(report: Preflight) -> str:
 def test_what_it_compares_with_is_the_release() -> None:
     """In a checkout; for the wheels, see the tests of the bundle and of the packages."""
     assert released_notebooks()[f"{ASSIGNMENT}/{NOTEBOOK}"] == ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
-
-
-def test_settings_are_those_of_grading() -> None:
-    settings = {name: value for name, value in launcher._SETTINGS.items() if name != "PYTHONWARNINGS"}
-    assert {name: value for name, value in fresh._SETTINGS.items() if name != fresh.VARIABLE} == settings
 
 
 def test_a_finished_notebook_has_nothing_to_mend(
