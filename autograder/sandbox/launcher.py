@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amllab.worker.environment import SETTINGS
 from autograder.errors import IsolationError
 from autograder.sandbox import OUT_OF_MEMORY
 from autograder.sandbox.exclusive_turns import Turns
@@ -33,20 +34,6 @@ WAYS_OUT = (
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL")
 # further variables that the fork server needs, to find the same packages and libraries as the grader
 _FINDING = ("HOME", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH")
-_SETTINGS = {
-    # waiting threads must not spin: on a busy machine, training would otherwise take many times as long
-    "OMP_WAIT_POLICY": "PASSIVE",
-    # sums do not depend on the number of processors; threads of small models also wait for each other longer than they
-    # compute
-    "OMP_NUM_THREADS": "1",
-    # OpenBLAS starts its threads on import, and a fork does not copy threads
-    "OPENBLAS_NUM_THREADS": "1",
-    "AMLLAB_PROGRESS": "0",
-    "AMLLAB_DATA": "drawn",
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONWARNINGS": "ignore",
-    "CUDA_VISIBLE_DEVICES": "",
-}
 _START_SECONDS = 180.0
 _SOCKET = "launch"  # in a folder that only the grader's user can enter
 _MESSAGE_BYTES = 1 << 16
@@ -196,7 +183,7 @@ class Launcher:
         self._control = self._server = self._home = None
 
     def _names(self) -> dict[str, str]:
-        return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | _SETTINGS
+        return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | SETTINGS
 
     def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         with self._lock:
