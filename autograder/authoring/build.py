@@ -19,7 +19,8 @@ from nbformat import NotebookNode
 from autograder.course import Course
 from autograder.gradebook.changed_cells import settle
 from autograder.labs.catalog import checks_of
-from autograder.labs.settings import check_points, load_lab
+from autograder.labs.points import check_points
+from autograder.labs.settings import load_lab
 
 
 def notebook_of(master: Path) -> NotebookNode:
