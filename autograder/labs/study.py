@@ -11,8 +11,6 @@ from pathlib import Path
 from amllab.lab import Lab
 from autograder.labs.locations import HIDDEN_CHECKS, KIT
 
-COMMAND = "bench.mutation_study"  # the module that makes a study
-
 
 @dataclass(frozen=True)
 class Study:
@@ -29,13 +27,18 @@ class Study:
     stale: bool = False
 
 
+def command(lab: Lab) -> str:
+    """Return the command that makes the study of a lab."""
+    return f"autograder study {lab.assignment}"
+
+
 def evidence_of(lab: Lab) -> Path:
     """Return the file with the summary of a lab's mutation study, next to its hidden checks."""
     return HIDDEN_CHECKS / lab.name / "evidence" / "study.json"
 
 
 def read_study(lab: Lab) -> Study:
-    """Return the study of a lab, as written by ``python -m bench.mutation_study``; an empty one if there is none.
+    """Return the study of a lab, as written by ``autograder study``; an empty one if there is none.
 
     Raises:
         ValueError: The file is damaged; the message names it and the command that writes it again.
@@ -47,9 +50,8 @@ def read_study(lab: Lab) -> Study:
         found = json.loads(file.read_text(encoding="utf-8"))
         number, failed, checks = int(found["submissions"]), frozenset(map(str, found["failed"])), found["checks"]
     except (ValueError, TypeError, KeyError) as error:
-        again = f"run 'python -m {COMMAND}' again"
         raise ValueError(
-            f"{lab.name}/evidence/{file.name} is damaged ({type(error).__name__}: {error}): {again}"
+            f"{lab.name}/evidence/{file.name} is damaged ({type(error).__name__}: {error}): run '{command(lab)}' again"
         ) from None
     source = f"{number} submissions of {lab.name}/evidence/{file.name}"
     return Study(failed, source, stale=checks != checks_digest(lab))
@@ -67,8 +69,9 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
     """
     folders = (lab.folder, HIDDEN_CHECKS / lab.name, KIT)
     files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
-    own = ("accuracy", "calibration")
-    texts = [file.read_text(encoding="utf-8") for file in files if accuracy or not any(n in file.stem for n in own)]
+    other = ("accuracy", "calibration")
+    files = [file for file in files if file.stem != "corpus" and (accuracy or not any(n in file.stem for n in other))]
+    texts = [file.read_text(encoding="utf-8") for file in files]
     parts = sorted(part for text in texts for part in definitions(text))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
