@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,13 +68,32 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
         lab: Lab whose checks to digest.
         accuracy: Whether to include the files that belong to the accuracy check alone.
     """
-    folders = (lab.folder, HIDDEN_CHECKS / lab.name, KIT)
-    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+    own = [file for folder in (lab.folder, HIDDEN_CHECKS / lab.name) for file in sorted(folder.glob("*.py"))]
+    files = [file for file in own if file.stem != "corpus"]
+    files += [KIT / f"{name}.py" for name in sorted(_kit_modules(files))]
     other = ("accuracy", "calibration")
-    files = [file for file in files if file.stem != "corpus" and (accuracy or not any(n in file.stem for n in other))]
-    texts = [file.read_text(encoding="utf-8") for file in files]
+    texts = [f.read_text(encoding="utf-8") for f in files if accuracy or not any(name in f.stem for name in other)]
     parts = sorted(part for text in texts for part in definitions(text))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _kit_modules(files: Iterable[Path]) -> set[str]:
+    """Return the names of the modules of the kit that some files import, and that these import."""
+    found: set[str] = set()
+    waiting = list(files)
+    while waiting:
+        for node in ast.walk(ast.parse(waiting.pop().read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "amllab.kit":
+                names = {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("amllab.kit."):
+                names = {str(node.module).split(".")[2]}
+            elif isinstance(node, ast.Import):
+                names = {alias.name.split(".")[2] for alias in node.names if alias.name.startswith("amllab.kit.")}
+            else:
+                continue
+            waiting += [KIT / f"{name}.py" for name in names - found]
+            found |= names
+    return found
 
 
 def definitions(source: str) -> list[str]:

@@ -165,6 +165,18 @@ def test_study_damaged_file(text: str, tmp_path: Path, lab: Lab, monkeypatch: py
         read_study(lab)
 
 
+def test_digest_covers_imported_kit(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the kit, the digest covers the modules that the lab imports, also through one another, and no others."""
+    present = study_module.checks_digest(lab)
+    kit = shutil.copytree(study_module.KIT, tmp_path / "kit")
+    monkeypatch.setattr(study_module, "KIT", kit)
+    (kit / "of_another_lab.py").write_text("x = 1\n")
+    assert study_module.checks_digest(lab) == present
+    with (kit / "symptoms.py").open("a") as file:
+        file.write("x = 1\n")
+    assert study_module.checks_digest(lab) != present
+
+
 def test_digest_covers_behaviour_only() -> None:
     """The digest depends on what checks do, not on points, docstrings, comments, imports or layout."""
     source = '''"""About."""
