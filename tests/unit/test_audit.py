@@ -6,6 +6,7 @@ Whether a correct lab passes, with real grading, is tested with the guide to a n
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
