@@ -18,6 +18,10 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
+from autograder.checks.transfer_learning.corpus import PLAIN
+from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
+from tests.helpers.notebooks import notebook_of
+
 pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
 
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
@@ -34,7 +38,6 @@ from tests.helpers.jupyter import (
     jupyter,
     picture,
 )
-from tests.helpers.variants import CELLS, CORRECT, notebook_of
 
 # its slice takes "the last 0" for all layers, and n_trainable is not validated
 CLASSIC = """def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
@@ -211,7 +214,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> P
         if mine.metadata.get("nbgrader", {}).get("grade_id") == "reflection":
             mine.source = "**1. What did transfer give?**\n\nSixteen points of accuracy: 74.8 % against 58.2 %."
         if mine.metadata.get("nbgrader", {}).get("grade_id") == "freeze_layers":
-            mine.source = CELLS["freeze_layers"]
+            mine.source = PLAIN["freeze_layers"]
     submit(course, "ada", ada)
     submit(course, "ben", b"I could not get it to work, sorry!")
     done = nbgrader(course, "autograde", ASSIGNMENT)

@@ -25,13 +25,14 @@ from nbgrader.api import Gradebook
 from amllab.lab import Lab
 from autograder.gradebook.regrading import digest_of
 from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of
+from autograder.labs.corpus import Solution
 from autograder.notebooks.metadata import score_of
 from tests.conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, scores, submit
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
-ONLY_FREEZE = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
-NOTHING = Variant("x", sources={"freeze_layers": "", "build_transfer_model": "", "train_with_early_stopping": ""})
-LENT = Variant(
+ONLY_FREEZE = Solution("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+NOTHING = Solution("x", sources={"freeze_layers": "", "build_transfer_model": "", "train_with_early_stopping": ""})
+LENT = Solution(
     "x",
     sources={
         "freeze_layers": "GIVEN = {}\n"

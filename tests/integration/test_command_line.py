@@ -20,6 +20,7 @@ import pytest
 from nbformat import NotebookNode
 
 from amllab.lab import find_lab
+from autograder.checks.transfer_learning.corpus import BUILD, FREEZE
 from autograder.cli import main
 from autograder.commands import parameters, results
 from autograder.errors import ReferenceFailedError
@@ -28,7 +29,6 @@ from autograder.grading.reference import Reference
 from autograder.notebooks.normalize import read_release
 from autograder.sandbox.launcher import ISOLATIONS
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader_command, new_course, report, sampled, scores, submit
-from tests.helpers.variants import BUILD, FREEZE
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
 

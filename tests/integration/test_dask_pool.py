@@ -15,10 +15,11 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograded, nbgrader, new_course, scores, submit
 from tests.helpers import stub_graders
 from tests.helpers.dask_cluster import BUSY, SILENT, Cluster
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 pytest.importorskip("distributed", reason="grading on several machines needs the extra 'cluster'")
 
@@ -187,7 +188,7 @@ def test_dask_class_with_killed_worker(cluster: Cluster, release: NotebookNode, 
     course = new_course(tmp_path / "course")
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(f"c.GradeChecks.scheduler = {cluster.address!r}\n")
-    freeze = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+    freeze = Solution("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
     submit(course, "a", b"not a notebook")
     for student in "bcd":
         submit(course, student, notebook_of(freeze, release))

@@ -12,11 +12,11 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Comment, Gradebook
 
+from autograder.checks.transfer_learning.corpus import FREEZE
 from autograder.cli import main
 from autograder.text import safe_line
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
 from tests.helpers.synthetic_class import ESSAY, HOSTILE, LAB, Graded, build
-from tests.helpers.variants import FREEZE
 
 CONTROL = "\x1b[2J\x9b31m\u202e"
 

@@ -19,6 +19,7 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
 from amllab.lab import find_lab
+from autograder.checks.transfer_learning.corpus import TRAIN
 from autograder.cli import main
 from autograder.errors import ReferenceFailedError
 from autograder.exports.gradescope.results import is_public, public_checks
@@ -27,7 +28,6 @@ from autograder.exports.gradescope.run import main as grade_for_gradescope
 from autograder.sandbox.diagnostics import examine
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader
 from tests.helpers.synthetic_class import FOUR, LAB, Graded, build
-from tests.helpers.variants import TRAIN
 
 CANVAS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
 MOODLE = [

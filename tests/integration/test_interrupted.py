@@ -28,8 +28,9 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderApp
 
 import autograder.nbgrader_plugins.exporter  # noqa: F401  loaded before the forks, each of which would have to load PyTorch
+from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, scores, submit
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 # a module of the course: counts the moments of a run, and kills it at the one whose number is DIE_AT
 MOMENTS = """
@@ -199,7 +200,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Pa
         config.write(CONFIG + "import stand_in\n")
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         book.update_or_create_assignment(ASSIGNMENT, duedate=DUE)
-    hand_in(course, "ada", LATE, notebook_of(Variant("plain"), release))
+    hand_in(course, "ada", LATE, notebook_of(Solution("plain"), release))
     hand_in(course, "ben", IN_TIME, b"Dear TA")
     hand_in(course, "cyd", IN_TIME, None)
     return course
@@ -219,7 +220,7 @@ def by_hand(fresh: Path, tmp_path_factory: pytest.TempPathFactory, release: Note
             comment.manual_comment = f"Well argued, {student}."
         book.db.commit()
     for student in STUDENTS:
-        hand_in(course, student, AGAIN, notebook_of(Variant("again", sources={"freeze_layers": student}), release))
+        hand_in(course, student, AGAIN, notebook_of(Solution("again", sources={"freeze_layers": student}), release))
     return course
 
 

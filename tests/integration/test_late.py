@@ -12,12 +12,13 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
 from amllab.lab import Lab
+from autograder.labs.corpus import Solution
 from autograder.labs.settings import Deadline
 from autograder.nbgrader_plugins import exporter, late_penalty
 from autograder.nbgrader_plugins.late_penalty import penalty
 from tests.conftest import ASSIGNMENT, nbgrader, new_course, submit
 from tests.helpers.course_copy import CourseCopy
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 DUE = datetime(2026, 12, 18, 22, 59, tzinfo=UTC)
 DEADLINE = """
@@ -122,7 +123,7 @@ def test_late_penalty_in_gradebook(tmp_path: Path, release: NotebookNode) -> Non
     settings.write_text(settings.read_text() + DEADLINE)
     made = new_course(tmp_path / "made")
     (course.root / "gradebook.db").write_bytes((made / "gradebook.db").read_bytes())
-    only_freeze = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+    only_freeze = Solution("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
     for student, time in SUBMITTED_AT.items():
         submit(course.root, student, b"Dear TA" if student == "letter" else notebook_of(only_freeze, release))
         (course.root / "submitted" / student / ASSIGNMENT / "timestamp.txt").write_text(time)

@@ -20,15 +20,17 @@ import pytest
 from nbformat import NotebookNode
 
 from amllab.lab import Lab
+from autograder.checks.transfer_learning.corpus.typical import TYPICAL
 from autograder.errors import IsolationError
 from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of, written
+from autograder.labs.corpus import Solution
 from autograder.notebooks.metadata import is_autograded, scores_of
 from autograder.scheduling import capacity, local_pool
 from autograder.scheduling.capacity import choose_jobs
 from autograder.scheduling.local_pool import LocalPool
 from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, scores, submit
 from tests.helpers import stub_graders
-from tests.helpers.variants import WRONG, Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 # Processes
 
@@ -194,9 +196,9 @@ def test_cache_key_inputs(lab: Lab, release: NotebookNode) -> None:
 def course(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
     course = new_course(tmp_path_factory.mktemp("course"))
     untrained = {"train_with_early_stopping": ""}
-    submit(course, "ada", notebook_of(Variant("ada", sources=untrained), release))
-    (wrong,) = [variant for variant in WRONG if variant.name == "head_not_replaced"]
-    submit(course, "ben", notebook_of(Variant("ben", sources={**wrong.sources, **untrained}), release))
+    submit(course, "ada", notebook_of(Solution("ada", sources=untrained), release))
+    (wrong,) = [variant for variant in TYPICAL if variant.name == "head_not_replaced"]
+    submit(course, "ben", notebook_of(Solution("ben", sources={**wrong.sources, **untrained}), release))
     submit(course, "cyd", b"not a notebook")
     submit(course, "dan", release)
     return course

@@ -20,8 +20,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.api import Gradebook
 
+from autograder.checks.transfer_learning.corpus import FREEZE
 from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, nbgrader_command, new_course, scores, submit
-from tests.helpers.variants import FREEZE
 
 pytestmark = pytest.mark.slow  # the classes of test_grading and test_variants are smaller
 

@@ -16,13 +16,13 @@ from amllab.checks.results import CheckResult, score
 from amllab.checks.runner import run_checks
 from amllab.lab import Lab
 from amllab.protocol.submission import SubmissionError
+from autograder.checks.transfer_learning.corpus import BUILD, FREEZE
 from autograder.grading.reference import Reference
 from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.metadata import skipped_cells
 from autograder.sandbox.launcher import Tree
 from tests.conftest import ASSIGNMENT, ROOT, sampled
-from tests.helpers.variants import BUILD, FREEZE
 
 CHECKS = ("check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy")
 FREEZING = {CHECKS[0]: 20.0}

@@ -13,8 +13,9 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from autograder.grading.submitted_outputs import with_submitted
+from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, autograded, nbgrader, new_course, report, scores, submit
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 
 def png() -> str:
@@ -25,7 +26,7 @@ def png() -> str:
 
 
 PNG = png()
-STUBS = Variant(
+STUBS = Solution(
     "stubs", sources=dict.fromkeys(("freeze_layers", "build_transfer_model", "train_with_early_stopping"), "")
 )
 AS_SUBMITTED = "The outputs below are those that were submitted"

@@ -14,8 +14,10 @@ from nbformat import NotebookNode
 from nbgrader.server_extensions.validate_assignment.handlers import ValidateAssignmentHandler
 from traitlets.config import Config
 
+from autograder.checks.transfer_learning.corpus import FREEZE
+from autograder.labs.corpus import Solution
 from tests.conftest import NOTEBOOK, nbgrader_command
-from tests.helpers.variants import FREEZE, Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 SUCCESS = "Success! Your notebook passes all the tests."
 # exercises whose checks do not train
@@ -40,8 +42,8 @@ def validated(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -
     folder = tmp_path_factory.mktemp("validate")
     inverted = FREEZE.replace("index >= cut", "index < cut")
     notebooks = {
-        "right": notebook_of(Variant("right"), release),
-        "wrong": notebook_of(Variant("wrong", sources={"freeze_layers": inverted}), release),
+        "right": notebook_of(Solution("right"), release),
+        "wrong": notebook_of(Solution("wrong", sources={"freeze_layers": inverted}), release),
         "stub": release,
     }
     found = {}
@@ -82,7 +84,7 @@ def test_validate_stub_fails_every_cell(validated: dict[str, str]) -> None:
 
 def test_validate_button(tmp_path: Path, release: NotebookNode) -> None:
     """The Validate button shows the same report."""
-    notebook = shortened(notebook_of(Variant("missing", sources={"build_transfer_model": ""}), release))
+    notebook = shortened(notebook_of(Solution("missing", sources={"build_transfer_model": ""}), release))
     notebook.cells = [
         c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") in ("setup", SHORT[1])
     ]

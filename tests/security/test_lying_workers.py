@@ -25,10 +25,11 @@ from amllab.protocol.submission import InProcessSubmission, Submission, Submissi
 from amllab.protocol.wire import WireError, pack, unpack
 from amllab.synthetic_images import draw
 from amllab.worker import integrity
+from autograder.checks.transfer_learning.corpus import BUILD, FREEZE, PLAIN, TRAIN
+from autograder.checks.transfer_learning.corpus.styles.plain import BATCHNORM_IN_FREEZE, BY_MODEL_COPY, WITH_LIBRARY
 from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
 from tests.conftest import sampled
-from tests.helpers.variants import BATCHNORM_IN_FREEZE, BUILD, BY_MODEL_COPY, CELLS, FREEZE, TRAIN, WITH_LIBRARY
 
 pytestmark = pytest.mark.full_training
 
@@ -40,7 +41,7 @@ def submission(lab: Lab, prelude: str = "", **sources: str) -> InProcessSubmissi
     """Return the plain correct functions, with some replaced."""
     namespace: dict[str, Any] = {}
     exec("import copy, timm, torch\nfrom amllab import layers_of, load_backbone\n" + prelude, namespace)
-    for cell, source in CELLS.items():
+    for cell, source in PLAIN.items():
         exec(sources.get(cell, source), namespace)
     return InProcessSubmission(lab.name, namespace)
 
