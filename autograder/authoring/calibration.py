@@ -23,6 +23,7 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,6 +37,7 @@ from tqdm import tqdm
 from amllab.lab import Lab
 from amllab.seeds import derive
 from autograder.errors import ThresholdError
+from autograder.labs.calibrated import digest_of_images
 
 WRONG_VERDICTS = 1e-3  # highest accepted probability, for a right submission and for a wrong one
 CONFIDENCE = 0.95
@@ -179,12 +181,20 @@ class Calibration:
         self.module = _module(lab)
         self.kind: str = self.module.kind(lab)
         self.budget = self.module.budget(lab)
-        # keeps out runs that were measured with another budget or another source of the variant
-        self.marks = {
-            s.name: hashlib.sha256(json.dumps([self.budget, s.source]).encode()).hexdigest()[:12]
-            for s in self.module.STYLES
-        }
         self.file = lab.folder / "thresholds.json"
+
+    @cached_property
+    def data(self) -> str | None:
+        """The digest of the images; ``None`` if the library draws them."""
+        return digest_of_images(self.lab)
+
+    @cached_property
+    def marks(self) -> dict[str, str]:
+        """A mark for the runs of each variant: not those with another budget, other images or another source."""
+        parts = [self.budget, self.data] if self.data else [self.budget]
+        return {
+            s.name: hashlib.sha256(json.dumps([*parts, s.source]).encode()).hexdigest()[:12] for s in self.module.STYLES
+        }
 
     def run(self, kept: Path, jobs: int) -> dict[str, Any]:
         """Measure what is missing and return the resulting :meth:`evidence`.
@@ -253,6 +263,7 @@ class Calibration:
         return {
             "thresholds": thresholds,
             "budget": self.budget,
+            **({"data": self.data} if self.data else {}),
             "seeds": {"fitted": [0, self.seeds], "fresh": [self.seeds, self.seeds + self.fresh]},
             "verdicts": [vars(verdict) for verdict in verdicts],
             "right": self._count([v for v in verdicts if v.right and v.style in names]),

@@ -86,13 +86,13 @@ def _misplaced(file: str, text: str, table: list[str], allowed: set[str], elsewh
         yield f"{file}, line {line_of(text, (*table, name))}: {shown}: {elsewhere.get(name, f'there is no such check{hint}')}"
 
 
-def check_points(lab: Lab, master: Path, notebook: NotebookNode, checks: Sequence[Check]) -> None:
+def check_points(lab: Lab, path: Path, notebook: NotebookNode, checks: Sequence[Check]) -> None:
     """Reject a lab whose points do not add up, or that gives points to checks in the wrong file or to none.
 
     Args:
         lab: Lab whose points to check.
-        master: Path of the master text, for the message.
-        notebook: Notebook built from the master text.
+        path: Path of the master text or the release, for the message.
+        notebook: Notebook built from the master text, or the release.
         checks: All checks of the lab, public and hidden.
 
     Raises:
@@ -101,4 +101,4 @@ def check_points(lab: Lab, master: Path, notebook: NotebookNode, checks: Sequenc
     if problems := name_problems(lab, checks):
         raise SettingsError("\n".join(problems))
     if problems := point_problems(notebook, checks):
-        raise SettingsError("\n".join(f"{master.parent.name}/{master.name}: {problem}" for problem in problems))
+        raise SettingsError("\n".join(f"{path.parent.name}/{path.name}: {problem}" for problem in problems))

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from amllab.checks.plugin import POINTS
 from amllab.lab import CHECKS, Lab, find_lab
 from autograder.errors import SettingsError
+from autograder.labs.calibrated import accuracy_problems
 from autograder.labs.locations import HIDDEN_CHECKS
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -113,7 +114,8 @@ def load_lab(name: str) -> Lab:
     Raises:
         LookupError: There is no such lab; the message lists the existing ones.
         SettingsError: The settings are invalid, and each line of the message names file, line and field; or a package
-            is missing or has another version, and the message says how to install it.
+            is missing or has another version, and the message says how to install it; or the accuracy check would cost
+            everybody points, and the message says what to run.
     """
     folder = name.replace("-", "_")
     for file, kind in ((CHECKS / folder / "lab.toml", Settings), (HIDDEN_CHECKS / folder / POINTS, Points)):
@@ -121,7 +123,7 @@ def load_lab(name: str) -> Lab:
         if text is not None and (problems := problems_of(text, f"{folder}/{file.name}", kind)):
             raise SettingsError("\n".join(problems))
     lab = find_lab(name)
-    if problems := package_problems(lab):
+    if problems := package_problems(lab) or accuracy_problems(lab):
         raise SettingsError("\n".join(problems))
     return lab
 

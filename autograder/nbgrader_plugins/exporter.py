@@ -38,6 +38,8 @@ from autograder.gradebook.regrading import book_cells, book_scores, check_cells,
 from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
 from autograder.grading.class_session import ClassSession, GradingConfig
+from autograder.labs.catalog import checks_of
+from autograder.labs.points import check_points
 from autograder.labs.settings import load_lab
 from autograder.nbgrader_plugins.late_penalty import renew_penalties, set_due_date
 from autograder.nbgrader_plugins.run import Run
@@ -75,9 +77,9 @@ class SubmissionExporter(NotebookExporter):
         assignment = coursedir.assignment_id
         try:
             self.lab = load_lab(assignment)
-            self.release = read_release(
-                self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
-            )
+            path = self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
+            self.release = read_release(path)
+            check_points(self.lab, path, self.release, checks_of(self.lab))
             with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
                 found = assignment_in(gradebook, coursedir.db_url, self.lab, self.release)
                 self.secret = found.id

@@ -23,7 +23,7 @@ from autograder.labs.points import check_points, name_problems, point_problems
 from autograder.labs.settings import load_lab
 from autograder.notebooks.normalize import NormalizedSubmission
 from autograder.sandbox.launcher import Launcher
-from tests.conftest import ROOT
+from tests.conftest import ASSIGNMENT, ROOT, nbgrader, submit
 
 MASTER = ROOT / "source" / "transfer-learning" / "transfer_learning.py"
 
@@ -158,3 +158,16 @@ def test_points_mismatch_stops_build(
     said = capsys.readouterr().err
     assert "check_train_with_early_stopping: the cell is worth 31 points in the master text, its checks 30, in" in said
     assert [path.name for path in folder.iterdir()] == [MASTER.name]
+
+
+def test_points_mismatch_stops_autograde(course: Path, hidden: Path) -> None:
+    """Nothing is graded if points do not add up, since everybody would lose some."""
+    (hidden / "points.toml").write_text("test_thaws = 3\n")
+    submit(course, "ada", b"Dear TA")
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 1
+    assert (
+        "Nothing was graded: transfer-learning/transfer_learning.ipynb: check_freeze_layers: the cell is worth 20 "
+        in done.stderr
+    )
+    assert not (course / "autograded").exists()
