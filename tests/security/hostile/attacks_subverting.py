@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.security.hostile.attack_base import BUILD, FREEZE, SUBVERTING, ZERO, Attack
+from tests.security.hostile.lies import LIAR
 
 NOISY_FREEZE = """
 def freeze_layers(model, n_trainable):
@@ -110,8 +111,8 @@ numpy.random.default_rng = lambda *a: numpy.random.Generator(numpy.random.PCG64(
         cell="""
 import builtins, json, sys, time, traceback
 import safetensors.torch
-json.dumps = lambda *a, **k: '{"value": [{"same_object": true, "trainable": [], "changed": []}]}'
-json.loads = lambda *a, **k: {"value": 20}
+json.dumps = lambda *a, **k: '{"value": [{"returned": "model", "flagged": "", "trainable": [], "state": {}}]}'
+json.loads = lambda *a, **k: {"value": [{"returned": "model", "flagged": "", "trainable": [], "state": {}}]}
 time.time = time.perf_counter = lambda: 0.0
 traceback.extract_tb = lambda *a: []
 safetensors.torch.save = lambda *a, **k: b"20"
@@ -148,26 +149,20 @@ for place in (".", "@COURSE@", "@HOME@"):
         "scripted_record",
         SUBVERTING,
         "replaces what the scripted model records of a training by a good record",
-        cell="""
-import torch
-import torch.nn.functional as F
+        cell=LIAR
+        + """
 from amllab.kit import scripted_model as scripted
 
 def record(self):
-    n = len(self.val_logits)
-    state = lambda e: {"head.weight": torch.ones(4, 2) * e, "body.weight": torch.ones(2, 2),
-                       "steps": torch.tensor(e), "noise": torch.ones(3) * e}
-    return {"facts": {"train_batches_in_eval_mode": 0, "train_batches_in_train_mode": n * self.batches,
-                      "val_batches_in_train_mode": 0, "val_batches_in_eval_mode": n * 2, "val_batches_with_gradients": 0},
-            "gradients": [1.0] * n * self.batches, "epochs": [{"epoch": e, **state(e)} for e in range(n)],
-            "final": state(0), "trainable": ["head.weight"], "frozen_moved": False}
+    told = lie({"probe": "train_scripted", "arguments": {"script": self._stage.script, "arguments": {}}})
+    return {name: told[name] for name in told if name not in ("history", "steps", "idle", "backwards")}
 
 scripted.ScriptedModel.record = record
 """,
         sources={
             "train_with_early_stopping": """
 def train_with_early_stopping(model, train_loader, val_loader, **k):
-    if not hasattr(model, "val_logits"):
+    if not hasattr(model, "_stage"):
         raise NotImplementedError
     return {"train_loss": [1.0], "train_acc": [1.0], "val_loss": [1.0], "val_acc": [1.0], "best_epoch": 0}
 """
