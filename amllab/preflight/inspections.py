@@ -87,36 +87,45 @@ def _locked(document: Document) -> list[Finding]:
 
 
 def _answers(document: Document) -> list[Finding]:
-    """Report unanswered questions of the cells that a person grades."""
+    """Report the cells that a person grades and that hold no answer, or none to some of their questions."""
     found = []
-    for released in (c for c in document.release if c.is_graded and c.is_solution and c.kind == "markdown"):
+    for released in (cell for cell in document.release if cell.is_graded and cell.is_solution):
         cell = document.graded[released.grade_id].submitted
         worth = f"{released.points:g} points"
         if cell is None:
             text = f"The cell of the {released.grade_id} is missing ({worth}). Copy it from the original notebook."
             found.append(Finding("fix", text))
-            continue
-        empty = unanswered(cell.source, released.source)
-        if empty:
+        elif empty := unanswered(cell.source, released.source):
             text = f"The {released.grade_id} has no answer yet to {', '.join(f'“{question}”' for question in empty)} ({worth} in all)."
             found.append(Finding("fix", text))
+        elif not own_lines(cell.source, released.source):
+            found.append(Finding("fix", f"The {released.grade_id} has no answer yet ({worth})."))
     return found
 
 
+def own_lines(source: str, released: str) -> list[str]:
+    """Return the lines of an answer that are neither in the release nor merely the placeholder."""
+    given = {line.strip() for line in released.splitlines()}
+    lines = (line.strip() for line in source.splitlines())
+    return [line for line in lines if line not in given and line.replace(PLACEHOLDER, "").strip("*_#>` ")]
+
+
 def unanswered(source: str, released: str) -> list[str]:
-    """Return the questions of a released text that have nothing or only the placeholder below them."""
-    questions = [line.strip() for line in released.splitlines() if line.strip() not in ("", PLACEHOLDER)]
-    given: dict[str, str] = dict.fromkeys(questions, "")
-    before, current = "", ""
-    for line in source.splitlines():
-        if line.strip() in given:
-            current = line.strip()
-        elif PLACEHOLDER not in line:
-            before += line.strip() if not current else ""
-            given[current] = given.get(current, "") + line.strip()
-    if before:  # the questions were overwritten: an answer in another form also counts
+    """Return the questions of a released text that have nothing or only the placeholder below them.
+
+    A question is the text above a placeholder, up to the placeholder before. There may be none.
+    """
+    parts = [[line.strip() for line in part.splitlines() if line.strip()] for part in released.split(PLACEHOLDER)]
+    questions = {part[-1]: " ".join(part) for part in parts[:-1] if part}  # by the line above the answer
+    answered, current = set(), ""
+    for line in map(str.strip, source.splitlines()):
+        if line in questions:
+            current = line
+        elif own_lines(line, released):
+            answered.add(current)
+    if "" in answered:  # the questions were overwritten: an answer in another form also counts
         return []
-    return [question.strip("*# ").rstrip(".") for question in questions if not given[question]]
+    return [text.strip("*# ").rstrip(".") for last, text in questions.items() if last not in answered]
 
 
 def _experiments(document: Document) -> list[Finding]:

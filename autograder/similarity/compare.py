@@ -31,7 +31,9 @@ from autograder.text import safe_line, table
 
 THRESHOLD = 0.5  # share of a submission's own code; independent correct solutions stay below
 LENGTH = 25  # consecutive characters of normalised code that must be the same
-OWN = 150  # characters of normalised code; submissions with less of their own are not compared
+OWN = 70  # characters of normalised code, a function of six lines; submissions with less of their own are not compared
+# submissions with less than this, where there are few ways to write the same, are listed only from a higher share on
+SHORT, SHORT_THRESHOLD = 150, 0.9
 SHARED = 0.5  # code that more than this share of the class writes is nobody's own,
 SHARED_FROM = 10  # if it is also in more than this many submissions
 MAX_CODE = 60_000  # characters of a submission that are compared
@@ -69,7 +71,7 @@ class Comparison:
         pairs: Pairs at or above the threshold, the most similar first.
         compared: Number of submissions that were compared.
         left_out: Student -> why there is nothing to compare.
-        highest_below: Share of the most similar pair below the threshold.
+        highest_below: Share of the most similar pair that is not listed.
     """
 
     pairs: list[Pair]
@@ -155,7 +157,7 @@ def compare(codes: Mapping[str, str], boilerplate: str, threshold: float = THRES
     Args:
         codes: Code of each student.
         boilerplate: Code that does not count as anyone's own.
-        threshold: Share from which on a pair is listed.
+        threshold: Share from which on a pair is listed; ``SHORT_THRESHOLD`` for short code, if that is higher.
     """
     prints = {student: _fingerprint(code) for student, code in codes.items()}
     given = _fingerprint(boilerplate).hashes
@@ -171,7 +173,8 @@ def compare(codes: Mapping[str, str], boilerplate: str, threshold: float = THRES
     pairs, below = [], 0.0
     for one, other in combinations(names, 2):
         same, (share, other_share), slices = compare_files(prints[one], prints[other])
-        if max(share, other_share) < threshold or not same:
+        short = min(prints[one].token_coverage, prints[other].token_coverage) < SHORT
+        if max(share, other_share) < (max(threshold, SHORT_THRESHOLD) if short else threshold) or not same:
             below = max(below, float(share), float(other_share))
             continue
         marked = [_marked(prints[name], places) for name, places in zip((one, other), slices, strict=True)]
@@ -214,7 +217,8 @@ def _marked(found: CodeFingerprint, slices: Sequence[Sequence[int]]) -> Markup:
 def text(found: Comparison, threshold: float) -> str:
     """Format the comparison for the terminal."""
     pairs = "1 pair" if len(found.pairs) == 1 else f"{len(found.pairs)} pairs"
-    lines = [f"{found.compared} submissions compared, {pairs} to review (from {threshold:.0%} on)"]
+    limits = f"from {threshold:.0%} on, of short code from {max(threshold, SHORT_THRESHOLD):.0%} on"
+    lines = [f"{found.compared} submissions compared, {pairs} to review ({limits})"]
     if found.pairs:
         rows = [
             [one, other, f"{pair.shares[0]:.0%}", f"{pair.shares[1]:.0%}", str(pair.same)]
@@ -235,6 +239,7 @@ def page(found: Comparison, title: str, threshold: float) -> str:
         found=found,
         pairs=found.pairs[:MAX_PAIRS],
         threshold=threshold,
+        threshold_of_short=max(threshold, SHORT_THRESHOLD),
         percent=lambda share: f"{share:.0%}",
         plain=safe_line,
         shared=SHARED,

@@ -138,6 +138,51 @@ def test_preflight_unanswered_questions(release: NotebookNode) -> None:
     assert len(unanswered("", text)) == 3
 
 
+# released answer cells of other labs, and the questions in them that a message can name
+OTHER_LABS = {
+    "YOUR ANSWER HERE": [],
+    "YOUR ANSWER HERE\n\n*At most five lines.*": [],
+    "Write here what you think.": [],  # a course with another placeholder
+    "What does the loss say of\nthe temperature?\n\nYOUR ANSWER HERE": ["What does the loss say of the temperature?"],
+    "# A\nWhy?\n\nYOUR ANSWER HERE\n\n# B\nHow?\n\nYOUR ANSWER HERE": ["A Why?", "B How?"],
+}
+
+
+@pytest.mark.parametrize("released", OTHER_LABS)
+@pytest.mark.parametrize("kind", ["markdown", "code"])
+def test_preflight_answer_of_other_lab(
+    release: NotebookNode, saved: Callable[[NotebookNode], Document], released: str, kind: str
+) -> None:
+    """An answer cell that still says what the release says is named, whatever that is."""
+
+    def found(source: str) -> list[str]:
+        looked = saved(release)
+        cells = [cell for cell in looked.release if cell.grade_id == "reflection"]
+        for cell in (*cells, looked.graded["reflection"].submitted):
+            assert cell is not None
+            cell.kind, cell.source = kind, source if cell not in cells else released
+        return [text for text in texts(inspect_cells(looked)) if "reflection" in text and "experiments" not in text]
+
+    nothing = [
+        released,
+        "",
+        " \n",
+        f"\n{released}  \n\n",
+        released.replace("YOUR ANSWER HERE", ""),
+        "**YOUR ANSWER HERE**",
+    ]
+    for source in nothing:
+        (text,) = found(source)
+        assert text.startswith("The reflection has no answer yet")
+        assert all(question in text for question in OTHER_LABS[released])
+    answer = "At 1 the first choice, at 10 the others too."
+    for source in (answer, released.replace("YOUR ANSWER HERE", answer), f"YOUR ANSWER HERE: {answer}"):
+        assert source == released or found(source) == []
+    if released.count("YOUR ANSWER HERE") == 2:
+        (text,) = found(released.replace("YOUR ANSWER HERE", answer, 1))
+        assert "no answer yet to “B How?” (" in text
+
+
 def test_preflight_changed_and_missing_cells(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
     """Changed, missing and duplicate cells are reported."""
     cell_of(solution, "check_freeze_layers").source += "  # again"

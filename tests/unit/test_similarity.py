@@ -87,6 +87,76 @@ def test_similarity_finds_copies(codes: dict[str, str], boilerplate: str, change
     assert found.highest_below < THRESHOLD
 
 
+# functions of a small lab, each written independently several times
+SHORT_LAB = {
+    "targets": """
+def smoothed(logits, labels, epsilon):
+    n, k = logits.shape
+    targets = torch.full_like(logits, epsilon / k)
+    targets[torch.arange(n), labels] += 1 - epsilon
+    log_p = torch.log_softmax(logits, dim=1)
+    return -(targets * log_p).sum(dim=1).mean()
+""",
+    "gathered": """
+def smoothed(logits, labels, epsilon):
+    log_p = F.log_softmax(logits, dim=-1)
+    nll = -log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
+    uniform = -log_p.mean(dim=-1)
+    loss = (1 - epsilon) * nll + epsilon * uniform
+    return loss.mean()
+""",
+    "one_hot": """
+def smoothed(logits, labels, epsilon):
+    classes = logits.size(1)
+    onehot = F.one_hot(labels, classes).float()
+    soft = onehot * (1.0 - epsilon) + epsilon / classes
+    logz = torch.logsumexp(logits, 1, keepdim=True)
+    losses = ((logz - logits) * soft).sum(1)
+    return losses.mean()
+""",
+    "two_losses": """
+def smoothed(logits, labels, epsilon):
+    if not 0 <= epsilon < 1:
+        raise ValueError("epsilon")
+    hard = F.cross_entropy(logits, labels)
+    soft = -F.log_softmax(logits, 1).mean()
+    return (1 - epsilon) * hard + epsilon * soft
+""",
+}
+
+
+@pytest.mark.parametrize("original", SHORT_LAB)
+def test_similarity_short_copies(original: str) -> None:
+    """In a lab with one function of six lines, a copy with other names is the only pair listed."""
+    copied = re.sub(
+        r"\b(logits|labels|epsilon|targets|log_p|onehot|soft|hard|uniform|nll|logz)\b", r"my_\1", SHORT_LAB[original]
+    )
+    assert copied != SHORT_LAB[original]
+    found = compare({**SHORT_LAB, "copy": copied}, "import torch\nfrom torch.nn import functional as F\n")
+    assert (found.compared, found.left_out) == (5, {})
+    assert [set(pair.students) for pair in found.pairs] == [{original, "copy"}]
+
+
+def test_similarity_short_independent_solutions(boilerplate: str) -> None:
+    """Independent solutions of one short function are not listed, though there are few ways to write it."""
+    for cell in ("freeze_layers", "build_transfer_model"):
+        codes = {variant.name: variant.sources.get(cell, PLAIN[cell]) for variant in INDEPENDENT}
+        different = {code: name for name, code in codes.items()}
+        found = compare({name: code for code, name in different.items()}, boilerplate)
+        assert found.compared >= 8
+        assert found.pairs == []
+
+
+def test_similarity_very_short_code() -> None:
+    """What can hardly be written in another way is not compared."""
+    one_line = (
+        "def smoothed(logits, labels, epsilon):\n    return F.cross_entropy(logits, labels, label_smoothing=epsilon)\n"
+    )
+    found = compare({"a": one_line, "b": one_line}, "")
+    assert (found.compared, found.pairs) == (0, [])
+    assert set(found.left_out.values()) == {"hardly any original code"}
+
+
 def test_similarity_partial_copy(codes: dict[str, str], boilerplate: str) -> None:
     """A copied part is found if it is most of the code of one of the two."""
     mixed = "\n\n\n".join([*codes["plain"].split("\n\n\n")[:2], renamed(TRAIN), codes["closure"]])
