@@ -105,7 +105,7 @@ def test_new_lab_guide(tmp_path: Path) -> None:
 
     assert [d.command for d in done][:2] == [f"autograder new-lab {NEW}", f"autograder build {NEW}"]
     (tests,) = (d.output for d in done if d.command.startswith("pytest"))
-    assert "8 passed" in tests  # 3 of the notebooks, 5 of the corpus
+    assert "7 passed" in tests  # 3 of the notebooks, 4 of the corpus
     (grades,) = (d.output for d in done if d.command.startswith("autograder grade"))
     marks = re.findall(r"^(\w+)\.ipynb: (\d+) of (\d+) automatic points", grades, re.M)
     assert marks == [
