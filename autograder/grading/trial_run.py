@@ -11,7 +11,7 @@ import time
 
 import nbformat
 
-from amllab.lab import all_labs, find_lab
+from amllab.lab import Lab, all_labs, find_lab
 from autograder.course import Course
 from autograder.errors import IsolationError, WorkerError
 from autograder.grading.worker import Worker
@@ -27,6 +27,7 @@ _NO_PATH = (
 _INSTALL = (
     "install the course with all its dependencies: pip install -e '.[grader]'; then run 'autograder doctor' again"
 )
+_NO_LAB = "a lab gives the limits of the trial: add one with 'autograder new-lab', or correct its lab.toml"
 _PATH = re.compile(r"'(/[^']+)'")
 
 
@@ -37,10 +38,13 @@ def trial() -> Finding:
         course = Course.find().root
     except FileNotFoundError:  # a machine can be checked outside a course, too
         course = None
+    lab, unusable = _first_lab()
+    if lab is None:
+        return Finding(_LAYER, False, f"not tried: {unusable or 'there is no lab'}", _NO_LAB)
     launcher = Launcher("namespaces", course)
     cell = nbformat.v4.new_code_cell(_CELL)
     try:
-        with Worker(find_lab(all_labs()[0]), nbformat.v4.new_notebook(cells=[cell]), launcher=launcher):
+        with Worker(lab, nbformat.v4.new_notebook(cells=[cell]), launcher=launcher):
             pass
     except (IsolationError, WorkerError) as error:
         return _failed(str(error))
@@ -53,6 +57,17 @@ def trial() -> Finding:
     return Finding(
         _LAYER, True, f"loads PyTorch, amllab and a backbone: {said} weights, {time.monotonic() - began:.0f} s"
     )
+
+
+def _first_lab() -> tuple[Lab | None, str]:
+    """Return a lab whose limits the trial can use, and a line about each lab before it that cannot be used."""
+    unusable: list[str] = []
+    for name in all_labs():
+        try:
+            return find_lab(name), "; ".join(unusable)
+        except ValueError as error:
+            unusable.append(str(error))
+    return None, "; ".join(unusable)
 
 
 def _failed(reason: str) -> Finding:

@@ -21,7 +21,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from amllab.lab import CHECKS, Lab, all_labs, find_lab
+from amllab.lab import CHECKS, Lab, all_labs, find_lab, settings_text
 from autograder.errors import SettingsError
 from autograder.labs.catalog import Check
 
@@ -125,9 +125,13 @@ def load_lab(name: str) -> Lab:
             is missing or has another version, and the message says how to install it.
     """
     file = CHECKS / name.replace("-", "_") / "lab.toml"
-    if not file.is_file():
+    if not file.exists():
         raise LookupError(f"no lab {name!r}; there are: {', '.join(all_labs()) or 'none'}")
-    if problems := problems_of(file.read_text(encoding="utf-8"), f"{file.parent.name}/{file.name}"):
+    try:
+        text = settings_text(file)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    if problems := problems_of(text, f"{file.parent.name}/{file.name}"):
         raise SettingsError("\n".join(problems))
     lab = find_lab(name)
     if problems := package_problems(lab):
