@@ -18,10 +18,10 @@ from amllab.lab import Lab
 from amllab.protocol.failure import Failure
 from amllab.protocol.frames import FrameError, receive_frame, send_frame
 from amllab.protocol.submission import SubmissionError
-from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
+from autograder.errors import IsolationError, LabError, ReferenceFailedError, WorkerError
 from autograder.grading.reference import Reference
 
-_FAULTS = (ReferenceFailedError, WorkerError, IsolationError)
+_FAULTS = (ReferenceFailedError, LabError, WorkerError, IsolationError)
 _BYTES = 1 << 30  # limit of a message between processes that trust each other
 
 

@@ -10,10 +10,11 @@ import re
 import time
 
 import nbformat
+from nbformat import NotebookNode
 
-from amllab.lab import Lab, all_labs, find_lab
+from amllab.lab import all_labs, find_lab
 from autograder.course import Course
-from autograder.errors import IsolationError, WorkerError
+from autograder.errors import IsolationError, LabError, WorkerError
 from autograder.grading.worker import Worker
 from autograder.sandbox.diagnostics import Finding
 from autograder.sandbox.launcher import Launcher
@@ -27,7 +28,7 @@ _NO_PATH = (
 _INSTALL = (
     "install the course with all its dependencies: pip install -e '.[grader]'; then run 'autograder doctor' again"
 )
-_NO_LAB = "a lab gives the limits of the trial: add one with 'autograder new-lab', or correct its lab.toml"
+_NO_LAB = "a lab gives the limits of the trial: add one with 'autograder new-lab', or correct the one that is named"
 _PATH = re.compile(r"'(/[^']+)'")
 
 
@@ -38,18 +39,16 @@ def trial() -> Finding:
         course = Course.find().root
     except FileNotFoundError:  # a machine can be checked outside a course, too
         course = None
-    lab, unusable = _first_lab()
-    if lab is None:
-        return Finding(_LAYER, False, f"not tried: {unusable or 'there is no lab'}", _NO_LAB)
     launcher = Launcher("namespaces", course)
     cell = nbformat.v4.new_code_cell(_CELL)
     try:
-        with Worker(lab, nbformat.v4.new_notebook(cells=[cell]), launcher=launcher):
-            pass
+        unusable = _run(cell, launcher)
     except (IsolationError, WorkerError) as error:
         return _failed(str(error))
     finally:
         launcher.close()
+    if unusable is not None:
+        return Finding(_LAYER, False, f"not tried: {unusable or 'there is no lab'}", _NO_LAB)
     said = "".join(output.get("text", "") for output in cell.outputs).strip()
     if not said.isdigit():
         told = [f"{output.get('ename')}: {output.get('evalue')}" for output in cell.outputs]
@@ -59,15 +58,16 @@ def trial() -> Finding:
     )
 
 
-def _first_lab() -> tuple[Lab | None, str]:
-    """Return a lab whose limits the trial can use, and a line about each lab before it that cannot be used."""
+def _run(cell: NotebookNode, launcher: Launcher) -> str | None:
+    """Run a cell as part of the first lab that can be used; return why no lab can be used, if that is so."""
     unusable: list[str] = []
     for name in all_labs():
         try:
-            return find_lab(name), "; ".join(unusable)
-        except ValueError as error:
+            with Worker(find_lab(name), nbformat.v4.new_notebook(cells=[cell]), launcher=launcher):
+                return None
+        except (ValueError, LabError) as error:
             unusable.append(str(error))
-    return None, "; ".join(unusable)
+    return "; ".join(unusable)
 
 
 def _failed(reason: str) -> Finding:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autograder.errors import IsolationError
+from amllab.lab import Lab
+from amllab.worker.environment import SETTINGS, variables_of
+from autograder.errors import IsolationError, LabError
 from autograder.sandbox import OUT_OF_MEMORY
 from autograder.sandbox.exclusive_turns import Turns
 
@@ -33,20 +35,7 @@ WAYS_OUT = (
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL")
 # further variables that the fork server needs, to find the same packages and libraries as the grader
 _FINDING = ("HOME", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH")
-_SETTINGS = {
-    # waiting threads must not spin: on a busy machine, training would otherwise take many times as long
-    "OMP_WAIT_POLICY": "PASSIVE",
-    # sums do not depend on the number of processors; threads of small models also wait for each other longer than they
-    # compute
-    "OMP_NUM_THREADS": "1",
-    # OpenBLAS starts its threads on import, and a fork does not copy threads
-    "OPENBLAS_NUM_THREADS": "1",
-    "AMLLAB_PROGRESS": "0",
-    "AMLLAB_DATA": "drawn",
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONWARNINGS": "ignore",
-    "CUDA_VISIBLE_DEVICES": "",
-}
+_SETTINGS = SETTINGS | {"PYTHONWARNINGS": "ignore"}
 _START_SECONDS = 180.0
 _SOCKET = "launch"  # in a folder that only the grader's user can enter
 _MESSAGE_BYTES = 1 << 16
@@ -136,10 +125,11 @@ class Launcher:
         """The lock for exclusive grading among all graders that share the fork server."""
         return Turns(Path(self._shared or self.address).parent)
 
-    def start(self, limits: dict[str, int], serve: dict[str, Any], *, own_cores: bool = True) -> Tree:
+    def start(self, lab: Lab, limits: dict[str, int], serve: dict[str, Any], *, own_cores: bool = True) -> Tree:
         """Start a worker.
 
         Args:
+            lab: Lab of the notebook, whose probes, packages and environment variables the worker has.
             limits: Arguments of :class:`autograder.sandbox.limits.Limits`.
             serve: Keyword arguments of :func:`amllab.worker.serve.serve`.
             own_cores: Whether to restrict the worker to its share of the processors, so that it does not slow down
@@ -148,6 +138,7 @@ class Launcher:
         Raises:
             IsolationError: This machine cannot isolate the worker; the message names the failed layer and the
                 alternatives.
+            LabError: The probes of the lab do not import.
         """
         ours, theirs = socket.socketpair()
         request = {
@@ -156,13 +147,21 @@ class Launcher:
             "limits": limits,
             "serve": serve,
             "own_cores": own_cores,
-            "environment": self._names(),
+            "environment": variables_of(lab) | self._names(),
+            "lab": {
+                "name": lab.name,
+                "trusted": lab.trusted,
+                "packages": lab.packages,
+                "environment": lab.environment,
+            },
         }
         with theirs:
             answer = self._ask(request, [theirs.fileno()])
         if "failure" in answer:
             ours.close()
             failure = answer["failure"]
+            if failure["layer"] == "lab":
+                raise LabError(failure["reason"])
             raise IsolationError(
                 f"This machine does not isolate submissions ({failure['layer']}: {failure['reason']}). {WAYS_OUT}"
             )

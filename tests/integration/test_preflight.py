@@ -76,10 +76,26 @@ def test_preflight_uses_release() -> None:
     assert released_notebooks()[f"{ASSIGNMENT}/{NOTEBOOK}"] == ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
 
 
-def test_preflight_settings_match_grading() -> None:
-    """The preflight runs cells with the environment variables of grading."""
-    settings = {name: value for name, value in launcher._SETTINGS.items() if name != "PYTHONWARNINGS"}
-    assert {name: value for name, value in fresh._SETTINGS.items() if name != fresh.VARIABLE} == settings
+def test_preflight_environment_of_lab(lab: Lab) -> None:
+    """The preflight and a worker give a notebook the variables that the lab declares, and those of all labs."""
+    declared = {"ONE": "1", "AMLLAB_DATA": "drawn", "OMP_NUM_THREADS": "7", "PATH": "/nowhere", "TMPDIR": "/nowhere"}
+    other = dataclasses.replace(lab, settings={**lab.settings, "environment": declared})
+    names = ("ONE", "AMLLAB_DATA", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "AMLLAB_PROGRESS")
+    source = f"import os; print([os.environ.get(name) for name in {names}], '/nowhere' in os.environ.values())"
+    cell = nbformat.v4.new_code_cell(source)
+    with Worker(other, nbformat.v4.new_notebook(cells=[cell])):
+        assert "".join(output["text"] for output in cell.outputs) == "['1', 'drawn', '1', '1', '', '0'] False\n"
+    own = "import os\nassert '/nowhere' not in os.environ.values()\n"
+    own += f"assert [os.environ.get(name) for name in {names}] == ['1', 'drawn', '1', '1', '', '0']"
+    raw = {"cell_type": "code", "source": own}
+    with FreshSubmission(other, [document.Cell.read(raw, was_run=False, output_bytes=0, heading="")]) as submission:
+        assert [run.error for run in submission.runs] == [""]
+
+
+def test_environment_of_lab_1(lab: Lab) -> None:
+    """Lab 1 declares the synthetic images; no lab gets them without asking."""
+    assert lab.environment == {"AMLLAB_DATA": "drawn"}
+    assert "AMLLAB_DATA" not in launcher._SETTINGS
 
 
 def test_preflight_finished_no_findings(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
