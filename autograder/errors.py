@@ -5,7 +5,7 @@
     AutograderError
     ├── CourseError                  a fault of the course or of a machine
     │   ├── ReferenceFailedError     the reference solution gave no answer
-    │   ├── LabError                 the probes of a lab do not import
+    │   ├── LabError                 a lab cannot be used, such as one whose probes do not import
     │   ├── WorkerError              a worker did not start
     │   ├── IsolationError           this machine did not isolate a process
     │   └── ClusterError             the workers of the Dask scheduler cannot grade
@@ -35,7 +35,7 @@ class ReferenceFailedError(CourseError):
 
 
 class LabError(CourseError):
-    """A lab whose probes do not import; the message names lab, file and error, and says what to do."""
+    """A lab that cannot be used, such as one whose probes do not import; the message says why, and what to do."""
 
 
 class WorkerError(CourseError):
