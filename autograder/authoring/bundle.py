@@ -1,7 +1,8 @@
 """The bundle for students: one zip with the notebook, the course library as a wheel, and a page to start with.
 
-The wheel contains only ``amllab``, with the checks and the release of this lab alone: other labs may come later. Setuptools builds it from a copy of the package, so that no part of the grading
-package can get into it, and the same content gives the same bytes.
+The wheel contains only ``amllab``, with the checks and the release of this lab alone: other labs may come later.
+Setuptools builds it from a copy of the package, so that no part of the grading package can get into it, and the same
+content gives the same bytes.
 """
 
 from __future__ import annotations

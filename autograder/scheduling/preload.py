@@ -9,11 +9,14 @@ import importlib
 import os
 from contextlib import suppress
 
+import nbformat
+
 import amllab
 from amllab.checks.runner import ChecksBrokenError, run_checks
 from amllab.lab import find_lab
 from amllab.numerics import keep_freed_memory
 from amllab.protocol.lab_probes import ProbesError, probes_of
+from autograder.grading.cache import key_of
 from autograder.grading.grader import UnreadableSubmission
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.sandbox.lab_imports import trial
@@ -29,6 +32,7 @@ for name in amllab.__all__:  # loads the modules that define it
 def _use(assignment: str) -> None:
     """Import what pytest and the checks of a lab import on their first run; this submission answers nothing."""
     lab = find_lab(assignment)
+    key_of(nbformat.v4.new_notebook(), lab)  # keeps the digests of the code that is loaded here
     run_checks(lab, [lab.folder, HIDDEN_CHECKS / lab.name], UnreadableSubmission(lab.name))
 
 
