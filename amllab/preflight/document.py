@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,7 +190,7 @@ def read(path: Path) -> Document:
     return Document(path, lab, cells, _release(lab), path.stat().st_size)
 
 
-def shared_with_labs(cells: list[Cell]) -> dict[str, int]:
+def shared_with_labs(cells: Sequence[matching.Cell]) -> dict[str, int]:
     """Return, for each lab, how many graded cells and functions of its release a notebook has.
 
     Neither a lab whose settings cannot be read nor a release that cannot be read affects the other labs.
