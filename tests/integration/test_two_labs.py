@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -92,6 +93,7 @@ def test_probes_of_other_labs_broken(broken: CourseCopy) -> None:
         assert "\n" not in said[name]
 
 
+@pytest.mark.slow
 def test_preload_probes_of_one_lab(broken: CourseCopy) -> None:
     """Parallel grading preloads the lab that is graded, and goes on without the probes of a broken lab."""
     script = "import os; os.environ['AMLLAB_PRELOADED_LAB'] = {!r}; import autograder.scheduling.preload; import sys; "
@@ -111,3 +113,42 @@ def test_grade_broken_lab_one_sentence(broken: CourseCopy) -> None:
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("autograder: the lab exits cannot be used: amllab/checks/exits/probes.py does not import: ")
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> CourseCopy:
+    """A course with a second lab, built, beside lab 1."""
+    course = CourseCopy(tmp_path_factory.mktemp("second"))
+    course.run(["autograder new-lab second", "autograder build second"])
+    return course
+
+
+SOLUTION = "solutions/second/second.ipynb"
+POINTS = re.compile(r"^(\w+)\.ipynb: (\d+) of (\d+) automatic points", re.M)
+
+
+@pytest.mark.slow
+def test_grade_two_labs_at_once(second: CourseCopy) -> None:
+    """The command grades notebooks of two labs, each by its own checks."""
+    stub = "assignments/transfer-learning/transfer_learning.ipynb"
+    done = python(second, "-m", "autograder", "grade", stub, SOLUTION)
+    assert POINTS.findall(done.stdout) == [("transfer_learning", "0", "90"), ("second", "10", "10")], done.stderr
+
+
+@pytest.mark.slow
+def test_course_without_lab_1(second: CourseCopy) -> None:
+    """Without lab 1, the library has all its names, and the other lab is graded and checked on the machine."""
+    for folder in ("amllab/checks", "autograder/checks"):
+        shutil.rmtree(second.root / folder / "transfer_learning")
+    for folder in ("source", "assignments", "solutions"):
+        shutil.rmtree(second.root / folder / "transfer-learning")
+    script = "import amllab\nfor name in amllab.__all__: getattr(amllab, name)\nimport autograder.scheduling.preload"
+    done = python(second, "-c", script)
+    assert done.returncode == 0, done.stderr[-4000:]
+    done = python(second, "-m", "autograder", "grade", SOLUTION)
+    assert POINTS.findall(done.stdout) == [("second", "10", "10")], done.stderr
+    done = python(second, "-m", "autograder", "doctor")
+    assert "a cell in a worker" in done.stdout
+    assert "transfer" not in done.stdout + done.stderr
+    done = python(second, "-m", "autograder", "grade", "--lab", "transfer-learning", SOLUTION)
+    assert (done.returncode, done.stderr) == (2, "autograder: no lab 'transfer-learning'; there are: second\n")
