@@ -49,6 +49,8 @@ TRUSTED_FUNCTIONS = {
     "builtins": _BUILTINS,
 }
 
+# what counts in a module of the library: what it defines, and what it has imported
+_KINDS = types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type
 _MISSING = ...  # a singleton, so a copy of this module has the same object
 _MODULES = "sys.modules"  # the owner of modules
 TAMPERED = b"tampered with: "
@@ -61,7 +63,7 @@ def identities(lab: Lab) -> Identities:
     """Return the identities of all trusted functions of a lab; call this before any code of a submission runs.
 
     These are the functions in ``TRUSTED_FUNCTIONS``, those that the lab declares, and the functions, classes and
-    methods of the course library. The modules on the way to a trusted function count as well.
+    methods of the course library, with the functions and modules that it has imported. The modules on the way to a trusted function count as well.
 
     Raises:
         ProbesError: The probes of the lab do not import.
@@ -85,7 +87,7 @@ def identities(lab: Lab) -> Identities:
             path = owner
         known.setdefault(_MODULES, set()).add(path)
     for module in [module for name, module in sys.modules.items() if name.startswith("amllab.") and module is not None]:
-        found = {name: value for name, value in vars(module).items() if isinstance(value, (types.FunctionType, type))}
+        found = {name: value for name, value in vars(module).items() if isinstance(value, _KINDS)}
         known.setdefault(module.__name__, set()).update(found)
         for name, value in found.items():
             if isinstance(value, type) and value.__module__ == module.__name__:

@@ -488,6 +488,11 @@ def declaring(lab: Lab, *names: str) -> Lab:
             "vars(fake).update(vars(real)); real.autograd = types.SimpleNamespace(grad=print)",
             "torch",
         ),
+        (
+            "torch.autograd.grad",
+            "import amllab.checks.transfer_learning.probes as p; p.torch = type('T', (), {})",
+            "amllab.checks.transfer_learning.probes.torch",
+        ),
         ("torch.Tensor.backward", "torch.Tensor.backward.__code__ = (lambda self, *a: None).__code__", ""),
         ("collections.Counter.most_common", "import collections; collections.Counter.most_common = print", ""),
         ("numpy.random.Generator.normal", "import numpy; numpy.random.Generator = dict", ""),
