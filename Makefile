@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 $(BIN)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -e ".[grader,docs,cluster]" --group dev
+	$(BIN)/python -m pip install --quiet -e ".[grader,docs,cluster,study]" --group dev
 	touch $@
 
 demo: $(BIN)/.installed  ## release, sample submissions, nbgrader autograde, feedback, table of the class

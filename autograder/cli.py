@@ -56,6 +56,7 @@ for command in (
     authoring.bundle,
     authoring.audit,
     authoring.calibrate,
+    authoring.study,
     grading.grade,
     grading.regrade,
     grading.doctor,

@@ -2,8 +2,9 @@
 
 Write the reports of wrong submissions, as students read them, to ``build/reading/NN.txt``: in random order, without
 code, without the name of the mistake, and without the line that names a known mistake in a report. Half of them are
-mistakes of public code (``tests/wild``), for which no check was written, as long as there are some that have not been
-read before. The reader enters what each mistake seems to be in ``build/reading/answers.json`` (``{"01": "..."}``).
+mistakes of public code (``corpus/public`` of the lab), for which no check was written, as long as there are some that
+have not been read before. The reader enters what each mistake seems to be in ``build/reading/answers.json``
+(``{"01": "..."}``).
 
 ``--key`` prints number, mistake and answer side by side, for the person who decides which answers are right. Those
 decisions are stored in ``bench/results/blind_reading.json``, from which ``--page`` writes ``docs/blind-reading.md``:
@@ -25,13 +26,16 @@ import torch
 
 from amllab.checks.render import to_text
 from amllab.checks.results import score
-from bench.mutants.runs import Checker
-from bench.mutation_study import FIRST_SEED, HAND, WILD, Subject, reasons, subjects
+from autograder.authoring.study.checker import Checker
+from autograder.authoring.study.study import FIRST_SEED, MutationStudy
+from autograder.authoring.study.subjects import HAND, PUBLIC, Subject
+from autograder.course import Course
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "reading"
 RESULTS = ROOT / "bench" / "results" / "blind_reading.json"
 PAGE = ROOT / "docs" / "blind-reading.md"
+STUDY = MutationStudy(Course.find(ROOT), "transfer-learning")
 
 
 def chosen(number: int, reading: int, again: bool = False) -> list[Subject]:
@@ -41,18 +45,22 @@ def chosen(number: int, reading: int, again: bool = False) -> list[Subject]:
     """
     picked = random.Random(reading)
     before = {row["id"] for row in json.loads(RESULTS.read_text()) if row["reading"] < reading}
-    wrong = [s for s in subjects() if s.kind in (HAND, WILD) and (s.id.removeprefix("mistake/"),) not in reasons()]
-    by_kind = {kind: [s for s in wrong if s.kind == kind and (s.id in before) == again] for kind in (HAND, WILD)}
-    public = min(number // 2, len(by_kind[WILD]))
+    wrong = [
+        s
+        for s in STUDY.subjects
+        if s.kind in (HAND, PUBLIC) and (s.id.removeprefix("mistake/"),) not in STUDY.materials.corpus.equivalent
+    ]
+    by_kind = {kind: [s for s in wrong if s.kind == kind and (s.id in before) == again] for kind in (HAND, PUBLIC)}
+    public = min(number // 2, len(by_kind[PUBLIC]))
     by_hand = min(number - public, len(by_kind[HAND]))
-    found = [s for kind, n in ((HAND, by_hand), (WILD, public)) for s in picked.sample(by_kind[kind], n)]
+    found = [s for kind, n in ((HAND, by_hand), (PUBLIC, public)) for s in picked.sample(by_kind[kind], n)]
     return picked.sample(found, len(found))
 
 
 def write_reports(among: list[Subject], seed: int) -> None:
     """Write the reports, and the key next to them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    checker, key = Checker(seed), {}
+    checker, key = Checker(STUDY.materials, seed), {}
     for i, subject in enumerate(among, 1):
         with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):  # some write checkpoints
             results = checker.results(subject.sources)

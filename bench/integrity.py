@@ -27,8 +27,10 @@ from pathlib import Path
 import nbformat
 from tqdm import tqdm
 
+from autograder.checks.transfer_learning.corpus import FREEZE, TRAIN
+from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
-from tests.helpers.variants import FREEZE, TRAIN, Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 from tests.security.hostile.attack_base import FULL, GROUPS, Attack, Surroundings, cell_of
 from tests.security.hostile.attacks import ATTACKS
 from tests.security.hostile.hostile_traces import Ears, marked_files, marked_processes, snapshot
@@ -207,7 +209,7 @@ def play(attacks: list[Attack], template: Path, base: Path, *, stock: bool) -> d
     surroundings = Surroundings(course, home, ears.tcp, ears.udp, marker)
     for attack in attacks:
         submit(course, attack.name, attack.submit(release, surroundings, stock=stock))
-    freeze = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+    freeze = Solution("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
     submit(course, "zz_honest", notebook_of(freeze, release))
     before = snapshot(course, home)
     began = time.perf_counter()

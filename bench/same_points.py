@@ -1,16 +1,15 @@
 """Does a submission get the same points whatever the seed? ``python -m bench.same_points --seeds 20 --jobs 2``
 
-Check every submission that a person wrote, correct ones and wrong ones (``tests/helpers/variants.py``,
-``tests/helpers/styles.py``, ``tests/wild``, ``bench/mutants/mistakes.py``), with the checks of several seeds, and
-print a table and every submission that
+Check every solution of the lab's corpus, correct ones and wrong ones, with the checks of several seeds, and print a
+table and every submission that
 
 * gets other points with another seed,
 * is correct and loses points, or is wrong and loses none,
 * loses points in another exercise than that of its mistake, or
 * loses fewer or more points than were specified for its mistake before it was checked.
 
-Runs are shared with ``mutation_study.py`` (``build/study.jsonl``): what was checked with the current checks is not
-checked again, also after an interruption. ``--text`` prints the report of each submission instead, as the student reads
+Runs are shared with ``autograder study``: what was checked with the current checks is not checked again, also after an
+interruption. ``--text`` prints the report of each submission instead, as the student reads
 it.
 """
 
@@ -21,34 +20,28 @@ import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from amllab.checks.render import to_text
-from bench.mutants.runs import Checker
-from bench.mutation_study import (
-    BY_PEOPLE,
-    FIRST_SEED,
-    HAND,
-    STYLE,
-    WILD,
-    Found,
-    Subject,
-    collect,
-    done,
-    study,
-    subjects,
-)
+from autograder.authoring.study.checker import Checker
+from autograder.authoring.study.rows import Row
+from autograder.authoring.study.study import FIRST_SEED, MutationStudy
+from autograder.authoring.study.subjects import BY_PEOPLE, HAND, PUBLIC, STYLE, Subject
+from autograder.course import Course
 
-TITLES = {STYLE: "correct", HAND: "wrong, by hand", WILD: "wrong, as public code"}
+ROOT = Path(__file__).resolve().parent.parent
+STUDY = MutationStudy(Course.find(ROOT), "transfer-learning")
+TITLES = {STYLE: "correct", HAND: "wrong, by hand", PUBLIC: "wrong, as public code"}
 
 
 def chosen(only: str) -> list[Subject]:
     """Return subjects that a person wrote, and whose id contains ``only``."""
-    return [s for s in subjects() if s.kind in BY_PEOPLE and any(part in s.id for part in only.split(","))]
+    return [s for s in STUDY.subjects if s.kind in BY_PEOPLE and any(part in s.id for part in only.split(","))]
 
 
-def faults(row: Found, lost: Sequence[float]) -> list[str]:
+def faults(row: Row, lost: Sequence[float]) -> list[str]:
     """Return what is wrong with the points of a submission."""
     found = []
     if len(set(lost)) > 1:
@@ -68,7 +61,7 @@ def faults(row: Found, lost: Sequence[float]) -> list[str]:
     return found
 
 
-def line(row: Found, lost: Sequence[float], found: Sequence[str]) -> str:
+def line(row: Row, lost: Sequence[float], found: Sequence[str]) -> str:
     """Describe a submission whose points are not as they should be."""
     counts = ", ".join(f"{points:g} ({seeds} seeds)" for points, seeds in sorted(Counter(lost).items()))
     other = "".join(f"; {cell.removeprefix('check_')}: {points:g}" for cell, points in row.elsewhere.items())
@@ -84,7 +77,7 @@ def report(seeds: Sequence[int], among: Sequence[Subject]) -> str:
     """Return the table, and every submission that is not as it should be."""
     kinds: dict[str, Counter[str]] = {kind: Counter() for kind in TITLES}
     lines = []
-    for row in collect(seeds, among):
+    for row in STUDY.collect(seeds, among):
         lost = row.lost
         if not lost:
             continue
@@ -99,7 +92,7 @@ def report(seeds: Sequence[int], among: Sequence[Subject]) -> str:
         f"{title:24}" + "".join(f"{kinds[kind][c]:>{len(c) + 3}}" for c in columns) for kind, title in TITLES.items()
     ]
     head = " " * 24 + "".join(f"   {column}" for column in columns)
-    known = done()
+    known = STUDY.done()
     used = [v.seconds for s in among for seed in seeds if (v := known.get((s.digest, seed, "all")))]
     time = f"{len(used)} runs, {sum(used):.0f} s of processor time, {sum(used) / max(1, len(used)):.2f} s each"
     return "\n".join([*lines, "", f"{len(seeds)} seeds, {time}", head, *table])
@@ -107,7 +100,7 @@ def report(seeds: Sequence[int], among: Sequence[Subject]) -> str:
 
 def print_texts(seed: int, among: Sequence[Subject]) -> None:
     """Print what the student reads about each subject, with one seed, in this process."""
-    checker = Checker(seed)
+    checker = Checker(STUDY.materials, seed)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for subject in among:
             results = checker.results(subject.sources)
@@ -131,7 +124,7 @@ def main() -> None:
         print_texts(seeds[0], among)
         return
     if not arguments.report_only:
-        study(seeds, arguments.jobs, among)
+        STUDY.check(seeds, arguments.jobs, among)
     print(report(seeds, among))
 
 

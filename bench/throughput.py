@@ -1,6 +1,6 @@
 """How fast a class is graded, compared with stock nbgrader: ``python -m bench.throughput --submissions 40``
 
-The same mixed submissions (right and wrong ones of ``tests/helpers/variants.py``, unreadable files) are graded with
+The same mixed submissions (right and wrong ones of the lab's corpus, unreadable files) are graded with
 ``nbgrader autograde`` in two courses. In the stock one, the check cells run the very same checks, with the same
 training budget, inside the notebook, as usual in nbgrader: nothing is isolated, and submissions are graded one after
 the other. Everything counts: start, isolation, repair, checks, training, gradebook. Stock nbgrader is measured on
@@ -37,9 +37,11 @@ from pathlib import Path
 import nbformat
 import psutil
 
+from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
+from autograder.checks.transfer_learning.corpus.typical import TYPICAL
 from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
 from tests.helpers.course_copy import CourseCopy
-from tests.helpers.variants import CORRECT, WRONG, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = {"with training": "throughput.json", "without training": "throughput-without-training.json"}
@@ -182,7 +184,7 @@ def points(course: Path) -> dict[str, float]:
 
 def mixed(number: int, release: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode | bytes]:
     """Return submissions like those of a class: half are right, others wrong in one place, one in twenty unreadable."""
-    right, wrong = itertools.cycle(CORRECT), itertools.cycle(WRONG)
+    right, wrong = itertools.cycle(CORRECT), itertools.cycle(TYPICAL)
     found: dict[str, nbformat.NotebookNode | bytes] = {}
     for i in range(number):
         variant = next(right if i % 2 else wrong)

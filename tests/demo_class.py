@@ -14,11 +14,13 @@ from pathlib import Path
 
 import nbformat
 
-from tests.helpers.variants import CORRECT, WRONG, notebook_of
+from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
+from autograder.checks.transfer_learning.corpus.typical import TYPICAL
+from tests.helpers.notebooks import notebook_of
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"
-SAMPLES = {variant.name: variant for variant in CORRECT + WRONG}
+SAMPLES = {variant.name: variant for variant in CORRECT + TYPICAL}
 STUDENTS = {
     "ada": "with_the_library",
     "ben": "batchnorm_in_freeze",

@@ -122,12 +122,12 @@ class ChecksPlugin:
 
         This puts prerequisites first.
         """
-        items.sort(key=lambda item: ("autograder" in Path(item.path).parts, str(item.path)))
+        items.sort(key=lambda item: (not is_public(self.lab, item), str(item.path)))
         places = {cell: place for place, cell in enumerate(self._submission.order)}
         at: dict[str, str] = {}
         for item in items:
             marker = item.get_closest_marker("cell")
-            cells = [str(marker.args[0]) if marker else "", *(at[name] for name in _needs(item) if name in at)]
+            cells = [str(marker.args[0]) if marker else "", *(at[name] for name in needs_of(item) if name in at)]
             # a check that needs one of a later exercise runs at the cell of that exercise
             at[item.name] = self._cells[item.nodeid] = max(cells, key=lambda cell: places.get(cell, len(places)))
         items.sort(key=lambda item: places.get(self._cells[item.nodeid], len(places)))
@@ -135,7 +135,7 @@ class ChecksPlugin:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Skip a check if one of its prerequisites did not pass."""
         not_passed = {r.name: r.title for r in self.results if r.outcome != "passed"}
-        for name in _needs(item):
+        for name in needs_of(item):
             if name in not_passed:
                 pytest.skip(f"waits for this check: {not_passed[name]}")
 
@@ -150,7 +150,7 @@ class ChecksPlugin:
             name = self._lacking.pop(item.nodeid, None)
             key = (self._cells[item.nodeid], name or "")
             skipped = self._results[item.nodeid].outcome == "skipped"
-            if lacks.get(key, False) if name is not None else not (skipped and again.intersection(_needs(item))):
+            if lacks.get(key, False) if name is not None else not (skipped and again.intersection(needs_of(item))):
                 continue
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
             if name is not None:
@@ -172,9 +172,7 @@ class ChecksPlugin:
         return report
 
     def _result(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> CheckResult:
-        cell, points = item.get_closest_marker("cell"), item.get_closest_marker("points")
-        if cell is None or points is None or not item.obj.__doc__:  # type: ignore[attr-defined]
-            raise pytest.UsageError(f"{item.nodeid}: a check needs the markers cell and points, and a docstring")
+        cell, points, title, _ = declared(item)
         section = cell.kwargs.get("section", "")
         outcome: Outcome = report.outcome
         failure = None
@@ -199,14 +197,33 @@ class ChecksPlugin:
             else:
                 outcome = "error"
                 failure = Failure("the check runs", f"{type(error).__name__}: {error}", "")
-        title = " ".join(item.obj.__doc__.strip().split("\n\n")[0].split())  # type: ignore[attr-defined]
         worth = points_of(self.lab, item, points)
         return CheckResult(item.name, title, cell.args[0], worth, outcome, failure, report.duration)
 
 
-def _needs(item: pytest.Item) -> tuple[str, ...]:
+def needs_of(item: pytest.Item) -> tuple[str, ...]:
+    """Return the names of the checks that must have passed."""
     marker = item.get_closest_marker("needs")
     return marker.args if marker else ()
+
+
+def declared(item: pytest.Item) -> tuple[pytest.Mark, pytest.Mark, str, str]:
+    """Return the markers ``cell`` and ``points`` of a check, its title, and the rest of its docstring.
+
+    Raises:
+        pytest.UsageError: One of them is missing.
+    """
+    cell, points = item.get_closest_marker("cell"), item.get_closest_marker("points")
+    docstring = item.obj.__doc__  # type: ignore[attr-defined]
+    if cell is None or points is None or not docstring:
+        raise pytest.UsageError(f"{item.nodeid}: a check needs the markers cell and points, and a docstring")
+    title, _, more = docstring.strip().partition("\n\n")
+    return cell, points, " ".join(title.split()), " ".join(more.split())
+
+
+def is_public(lab: Lab, item: pytest.Item) -> bool:
+    """Return whether students have this check too: it is in the library's folder of the lab."""
+    return Path(item.path).is_relative_to(lab.folder)
 
 
 def points_of(lab: Lab, item: pytest.Item, marker: pytest.Mark) -> float:

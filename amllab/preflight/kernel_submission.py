@@ -19,8 +19,6 @@ from typing import Any
 
 from amllab.lab import Lab
 from amllab.preflight.document import Cell
-from amllab.protocol.failure import Failure
-from amllab.protocol.submission import SubmissionError, problem
 from amllab.worker import leftover
 from amllab.worker.causes import error_in_words
 from amllab.worker.environment import variables_of
@@ -37,7 +35,6 @@ _PREPARE = (
     "integrity.known = integrity.identities(find_lab({!r}))"
 )
 _APART = "exec({!r}, {{}})"
-_WHY = "a function that does not return cannot be graded, and neither can anything after it"
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,7 @@ class FreshSubmission(Interleaved):
         lacking: Iterable[str] = (),
     ) -> None:
         self._cells = list(cells)
-        super().__init__(lab.name, [c.source for c in self._cells], checks or {}, [c.source for c in not_run])
-        self._lab, self.limits = lab, lab.limits
+        super().__init__(lab, [c.source for c in self._cells], checks or {}, [c.source for c in not_run])
         self._lacking = sorted(lacking)
         self._runs: dict[int, Run] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="amllab-preflight-", ignore_cleanup_errors=True)
@@ -155,17 +151,6 @@ class FreshSubmission(Interleaved):
         self.stop()
         return "died"
 
-    def failure(self, state: str, body: bytes) -> SubmissionError:
-        """Return the error for a question that ended in this state."""
-        said = body.decode(errors="replace")
-        if state == "tampered":
-            return problem({"problem": state, "name": said})
-        seen = {
-            "timeout": f"no answer within {self.limits['answer_seconds']:g} seconds",
-            "died": "the process ended during the call (out of memory, or ended by the code itself)",
-        }.get(state, f"the call returned no result ({said})")
-        return SubmissionError(state, Failure("the call returns", seen, _WHY))
-
     def leave_out(self, number: int, state: str) -> None:
         """Stop running a cell from now on, and record the reason."""
         super().leave_out(number, state)
@@ -178,7 +163,8 @@ class FreshSubmission(Interleaved):
         work = Path(tempfile.mkdtemp(dir=self._folder.name))
         self._kernel = KernelManager(kernel_name="python3")
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # outputs of cells arrive as messages
-        self._kernel.start_kernel(cwd=str(work), env={**os.environ, **variables_of(self._lab), VARIABLE: "1"}, **quiet)
+        variables = {**os.environ, **variables_of(self._lab), VARIABLE: "1"}
+        self._kernel.start_kernel(cwd=str(work), env=variables, **quiet)
         self._client = self._kernel.blocking_client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=_START_SECONDS)

@@ -1,4 +1,4 @@
-"""Environment variables of every process that runs a notebook for checks: in grading, and in the preflight."""
+"""Environment variables of every process that runs a notebook's cells: in grading, and in the preflight."""
 
 from amllab.lab import Lab
 
@@ -12,11 +12,12 @@ SETTINGS = {
     "OPENBLAS_NUM_THREADS": "1",
     "AMLLAB_PROGRESS": "0",
     "HF_HUB_OFFLINE": "1",
+    "PYTHONWARNINGS": "ignore",
     "CUDA_VISIBLE_DEVICES": "",
 }
 # further variables that belong to the machine, or that grading and preflight set themselves
 MACHINE = (
-    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "PYTHONWARNINGS", "AMLLAB_PREFLIGHT"),
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "AMLLAB_PREFLIGHT"),
     *("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME", "PYTHONPATH"),
 )
 

@@ -63,7 +63,8 @@ def identities(lab: Lab) -> Identities:
     """Return the identities of all trusted functions of a lab; call this before any code of a submission runs.
 
     These are the functions in ``TRUSTED_FUNCTIONS``, those that the lab declares, and the functions, classes and
-    methods of the course library, with the functions and modules that it has imported. The modules on the way to a trusted function count as well.
+    methods of the course library, with the functions and modules that it has imported. The modules on the way to a
+    trusted function count as well.
 
     Raises:
         ProbesError: The probes of the lab do not import.

@@ -14,7 +14,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from amllab.protocol.submission import Submission, SubmissionError
+from amllab.lab import Lab
+from amllab.protocol.failure import Failure
+from amllab.protocol.submission import Submission, SubmissionError, problem
 from amllab.worker import leftover
 from amllab.worker.causes import cause_of
 
@@ -31,7 +33,7 @@ class Interleaved(Submission):
     a context manager.
 
     Args:
-        lab: Name of the lab.
+        lab: The lab, whose limits apply.
         cells: Sources of the cells to run, in order.
         checks: Grade id of a check cell -> how many of the cells are above it, in the order of the notebook.
         not_run: Sources of the experiments, which are not run.
@@ -42,8 +44,9 @@ class Interleaved(Submission):
         errors: Number of a cell -> the error that it ended in.
     """
 
-    def __init__(self, lab: str, cells: Sequence[str], checks: Mapping[str, int], not_run: Sequence[str] = ()) -> None:
-        super().__init__(lab)
+    def __init__(self, lab: Lab, cells: Sequence[str], checks: Mapping[str, int], not_run: Sequence[str] = ()) -> None:
+        super().__init__(lab.name)
+        self._lab, self.limits = lab, lab.limits
         self.cells, self.not_run = list(cells), list(not_run)
         self._above = dict(checks)
         self.left_out: dict[int, str] = {}
@@ -114,13 +117,22 @@ class Interleaved(Submission):
     def stop(self) -> None:
         """End the process."""
 
-    @abstractmethod
     def close(self) -> None:
         """End everything that the submission started, at once."""
+        self.stop()
 
-    @abstractmethod
     def failure(self, state: str, body: bytes) -> SubmissionError:
         """Return the error for a question that ended in this state."""
+        if state == "tampered":
+            return problem({"problem": state, "name": body[:200].decode(errors="replace")})
+        seen = self.with_limits(_NO_ANSWER.get(state, _NO_ANSWER["unreadable"]))
+        if state == "unreadable" and body:
+            seen += f" ({body.decode(errors='replace')})"
+        return SubmissionError(state, Failure("the call returns", seen, _WHY_MEMORY if state == "memory" else _WHY))
+
+    def with_limits(self, text: str) -> str:
+        """Return a text with the lab's limits in place of their names in braces."""
+        return text.format(**self.limits, gigabytes=self.limits["memory_bytes"] / 1e9)
 
     def leave_out(self, number: int, state: str) -> None:
         """Exclude a cell from all further runs."""
@@ -262,3 +274,12 @@ _LEFT_OUT = {
     "budget": "was not run, as the time limit was reached",
     "failures": "was not run, as too many cells before it ended the Python process or hung",
 }
+_NO_ANSWER = {
+    "timeout": "no answer within {answer_seconds} seconds",
+    "died": "the process died during the call (out of memory, or ended by the code itself)",
+    "memory": "the call used more memory than the limit of {gigabytes:.1f} GB",
+    "budget": "the time for the whole submission, {total_seconds} seconds, is used up",
+    "unreadable": "the call left no readable result: there was none, it was too large, or no memory was left for it",
+}
+_WHY = "a function that does not return cannot be graded, and neither can anything after it"
+_WHY_MEMORY = "a process that uses up all memory of the machine takes other processes down with it"

@@ -20,10 +20,10 @@ from autograder.errors import ReferenceFailedError, SettingsError
 from autograder.grading.result import GradingResult
 from autograder.grading.session import GradingSession
 from autograder.labs.catalog import Check, checks_of
+from autograder.labs.corpus import Corpus, Solution, corpus_of, not_passed
 from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab, point_problems, unknown_checks
-from autograder.labs.study import Study, evidence_of, read_study
-from autograder.labs.wrong_solutions import Wrong, not_passed, wrong_of
+from autograder.labs.study import Study, command, evidence_of, read_study
 
 SEED = 1  # for sampling the inputs; it is fixed so that an audit is reproducible
 
@@ -175,10 +175,13 @@ def _graded(course: Course, session: GradingSession, checks: Sequence[Check], cl
     most = sum(check.points for check in checks)
     yield marks("the reference gets full marks", min(first, second, key=lambda g: score(g.results)), most)
     yield marks("the release gets nothing", graded(_read(course.release(lab))), 0.0)
-    wrong = wrong_of(lab)
+    corpus = corpus_of(lab)
     release = _read(course.release(lab))
     assert release is not None
-    failed = {w.name: not_passed(graded(w.put_into(release)).results) for w in wrong}
+    yield has_corpus(corpus, lab)
+    # those that list their checks are few; `autograder study` checks all, without isolation
+    wrong = [w for w in corpus.wrong if w.fails is not None]
+    failed = {w.name: not_passed(graded(corpus.put_into(release, w)).results) for w in wrong}
     if wrong:
         yield noticed(wrong, failed)
     yield from kills(read_study(lab), lab, checks, wrong, failed)
@@ -198,18 +201,26 @@ def marks(what: str, grading: GradingResult, wanted: float) -> Finding:
     return Finding.of(what, problems, f"{earned:g} of {possible:g} points")
 
 
-def noticed(wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]) -> Finding:
+def has_corpus(corpus: Corpus, lab: Lab) -> Finding:
+    """Check that there are solutions that show what the checks are worth."""
+    what = "the lab has a corpus of solutions"
+    if not corpus.wrong:
+        return Finding(what, "not measured", f"write wrong solutions to autograder/checks/{lab.name}/corpus.py")
+    return Finding(what, "ok", f"{len(corpus.correct)} correct, {len(corpus.wrong)} wrong")
+
+
+def noticed(wrong: Sequence[Solution], failed: dict[str, frozenset[str]]) -> Finding:
     """Check that each wrong function fails exactly the checks that it declares."""
     problems = [
-        f"'{w.name}' fails {', '.join(sorted(failed[w.name])) or 'nothing'}, but wrong.py expects {', '.join(sorted(w.fails))}"
+        f"'{w.name}' fails {', '.join(sorted(failed[w.name])) or 'nothing'}, but the corpus says {', '.join(sorted(w.fails))}"
         for w in wrong
-        if failed[w.name] != w.fails
+        if w.fails is not None and failed[w.name] != w.fails
     ]
     return Finding.of("wrong functions fail their checks and no other", problems, _functions(wrong))
 
 
 def kills(
-    study: Study, lab: Lab, checks: Sequence[Check], wrong: Sequence[Wrong], failed: dict[str, frozenset[str]]
+    study: Study, lab: Lab, checks: Sequence[Check], wrong: Sequence[Solution], failed: dict[str, frozenset[str]]
 ) -> Iterator[Finding]:
     """Check that every check is failed by a wrong submission, either of this audit or of a mutation study.
 
@@ -237,14 +248,14 @@ def kills(
         yield Finding(what, "ok", counted)
     if unmeasured and study.stale:
         still = len(study.killed & titles.keys())
-        seen = f"{still} of {len(checks)} checks, by {study.source}, but the checks have changed since: run the study again"
+        seen = f"{still} of {len(checks)} checks, by {study.source}, but the checks have changed since: run '{command(lab)}'"
         yield Finding(what, "not measured", seen)
     elif unmeasured:
-        where = f"wrong.py or evidence/{evidence_of(lab).name} of autograder/checks/{lab.name}/"
+        where = f"the corpus or evidence/{evidence_of(lab).name} of autograder/checks/{lab.name}/"
         yield Finding(what, "not measured", f"{', '.join(unmeasured)}: no evidence in {where}")
 
 
-def _functions(wrong: Sequence[Wrong]) -> str:
+def _functions(wrong: Sequence[Solution]) -> str:
     return f"{len(wrong)} wrong function{'' if len(wrong) == 1 else 's'}"
 
 

@@ -116,3 +116,49 @@ def calibrate(lab: str, data: str | None, seeds: int, fresh: int, jobs: int, run
     plot(evidence, picture, f"{found.title}: accuracy check, images: {calibration.kind}")
     (docs / f"calibration-{found.assignment}.md").write_text(page(found, known), encoding="utf-8")
     print(f"{table(evidence)}\n\n{sentences(evidence)}\n\nwritten to {calibration.file.name} and docs/{picture.stem}.*")
+
+
+@click.command()
+@lab_argument
+@click.option("--seeds", type=click.IntRange(min=1), default=20, help="Number of seeds of the checks.")
+@click.option(
+    "--mutant-seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Number of seeds of these for mutants; what people wrote is checked with all of them.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Number of processes, with one thread each.")
+@click.option("--only", default="", metavar="TEXT", help="Check submissions whose id contains this, and write nothing.")
+@click.option(
+    "--rest", is_flag=True, help="Also run the checks that belong to no exercise on what survives the others."
+)
+@click.option("--report-only", is_flag=True, help="Check nothing; write what is known.")
+def study(lab: str, seeds: int, mutant_seeds: int, jobs: int, only: str, rest: bool, report_only: bool) -> None:
+    """Measure whether the checks of a lab find all mistakes.
+
+    Checks mutants of correct solutions, and the solutions of the lab's corpus. Writes the evidence and the recognised
+    mistakes next to the hidden checks, and a page in docs/. If interrupted, the same command continues.
+    """
+    import torch
+
+    from autograder.course import Course
+    from autograder.errors import CourseError
+
+    try:
+        from autograder.authoring.study.study import FIRST_SEED, MutationStudy
+    except ModuleNotFoundError as error:
+        raise CourseError(f"{error}: run 'pip install \"amllab[study]\"'") from None
+    torch.set_num_threads(1)  # a forked process has no use for more
+    found = MutationStudy(Course.find(), lab)
+    numbers = range(FIRST_SEED, FIRST_SEED + seeds)
+    chosen = [subject for subject in found.subjects if only in subject.id]
+    if not report_only:
+        found.check(numbers, jobs, chosen, mutant_seeds)
+    if rest:
+        found.check_rest(numbers[0], jobs, chosen)
+    rows = found.collect(numbers, chosen)
+    for line in filter(None, (row.fault for row in rows)):
+        print(line)
+    if not only:
+        for file in found.write(rows):
+            print(f"wrote {os.path.relpath(file, Path.cwd())}")

@@ -22,6 +22,7 @@ from amllab.lab import Lab
 from autograder.labs.locations import HIDDEN_CHECKS
 
 _OUTSIDE = ("deadline",)  # tables of lab.toml that grading does not read
+_NOT_GRADED = ("corpus", "evidence")  # folders of solutions for tests and studies, and of what these measured
 _RECENT_SECONDS = 2.0  # a file system may give two changes within this time the same time stamp
 _Status = tuple[int, int, int, int, int]
 _hashed: dict[str, tuple[_Status, str]] = {}  # path -> status of a file and digest of its content
@@ -41,7 +42,8 @@ def files_digest(folder: Path) -> str:
     for place in (folder, HIDDEN_CHECKS / folder.name):
         for file in sorted(path for path in place.rglob("*") if path.is_file()):
             name = file.relative_to(place)
-            if name.name != "lab.toml" and file.suffix != ".pyc" and not any(part[0] == "." for part in name.parts):
+            hidden = any(part[0] == "." for part in name.parts)
+            if not hidden and name.name != "lab.toml" and file.suffix != ".pyc" and name.parts[0] not in _NOT_GRADED:
                 parts.append([place == folder, name.as_posix(), _content(file)])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -1,6 +1,6 @@
 """Recognised mistakes: patterns of failed checks that a study has traced to a single mistake.
 
-The mutation study (``python -m bench.mutation_study``) makes one mistake at a time and records which checks fail, and
+The mutation study (``autograder study``) makes one mistake at a time and records which checks fail, and
 how (their *symptoms*). If only one mistake produces a pattern, the reports of all submissions that fail in the same way
 name that mistake. All other patterns say nothing. The learned patterns are data:
 ``autograder/checks/<lab>/mistakes.json``.

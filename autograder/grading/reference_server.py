@@ -7,26 +7,27 @@ grading process would need as much memory as a submission, only to answer an occ
 from __future__ import annotations
 
 import json
-import socket
-import socketserver
 import tempfile
 import threading
+from contextlib import suppress
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from typing import Any
 
 from amllab.lab import Lab
 from amllab.protocol.failure import Failure
-from amllab.protocol.frames import FrameError, receive_frame, send_frame
 from amllab.protocol.submission import SubmissionError
-from autograder.errors import IsolationError, LabError, ReferenceFailedError, WorkerError
+from autograder.errors import CourseError, ReferenceFailedError
 from autograder.grading.reference import Reference
 
-_FAULTS = (ReferenceFailedError, LabError, WorkerError, IsolationError)
-_BYTES = 1 << 30  # limit of a message between processes that trust each other
+Reply = bytes | CourseError | tuple[str, Failure]
 
 
 class ReferenceServer:
     """A server that answers for a reference, one question at a time, until it is closed.
+
+    A request is the check cell as JSON, a newline and the question. The reply is the answer, a
+    fault of the course, or kind and failure of a submission's error. It is pickled: graders trust this process, which
+    itself unpickles nothing.
 
     Args:
         reference: The reference, which is closed together with the server.
@@ -35,9 +36,8 @@ class ReferenceServer:
     def __init__(self, reference: Reference) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="amllab-reference-")
         self._reference, self._lock = reference, threading.Lock()
-        self._server = _Server(self.address, _Handler)
-        self._server.answer = self._answer
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        self._listener, self._closing = Listener(self.address), False
+        self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
     @property
@@ -45,50 +45,47 @@ class ReferenceServer:
         """Path of the socket that :class:`ReferenceClient` connects to."""
         return str(Path(self._folder.name) / "reference")
 
-    def _answer(self, asked: bytes) -> bytes:
-        """Answer one request.
+    def _accept(self) -> None:
+        while True:
+            connection = self._listener.accept()
+            if self._closing:
+                connection.close()
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
-        A request is the check cell as JSON, a newline and the question. A reply is a JSON head, a newline and the
-        answer; the head is empty unless there was an error.
-        """
+    def _serve(self, connection: Connection) -> None:
+        """Answer the requests of one grader until it ends, even in the middle of a request."""
+        with connection:
+            while True:
+                try:
+                    asked = connection.recv_bytes()
+                except (EOFError, OSError):
+                    return
+                reply = self._answer(asked)
+                with suppress(OSError):
+                    connection.send(reply)
+
+    def _answer(self, asked: bytes) -> Reply:
+        """Answer one request; errors other than those of the reference surface here."""
         cell, _, question = asked.partition(b"\n")
-        head: dict[str, Any] = {}
-        body = b""
         with self._lock:
             try:
                 self._reference.reach(json.loads(cell))
-                body = self._reference.exchange(question)
+                return self._reference.exchange(question)
             except SubmissionError as error:
-                head = {"kind": error.kind, "failure": vars(error.failure)}
-            except _FAULTS as error:
-                head = {"fault": type(error).__name__, "message": str(error)}
-        return json.dumps(head).encode() + b"\n" + body
+                return error.kind, error.failure
+            except CourseError as error:
+                return error
 
     def close(self) -> None:
         """End the reference's workers; graders that still ask it fail."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._closing = True
+        Client(self.address).close()  # the thread waits for a connection
         self._thread.join()
+        self._listener.close()
         with self._lock:
             self._reference.close()
         self._folder.cleanup()
-
-
-class _Handler(socketserver.BaseRequestHandler):
-    server: _Server
-
-    def handle(self) -> None:
-        try:
-            while (question := receive_frame(self.request, _BYTES)) is not None:
-                send_frame(self.request, self.server.answer(question))
-        except (ConnectionError, FrameError):
-            return  # the grader has ended in the middle of a request; all other errors should surface
-
-
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
-    answer: Any
 
 
 class ReferenceClient(Reference):
@@ -102,30 +99,25 @@ class ReferenceClient(Reference):
     def __init__(self, lab: Lab, path: Path, address: str) -> None:
         super().__init__(lab, path)
         self._address = address
-        self._socket: socket.socket | None = None
+        self._connection: Connection | None = None
 
     def exchange(self, question: bytes) -> bytes:
         """Send the question to the process that runs the reference, and return its answer."""
         try:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX)
-                self._socket.connect(self._address)
-            send_frame(self._socket, json.dumps(self.cell).encode() + b"\n" + question)
-            reply = receive_frame(self._socket, _BYTES)
-        except OSError as error:
-            raise ReferenceFailedError(f"the process that runs the reference has ended ({error})") from error
-        if reply is None:
-            raise ReferenceFailedError("the process that runs the reference has ended")
-        head, _, body = reply.partition(b"\n")
-        said = json.loads(head)
-        if "fault" in said:
-            raise next(fault for fault in _FAULTS if fault.__name__ == said["fault"])(said["message"])
-        if "kind" in said:
-            raise SubmissionError(said["kind"], Failure(**said["failure"]))
-        return body
+            if self._connection is None:
+                self._connection = Client(self._address)
+            self._connection.send_bytes(json.dumps(self.cell).encode() + b"\n" + question)
+            reply: Reply = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise ReferenceFailedError(f"the process that runs the reference has ended ({error!r})") from error
+        if isinstance(reply, CourseError):
+            raise reply
+        if isinstance(reply, tuple):
+            raise SubmissionError(*reply)
+        return reply
 
     def close(self) -> None:
         """Close the connection; a later question opens a new one."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

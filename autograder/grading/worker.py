@@ -18,9 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from amllab.lab import Lab
-from amllab.protocol.failure import Failure
 from amllab.protocol.frames import FrameError, receive_frame, send_frame
-from amllab.protocol.submission import SubmissionError, problem
 from amllab.worker.causes import error_in_words
 from amllab.worker.interleaved import Interleaved
 from autograder.errors import CourseError, IsolationError, LabError, WorkerError
@@ -35,13 +33,11 @@ _GRACE_SECONDS = 5.0
 _START_SECONDS = 60.0
 _HEAD_BYTES = 100
 _REPORT_BYTES = 1500  # end of the message from a broken worker
-_WHY_TIME = "a function that does not return cannot be graded, and neither can anything after it"
-_WHY_MEMORY = "a process that uses up all memory of the machine takes other processes down with it"
 _FATAL = {
-    "timeout": "stopped after {seconds:g} seconds",
+    "timeout": "stopped after {cell_seconds:g} seconds",
     "died": "this cell ended the Python process",
-    "memory": "this cell used more memory than the limit of {memory:.1f} GB",
-    "budget": "not run: the time for the whole submission, {total:g} seconds, is used up",
+    "memory": "this cell used more memory than the limit of {gigabytes:.1f} GB",
+    "budget": "not run: the time for the whole submission, {total_seconds:g} seconds, is used up",
     "failures": "not run: too many cells before it hung or ended the Python process",
 }
 
@@ -85,12 +81,11 @@ class Worker(Interleaved):
             if is_autograded(cell)
         }
         super().__init__(
-            lab.name,
+            lab,
             [notebook.cells[i].source for i in self._indices],
             checks,
             [notebook.cells[i].source for i in code if i in skipped and not is_autograded(notebook.cells[i])],
         )
-        self._lab, self.limits = lab, lab.limits
         self.notebook = notebook
         self.launcher = launcher or default_launcher()
         self.failed: CourseError | None = None
@@ -98,10 +93,6 @@ class Worker(Interleaved):
         self._tree: Tree | None = None
         self._load: Load | None = None
         self._began = time.monotonic()
-
-    def close(self) -> None:
-        """End everything that the submission started, immediately."""
-        self._stop()
 
     @property
     def is_running(self) -> bool:
@@ -134,18 +125,10 @@ class Worker(Interleaved):
         """End the process tree; the next request starts a new one."""
         self._stop()
 
-    def failure(self, state: str, body: bytes) -> SubmissionError:
-        """Return the error for a question that ended in this state."""
-        if state == "tampered":
-            return problem({"problem": state, "name": body[:200].decode(errors="replace")})
-        return SubmissionError(state, self._failure(state))
-
     def leave_out(self, number: int, state: str) -> None:
         """Exclude a cell from all further runs; its output says why."""
         super().leave_out(number, state)
-        text = _FATAL.get(state, _FATAL["died"]).format(
-            seconds=self.limits["cell_seconds"], memory=self._gigabytes, total=self.limits["total_seconds"]
-        )
+        text = self.with_limits(_FATAL.get(state, _FATAL["died"]))
         index = self._indices[number]
         log.warning("cell %d: %s", index, state)
         output = nbformat.v4.new_output("error", ename="Grading", evalue=text, traceback=[text])
@@ -156,24 +139,6 @@ class Worker(Interleaved):
         """Index of each cell that a limit ended or kept from running -> the reason, in the grader's own words."""
         indices = [self._indices[number] for number in sorted(self.left_out)]
         return {index: self.notebook.cells[index].outputs[0].evalue for index in indices}
-
-    def _failure(self, state: str) -> Failure:
-        if state == "timeout":
-            seen = f"no answer within {self.limits['answer_seconds']} seconds"
-        elif state == "memory":
-            seen = f"the call used more memory than the limit of {self._gigabytes:.1f} GB"
-            return Failure("the call returns", seen, _WHY_MEMORY)
-        elif state == "budget":
-            seen = f"the time for the whole submission, {self.limits['total_seconds']} seconds, is used up"
-        elif state == "died":
-            seen = "the process died during the call (out of memory, or ended by the code itself)"
-        else:
-            seen = "the call left no readable result: there was none, it was too large, or no memory was left for it"
-        return Failure("the call returns", seen, _WHY_TIME)
-
-    @property
-    def _gigabytes(self) -> float:
-        return float(self.limits["memory_bytes"]) / 1e9
 
     @property
     def seconds_left(self) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from amllab.checks.plugin import ChecksPlugin, function_name, points_of
+from amllab.checks.plugin import ChecksPlugin, declared, function_name, is_public, needs_of, points_of
 from amllab.checks.runner import QUIET
 from amllab.lab import Lab
 from amllab.protocol.submission import InProcessSubmission
@@ -81,24 +81,18 @@ def checks_of(lab: Lab) -> list[Check]:
 
 
 def _check(item: pytest.Item, lab: Lab) -> Check:
-    cell, points, needs = (item.get_closest_marker(name) for name in ("cell", "points", "needs"))
-    docstring = item.obj.__doc__  # type: ignore[attr-defined]
-    path = Path(item.path)
-    hidden = path.is_relative_to(HIDDEN_CHECKS)
-    file = "/".join(("autograder" if hidden else "amllab", "checks", lab.name, path.name))
-    if cell is None or points is None or not docstring:
-        raise ValueError(f"{file}: {item.name} needs the markers cell and points, and a docstring")
-    title, _, more = docstring.strip().partition("\n\n")
+    cell, points, title, more = declared(item)
+    hidden = not is_public(lab, item)
     return Check(
         name=item.name,
         function=function_name(item),
-        title=" ".join(title.split()),
-        more=" ".join(more.split()),
+        title=title,
+        more=more,
         cell=cell.args[0],
         section=cell.kwargs.get("section", ""),
         points=float(points_of(lab, item, points)),
-        needs=needs.args if needs else (),
-        file=file,
+        needs=needs_of(item),
+        file="/".join(("autograder" if hidden else "amllab", "checks", lab.name, Path(item.path).name)),
         hidden=hidden,
     )
 

@@ -13,15 +13,16 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
 
 from nbformat import NotebookNode
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from amllab.lab import CHECKS, Lab, all_labs, find_lab, settings_text
+from amllab.lab import CHECKS, Lab, find_lab, settings_text
 from amllab.worker.environment import MACHINE, SETTINGS
 from autograder.errors import SettingsError
 from autograder.labs.catalog import Check
@@ -98,14 +99,6 @@ class Deadline(_Table):
     most_percent: Annotated[float, Field(ge=0, le=100)] = 100.0
 
 
-def _requirement(text: str) -> str:
-    try:
-        Requirement(text)
-    except InvalidRequirement:
-        raise PydanticCustomError("requirement", "must be the name of a package, with or without a version") from None
-    return text
-
-
 def _variable(name: str) -> str:
     if not name.isidentifier() or not name.isascii():
         raise PydanticCustomError("variable", "must be the name of a variable, of letters, digits and _")
@@ -128,7 +121,7 @@ class Settings(_Table):
 
     title: Annotated[str, Field(min_length=1)]
     notebook: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    packages: list[Annotated[str, AfterValidator(_requirement)]] = []
+    packages: list[Annotated[str, AfterValidator(Requirement)]] = []
     environment: dict[_Name, _Value] = {}
     limits: Limits
     probes: Probes | None = None
@@ -147,14 +140,13 @@ def load_lab(name: str) -> Lab:
             is missing or has another version, and the message says how to install it.
     """
     file = CHECKS / name.replace("-", "_") / "lab.toml"
-    if not file.exists():
-        raise LookupError(f"no lab {name!r}; there are: {', '.join(all_labs()) or 'none'}")
-    try:
-        text = settings_text(file)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-    if problems := problems_of(text, f"{file.parent.name}/{file.name}"):
-        raise SettingsError("\n".join(problems))
+    if file.exists():
+        try:
+            text = settings_text(file)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+        if problems := problems_of(text, f"{file.parent.name}/{file.name}"):
+            raise SettingsError("\n".join(problems))
     lab = find_lab(name)
     if problems := package_problems(lab):
         raise SettingsError("\n".join(problems))
@@ -192,20 +184,18 @@ def line_of(text: str, location: Sequence[int | str]) -> int:
     """
     keys = [part for part in location if isinstance(part, str)]
     lines = text.splitlines(keepends=True)
-    while keys:
-        without = 0  # lines of the longest prefix that does not have the field
-        for count in range(1, len(lines) + 1):
-            try:
-                value: Any = tomllib.loads("".join(lines[:count]))
-            except tomllib.TOMLDecodeError:
-                continue
-            for key in keys:
-                value = value.get(key) if isinstance(value, dict) else None
-            if value is not None:
-                return without + 1
-            without = count
-        keys.pop()
-    return 1
+    line, depth, parsed = 1, 1, 0  # the depth counts the file as a whole; parsed are the lines of the prefix before
+    for count in range(1, len(lines) + 1):
+        try:
+            table: Any = tomllib.loads("".join(lines[:count]))
+        except tomllib.TOMLDecodeError:
+            continue
+        found = accumulate(keys, lambda value, key: value.get(key) if isinstance(value, dict) else None, initial=table)
+        reached = sum(value is not None for value in found)
+        if reached > depth:
+            line, depth = parsed + 1, reached
+        parsed = count
+    return line
 
 
 _LISTS = {"packages": '["einops>=0.7"]', "probes": '["torch.autograd.grad"]'}
@@ -224,12 +214,10 @@ def _expectation(error: Any) -> str:
         return f"is not known; {hint}{own}"
     shown = repr(error["input"])[:60]
     words = {
-        "greater_than": f"must be greater than {context.get('gt', 0):g}",
         "greater_than_equal": f"must be at least {context.get('ge', 0):g}",
         "less_than_equal": f"must be at most {context.get('le', 0):g}",
         "datetime_type": "must be a date with a time and an offset, such as 2026-12-18T23:59:00+01:00",
         "timezone_aware": "must have an offset from UTC, such as 2026-12-18T23:59:00+01:00",
-        "finite_number": "must be a finite number",
         "int_type": "must be a whole number",
         "float_type": "must be a number",
         "string_type": 'must be text in "quotes"',
@@ -237,12 +225,12 @@ def _expectation(error: Any) -> str:
         "string_too_short": "must not be empty",
         "string_pattern_mismatch": "must be a file name without .ipynb, of letters, digits and _",
         "list_type": "must be a list, as in " + _LISTS.get(error["loc"][0], "[0.1, 0.3]"),
-        "requirement": 'must be the name of a package, with or without a version, such as "einops>=0.7"',
+        "value_error": 'must be the name of a package, with or without a version, such as "einops>=0.7"',
         "too_short": "must have at least one entry",
         "model_type": "must be a table, such as [limits]",
         "dict_type": f"must be a table, such as [{error['loc'][0]}]",
     }
-    return f"{words.get(kind, error['msg'])}, not {shown}"
+    return f"{words.get(kind) or error['msg'].replace('Input should be', 'must be')}, not {shown}"
 
 
 def _known(table: Sequence[int | str]) -> list[str]:

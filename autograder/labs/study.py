@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from amllab.lab import Lab
 from autograder.labs.locations import HIDDEN_CHECKS, KIT
-
-COMMAND = "bench.mutation_study"  # the module that makes a study
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,18 @@ class Study:
     stale: bool = False
 
 
+def command(lab: Lab) -> str:
+    """Return the command that makes the study of a lab."""
+    return f"autograder study {lab.assignment}"
+
+
 def evidence_of(lab: Lab) -> Path:
     """Return the file with the summary of a lab's mutation study, next to its hidden checks."""
     return HIDDEN_CHECKS / lab.name / "evidence" / "study.json"
 
 
 def read_study(lab: Lab) -> Study:
-    """Return the study of a lab, as written by ``python -m bench.mutation_study``; an empty one if there is none.
+    """Return the study of a lab, as written by ``autograder study``; an empty one if there is none.
 
     Raises:
         ValueError: The file is damaged; the message names it and the command that writes it again.
@@ -47,9 +51,8 @@ def read_study(lab: Lab) -> Study:
         found = json.loads(file.read_text(encoding="utf-8"))
         number, failed, checks = int(found["submissions"]), frozenset(map(str, found["failed"])), found["checks"]
     except (ValueError, TypeError, KeyError) as error:
-        again = f"run 'python -m {COMMAND}' again"
         raise ValueError(
-            f"{lab.name}/evidence/{file.name} is damaged ({type(error).__name__}: {error}): {again}"
+            f"{lab.name}/evidence/{file.name} is damaged ({type(error).__name__}: {error}): run '{command(lab)}' again"
         ) from None
     source = f"{number} submissions of {lab.name}/evidence/{file.name}"
     return Study(failed, source, stale=checks != checks_digest(lab))
@@ -65,12 +68,32 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
         lab: Lab whose checks to digest.
         accuracy: Whether to include the files that belong to the accuracy check alone.
     """
-    folders = (lab.folder, HIDDEN_CHECKS / lab.name, KIT)
-    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
-    own = ("accuracy", "calibration")
-    texts = [file.read_text(encoding="utf-8") for file in files if accuracy or not any(n in file.stem for n in own)]
+    own = [file for folder in (lab.folder, HIDDEN_CHECKS / lab.name) for file in sorted(folder.glob("*.py"))]
+    files = [file for file in own if file.stem != "corpus"]
+    files += [KIT / f"{name}.py" for name in sorted(_kit_modules(files))]
+    other = ("accuracy", "calibration")
+    texts = [f.read_text(encoding="utf-8") for f in files if accuracy or not any(name in f.stem for name in other)]
     parts = sorted(part for text in texts for part in definitions(text))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _kit_modules(files: Iterable[Path]) -> set[str]:
+    """Return the names of the modules of the kit that some files import, and that these import."""
+    found: set[str] = set()
+    waiting = list(files)
+    while waiting:
+        for node in ast.walk(ast.parse(waiting.pop().read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "amllab.kit":
+                names = {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("amllab.kit."):
+                names = {str(node.module).split(".")[2]}
+            elif isinstance(node, ast.Import):
+                names = {alias.name.split(".")[2] for alias in node.names if alias.name.startswith("amllab.kit.")}
+            else:
+                continue
+            waiting += [KIT / f"{name}.py" for name in names - found]
+            found |= names
+    return found
 
 
 def definitions(source: str) -> list[str]:

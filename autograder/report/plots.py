@@ -1,7 +1,7 @@
-"""The report's plots as SVG elements of the page, in the page's font and in its colours for light and dark mode.
+"""The report's plots as SVG elements of the page, in its colours for light and dark mode.
 
 matplotlib does not support CSS: it draws with placeholder colours, which are then replaced with variables of the page's
-style sheet.
+style sheet. The style sheet also sets the font.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from io import StringIO
 from typing import Any
-from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -25,8 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from autograder.report.analysis import CellStatistics, CheckStatistics
 from autograder.report.item_statistics import Summary
 
-_SVG = "http://www.w3.org/2000/svg"
-_LINK = "{http://www.w3.org/1999/xlink}href"
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 INK, MUTED, GRID, BAR, MARK, PAPER = (f"#0b0c0{i}" for i in range(1, 7))
 SERIES = [f"#0b0d0{i}" for i in range(1, 8)]
 MARKERS = "osD^vPX"
@@ -243,44 +241,13 @@ def _svg(figure: Figure, name: str, title: str, alt: str) -> Markup:
     """Return the figure as an element of a page, with a title and a description for screen readers."""
     buffer = StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    ElementTree.register_namespace("", _SVG)
-    root = ElementTree.fromstring(buffer.getvalue())
-    for metadata in root.findall(f"{{{_SVG}}}metadata"):
-        root.remove(metadata)
-    used = {match for element in root.iter() for value in element.attrib.values() for match in _references(value)}
-    for element in root.iter():
-        _own_id(element, name, used)
-        for attribute, value in list(element.attrib.items()):
-            element.set(attribute, _in_page(value, name))
-        if _LINK in element.attrib:
-            element.set("href", element.attrib.pop(_LINK).replace("#", f"#{name}-", 1))
-    width = root.attrib.pop("width").removesuffix("pt")
-    root.attrib.pop("height")
-    root.set("style", f"max-width:{float(width):.0f}pt")
-    root.set("role", "img")
-    root.set("aria-labelledby", f"{name}-title {name}-alt")
-    for tag, text in (("desc", alt), ("title", title)):
-        element = ElementTree.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{'alt' if tag == 'desc' else tag}"})
-        element.text = text
-        root.insert(0, element)
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-
-def _references(value: str) -> list[str]:
-    return re.findall(r"#([\w-]+)\)?", value)
-
-
-def _own_id(element: ElementTree.Element, name: str, used: set[str]) -> None:
-    """Keep only ids that something refers to, prefixed with the plot's name: ids must be unique in the page."""
-    own = element.attrib.pop("id", None)
-    if own in used:
-        element.set("id", f"{name}-{own}")
-
-
-def _in_page(value: str, name: str) -> str:
-    """Return an attribute's value with the page's colours, font and ids."""
-    for colour, variable in _VARIABLES.items():
-        value = value.replace(colour, f"var(--{variable})")
-    value = re.sub(r"font: ([^';\"]*?px) [^;]*", r"font: \1 var(--font)", value)
-    return value.replace("url(#", f"url(#{name}-")
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
+    width, height = figure.get_size_inches() * 72
+    drawn = buffer.getvalue().partition("<svg ")[2].partition(">")[2]  # without the start tag, which follows below
+    drawn = re.sub(r"<!--.*?-->", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r'(?<= id=")|(?<=href="#)|(?<=url\(#)', f"{name}-", drawn)  # ids must be unique in the page
+    drawn = re.sub("|".join(_VARIABLES), lambda colour: f"var(--{_VARIABLES[colour[0]]})", drawn)
+    return Markup(
+        '<svg viewBox="0 0 {width:g} {height:g}" style="max-width:{width:.0f}pt" role="img" aria-labelledby="{name}-title '
+        '{name}-alt"><title id="{name}-title">{title}</title><desc id="{name}-alt">{alt}</desc>{drawn}'
+    ).format(width=width, height=height, name=name, title=title, alt=alt, drawn=Markup(drawn))

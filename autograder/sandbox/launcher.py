@@ -35,7 +35,6 @@ WAYS_OUT = (
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL")
 # further variables that the fork server needs, to find the same packages and libraries as the grader
 _FINDING = ("HOME", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH")
-_SETTINGS = SETTINGS | {"PYTHONWARNINGS": "ignore"}
 _START_SECONDS = 180.0
 _SOCKET = "launch"  # in a folder that only the grader's user can enter
 _MESSAGE_BYTES = 1 << 16
@@ -195,7 +194,7 @@ class Launcher:
         self._control = self._server = self._home = None
 
     def _names(self) -> dict[str, str]:
-        return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | _SETTINGS
+        return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | SETTINGS
 
     def _ask(self, request: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         with self._lock:

@@ -1,6 +1,6 @@
-"""The three lives by mouse: JupyterLab, formgrader and the class report in headless Chromium.
+"""Student, teaching assistant and class report in headless Chromium: JupyterLab, formgrader and saved pages.
 
-``AMLLAB_SCREENSHOTS=docs/screenshots pytest tests/browser/test_browser.py`` takes the pictures of the documentation.
+``AMLLAB_SCREENSHOTS=docs/screenshots pytest tests/browser/test_browser.py`` takes screenshots for the documentation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
+from autograder.checks.transfer_learning.corpus import PLAIN
+from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
+from tests.helpers.notebooks import notebook_of
+
 pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
 
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
@@ -34,9 +38,8 @@ from tests.helpers.jupyter import (
     jupyter,
     picture,
 )
-from tests.helpers.variants import CELLS, CORRECT, notebook_of
 
-# leaves the last layers trainable with a slice that takes "the last 0" for all, and asks nothing of the number
+# its slice takes "the last 0" for all layers, and n_trainable is not validated
 CLASSIC = """def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
     for layer in layers_of(model)[:-n_trainable]:
         for parameter in layer.parameters():
@@ -67,7 +70,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def desk(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A student's folder, and the address of the JupyterLab that runs in it."""
+    """Yield a student's folder, and the address of the JupyterLab that runs in it."""
     folder = tmp_path_factory.mktemp("student")
     shutil.copy(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, folder)
     with jupyter(folder, tmp_path_factory.mktemp("home")) as address:
@@ -75,7 +78,7 @@ def desk(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def code_of(exercise: str) -> str:
-    """The reference's code of an exercise."""
+    """Return the reference solution's code of an exercise."""
     (found,) = [c for c in nbformat.read(SOLVED, 4).cells if c.metadata.get("nbgrader", {}).get("grade_id") == exercise]
     return str(found.source)
 
@@ -156,7 +159,7 @@ def test_preflight_finds_calling_notebook(desk: tuple[Path, str], page: Page) ->
 
 @pytest.fixture(scope="module")
 def pages(graded: Path, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> dict[str, str]:
-    """The pages that are opened from the disk: of the class, and of submissions that look alike."""
+    """Return the pages to open from disk: the class report, and the report of similar submissions."""
     alike = new_course(tmp_path_factory.mktemp("alike"))
     for student in ("ada", "ben"):
         submit(alike, student, notebook_of(CORRECT[0], release))
@@ -183,10 +186,10 @@ def test_page_readable_from_disk(
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(pages[name])
-    assert asked == [pages[name]]  # nothing is loaded from anywhere
+    assert asked == [pages[name]]  # the page loads nothing else
     assert said == []
     assert faint(page.locator("body")) == {}
-    # wide tables and code move by themselves, never the page
+    # wide tables and code scroll, never the page
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     if name == "report":
         assert page.get_by_role("img", name="Distribution of total scores").is_visible()
@@ -201,7 +204,7 @@ def test_page_readable_from_disk(
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
-    """A class of two: Ada has done the experiments and answered, Ben handed in something else."""
+    """Return a graded class of two: Ada did the experiments and answered, Ben submitted plain text."""
     course = new_course(tmp_path_factory.mktemp("course"))
     solved = nbformat.read(SOLVED, 4)
     ada = nbformat.from_dict(release)
@@ -211,7 +214,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> P
         if mine.metadata.get("nbgrader", {}).get("grade_id") == "reflection":
             mine.source = "**1. What did transfer give?**\n\nSixteen points of accuracy: 74.8 % against 58.2 %."
         if mine.metadata.get("nbgrader", {}).get("grade_id") == "freeze_layers":
-            mine.source = CELLS["freeze_layers"]
+            mine.source = PLAIN["freeze_layers"]
     submit(course, "ada", ada)
     submit(course, "ben", b"I could not get it to work, sorry!")
     done = nbgrader(course, "autograde", ASSIGNMENT)
@@ -228,7 +231,7 @@ def test_formgrader_manual_grading(graded: Path, page: Page, tmp_path_factory: p
         page.get_by_role("link", name=NOTEBOOK.removesuffix(".ipynb")).click()
         page.get_by_role("link", name="Submission #1").click()
         page.locator("#reflection").wait_for()
-        # one submission has plots, and formgrader shows submissions in an order of its own
+        # one submission has plots, and formgrader shows submissions in its own order
         if not page.locator("img").count():
             page.get_by_text("Next").first.click()
         page.locator("img").first.wait_for()
@@ -239,7 +242,7 @@ def test_formgrader_manual_grading(graded: Path, page: Page, tmp_path_factory: p
         assert any("Accuracy by number of trainable layers" in text for text in described)
         report = page.get_by_text("points in", exact=False).first.inner_text()
         assert re.search(r"\d+ of \d+ points in \d+ checks", report), report
-        # the automatic score, which formgrader brings when the page is there
+        # the automatic score, which formgrader fetches after the page has loaded
         expect(page.locator("#check_freeze_layers")).to_have_attribute("placeholder", "20", timeout=RUN_MILLISECONDS)
         for field, text, kind in (
             ("#reflection", "7.5", "grade"),

@@ -1,6 +1,6 @@
-"""Stand-ins for the work of a grading process, which end, hang or fail according to the name of the student.
+"""Stubs for the work of a grading process, which end, hang or fail according to the name of the student.
 
-They are used by ``test_ahead.py`` and ``test_elsewhere.py``.
+They are used by ``test_local_pool.py`` and ``test_dask_pool.py``.
 """
 
 from __future__ import annotations

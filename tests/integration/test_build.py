@@ -1,4 +1,4 @@
-"""One source: what is built differs from its master in nothing but what nbgrader's commands take out."""
+"""One source: built files differ from their master only in what nbgrader's commands remove."""
 
 from __future__ import annotations
 

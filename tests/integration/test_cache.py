@@ -1,6 +1,6 @@
-"""What is graded again and what is not, and that no check cell gets into the gradebook without the grader's own score.
+"""What is graded again, and that no check cell enters the gradebook without the grader's own score.
 
-One course over the real nbgrader command line. Its students hand in stubs or one exercise, and nobody's code trains.
+One course with the real nbgrader command line. Its students submit stubs or one exercise, and no code trains.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from nbgrader.api import Gradebook
 from amllab.lab import Lab
 from autograder.gradebook.regrading import digest_of
 from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of
+from autograder.labs.corpus import Solution
 from autograder.notebooks.metadata import score_of
 from tests.conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, scores, submit
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
-ONLY_FREEZE = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
-NOTHING = Variant("x", sources={"freeze_layers": "", "build_transfer_model": "", "train_with_early_stopping": ""})
-LENT = Variant(
+ONLY_FREEZE = Solution("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+NOTHING = Solution("x", sources={"freeze_layers": "", "build_transfer_model": "", "train_with_early_stopping": ""})
+LENT = Solution(
     "x",
     sources={
         "freeze_layers": "GIVEN = {}\n"
@@ -55,7 +56,7 @@ def automatic(course: Path, student: str) -> dict[str, float]:
 
 
 def layout(release: NotebookNode, shift: int) -> NotebookNode:
-    """Graded cells of the release, each behind an experiment; ``shift`` moves all of them by one place."""
+    """Return the graded cells of the release, each after an experiment; ``shift`` moves all of them by one position."""
     graded = [c for c in release.cells if (c.metadata.get("nbgrader") or {}).get("grade_id")]
     cells = [new_markdown_cell("text") for _ in range(shift)]
     for i, cell in enumerate(graded):
@@ -69,7 +70,7 @@ def layout(release: NotebookNode, shift: int) -> NotebookNode:
 
 
 def dressed_up(release: NotebookNode) -> NotebookNode:
-    """A stub that says of itself that it has all points, in every place that there is."""
+    """Return a stub that claims full points in every possible place."""
     notebook = notebook_of(NOTHING, release)
     result = new_output("execute_result", data={"text/plain": "90"}, execution_count=1)
     for cell in [c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") in CHECKS]:
@@ -92,7 +93,7 @@ def hand_in(course: Path, student: str, notebook: NotebookNode, time: str = "") 
 
 
 def replace_quietly(course: Path, student: str, release: NotebookNode) -> None:
-    """Puts another notebook of the same size and time in the place of the one that was graded."""
+    """Replace the graded notebook by another one of the same size and modification time."""
     file = course / "submitted" / student / ASSIGNMENT / NOTEBOOK
     before = file.stat()
     nbformat.write(notebook_of(NOTHING, release), file)
@@ -103,7 +104,7 @@ def replace_quietly(course: Path, student: str, release: NotebookNode) -> None:
 
 
 def times(course: Path) -> dict[str, tuple[datetime | None, float | None]]:
-    """Student -> time of the submission in the gradebook, and points that lateness costs."""
+    """Return the submission time and the late penalty of each student in the gradebook."""
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         found = book.assignment_submissions(ASSIGNMENT)
         return {s.student_id: (s.timestamp, s.notebooks[0].late_submission_penalty) for s in found}
@@ -115,7 +116,7 @@ LATE_CONFIG = 'c.LateSubmissionPlugin.penalty_method = "zero"\n'
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> tuple[Path, str, Any]:
-    """A class that is graded, changed, and graded again; the log of the second time, and the times in between."""
+    """Grade a class, change it, and grade it again; return course, second log, and the times in between."""
     course = new_course(tmp_path_factory.mktemp("course"))
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(LATE_CONFIG)
@@ -240,7 +241,7 @@ def test_regrade_gradebook_score_mismatch(twice: tuple[Path, str, Any]) -> None:
     assert automatic(course, "helper") == ZERO
 
 
-# Small forms
+# Without the command line
 
 
 def test_cache_write_matching_notebook_only(release: NotebookNode) -> None:

@@ -1,4 +1,4 @@
-"""Graded cells that are renamed, added or removed in the master after the first submissions, over the real commands."""
+"""Graded cells that are renamed, added or removed in the master after the first submissions, with the real commands."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def given(course: Path, cell: str, student: str) -> tuple[float | None, str | No
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
-    """Two stubs, graded and marked by hand; then the master is changed: one cell renamed, one added."""
+    """Return two graded stubs with a manual score, after one cell was renamed and one added in the master."""
     course = new_course(tmp_path_factory.mktemp("course"))
     for student in ("ada", "ben"):
         submit(course, student, release)
@@ -137,10 +137,10 @@ def test_change_cells_keeps_manual_scores(graded: Path) -> None:
         assert "reflection" not in {cell.name for cell in recorded.source_cells}
     third = nbgrader(graded, "autograde", ASSIGNMENT)
     assert "2 submissions: 0 graded, 2 already graded, 0 not graded" in third.stderr
-    assert autograder_cli(graded, "build", ASSIGNMENT).returncode == 0  # nothing is left to be settled
+    assert autograder_cli(graded, "build", ASSIGNMENT).returncode == 0  # no difference is left
 
 
-# Small forms, on a gradebook with one submission that nobody graded
+# Without the command line, on a gradebook with one ungraded submission
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def cell(notebook: NotebookNode, grade_id: str) -> NotebookNode:
 
 
 def changed(course: Path, notebook: NotebookNode) -> list[str]:
-    """The lines of the difference; after it is taken over there is none, and every cell has its rows."""
+    """Apply the difference and return its lines; afterwards there is none, and every cell has its rows."""
     with book(course) as gradebook:
         change = difference(gradebook, ASSIGNMENT, NAME, notebook)
         if change:

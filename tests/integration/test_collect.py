@@ -17,14 +17,14 @@ STEM = "transfer_learning"
 
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
-    """A course with a release, which is all that collecting looks at."""
+    """Return a course with a release, which is all that collecting needs."""
     shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
     (tmp_path / "assignments").symlink_to(ROOT / "assignments")
     return tmp_path
 
 
 def deliver(course: Path, name: str, files: dict[str, str | dict[str, str]], day: int = 1) -> None:
-    """A zip as it was downloaded on a day; a file that is a dictionary is a zip in it."""
+    """Write a zip as downloaded on a day; a dictionary in place of a file's content is a zip within it."""
     archive = course / "downloaded" / ASSIGNMENT / "archive"
     archive.mkdir(parents=True, exist_ok=True)
     _zip(archive / name, files)
@@ -44,7 +44,7 @@ def _zip(path: Path, files: dict[str, str | dict[str, str]]) -> None:
 
 
 def collect(course: Path, *options: str, status: int = 0) -> tuple[dict[str, str], str]:
-    """Path in ``submitted`` without the assignment -> content, and the log."""
+    """Collect; return the contents by path in ``submitted`` (without the assignment), and the log."""
     done = nbgrader(course, "zip_collect", ASSIGNMENT, *options)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
@@ -139,7 +139,7 @@ def test_collect_later_download_replaces(course: Path) -> None:
     """A later attempt replaces an earlier one."""
     deliver(course, "submissions.zip", {f"ada_1_10_{NOTEBOOK}": "first"})
     assert collect(course)[0] == {f"ada/{NOTEBOOK}": "first"}
-    # the later attempt has the higher number of the file, whenever the zip was saved
+    # the later attempt has the higher file number, no matter when the zip was saved
     deliver(course, "submissions (1).zip", {f"ada_LATE_1_11_{STEM}-1.ipynb": "second"}, day=0)
     assert collect(course, "--force")[0] == {f"ada/{NOTEBOOK}": "second"}
 

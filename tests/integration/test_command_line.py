@@ -1,4 +1,4 @@
-"""A class graded in a fresh clone, and what the commands do with arguments, files and terminals as they come."""
+"""A class graded in a fresh clone, and how the commands handle unusual arguments, files and terminals."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import pytest
 from nbformat import NotebookNode
 
 from amllab.lab import find_lab
+from autograder.checks.transfer_learning.corpus import BUILD, FREEZE
 from autograder.cli import main
 from autograder.commands import parameters, results
 from autograder.errors import ReferenceFailedError
@@ -28,14 +29,13 @@ from autograder.grading.reference import Reference
 from autograder.notebooks.normalize import read_release
 from autograder.sandbox.launcher import ISOLATIONS
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader_command, new_course, report, sampled, scores, submit
-from tests.helpers.variants import BUILD, FREEZE
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
 
 
 @dataclass
-class CachedGrading:
-    """A class without a gradebook before, and what ``nbgrader autograde`` said."""
+class GradedCourse:
+    """A course that had no gradebook, with the exit status and the log of ``nbgrader autograde``."""
 
     course: Path
     status: int
@@ -51,10 +51,10 @@ def notebook_with(release: NotebookNode, **sources: str) -> NotebookNode:
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> CachedGrading:
-    # letters, quotes, signs that shells, patterns of text, addresses and logs have a use for
+def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> GradedCourse:
+    # letters, quotes and characters with a meaning in shells, patterns, URLs and logs
     course = new_course(tmp_path_factory.mktemp("course") / "Kurs \"ä é\" (1) 100% #1 & 'q' +; ^\\d| <b>~ -f")
-    (course / "gradebook.db").unlink()  # no part of a repository
+    (course / "gradebook.db").unlink()  # not part of a repository
     submit(course, "ada", release)
     default = f'import torch\ntorch.set_default_device("cuda")\n{FREEZE}'
     submit(course, "bob", notebook_with(release, freeze_layers=default))
@@ -64,28 +64,28 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> C
     submit(course, "cay", notebook_with(release, freeze_layers=FREEZE, build_transfer_model=f"import torch\n{made}"))
     submit(course, "eve", b"{", ODD_FILE)
     done = nbgrader_command(course, "autograde", ASSIGNMENT, OMP_NUM_THREADS="1")
-    return CachedGrading(course, done.returncode, done.stderr)
+    return GradedCourse(course, done.returncode, done.stderr)
 
 
-def test_autograde_fresh_clone(graded: CachedGrading) -> None:
+def test_autograde_fresh_clone(graded: GradedCourse) -> None:
     """A class without a gradebook, as in a fresh clone, is graded: the release fills the gradebook."""
     assert "Traceback" not in graded.log
-    assert re.search(r"\b3 graded, 0 already graded", graded.log), graded.log  # and one who has to rename a file
+    assert re.search(r"\b3 graded, 0 already graded", graded.log), graded.log  # and one student has to rename a file
     assert scores(graded.course, "ada") == {
         "check_freeze_layers": 0.0,
         "check_build_transfer_model": 0.0,
         "check_train_with_early_stopping": 0.0,
         "check_accuracy": 0.0,
-        "reflection": 0.0,  # untouched, as by nbgrader's own command
+        "reflection": 0.0,  # untouched: zero, as with nbgrader's own command
     }
 
 
-def test_device_default_unavailable(graded: CachedGrading) -> None:
+def test_device_default_unavailable(graded: GradedCourse) -> None:
     """A default device that is unavailable in grading costs no points."""
     assert scores(graded.course, "bob")["check_freeze_layers"] == 20
 
 
-def test_device_unavailable_reported(graded: CachedGrading) -> None:
+def test_device_unavailable_reported(graded: GradedCourse) -> None:
     """An unavailable device is reported in the exercise that uses it, and not as missing weights."""
     found = scores(graded.course, "cay")
     assert found["check_freeze_layers"] == 20
@@ -95,7 +95,7 @@ def test_device_unavailable_reported(graded: CachedGrading) -> None:
     assert "pretrained weights of" not in told
 
 
-def test_log_escapes_file_names(graded: CachedGrading) -> None:
+def test_log_escapes_file_names(graded: GradedCourse) -> None:
     """Control characters in file names do not reach the log."""
     for sign in ("\x1b", "\x07", "\u202e"):
         assert sign not in re.sub(r"\x1b\[\d*m\[", "[", graded.log)
@@ -139,7 +139,7 @@ def test_log_escapes_file_names(graded: CachedGrading) -> None:
     ],
 )
 def test_cli_errors(
-    graded: CachedGrading,
+    graded: GradedCourse,
     arguments: str,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -232,10 +232,10 @@ def test_cli_outside_course(
 
 
 @pytest.mark.parametrize("command", ["scores", "explain", "report", "export"])
-@pytest.mark.parametrize("handed_in", [False, True])
+@pytest.mark.parametrize("submitted", [False, True])
 @pytest.mark.parametrize("gradebook", ["none", pytest.param("empty", marks=pytest.mark.slow), "filled", "damaged"])
 def test_cli_ungraded_names_next_command(
-    command: str, handed_in: bool, gradebook: str, course: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch,
+    command: str, submitted: bool, gradebook: str, course: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Before anything is graded, commands name the next command to run."""
@@ -249,18 +249,18 @@ def test_cli_ungraded_names_next_command(
         Gradebook(f"sqlite:///{book}").close()
     if gradebook == "damaged":
         book.write_bytes(b"no database" * 1000)
-    if handed_in:
+    if submitted:
         submit(course, "ada", release)
     more = {"explain": ["ada"], "export": ["--format", "moodle"]}.get(command, [])
     status, said = main([command, ASSIGNMENT, *more]), capsys.readouterr().err
     if command == "export" and gradebook == "filled":
-        return  # a table of nobody
+        return  # an empty table
     assert status == 2
     if gradebook == "damaged":
         assert "the gradebook cannot be read" in said
     else:
         assert f"nbgrader autograde {ASSIGNMENT}" in said
-        assert (f"nbgrader zip_collect {ASSIGNMENT}" in said) != handed_in or command == "export"
+        assert (f"nbgrader zip_collect {ASSIGNMENT}" in said) != submitted or command == "export"
 
 
 @pytest.mark.parametrize("name", ["AML [2026]", "what?", "a*", "{x}", "$HOME", "a\nb", "b\x1b[1m", "\udcff"])
@@ -298,12 +298,12 @@ def test_cli_config_syntax_error(
     assert "nbgrader_config.py cannot be read: SyntaxError" in capsys.readouterr().err
 
 
-def started(graded: CachedGrading, *arguments: str, **options: object) -> subprocess.Popen[str]:
+def started(graded: GradedCourse, *arguments: str, **options: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "autograder", *arguments]
     return subprocess.Popen(command, cwd=graded.course, text=True, encoding="utf-8", stderr=subprocess.PIPE, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def test_cli_broken_pipe(graded: CachedGrading) -> None:
+def test_cli_broken_pipe(graded: GradedCourse) -> None:
     """A closed pipe, as in ``autograder explain ... | head -1``, ends the command quietly."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -313,7 +313,7 @@ def test_cli_broken_pipe(graded: CachedGrading) -> None:
     assert process.returncode == 141
 
 
-def test_cli_disk_full(graded: CachedGrading) -> None:
+def test_cli_disk_full(graded: GradedCourse) -> None:
     """A full disk is reported in one line."""
     with open("/dev/full", "w") as full:
         process = started(graded, "scores", ASSIGNMENT, stdout=full)
@@ -323,9 +323,9 @@ def test_cli_disk_full(graded: CachedGrading) -> None:
 
 
 @pytest.mark.parametrize("moment", sampled(["a cell runs", "the fork server starts"], 2))
-def test_cli_keyboard_interrupt(graded: CachedGrading, release: NotebookNode, tmp_path: Path, moment: str) -> None:
+def test_cli_keyboard_interrupt(graded: GradedCourse, release: NotebookNode, tmp_path: Path, moment: str) -> None:
     """Ctrl+C ends grading at once with status 130 and no traceback."""
-    # where the tests run in the background of a shell, they ignore the signal, and so would the command
+    # tests in the background of a shell ignore the signal, and so would the command
     signal.signal(signal.SIGINT, signal.default_int_handler)
     notebook = copy.deepcopy(release)
     notebook.cells.insert(0, nbformat.v4.new_code_cell("import time; time.sleep(600)"))
@@ -357,7 +357,7 @@ def test_cli_keyboard_interrupt(graded: CachedGrading, release: NotebookNode, tm
     ),
     ids=["no home and locale C", "a home that does not exist", "ASCII"],
 )
-def test_cli_unusual_environment(graded: CachedGrading, variables: dict[str, str | None]) -> None:
+def test_cli_unusual_environment(graded: GradedCourse, variables: dict[str, str | None]) -> None:
     """The command works without a home folder and in locales that are not UTF-8."""
     environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
     process = started(graded, "explain", ASSIGNMENT, "ada", stdout=subprocess.PIPE, env=environment)
@@ -367,7 +367,7 @@ def test_cli_unusual_environment(graded: CachedGrading, variables: dict[str, str
 
 
 def reads(folder: str, file: Path) -> None:
-    """Reads release or solution as grading does."""
+    """Read release or solution as grading does."""
     if folder == "assignments":
         read_release(file)
     else:
@@ -375,7 +375,7 @@ def reads(folder: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", sampled(["solutions", "assignments"], 2))
-def test_build_restores_deleted_notebook(folder: str, graded: CachedGrading, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_restores_deleted_notebook(folder: str, graded: GradedCourse, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that the error message names restores a deleted release or solution."""
     file = graded.course / folder / ASSIGNMENT / NOTEBOOK
     before = nbformat.read(file, as_version=4)

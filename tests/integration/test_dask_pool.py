@@ -15,10 +15,11 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograded, nbgrader, new_course, scores, submit
 from tests.helpers import stub_graders
 from tests.helpers.dask_cluster import BUSY, SILENT, Cluster
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 pytest.importorskip("distributed", reason="grading on several machines needs the extra 'cluster'")
 
@@ -33,7 +34,7 @@ from autograder.scheduling.dask_pool import DaskPool
 
 @pytest.fixture
 def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A scheduler with one worker; its parameter, if it has one, says after how long workers are given up."""
+    """Yield a scheduler with one worker; the optional parameter is the time after which silent workers are given up."""
     folder = tmp_path / "cluster"
     folder.mkdir()
     made = Cluster(folder, getattr(request, "param", BUSY))
@@ -45,7 +46,7 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]
 
 @pytest.fixture
 def submissions(tmp_path: Path, release: NotebookNode) -> Any:
-    """Puts notebooks of students into a folder; with the judge of a course, and what it was told of them."""
+    """Return a function that writes students' notebooks, and returns a grading session and their paths."""
 
     def submit_all(*students: str) -> tuple[ClassSession, dict[str, Path]]:
         seen = tmp_path / "seen"
@@ -91,7 +92,7 @@ def test_dask_errors_and_lost_scheduler(cluster: Cluster, submissions: Any) -> N
     with pytest.raises(RuntimeError, match="full is not graded: a worker failed: no space left on device"):
         running.result("full")
 
-    # the scheduler is restarted while b is graded; its workers come back by themselves, or new ones do
+    # the scheduler is restarted while b is graded; its workers reconnect, or new ones do
     while not gradings(session, "slow b"):
         time.sleep(0.02)
     cluster.scheduler.kill()
@@ -104,7 +105,7 @@ def test_dask_errors_and_lost_scheduler(cluster: Cluster, submissions: Any) -> N
         assert session.cache.get(key) is not None
     running.close()
 
-    # what is kept is not graded again, unless that is asked for
+    # cached gradings are not repeated unless requested
     before = gradings(session, "d")
     running = DaskPool(cluster.address, session, {"d": paths["d"]}, again=False)
     assert running.result("d") == key
@@ -126,7 +127,7 @@ def test_dask_workers_lost_or_silent(cluster: Cluster, submissions: Any) -> None
     while not gradings(session, "slow a"):
         running._fill(first="slow a")
         time.sleep(0.02)
-    cluster.workers[0].send_signal(signal.SIGSTOP)  # with a's task in hand
+    cluster.workers[0].send_signal(signal.SIGSTOP)  # while it grades a
     for _ in range(3):
         cluster.start_worker()
     key = running.result("slow a")
@@ -187,7 +188,7 @@ def test_dask_class_with_killed_worker(cluster: Cluster, release: NotebookNode, 
     course = new_course(tmp_path / "course")
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(f"c.GradeChecks.scheduler = {cluster.address!r}\n")
-    freeze = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+    freeze = Solution("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
     submit(course, "a", b"not a notebook")
     for student in "bcd":
         submit(course, student, notebook_of(freeze, release))
@@ -210,6 +211,6 @@ def test_dask_class_with_killed_worker(cluster: Cluster, release: NotebookNode, 
 
 
 def reports(course: Path, student: str) -> list[str]:
-    """All that grading wrote, without the times."""
+    """Return all report texts, without times."""
     cells = [cell for cell in autograded(course, student).cells if cell.cell_type == "code"]
     return [output.get("data", {}).get("text/plain", "") for cell in cells for output in cell.outputs]

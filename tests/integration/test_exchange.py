@@ -1,4 +1,4 @@
-"""What students bring to nbgrader's exchange stops nobody else's collection, over the real ``nbgrader collect``."""
+"""Faulty submissions in nbgrader's exchange do not stop the collection of others, with the real command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_exchange_collect_whole_class(tmp_path: Path) -> None:
         (folder / "timestamp.txt").write_bytes(content)
     deep(inbound / f"deep+{ASSIGNMENT}+{TIME}+abc")
     (inbound / f"link+{ASSIGNMENT}+{TIME}+abc" / "passwd.txt").symlink_to("/etc/passwd")
-    submit(course, "zz", b"old")  # what was collected before has no time
+    submit(course, "zz", b"old")  # the earlier collection has no valid time
     (course / "submitted" / "zz" / ASSIGNMENT / "timestamp.txt").write_bytes(b"\xff\xfe\0")
     done = nbgrader(course, "collect", ASSIGNMENT, "--update", f"--Exchange.root={root}")
     remove_deep(inbound)

@@ -1,4 +1,4 @@
-"""What a TA asks for in the terminal: the class, one submission, and one graded again."""
+"""Commands of a TA in the terminal: ``scores``, ``explain`` and ``regrade``."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Comment, Gradebook
 
+from autograder.checks.transfer_learning.corpus import FREEZE
 from autograder.cli import main
 from autograder.text import safe_line
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
-from tests.helpers.variants import FREEZE
-from tests.integration.test_report import ESSAY, FOUR, HOSTILE, LAB, CachedGrading, build
+from tests.helpers.synthetic_class import ESSAY, HOSTILE, LAB, Graded, build
 
 CONTROL = "\x1b[2J\x9b31m\u202e"
 
 
 def run(course: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What the command prints."""
+    """Run the command and return what it prints."""
     patch.chdir(course)
     assert main(list(arguments)) == 0
     return capsys.readouterr().out
 
 
 def section(text: str, title: str) -> list[str]:
-    """The entries below a title."""
+    """Return the entries below a title."""
     (found,) = re.findall(rf"^{re.escape(title)}\n((?:  - .*\n?)+)", text, re.M)
     return [line.removeprefix("  - ") for line in found.splitlines()]
 
@@ -37,15 +37,6 @@ def section(text: str, title: str) -> list[str]:
 def row(text: str, beginning: str) -> list[str]:
     (found,) = [line for line in text.splitlines() if line.startswith(beginning)]
     return re.split(r"  +", found)
-
-
-@pytest.fixture
-def four(tmp_path: Path) -> Path:
-    course = build(tmp_path, FOUR)
-    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
-        gradebook.add_student("eve")
-    (course / "submitted" / "fay" / LAB).mkdir(parents=True)
-    return course
 
 
 def test_scores_attention_first(
@@ -101,7 +92,7 @@ def test_explain_one_submission(
     }
     outcomes = {"test_slope": "failed:wrong_value", "test_intercept": "skipped", "test_range": "error"}
     more = {"mistakes": [{"name": "divides by n + 1"}]}
-    course = build(tmp_path, [CachedGrading("ada", outcomes, essay=4.0, penalty=1.5, submission=known, more=more)])
+    course = build(tmp_path, [Graded("ada", outcomes, essay=4.0, penalty=1.5, submission=known, more=more)])
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         entry = gradebook.find_submission(LAB, "ada")
         entry.timestamp, entry.assignment.duedate = datetime(2026, 5, 2, 12), datetime(2026, 5, 2, 9)
@@ -159,7 +150,7 @@ def test_explain_untrusted_results(
 ) -> None:
     """Missing, damaged, edited and outdated results are reported."""
     edited = {"check_fit": 1.0} if damage == "edited" else {}
-    course = build(tmp_path, [CachedGrading("ada", essay=1.0, scores=edited, stored=damage != "old")])
+    course = build(tmp_path, [Graded("ada", essay=1.0, scores=edited, stored=damage != "old")])
     notebook = course / "autograded" / "ada" / LAB / "lab.ipynb"
     if damage == "lost":
         notebook.unlink()
@@ -184,7 +175,7 @@ def test_explain_escapes_control_characters(
     known = {"notes": [evil * 300], "stopped": [evil], "isolation": evil}
     student = f"ada{CONTROL}"
     outcomes = {"test_slope": f"failed:{evil}", "test_range": "error"}
-    course = build(tmp_path, [CachedGrading(student, outcomes, submission=known, more={"mistakes": [{"name": evil}]})])
+    course = build(tmp_path, [Graded(student, outcomes, submission=known, more={"mistakes": [{"name": evil}]})])
     printed = run(course, monkeypatch, capsys, "explain", LAB, student) + run(
         course, monkeypatch, capsys, "scores", LAB
     )
@@ -213,7 +204,7 @@ def test_explain_unknown_names(four: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 @pytest.fixture(scope="module")
 def letter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student who handed in a letter, with a score by hand for the reflection."""
+    """Return a graded class of a student who submitted plain text, with a manual score for the reflection."""
     course = new_course(tmp_path_factory.mktemp("course"))
     submit(course, "ada", b"Dear TA, this is what I found.")
     done = nbgrader(course, "autograde", ASSIGNMENT)
@@ -226,7 +217,7 @@ def letter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_freeze(release: NotebookNode, source: str) -> NotebookNode:
-    """Only the first function is there: the checks of the others end at once."""
+    """Return the release with only the first function: the checks of the others end at once."""
     notebook = nbformat.from_dict(release)
     for cell in notebook.cells:
         grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
@@ -276,5 +267,5 @@ def test_guide_commands_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "ta.md").read_text(), re.M | re.S)
     commands = [line for block in blocks for line in block.splitlines() if line.startswith("autograder ")]
     assert len(commands) > 8
-    monkeypatch.chdir(tmp_path)  # no course: arguments that cannot be read would end the program
+    monkeypatch.chdir(tmp_path)  # not a course: invalid arguments would end the program
     assert [main(command.split()[1:]) for command in commands] == [2] * len(commands)

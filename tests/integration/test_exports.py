@@ -1,4 +1,4 @@
-"""What other platforms get: by their documented columns, and an autograder that is unpacked and run."""
+"""Exports for other platforms: files with their documented columns, and a Gradescope autograder that is run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
 from amllab.lab import find_lab
+from autograder.checks.transfer_learning.corpus import TRAIN
 from autograder.cli import main
 from autograder.errors import ReferenceFailedError
 from autograder.exports.gradescope.results import is_public, public_checks
@@ -26,8 +27,7 @@ from autograder.exports.gradescope.run import chosen
 from autograder.exports.gradescope.run import main as grade_for_gradescope
 from autograder.sandbox.diagnostics import examine
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader
-from tests.helpers.variants import TRAIN
-from tests.integration.test_report import FOUR, LAB, CachedGrading, build
+from tests.helpers.synthetic_class import FOUR, LAB, Graded, build
 
 CANVAS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
 MOODLE = [
@@ -80,7 +80,7 @@ GRADESCOPE = {
 
 @pytest.fixture
 def four(tmp_path: Path) -> Path:
-    """Ada 15 points and Ben 10; Cyd and Dan wait for a person; Eve handed in nothing."""
+    """Return a class: Ada has 15 points and Ben 10; Cyd and Dan await a manual score; Eve has not submitted."""
     course = build(tmp_path, FOUR)
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         gradebook.update_or_create_student("ada", first_name="Ada", last_name="Lovelace", email="ada@uni.example")
@@ -92,7 +92,7 @@ def four(tmp_path: Path) -> Path:
 def export(
     course: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> tuple[Path, str]:
-    """File and remarks."""
+    """Export; return the file and the remarks."""
     patch.chdir(course)
     assert main(["export", LAB, *arguments]) == 0
     printed = capsys.readouterr()
@@ -150,9 +150,9 @@ CANVAS_EXPORT = (
 def test_canvas_roster(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (four / "canvas.csv").write_text(CANVAS_EXPORT, encoding="utf-8", newline="")
     path, remarks = export(four, monkeypatch, capsys, "--format", "canvas", "--roster", "canvas.csv")
-    # Ada by her address, Ben by Canvas's own id; Cyd has no grade, and what Canvas has stays
+    # Ada is found by her address, Ben by Canvas's id; Cyd has no grade, so Canvas's value stays
     expected = CANVAS_EXPORT.replace('Two",7,,35', 'Two",7,15,35').replace("One,8,1,40", "One,8,10,40")
-    # newlines and the mark at the beginning are kept; quotes only where they are needed
+    # newlines and the byte order mark are kept; quotes only if needed
     assert path.read_bytes().decode() == expected
     assert remarks.splitlines() == [
         "Canvas has 20 points for Linear Models (4711), the gradebook 15: scores are not converted",
@@ -168,7 +168,7 @@ def test_canvas_roster_download_names(
 ) -> None:
     """Student ids from Canvas's file names find their rows, even if two students have the same name."""
     ids = ["lovelaceada", "smithjohn-21", "smithjohn-22", "nobody"]
-    course = build(tmp_path, [CachedGrading(student, essay=float(i)) for i, student in enumerate(ids)])
+    course = build(tmp_path, [Graded(student, essay=float(i)) for i, student in enumerate(ids)])
     roster = "Student,ID,SIS User ID,SIS Login ID,Section,X (1)\n" + "".join(
         f'"{name}",{number},,{number},,\n'
         for name, number in (("Lovelace, Ada", 7), ("Smith, John", 22), ("Smith, John", 21), ("Smith, John", 23))
@@ -187,7 +187,7 @@ def test_canvas_roster_ambiguous_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A row that matches two students is not filled in."""
-    course = build(tmp_path, [CachedGrading("ada", essay=1.0), CachedGrading("lovelaceada", essay=2.0)])
+    course = build(tmp_path, [Graded("ada", essay=1.0), Graded("lovelaceada", essay=2.0)])
     (course / "canvas.csv").write_text('Student,ID,SIS Login ID,X (1)\n"Lovelace, Ada",7,ada,3\n')
     options = ("--format", "canvas", "--roster", "canvas.csv", "--column", "X (1)")
     path, remarks = export(course, monkeypatch, capsys, *options)
@@ -244,7 +244,7 @@ def test_export_escapes_formulas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Text that a spreadsheet would run as a formula is escaped."""
-    course = build(tmp_path, [CachedGrading("=cmd|' '!A1", essay=1.0)])
+    course = build(tmp_path, [Graded("=cmd|' '!A1", essay=1.0)])
     for form in ("canvas", "moodle"):
         path, _ = export(course, monkeypatch, capsys, "--format", form)
         assert not [field for row in rows_of(path) for field in row if field.startswith("=")]
@@ -271,7 +271,7 @@ def test_errors(
     arguments: list[str],
     says: str,
 ) -> None:
-    course = build(tmp_path, [CachedGrading("ada")])
+    course = build(tmp_path, [Graded("ada")])
     (course / "binary").write_bytes(b"PK\x03\x04\xff\xfe")
     (course / "moodle.csv").write_text("Identifier,Grade\n")
     (course / "uneven.csv").write_text("Identifier,Grade,Last modified (grade)\n1,2,3,4\n")
@@ -287,8 +287,8 @@ def test_gradescope_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Results of a graded class; its lab has no checks in the library, so that all are hidden."""
-    course = build(tmp_path, [CachedGrading("ada", {"test_slope": 1.5}, submission={"notes": ["repaired\x1b[2J"]}),
-                              CachedGrading("old", stored=False)])  # fmt: skip
+    course = build(tmp_path, [Graded("ada", {"test_slope": 1.5}, submission={"notes": ["repaired\x1b[2J"]}),
+                              Graded("old", stored=False)])  # fmt: skip
     monkeypatch.setattr("autograder.exports.gradescope.results.find_lab", lambda name: find_lab(ASSIGNMENT))
     path, remarks = export(course, monkeypatch, capsys, "--format", "gradescope-results")
     assert [file.name for file in path.iterdir()] == ["ada.json"]
@@ -305,7 +305,7 @@ def test_gradescope_results(
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zip as Gradescope unpacks it: its folder ``source``."""
+    """Return the folder in which the zip is unpacked to ``source``, as Gradescope does."""
     folder = tmp_path_factory.mktemp("autograder")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -314,7 +314,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         archive.extractall(folder / "source")
         scripts = [archive.getinfo(name) for name in ("setup.sh", "run_autograder")]
     assert [script.external_attr >> 16 for script in scripts] == [0o755, 0o755]
-    for script in scripts:  # the library of Python does not set modes
+    for script in scripts:  # Python's zipfile does not set modes
         (folder / "source" / script.filename).chmod(0o755)
     return folder
 
@@ -348,7 +348,7 @@ def test_gradescope_package_complete(unpacked: Path) -> None:
 
 
 def start(unpacked: Path, folder: Path, notebook: Path, isolation: str) -> subprocess.Popen[str]:
-    """Runs the script as Gradescope does, with its places moved and this interpreter."""
+    """Run the script as Gradescope does, but with other folders and this interpreter."""
     (folder / "submission").mkdir(parents=True)
     (folder / "source").symlink_to(unpacked / "source")
     (folder / "submission" / NOTEBOOK).write_bytes(notebook.read_bytes())

@@ -1,4 +1,4 @@
-"""Feedback gets to everybody: through the exchange, and as the zips that Canvas and Moodle take back."""
+"""Feedback reaches every student: through the exchange, and as zips for Canvas and Moodle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def export(course: Path, form: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A class from Canvas, Moodle, the exchange, and one whose file somebody put there by hand; with feedback."""
+    """Return a class with feedback, from Canvas, Moodle and the exchange, and one file that was copied by hand."""
     course = new_course(tmp_path_factory.mktemp("course"))
     archive = course / "downloaded" / ASSIGNMENT / "archive"
     archive.mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_canvas_feedback_file_names(course: Path) -> None:
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(course / "reports" / f"{ASSIGNMENT}-canvas-feedback.zip") as archive:
         assert set(archive.namelist()) == DOWNLOADS["canvas.zip"].keys() - {"curiemarie_3_text.html"}
-        # Canvas shows it under the name of the student's file: a notebook for a notebook, else the page
+        # Canvas shows it under the name of the student's file: a notebook for a notebook, otherwise the page
         shown = nbformat.reads(archive.read(f"lovelaceada_1_11_{NOTEBOOK}").decode(), as_version=4)
         page = archive.read("olcerben_LATE_2_12_work.7z")
     assert shown.cells[0].source == "# Feedback\n\n0 of 100 points"

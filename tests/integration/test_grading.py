@@ -1,4 +1,4 @@
-"""What people really hand in, over the real nbgrader command line: everybody is graded, and told why."""
+"""What students actually submit, with the real nbgrader command line: everyone is graded and told why."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from autograder.checks.transfer_learning.corpus import BUILD, FREEZE
+from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograded, nbgrader, new_course, report, scores, submit
-from tests.helpers.variants import BUILD, FREEZE, Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 FULL = {
     "check_freeze_layers": 20,
@@ -20,12 +22,12 @@ FULL = {
     "check_train_with_early_stopping": 30,
     "check_accuracy": 20,
 }
-PLAIN = Variant("plain")
+PLAIN = Solution("plain")
 ZERO = dict.fromkeys(FULL, 0)
 LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 10, 'answer_seconds': 45}\nc.GradeChecks.jobs = 3\n"
-# where it is not about training, the third exercise is left out: it takes its time
+# submissions that are not about training leave out the third exercise, which is slow
 UNTRAINED = {"train_with_early_stopping": ""}
-SHORT = Variant("short", sources=UNTRAINED)
+SHORT = Solution("short", sources=UNTRAINED)
 WITHOUT_TRAINING = FULL | {"check_train_with_early_stopping": 0, "check_accuracy": 0}
 
 
@@ -37,8 +39,8 @@ USED_AGAIN = (
 ENDINGS = ("import threading; threading.Thread(target=exit).start()", "exit()")
 
 
-def freezing(source: str) -> Variant:
-    return Variant("x", sources={"freeze_layers": source, **UNTRAINED})
+def freezing(source: str) -> Solution:
+    return Solution("x", sources={"freeze_layers": source, **UNTRAINED})
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(LIMITS)
 
-    def hand_in(student: str, variant: Variant = SHORT, extra: str = "", behind: tuple[str, ...] = ()) -> None:
+    def hand_in(student: str, variant: Solution = SHORT, extra: str = "", behind: tuple[str, ...] = ()) -> None:
         notebook = notebook_of(variant, release)
         notebook.cells += [nbformat.v4.new_code_cell(source) for source in behind]
         if extra:
@@ -61,14 +63,14 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     submit(course, "renamed_file", notebook_of(SHORT, release), "transfer_learning (1).ipynb")
     hand_in("syntax_error", freezing("def freeze_layers(model, n_trainable:\n    return model"))
     hand_in(
-        "renamed_function", Variant("x", sources={"freeze_layers": FREEZE.replace("def freeze_layers", "def freeze")})
+        "renamed_function", Solution("x", sources={"freeze_layers": FREEZE.replace("def freeze_layers", "def freeze")})
     )
     hand_in("wrong_signature", freezing(FREEZE.replace("(model, n_trainable)", "(model)")))
     hand_in("unrelated_error", extra="raise RuntimeError('an experiment went wrong')")
     hand_in("noisy", extra="import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)")
     hand_in("hanging_cell", extra="import time\nwhile True:\n    time.sleep(1)")
     both = {"freeze_layers": FREEZE + BUILD, "build_transfer_model": ""}
-    hand_in("one_cell", Variant("x", sources={**both, **UNTRAINED}))
+    hand_in("one_cell", Solution("x", sources={**both, **UNTRAINED}))
     hand_in("missing_package", freezing(f"import lightning\n{FREEZE}"))
     hand_in("names_used_again", behind=(*USED_AGAIN, *ENDINGS))
     hand_in("zz_last", PLAIN)

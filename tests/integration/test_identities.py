@@ -1,4 +1,4 @@
-"""Ids that ``nbgrader zip_collect`` gives are stable, no matter who submits later."""
+"""Ids that ``nbgrader zip_collect`` assigns are stable, no matter who submits later."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def course(tmp_path: Path) -> Path:
 
 
 def collect(course: Path, files: dict[str, str], *, status: int = 0) -> str:
-    """Puts one download in the place of those before it, collects it, returns the log."""
+    """Replace earlier downloads by one, collect it, and return the log."""
     archive = course / "downloaded" / ASSIGNMENT / "archive"
     shutil.rmtree(archive, ignore_errors=True)
     archive.mkdir(parents=True)
@@ -70,7 +70,7 @@ def test_identity_from_gradebook(tmp_path: Path) -> None:
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         gradebook.add_student("ab12", first_name="Ada", last_name="Lovelace", lms_user_id="31")
         gradebook.add_student("cd34", first_name="Ben", last_name="Ölçer")
-        gradebook.add_student("smithjohn")  # as graded before there was a record
+        gradebook.add_student("smithjohn")  # already graded before there was a record
         gradebook.add_student("curiemarie", lms_user_id="99")
     log = collect(
         course,
@@ -119,7 +119,7 @@ def test_moodle_numbers_per_assignment() -> None:
     record = Record()
     first = [MOODLE.format("Ada Lovelace", 31), MOODLE.format("Ben Bo", 32)]
     assert give(record, "lab1", *[f"{name}x.ipynb" for name in first]) == ["ada_lovelace", "ben_bo"]
-    # the next assignment has other numbers, one of them is somebody else's of before
+    # the next assignment has other numbers; one of them belonged to somebody else before
     second = [MOODLE.format("Ben Bo", 31), MOODLE.format("Ada Lovelace", 77), MOODLE.format("Carl Cy", 32)]
     assert give(record, "lab2", *[f"{name}x.ipynb" for name in second]) == ["ben_bo", "ada_lovelace", "carl_cy"]
     # a second Ada there does not take the first one's id

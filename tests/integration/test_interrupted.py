@@ -1,4 +1,4 @@
-"""A class whose grading is killed at any moment: the next plain run ends with the gradebook of an undisturbed one.
+"""A class whose grading is killed at any moment: the next plain run completes the gradebook.
 
 The moments are those at which a run changes something: every file that it opens for writing, every half-written
 notebook, every file or folder that it creates or removes, every commit. A configuration of the course counts them and
@@ -28,10 +28,11 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderApp
 
 import autograder.nbgrader_plugins.exporter  # noqa: F401  loaded before the forks, each of which would have to load PyTorch
+from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, scores, submit
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
-# a module of the course: counts the moments of a run, and ends it at the one that DIE_AT names
+# a module of the course: counts the moments of a run, and kills it at the one whose number is DIE_AT
 MOMENTS = """
 import os, signal, sys
 import nbconvert.writers.files
@@ -72,7 +73,7 @@ event.listen(Engine, "commit", lambda connection: moment("commit"))
 sys.addaudithook(audit)
 """
 
-# a module of the course, in place of the checks; FAILS makes the grader fail on submissions with this text in them
+# a module of the course that replaces the checks; the grader fails on submissions with the text of the variable FAILS
 STAND_IN = """
 import contextlib, os, random
 import nbformat
@@ -127,7 +128,7 @@ class Ran:
 
 
 def autograde(course: Path, *arguments: str, **variables: str | int) -> Ran:
-    """``nbgrader autograde`` in a process group of its own, a fork of this process."""
+    """Run ``nbgrader autograde`` in a fork of this process with its own process group."""
     log, moments = course / "log.txt", course / "moments.txt"
     environment = {"MOMENTS": str(moments), **{name: str(value) for name, value in variables.items()}}
     with log.open("wb") as file:
@@ -139,7 +140,7 @@ def autograde(course: Path, *arguments: str, **variables: str | int) -> Ran:
 
 
 def _become(course: Path, log: int, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-    """The command, in a child that ends here."""
+    """Run the command in the child process, which exits here."""
     status: object = 70
     try:
         os.setsid()
@@ -153,7 +154,7 @@ def _become(course: Path, log: int, arguments: tuple[str, ...], environment: dic
             status = 0
         except SystemExit as error:
             status = error.code
-        gc.collect()  # what a run holds goes with it, as in formgrader's server
+        gc.collect()  # free what a run holds, as in formgrader's server
     finally:
         sys.stderr.flush()
         os._exit(status if isinstance(status, int) else 1)
@@ -191,7 +192,7 @@ def hand_in(course: Path, student: str, timestamp: str, notebook: NotebookNode |
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
-    """A class that is not graded: a notebook that comes late, an unreadable one, and none at all."""
+    """Return an ungraded class: a late notebook, an unreadable one, and none at all."""
     course = new_course(tmp_path_factory.mktemp("fresh"))
     (course / "moments.py").write_text(MOMENTS)
     (course / "stand_in.py").write_text(STAND_IN)
@@ -199,7 +200,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Pa
         config.write(CONFIG + "import stand_in\n")
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         book.update_or_create_assignment(ASSIGNMENT, duedate=DUE)
-    hand_in(course, "ada", LATE, notebook_of(Variant("plain"), release))
+    hand_in(course, "ada", LATE, notebook_of(Solution("plain"), release))
     hand_in(course, "ben", IN_TIME, b"Dear TA")
     hand_in(course, "cyd", IN_TIME, None)
     return course
@@ -207,7 +208,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Pa
 
 @pytest.fixture(scope="module")
 def by_hand(fresh: Path, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
-    """The class graded, marked by hand, and submitted again by all."""
+    """Return the class with manual scores, after all students have submitted again."""
     course = copy_of(fresh, tmp_path_factory.mktemp("by_hand"))
     assert autograde(course).status == 0
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
@@ -219,7 +220,7 @@ def by_hand(fresh: Path, tmp_path_factory: pytest.TempPathFactory, release: Note
             comment.manual_comment = f"Well argued, {student}."
         book.db.commit()
     for student in STUDENTS:
-        hand_in(course, student, AGAIN, notebook_of(Variant("again", sources={"freeze_layers": student}), release))
+        hand_in(course, student, AGAIN, notebook_of(Solution("again", sources={"freeze_layers": student}), release))
     return course
 
 
@@ -233,7 +234,7 @@ def course(fresh: Path, tmp_path: Path) -> Path:
 
 
 def spread(moments: list[str], number: int) -> list[int]:
-    """So many moments of a run, at equal distances, and one of each kind, on the way through the class."""
+    """Return evenly spaced moments of a run, and one of each kind, spread over the class."""
     kinds = sorted(set(moments))
     places = {kind: [i for i, what in enumerate(moments, 1) if what == kind] for kind in kinds}
     each = {places[kind][round((len(places[kind]) - 1) * k / len(kinds))] for k, kind in enumerate(kinds)}
@@ -264,7 +265,7 @@ def test_autograde_killed_at_any_moment(start: str, request: pytest.FixtureReque
 
 
 def marks(course: Path) -> list[object]:
-    """All that people wrote into the gradebook."""
+    """Return everything that people entered in the gradebook."""
     with closing(sqlite3.connect(course / "gradebook.db")) as database:
         grades = "SELECT id, manual_score, extra_credit FROM grade ORDER BY id"
         comments = "SELECT id, manual_comment FROM comment ORDER BY id"
@@ -355,9 +356,9 @@ def test_autograde_concurrent_run(course: Path) -> None:
     assert autograde(course, DIE_AT=moments.index("grade") + 1).status == -signal.SIGKILL
     other = os.open(course, os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_SH)
-    beside = autograde(course)
-    assert "ada: left to another run" in beside.log
-    assert beside.graded == ["ben", "cyd"]
+    second = autograde(course)
+    assert "ada: left to another run" in second.log
+    assert second.graded == ["ben", "cyd"]
     os.close(other)
     assert autograde(course).graded == ["ada"]
 

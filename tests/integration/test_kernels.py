@@ -1,4 +1,4 @@
-"""Warm kernels: they differ from others in nothing but the time that they take to start."""
+"""Warm kernels differ from ordinary ones only in their start time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ seen = {
 }
 print(json.dumps(seen))
 """
-# a program without a guard: it must not be run again in the kernel
+# a program without a ``__main__`` guard: it must not be run again in the kernel
 PROGRAM = f"""
 import sys, nbformat
 from nbclient import NotebookClient
@@ -136,7 +136,7 @@ def test_warm_kernel_ignores_other_kernels(tmp_path: Path) -> None:
     """Kernels of other environments and languages start as usual."""
     launcher = ["-m", "ipykernel_launcher", "-f", "x.json"]
     assert _arguments([sys.executable, *launcher]) == ["-f", "x.json"]
-    environment = tmp_path / "python"  # another one, on the same Python
+    environment = tmp_path / "python"  # another environment, on the same Python
     environment.symlink_to(Path(sys.executable).resolve())
     for other in ([str(environment), *launcher], [sys.executable, "-m", "bash_kernel", "-f", "x"], ["ark", "x.json"]):
         assert _arguments(other) is None

@@ -1,4 +1,4 @@
-"""A lab's deadline and what lateness costs, over the real nbgrader command line."""
+"""A lab's deadline and its late penalty, with the real nbgrader command line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
+from autograder.labs.corpus import Solution
 from autograder.labs.settings import Deadline
 from autograder.nbgrader_plugins.late_penalty import penalty
 from tests.conftest import ASSIGNMENT, new_course, submit
 from tests.helpers.course_copy import CourseCopy
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 DUE = datetime(2026, 12, 18, 22, 59, tzinfo=UTC)
 DEADLINE = """
@@ -23,7 +24,7 @@ grace_minutes = 15
 penalty_percent = 10
 most_percent = 25
 """
-HANDED_IN = {
+SUBMITTED_AT = {
     "next_day": "2026-12-19 08:00:00 UTC",
     "next_year": "2027-01-18 08:00:00 UTC",
     "letter": "2026-12-19 08:00:00 UTC",
@@ -48,8 +49,8 @@ def test_late_penalty_in_gradebook(tmp_path: Path, release: NotebookNode) -> Non
     settings.write_text(settings.read_text() + DEADLINE)
     made = new_course(tmp_path / "made")
     (course.root / "gradebook.db").write_bytes((made / "gradebook.db").read_bytes())
-    only_freeze = Variant("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
-    for student, time in HANDED_IN.items():
+    only_freeze = Solution("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
+    for student, time in SUBMITTED_AT.items():
         submit(course.root, student, b"Dear TA" if student == "letter" else notebook_of(only_freeze, release))
         (course.root / "submitted" / student / ASSIGNMENT / "timestamp.txt").write_text(time)
     done = course.run(
@@ -62,7 +63,9 @@ def test_late_penalty_in_gradebook(tmp_path: Path, release: NotebookNode) -> Non
         lost = {student: s.late_submission_penalty for student, s in submissions.items()}
         scores = {student: s.score for student, s in submissions.items()}
     assert lost == {"next_day": 10, "next_year": 20, "letter": 0}
-    assert scores == dict.fromkeys(HANDED_IN, 20) | {"letter": 0}
-    rows = {line.split()[0]: line.split() for line in done[1].output.splitlines() if line.startswith(tuple(HANDED_IN))}
+    assert scores == dict.fromkeys(SUBMITTED_AT, 20) | {"letter": 0}
+    rows = {
+        line.split()[0]: line.split() for line in done[1].output.splitlines() if line.startswith(tuple(SUBMITTED_AT))
+    }
     assert "-10" in rows["next_day"]
     assert "-20" in rows["next_year"]

@@ -20,22 +20,24 @@ import pytest
 from nbformat import NotebookNode
 
 from amllab.lab import Lab
+from autograder.checks.transfer_learning.corpus.typical import TYPICAL
 from autograder.errors import IsolationError
 from autograder.grading.cache import FOLDER, CachedGrading, GradingCache, key_of, written
+from autograder.labs.corpus import Solution
 from autograder.notebooks.metadata import is_autograded, scores_of
 from autograder.scheduling import capacity, local_pool
 from autograder.scheduling.capacity import choose_jobs
 from autograder.scheduling.local_pool import LocalPool
 from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, scores, submit
 from tests.helpers import stub_graders
-from tests.helpers.variants import WRONG, Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 # Processes
 
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Starts processes with stand-ins for their work."""
+    """Yield a function that starts a pool with stub graders."""
     monkeypatch.setattr(local_pool, "_begin", stub_graders.begin)
     monkeypatch.setattr(local_pool, "_grade_in_process", stub_graders.grade)
     running: list[LocalPool] = []
@@ -127,7 +129,7 @@ def test_jobs_fit_cores_and_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
     assert "GB of memory" in choose_jobs(0, lab, range(9))[1]
 
 
-# What is kept
+# Cache
 
 GRADED = CachedGrading({"3": {"outputs": [], "execution_count": None}}, 1.0, 2.0, 3.0, ["look"])
 
@@ -195,9 +197,9 @@ def test_cache_key_inputs(lab: Lab, release: NotebookNode) -> None:
 def course(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
     course = new_course(tmp_path_factory.mktemp("course"))
     untrained = {"train_with_early_stopping": ""}
-    submit(course, "ada", notebook_of(Variant("ada", sources=untrained), release))
-    (wrong,) = [variant for variant in WRONG if variant.name == "head_not_replaced"]
-    submit(course, "ben", notebook_of(Variant("ben", sources={**wrong.sources, **untrained}), release))
+    submit(course, "ada", notebook_of(Solution("ada", sources=untrained), release))
+    (wrong,) = [variant for variant in TYPICAL if variant.name == "head_not_replaced"]
+    submit(course, "ben", notebook_of(Solution("ben", sources={**wrong.sources, **untrained}), release))
     submit(course, "cyd", b"not a notebook")
     submit(course, "dan", release)
     return course
@@ -240,7 +242,7 @@ def test_autograde_parallel_interrupt_resume(course: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # what a shell has started in the background ignores interrupts, and so does all that comes from it
+        # processes that a shell starts in the background ignore interrupts, and so do their children
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         kept = course / FOLDER
@@ -261,14 +263,14 @@ def test_autograde_parallel_interrupt_resume(course: Path) -> None:
     after = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")}
     assert before
     assert before.items() <= after.items()  # not graded again
-    assert len(after) == len(STUDENTS)  # and nbgrader brought what was graded ahead
+    assert len(after) == len(STUDENTS)  # and nbgrader used what was graded ahead
     graded_ahead = book(course)
     points = {student: sum(filter(None, scores.values())) for student, (scores, _) in graded_ahead.items()}
     assert points["ada"] == 40
     assert 20 < points["ben"] < 40
     assert points["cyd"] == points["dan"] == 0
 
-    # what is kept is as good as new
+    # cached gradings equal new ones
     shutil.rmtree(course / "autograded")
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr
@@ -277,7 +279,7 @@ def test_autograde_parallel_interrupt_resume(course: Path) -> None:
     assert book(course) == graded_ahead
     assert {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")} == after
 
-    # --force grades again; one after the other it comes to the same
+    # --force grades again; one at a time gives the same result
     at_a_time(course, 1)
     done = nbgrader(course, "autograde", ASSIGNMENT, "--force")
     assert done.returncode == 0, done.stderr

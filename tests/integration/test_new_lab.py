@@ -1,4 +1,4 @@
-"""A new lab works as it is written, and the guide to a lab of one's own leads to one, followed to the letter."""
+"""A new lab works as generated, and the guide for writing a lab, followed literally, leads to a working one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEW = "knowledge-distillation"
 
 
 def empty_course(folder: Path) -> Course:
-    """A course with the folders that a lab needs, and nothing in them."""
+    """Return a course with the folders that a lab needs, all empty."""
     for package in ("amllab", "autograder"):
         (folder / package / "checks").mkdir(parents=True)
     (folder / "nbgrader_config.py").write_text((ROOT / "nbgrader_config.py").read_text())

@@ -1,7 +1,7 @@
-"""What users of other graders reported in public, tried here: one student, or one command, for each report.
+"""Public bug reports of other graders, tried here: one student or one command for each report.
 
-The names of the students tell the report's project and number. The submissions solve the first exercise alone: nothing
-is trained, and each of them should earn what that is worth.
+Students are named after the project and number of the report. The submissions solve only the first exercise: nothing is
+trained, and each of them should earn the points of that exercise.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.api import Gradebook
 
+from autograder.checks.transfer_learning.corpus import FREEZE
 from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, nbgrader_command, new_course, scores, submit
-from tests.helpers.variants import FREEZE
 
 pytestmark = pytest.mark.slow  # the classes of test_grading and test_variants are smaller
 
@@ -38,7 +38,7 @@ def cell_of(notebook: NotebookNode, grade_id: str) -> NotebookNode:
 
 
 def plain(notebook: NotebookNode) -> None:
-    """Nothing is changed: what the others are compared with."""
+    """Change nothing: the baseline of the others."""
 
 
 def without_a_check_cell(notebook: NotebookNode) -> None:
@@ -114,16 +114,16 @@ STUDENTS: dict[str, Change] = {
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
-    """The class, graded, with feedback, by commands in a locale that is not UTF-8."""
+    """Return the class graded, with feedback, by commands in a locale that is not UTF-8."""
     course = new_course(tmp_path_factory.mktemp("reports"))
     for student, change in STUDENTS.items():
         notebook = copy.deepcopy(release)
         cell_of(notebook, "freeze_layers").source = FREEZE
         change(notebook)
         submit(course, student, notebook)
-    beside = course / "submitted" / "nbgrader-1211" / ASSIGNMENT
-    (beside / NOTEBOOK.replace(".ipynb", ".html")).write_text("<h1>printed</h1>")
-    (beside / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    folder = course / "submitted" / "nbgrader-1211" / ASSIGNMENT
+    (folder / NOTEBOOK.replace(".ipynb", ".html")).write_text("<h1>printed</h1>")
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     other = course / "submitted" / "submitty-11736" / ASSIGNMENT / NOTEBOOK.replace(".ipynb", "-Copy1.ipynb")
     nbformat.write(release, other)
     for command in ("autograde", "generate_feedback"):

@@ -1,6 +1,6 @@
-"""A submission's functions are what they are at their check cell; what stands below it has no say.
+"""A submission's functions are graded as they are at their check cell; later cells have no influence.
 
-Whatever else a notebook does behind its check cells, grading comes to the points that the check cells show, every time.
+Whatever a notebook does after its check cells, grading always gives the points that the check cells show.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from amllab.checks.results import CheckResult, score
 from amllab.checks.runner import run_checks
 from amllab.lab import Lab
 from amllab.protocol.submission import SubmissionError
+from autograder.checks.transfer_learning.corpus import BUILD, FREEZE
 from autograder.grading.reference import Reference
 from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.metadata import skipped_cells
 from autograder.sandbox.launcher import Tree
 from tests.conftest import ASSIGNMENT, ROOT, sampled
-from tests.helpers.variants import BUILD, FREEZE
 
 CHECKS = ("check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy")
 FREEZING = {CHECKS[0]: 20.0}
@@ -39,7 +39,7 @@ def references(lab: Lab) -> Iterator[Reference]:
 
 @pytest.fixture
 def short(lab: Lab) -> Lab:
-    """With limits of a few seconds."""
+    """Return the lab with limits of a few seconds."""
     return dataclasses.replace(lab, limits={**lab.limits, "cell_seconds": 20, "answer_seconds": 30})
 
 
@@ -56,7 +56,7 @@ def code(source: str, grade_id: str = "") -> NotebookNode:
 
 
 def notebook(*cells: NotebookNode | str) -> NotebookNode:
-    """A notebook of these cells; a grade id stands for its check cell."""
+    """Return a notebook of these cells; a grade id becomes its check cell."""
     made = [code("check(...)", c) if c in CHECKS else code(c) if isinstance(c, str) else c for c in cells]
     return nbformat.v4.new_notebook(cells=made)
 
@@ -72,7 +72,7 @@ SETUP = "import torch\nfrom torch import nn\nfrom amllab import evaluate, layers
 def checked(
     lab: Lab, reference: Reference, nb: NotebookNode, *cells: str
 ) -> tuple[dict[str, float], list[CheckResult], Worker]:
-    """Points by cell: public and hidden checks of some cells."""
+    """Run public and hidden checks of some cells; return points by cell, results and worker."""
     files = [
         file
         for folder in (lab.folder, HIDDEN_CHECKS / lab.name)
@@ -161,7 +161,7 @@ def test_run_order_reference(lab: Lab, tmp_path: object) -> None:
     reference = Reference(lab, path)
     answers = []
     try:
-        for calls in ([1], [2], [3]):  # a class
+        for calls in ([1], [2], [3]):  # several submissions
             for cell in CHECKS[:2]:
                 reference.reach(cell)
                 (got,) = reference.ask("freeze", backbone="net6", calls=calls)

@@ -50,7 +50,7 @@ def deep(folder: Path, depth: int = 1500) -> None:
 
 
 def remove_deep(folder: Path) -> None:
-    """What shutil cannot remove."""
+    """Remove a folder that is too deep for shutil."""
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
@@ -60,7 +60,7 @@ def pipe(folder: Path) -> None:
 
 def endpoint(folder: Path) -> None:
     here = os.getcwd()
-    os.chdir(folder)  # a socket's path may not be long
+    os.chdir(folder)  # the path of a socket has to be short
     try:
         with socket.socket(socket.AF_UNIX) as made:
             made.bind("s")

@@ -1,4 +1,4 @@
-"""What was submitted stays visible where running a cell again cannot show it, and never counts."""
+"""Submitted outputs stay visible if running a cell again cannot reproduce them, and they never count."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from autograder.grading.submitted_outputs import with_submitted
+from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, autograded, nbgrader, new_course, report, scores, submit
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 
 def png() -> str:
-    """A small picture, as base64."""
+    """Return a small picture as base64."""
     file = io.BytesIO()
     Image.new("RGB", (8, 6), "teal").save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 
 PNG = png()
-STUBS = Variant(
+STUBS = Solution(
     "stubs", sources=dict.fromkeys(("freeze_layers", "build_transfer_model", "train_with_early_stopping"), "")
 )
 AS_SUBMITTED = "The outputs below are those that were submitted"
@@ -65,10 +66,10 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> P
     nb = notebook_of(STUBS, release)
     for source, output in CELLS.items():
         nb.cells.append(nbformat.v4.new_code_cell(source, outputs=[output]))
-    # an experiment that the student edited, and that lost its tag; others have theirs
+    # an edited experiment that lost its tag; the others keep theirs
     (sweep,) = [cell for cell in nb.cells if cell.source.startswith("sweep_histories, sweep_models")]
     sweep.metadata.tags, sweep.source, sweep.outputs = [], sweep.source.replace("for n in", "for n  in"), [figure()]
-    # results that nobody computed
+    # forged results
     (check,) = [c for c in nb.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") == "check_freeze_layers"]
     check.outputs = [nbformat.v4.new_output("execute_result", data={"text/plain": "20"}, execution_count=1)]
     submit(course, "ada", nb)

@@ -1,6 +1,6 @@
 """A ``timestamp.txt`` without a valid time, with the real nbgrader command line.
 
-That student is graded as without the file, and nobody else is affected.
+That student is graded as if the file were missing, and nobody else is affected.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ TIMES = {
 }
 
 
-# of each kind some, over the command line
+# a sample of each kind, for the tests with the command line
 WITHOUT = ("text", "bytes", "year", "empty", "ambiguous", "several")
 WITH = ("nbgrader", "iso", "offset", "date", "remark")
 
@@ -129,7 +129,7 @@ def test_timestamp_original_kept(graded: tuple[Path, str]) -> None:
 def test_timestamp_invalid_other_commands(graded: tuple[Path, str]) -> None:
     """Formgrader's pages and a second autograde run work after invalid timestamps."""
     course, _ = graded
-    api = NbGraderAPI(CourseDirectory(root=str(course)))  # what formgrader's pages ask
+    api = NbGraderAPI(CourseDirectory(root=str(course)))  # used by formgrader's pages
     assert {row["student"] for row in api.get_submissions(ASSIGNMENT)} >= {"aa", "zz", *WITHOUT, *WITH}
     again = nbgrader(course, "autograde", ASSIGNMENT)
     assert again.returncode == 0, again.stderr[-2000:]

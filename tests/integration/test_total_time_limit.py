@@ -1,4 +1,4 @@
-"""A submission that uses up all its time is graded: with what it has answered until then."""
+"""A submission that uses up its total time is graded on what it has answered until then."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 from nbformat import NotebookNode
 
 from amllab.lab import Lab
+from autograder.checks.transfer_learning.corpus import FREEZE
 from autograder.grading.grader import grade
 from autograder.grading.reference import Reference
 from autograder.grading.worker import default_launcher
+from autograder.labs.corpus import Solution
 from autograder.notebooks.normalize import NormalizedSubmission
 from tests.conftest import sampled
-from tests.helpers.variants import FREEZE, Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 HANGS = "import time; time.sleep(600)"
 SECONDS = 8
@@ -24,7 +26,7 @@ SECONDS = 8
 def test_total_time_limit_still_graded(hangs: str, lab: Lab, release: NotebookNode, reference: Reference) -> None:
     """When the total time is used up, the remaining checks fail with that reason."""
     freeze = f"def freeze_layers(model, n_trainable):\n    {HANGS}" if hangs == "a function" else FREEZE
-    notebook = notebook_of(Variant("x", sources={"freeze_layers": freeze}), release)
+    notebook = notebook_of(Solution("x", sources={"freeze_layers": freeze}), release)
     notebook.cells.append(nbformat.v4.new_code_cell("print('below')"))
     if hangs == "a cell":
         notebook.cells.insert(4, nbformat.v4.new_code_cell(HANGS))

@@ -1,4 +1,4 @@
-"""Uploads of students, with the real ``nbgrader zip_collect``.
+"""Student uploads, with the real ``nbgrader zip_collect``.
 
 They are read if possible, otherwise collected with a note, and nobody else is affected.
 """
@@ -64,7 +64,7 @@ def linked() -> bytes:
 
 
 def without_flag() -> bytes:
-    """UTF-8 in a name without the mark that says so, as some programs write it."""
+    """Return a zip with a UTF-8 file name but without the UTF-8 flag, as some programs write it."""
     made = bytearray(packed(("Lösung/transfer_learning.ipynb", GOOD)))
     for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         at = made.find(mark)
@@ -93,7 +93,7 @@ def broken() -> bytes:
 
 
 def many_entries() -> bytes:
-    """A table of contents that says of itself that it is long."""
+    """Return a zip whose end record claims a huge central directory."""
     made = bytearray(packed((NOTEBOOK, GOOD)))
     at = made.rfind(b"PK\x05\x06")
     made[at + 12 : at + 16] = (1 << 30).to_bytes(4, "little")
@@ -189,7 +189,10 @@ UNREAD = {
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], str, set[Path]]:
-    """A class of them all between two ordinary ones, from Canvas; file name -> student."""
+    """Collect all uploads from Canvas, between two ordinary ones.
+
+    Returns the course, the students by file name, the log, and the files outside of the course.
+    """
     outside = tmp_path_factory.mktemp("outside")
     course = new_course(outside / "a" / "b" / "course")
     archive = course / "downloaded" / ASSIGNMENT / "archive"
@@ -207,8 +210,8 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     done = nbgrader(course, "zip_collect", ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Traceback" not in done.stderr
-    beside = {path for path in outside.rglob("*") if course not in path.parents and path != course}
-    return course, students, done.stderr, beside
+    strays = {path for path in outside.rglob("*") if course not in path.parents and path != course}
+    return course, students, done.stderr, strays
 
 
 def folder(course: Path, student: str) -> Path:
@@ -252,15 +255,15 @@ def test_upload_others_unaffected(
     collected: tuple[Path, dict[str, str], str, set[Path]],
 ) -> None:
     """All other students are collected, and no file is left outside of the course."""
-    course, students, log, beside = collected
+    course, students, log, strays = collected
     assert {path.name for path in (course / "submitted").iterdir()} == {"aa", "zz", "text", *students.values()}
     assert (folder(course, "aa") / NOTEBOOK).read_bytes() == notebook("aa")
     assert (folder(course, "zz") / NOTEBOOK).read_bytes() == notebook("zz")
     assert "text or a link typed into the form" in (folder(course, "text") / "collected.txt").read_text()
-    assert {path.name for path in beside} <= {"a", "b"}
+    assert {path.name for path in strays} <= {"a", "b"}
     assert not [path for path in course.rglob("*") if path.is_symlink() or ".part" in path.name]
     assert "\x1b[2J" not in log
-    for name, student in students.items():  # the log says what each file became
+    for name, student in students.items():  # the log has a line for each file
         assert f"] {student}: " in log, name
 
 
@@ -272,7 +275,7 @@ def test_upload_collect_twice(collected: tuple[Path, dict[str, str], str, set[Pa
     done = nbgrader(course, "zip_collect", ASSIGNMENT, "--force")
     assert done.returncode == 0, done.stderr[-3000:]
     after = {path: path.read_bytes() for path in (course / "submitted").rglob("*") if path.is_file()}
-    # a time that a teacher wrote beside the very notebook is not lost
+    # a time that a teacher wrote next to the same notebook is kept
     assert after.pop(folder(course, "aa") / "timestamp.txt").startswith(b"2026-11-28 10:00:00")
     assert after == before
 
@@ -304,11 +307,11 @@ def test_download_unreadable_exit_status(tmp_path: Path) -> None:
     (archive / "first.zip").write_bytes(whole)
     (archive / "second.zip").write_bytes(whole[:-20])
     (archive / "class.7z").write_bytes(b"7z\xbc\xaf'\x1c")
-    (archive / f"ben_3_4_{NOTEBOOK}").write_bytes(GOOD)  # somebody unpacked a download
-    # what a student packs names nobody else
+    (archive / f"ben_3_4_{NOTEBOOK}").write_bytes(GOOD)  # from a download that was unpacked by hand
+    # names within a student's zip do not refer to other students
     (archive / "mm_5_6_evil.zip").write_bytes(packed((f"ada_1_999_{NOTEBOOK}", notebook("evil"))))
     os.symlink("nowhere", archive / "gone.zip")
-    # some programs that unpack an upload make the links in it
+    # some unpacking programs create the links of an upload
     os.symlink(archive / f"ben_3_4_{NOTEBOOK}", archive / f"cat_7_8_{NOTEBOOK}")
     done = nbgrader(course, "zip_collect", ASSIGNMENT)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""``nbgrader validate`` and the Validate button say what ``check`` says."""
+"""``nbgrader validate`` and the Validate button show the report of ``check``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from nbformat import NotebookNode
 from nbgrader.server_extensions.validate_assignment.handlers import ValidateAssignmentHandler
 from traitlets.config import Config
 
+from autograder.checks.transfer_learning.corpus import FREEZE
+from autograder.labs.corpus import Solution
 from tests.conftest import NOTEBOOK, nbgrader_command
-from tests.helpers.variants import FREEZE, Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 SUCCESS = "Success! Your notebook passes all the tests."
 # exercises whose checks do not train
@@ -23,7 +25,7 @@ SHORT = ("check_freeze_layers", "check_build_transfer_model")
 
 
 def shortened(notebook: NotebookNode) -> NotebookNode:
-    """Without experiments, and without the cells that train."""
+    """Return the notebook without experiments and without the cells that train."""
     short = copy.deepcopy(notebook)
     short.cells = [
         cell
@@ -36,12 +38,12 @@ def shortened(notebook: NotebookNode) -> NotebookNode:
 
 @pytest.fixture(scope="module")
 def validated(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> dict[str, str]:
-    """What the command prints for a right notebook, a stub, a wrong one, and one that lacks a function."""
+    """Return what the command prints for a correct notebook, a wrong one and a stub."""
     folder = tmp_path_factory.mktemp("validate")
     inverted = FREEZE.replace("index >= cut", "index < cut")
     notebooks = {
-        "right": notebook_of(Variant("right"), release),
-        "wrong": notebook_of(Variant("wrong", sources={"freeze_layers": inverted}), release),
+        "right": notebook_of(Solution("right"), release),
+        "wrong": notebook_of(Solution("wrong", sources={"freeze_layers": inverted}), release),
         "stub": release,
     }
     found = {}
@@ -82,7 +84,7 @@ def test_validate_stub_fails_every_cell(validated: dict[str, str]) -> None:
 
 def test_validate_button(tmp_path: Path, release: NotebookNode) -> None:
     """The Validate button shows the same report."""
-    notebook = shortened(notebook_of(Variant("missing", sources={"build_transfer_model": ""}), release))
+    notebook = shortened(notebook_of(Solution("missing", sources={"build_transfer_model": ""}), release))
     notebook.cells = [
         c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") in ("setup", SHORT[1])
     ]
@@ -95,7 +97,7 @@ def test_validate_button(tmp_path: Path, release: NotebookNode) -> None:
 
 
 def test_check_raises_only_in_validate(tmp_path: Path, release: NotebookNode) -> None:
-    """Where a notebook is executed for another purpose, such as the solution, the report is the result."""
+    """If a notebook is executed for another purpose, such as the solution, the report is the result."""
     notebook = shortened(release)
     notebook.cells = [
         c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") in ("setup", SHORT[0])

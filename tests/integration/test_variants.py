@@ -1,7 +1,7 @@
 """Mistakes cost points in their own cell only, and correct styles lose none: with the real command line.
 
-These are some mistakes of each cell; all of them, and many more, are checked without a notebook in
-``test_fairness.py``.
+These are some mistakes of each cell; the mutation study (``autograder study``) checks all of them and many more
+without a notebook.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from nbformat import NotebookNode
 
+from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
+from autograder.checks.transfer_learning.corpus.typical import TYPICAL
+from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, nbgrader, new_course, report, sampled, scores, selected, submit
-from tests.helpers.variants import CORRECT, WRONG, Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 pytestmark = pytest.mark.full_training
 
@@ -32,7 +35,7 @@ CHOSEN = (
     "statistics_drift",
     "learning_rate_ignored",
 )
-VARIANTS = [*CORRECT, *(variant for variant in WRONG if variant.name in CHOSEN)]
+VARIANTS = [*CORRECT, *(variant for variant in TYPICAL if variant.name in CHOSEN)]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def graded_class(
 
 
 @pytest.mark.parametrize("variant", sampled(VARIANTS, 10), ids=lambda variant: variant.name)
-def test_variant_points_lost_per_cell(graded_class: Path, variant: Variant) -> None:
+def test_variant_points_lost_per_cell(graded_class: Path, variant: Solution) -> None:
     """A mistake costs points in its own cell only."""
     got = scores(graded_class, variant.name)
     lost = {cell for cell, points in POINTS.items() if got[cell] < points}

@@ -1,4 +1,4 @@
-"""The worker: hanging, dying and lying submissions cost only what they break."""
+"""The worker: submissions that hang, die or lie lose only what they break."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_worker_close_starts_no_server(lab: Lab) -> None:
     """Closing a worker after its launcher starts no new fork server."""
     launcher = Launcher()
     worker = Worker(lab, notebook("x = 1"), launcher=launcher).__enter__()
-    launcher.close()  # what ends a run does not wait for an order
+    launcher.close()  # at the end of a run, things are closed in any order
     worker.close()
     assert launcher._server is None
 

@@ -1,6 +1,6 @@
 """A busy machine costs nobody points.
 
-Each submission has its own processors, and a submission that was deprived of them is graded again exclusively.
+Each submission has its own processors, and a submission that was deprived of them is graded again alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BUSY = "while True: pass"
 
 @pytest.fixture
 def one_core() -> Iterator[int]:
-    """Everything that is started meanwhile runs on one processor."""
+    """Restrict everything that is started meanwhile to one processor."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     yield min(before)
@@ -71,11 +71,11 @@ def test_contention_detected(one_core: int) -> None:
     [
         (10.0, 0.0, 0.0, 1, False),  # computes all the time
         (0.0, 0.0, 0.0, 1, False),  # sleeps
-        (9.5, 2000.0, 0.0, 1, False),  # two hundred processes that share all that they may have
+        (9.5, 2000.0, 0.0, 1, False),  # two hundred processes that share their own processors
         (5.0, 4.9, 0.0, 1, True),
         (0.5, 9.0, 0.0, 2, True),
         (19.0, 30.0, 0.0, 2, False),
-        (7.0, 0.0, 3.0, 1, True),  # by the host of a virtual machine
+        (7.0, 0.0, 3.0, 1, True),  # stolen by the host of a virtual machine
         (9.5, 0.5, 0.1, 1, False),
     ],
 )

@@ -1,7 +1,8 @@
-"""Damaged notebooks by the thousand: none stops the batch, and none changes what is graded.
+"""Thousands of damaged notebooks: none stops the batch, and none changes what is graded.
 
-Cases go the way of a submission up to the point where it would run: repaired, validated, through nbgrader's own
-preprocessors with a real gradebook, written and read again. Some of the worst go through the real command, as a class.
+Each case is processed like a submission up to the point where it would run: repaired, validated, passed through
+nbgrader's own preprocessors with a real gradebook, written and read again. The worst files also go through the real
+command as a class.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def way(course: Path, release: NotebookNode, tmp_path_factory: pytest.TempPathFactory) -> Way:
-    """What becomes of a file that is handed in, up to where it would run; fails where grading would be affected."""
+    """Return a function that processes a submitted file up to where it would run, and fails if grading is affected."""
     config = Config()
     configure(config)
     exporter = NotebookExporter(config=Config({"Exporter": {"default_preprocessors": []}}))
@@ -70,7 +71,7 @@ def way(course: Path, release: NotebookNode, tmp_path_factory: pytest.TempPathFa
 
 
 def graded(notebook: NotebookNode) -> dict[str, Any]:
-    """Everything about graded cells that is not the student's to change."""
+    """Return everything about graded cells that students must not change."""
     found = {}
     for cell in notebook.cells:
         if "nbgrader" in cell.metadata:
@@ -194,7 +195,7 @@ def test_fuzz_damaged_files(way: Way, release: NotebookNode, damage: list[tuple[
 
 
 def nasty(release: NotebookNode) -> dict[str, bytes]:
-    """Files that none of the readers behind nbgrader can take; those that can be read hold nothing to run for long."""
+    """Return files that nbgrader's readers cannot handle; the readable ones contain no code that runs for long."""
     raw = json.loads(nbformat.writes(release))
     raw["cells"] = [cell for cell in raw["cells"] if cell["id"] == "reflection"]
     whole = json.dumps(raw).encode()

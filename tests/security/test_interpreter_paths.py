@@ -1,4 +1,4 @@
-"""The course, its environment and its folders in places that are reached through links, as on clusters."""
+"""The course, its environment and its folders behind symbolic links, as on clusters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.course_copy import ROOT, CourseCopy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="submissions are isolated on Linux alone")
 
-# a worker in the course of the working directory, as grading starts it; what the cell printed, and what doctor says
+# starts a worker as grading does, in the course of the working directory; prints the outputs and doctor's finding
 GRADE = """
 import json, sys, nbformat
 from amllab.lab import find_lab
@@ -35,7 +35,7 @@ launcher.close()
 found = trial()
 print(json.dumps({"root": str(root), "outputs": notebook.cells[0].outputs, "doctor": [found.works, found.detail]}))
 """
-# lazily imported modules and data files need the folders to be seen; the course and the grading package must not be
+# lazily imported modules and data files need visible folders; the course and the grading package must be hidden
 CELL = """
 import os, amllab, matplotlib.font_manager, timm.models.vision_transformer
 amllab.load_backbone("net12")
@@ -46,7 +46,7 @@ for path in {hidden!r}:
 
 @dataclass
 class Cluster:
-    """Folders as clusters have them: ``/home``, ``/apps`` and the temporary folder lead elsewhere."""
+    """Folders as on clusters: ``/home``, ``/apps`` and the temporary folder are links."""
 
     home: Path
     apps: Path
@@ -72,7 +72,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
 
 @pytest.fixture(scope="module")
 def copy(cluster: Cluster) -> CourseCopy:
-    """A course in the home folder, and an environment whose interpreter and packages lie behind links too."""
+    """Return a course in the home folder, with an environment whose interpreter and packages are behind links too."""
     copy = CourseCopy(cluster.home / "ta")
     environment = copy.python.parent.parent
     settings = environment / "pyvenv.cfg"
@@ -83,7 +83,7 @@ def copy(cluster: Cluster) -> CourseCopy:
     base.symlink_to(cluster.apps / "bin" / base.name)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
     (site / "course.pth").write_text(f"{copy.root}\n{cluster.packages}\n")
-    cache = cluster.home / "cache" / "5f2a" / "greeting"  # installers link to a cache in place of copying
+    cache = cluster.home / "cache" / "5f2a" / "greeting"  # installers link to a cache instead of copying
     cache.mkdir(parents=True)
     (site / "greeting").mkdir()
     for name, text in {"__init__.py": "", "words.py": "HELLO = 'hello'"}.items():

@@ -1,4 +1,4 @@
-"""What a submission's processes see, reach and use: asked from inside, over the worker that grading uses."""
+"""What a submission's processes can see, reach and use, tested from inside with the worker of grading."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def launcher() -> Iterator[Launcher]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """As in a terminal: a process in the background has Python leave SIGINT alone, and all that it starts."""
+    """Handle SIGINT as in a terminal: background processes, and all that they start, ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -52,14 +52,14 @@ def interruptible() -> Iterator[None]:
 
 @pytest.fixture
 def small(lab: Lab) -> Lab:
-    """The lab with limits that are soon reached."""
+    """Return the lab with low limits."""
     limits = {"cell_seconds": 20, "memory_bytes": 600_000_000, "processes": 64, "open_files": 128}
     limits |= {"file_bytes": 20_000_000, "scratch_bytes": 60_000_000, "output_bytes": 2000, "total_seconds": 60}
     return dataclasses.replace(lab, limits={**lab.limits, **limits})
 
 
 def inside(launcher: Launcher, lab: Lab, *sources: str) -> list[str]:
-    """What each cell printed, or the error that it ended with."""
+    """Return what each cell printed, or the error that it ended with."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     with Worker(lab, notebook, launcher=launcher):
         pass
@@ -153,7 +153,7 @@ print([os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") 
     (got,) = inside(launcher, lab, look)
     assert "True" not in got
     *_, count, descriptors = got.strip().splitlines()
-    assert count == "3 None"  # init, the worker, its kernel: nobody else's processes
+    assert count == "3 None"  # init, the worker, its kernel: no other processes
     assert not re.search(r"'/(?!dev|proc|tmp)", descriptors)
 
 
@@ -334,7 +334,7 @@ def test_isolation_without_privileges() -> None:
             os.setgroups([])
             os.setresgid(12345, 12345, 12345)
             os.setresuid(12345, 12345, 12345)
-            libc.set_dumpable(True)  # what changes its user may not write its own uid_map otherwise
+            libc.set_dumpable(True)  # otherwise a process that changed its user cannot write its own uid_map
 
         def look() -> int:
             with open("/tmp/file", "w") as file:

@@ -1,4 +1,4 @@
-"""The ``freeze_layers`` that a check lends to another exercise is of no use when its question is over."""
+"""The ``freeze_layers`` that a check lends to another exercise stops working when its question is over."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CAPTURES = {
 
 
 def asked(capture: str, ends: str = "return model") -> dict[str, Any]:
-    """The variables of a notebook whose ``build_transfer_model`` was asked, and kept what it could."""
+    """Return the namespace of a notebook whose ``build_transfer_model`` was called and kept the lent function."""
     lines = "\n".join("    " + line for line in capture.splitlines())
     source = (
         "def build_transfer_model(backbone, num_classes, n_trainable):\n    global KEPT\n"

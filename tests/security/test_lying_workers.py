@@ -1,4 +1,4 @@
-"""A submission that lies: about its answers, about a training that never was, about the model that it trained."""
+"""Submissions that lie about their answers, a training that never happened, or the model that was trained."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from amllab.protocol.submission import InProcessSubmission, Submission, Submissi
 from amllab.protocol.wire import WireError, pack, unpack
 from amllab.synthetic_images import draw
 from amllab.worker import integrity
+from autograder.checks.transfer_learning.corpus import BUILD, FREEZE, PLAIN, TRAIN
+from autograder.checks.transfer_learning.corpus.styles.plain import BATCHNORM_IN_FREEZE, BY_MODEL_COPY, WITH_LIBRARY
 from autograder.errors import LabError
 from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
 from tests.conftest import sampled
-from tests.helpers.variants import BATCHNORM_IN_FREEZE, BUILD, BY_MODEL_COPY, CELLS, FREEZE, TRAIN, WITH_LIBRARY
 
 pytestmark = pytest.mark.full_training
 
@@ -38,10 +39,10 @@ F, B, T, A = "check_freeze_layers", "check_build_transfer_model", "check_train_w
 
 
 def submission(lab: Lab, prelude: str = "", **sources: str) -> InProcessSubmission:
-    """The plain correct functions, some replaced."""
+    """Return the plain correct functions, with some replaced."""
     namespace: dict[str, Any] = {}
     exec("import copy, timm, torch\nfrom amllab import layers_of, load_backbone\n" + prelude, namespace)
-    for cell, source in CELLS.items():
+    for cell, source in PLAIN.items():
         exec(sources.get(cell, source), namespace)
     return InProcessSubmission(lab.name, namespace)
 
@@ -61,7 +62,7 @@ class Remembering(Submission):
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Lab]:
-    """The lab with a training of a second, and thresholds that any model reaches."""
+    """Yield the lab with a training of one second, and thresholds that any model reaches."""
     lab = find_lab("transfer_learning")
     sizes = {"train_images": 64, "val_images": 32, "test_images": 400, "batch_size": 32, "max_epochs": 1}
     budget = {**accuracy.budget_of(lab), **sizes}
@@ -86,7 +87,7 @@ def graded(lab: Lab, of: Submission, reference: Submission, *cells: str) -> list
 
 
 def hostile(rng: random.Random, value: Any) -> Any:
-    """Something else in the place of a value."""
+    """Return something else in place of a value."""
     options: list[Any] = [
         None,
         True,
@@ -129,7 +130,7 @@ def hostile(rng: random.Random, value: Any) -> Any:
 
 
 def mutated(rng: random.Random, value: Any) -> Any:
-    """A value with something hostile at a random place."""
+    """Return a value with something hostile at a random place."""
     if rng.random() < 0.25 or not isinstance(value, (list, dict)) or not value:
         return hostile(rng, value)
     changed: Any = list(value) if isinstance(value, list) else dict(value)
@@ -138,7 +139,7 @@ def mutated(rng: random.Random, value: Any) -> Any:
     return changed
 
 
-# which exercise's checks put questions to a probe
+# the exercise whose checks use a probe
 ASKED_BY = {
     "freeze": "freeze_layers",
     "build": "build_transfer_model",
@@ -211,7 +212,7 @@ def test_checks_survive_hostile_bytes(small: Lab, reference: Remembering, raw: b
     assert score(results)[0] == 0
 
 
-# Trainings that never were
+# Fabricated trainings
 
 FABRICATED = """
 def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30, patience=5, min_delta=0.0, lr=1e-3):
@@ -249,7 +250,7 @@ ONE_EPOCH = FABRICATED.replace(
     ("source", "earned"),
     [
         (FABRICATED.replace("    {more}", ""), {"test_refuses_impossible_arguments"}),
-        # what the one epoch that was trained tells: which loss it is, and that the loaders may be lists
+        # what the one trained epoch reveals: the loss, and that the loaders may be lists
         (ONE_EPOCH, {"test_refuses_impossible_arguments", "test_gradients_of_one_batch", "test_any_loaders"}),
     ],
 )
@@ -363,7 +364,7 @@ def test_accuracy_lost_model_earns_nothing(small: Lab, reference: Remembering) -
 
 
 def numbers(value: Any) -> set[int]:
-    """All integers in plain data."""
+    """Return all integers in plain data."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -403,7 +404,7 @@ def test_labels_drawn_per_run() -> None:
     assert len(orders) > 3
 
 
-# Instruments
+# Replaced functions
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Texts that take parsers minutes: pages, and the grader, show them as plain text and go on."""
+"""Texts that take parsers minutes: the pages and the grader show them as plain text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.conftest import sampled
 from tests.security.test_sanitize import PAGES, rendered
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# each takes seconds to hours without a limit, the time grows with the square of the length or faster
+# without a limit each takes seconds to hours: the time grows at least with the square of the length
 CODE = {
     "blank lines": " \n" * 6000,
     "one long sum": "x=" + "1+" * 90_000 + "1",
@@ -54,7 +54,7 @@ COLOURS = {
 
 
 def page() -> dict[str, object]:
-    """What filters get of a template, one for each page."""
+    """Return the context that a template passes to filters, one for each page."""
     return {"cell": {}, "resources": {}}
 
 
@@ -77,7 +77,7 @@ def test_render_page_of_slow_texts(exporter: HTMLExporter) -> None:
     notebook.cells.append(nbformat.v4.new_code_cell("x", outputs=outputs))
     began = time.process_time()
     made = rendered(exporter, notebook)
-    assert time.process_time() - began < 60  # what the other process takes is limited by the budget of the page
+    assert time.process_time() - began < 60  # the time of the other process is limited by the budget of the page
     soup = BeautifulSoup(made, "html.parser")
     text = soup.get_text()
     together = "".join(text.split())
@@ -234,7 +234,7 @@ def test_outputs_worker_count_limit(lab: Lab) -> None:
         launcher.close()
     prints, displays, cleared, both = (cell.outputs for cell in notebook.cells)
     assert [output["text"] for output in prints] == ["".join(f"{i}\n" for i in range(800))]
-    assert 800 < len(displays) <= 2001  # a kernel drops what it publishes faster than it is taken
+    assert 800 < len(displays) <= 2001  # a kernel drops messages that it publishes faster than they are read
     assert [output["text"] for output in cleared] == ["a\nb\n"]
     assert [output["text"] for output in both] == ["a\n", "x\n", "b\nc\n"]
 

@@ -1,4 +1,4 @@
-"""All kinds of memory count, with a control group or without; pools and files of the machine are inaccessible."""
+"""All kinds of memory count, with a control group or without; shared resources of the machine are inaccessible."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def children(number, work):
     while number and os.read(reading, 1): number -= 1
     time.sleep(3)
 """
-# each takes at most 1.5 GB, and says so if it is let
+# each takes at most 1.5 GB, and prints a line if it succeeds
 MEMORY = {
     "a name that is no text": CHILDREN
     + """
@@ -374,7 +374,7 @@ def test_cgroup_delegated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours:
     leaf = "amllab-graders/cgroup.procs"
     assert written == [(leaf, "7"), (leaf, "8"), ("cgroup.subtree_control", "+memory +cpu")]
     assert (found.memory, found.processors, found.version) == (tmp_path, tmp_path, 2)
-    # in the leaf by now, as what this process starts is
+    # this process and its children are in the leaf now
     (tmp_path / "cgroup.subtree_control").write_text("cpu memory\n")
     monkeypatch.setattr(cgroups, "_own", lambda: {"": tmp_path / "amllab-graders"})
     assert cgroups.find() == found

@@ -1,4 +1,4 @@
-"""What a submission shows is safe to open where people open it: in formgrader and in the feedback."""
+"""What a submission shows is safe to open in formgrader and in the feedback."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 30).decode()
 ACT = "document.title='PWNED'"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-# each has a text that must be there to read, and does something as soon as it is opened, pointed at or clicked
+# each has a text that must stay readable, and acts as soon as it is opened, pointed at or clicked
 HOSTILE_HTML = [
     f"<script>{ACT}</script>text-0",
     f'<img src="x" onerror="{ACT}">text-1',
@@ -94,7 +94,7 @@ HOSTILE_MARKDOWN = [
 
 
 def hostile(release: NotebookNode) -> NotebookNode:
-    """The release with an attack in every place that a person will look at."""
+    """Return the release with an attack in every place that people look at."""
     notebook = copy.deepcopy(release)
     (answer,) = [c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id") == "reflection"]
     answer.source = "\n\n".join([HOSTILE_HTML[0], HOSTILE_HTML[1], HOSTILE_MARKDOWN[0]])
@@ -126,7 +126,7 @@ def hostile(release: NotebookNode) -> NotebookNode:
 
 
 def formgrader(course: Path) -> HTMLExporter:
-    """The exporter of formgrader, as it starts in a course's folder."""
+    """Return the exporter of formgrader, as it starts in a course's folder."""
     extension = FormgradeExtension()
     extension.root_dir = str(course)
     extension.initialize([])
@@ -136,7 +136,7 @@ def formgrader(course: Path) -> HTMLExporter:
 
 
 def feedback(course: Path) -> HTMLExporter:
-    """The exporter of ``nbgrader generate_feedback``, as it starts in a course's folder."""
+    """Return the exporter of ``nbgrader generate_feedback``, as it starts in a course's folder."""
     command = NbGrader()
     command.initialize([])
     converter = GenerateFeedback(config=command.config)
@@ -173,7 +173,7 @@ GRADING_CLASSES = {"score", "comment", "full-credit", "no-credit", "mark-graded"
 
 
 def active(html: str) -> Counter[str]:
-    """Everything in a page that can act, load, cover other things, or be taken for a part of the page."""
+    """Count everything in a page that can act, load, cover other things, or be taken for a part of the page."""
     found: Counter[str] = Counter()
     for element in BeautifulSoup(html, "html.parser").find_all(True):
         if element.name in ELEMENTS.split():
@@ -215,7 +215,7 @@ def test_pages_no_active_content(exporter: HTMLExporter, repaired: NotebookNode,
     assert active(page) - active(rendered(exporter, release)) == Counter()
     assert not re.search(r"\\(href|style|class|cssId|require)\b", page)
     text = BeautifulSoup(page, "html.parser").get_text()
-    hidden = {14, 15, 20}  # what stands in comments, or behind an element that swallows the rest
+    hidden = {14, 15, 20}  # text in comments, or after an element that swallows the rest
     numbers = {int(n) for n in re.findall(r"text-(\d+)", text)}
     expected = {*range(len(HOSTILE_HTML)), *range(40, 40 + len(HOSTILE_MARKDOWN)), *range(60, 65)}
     assert expected - numbers <= hidden
@@ -225,7 +225,7 @@ def test_pages_safe_without_cleaning(exporter: HTMLExporter, release: NotebookNo
     """Pages are safe even if the notebook was never cleaned."""
     notebook = hostile(release)
     notebook.metadata = release.metadata
-    del notebook.cells[-1].outputs[-9:]  # others than HTML: kinds that nbconvert itself leaves alone or escapes
+    del notebook.cells[-1].outputs[-9:]  # not HTML: types that nbconvert itself ignores or escapes
     notebook.cells[-1].metadata = NotebookNode()
     page = rendered(exporter, notebook)
     assert active(page) - active(rendered(exporter, release)) == Counter()
@@ -266,7 +266,7 @@ def test_pages_in_chromium(exporter: HTMLExporter, repaired: NotebookNode, tmp_p
     """Chromium runs nothing of a submission."""
 
     def title(page: str) -> str:
-        # libraries from elsewhere are none of the submission's, and would be waited for
+        # external libraries are not part of the submission, and the browser would wait for them
         page = re.sub(r'<script[^>]* src="https?://[^>]*></script>', "", page)
         return str(BeautifulSoup(dom(page, tmp_path), "html.parser").title)
 

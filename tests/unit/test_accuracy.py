@@ -24,10 +24,12 @@ from amllab.lab import Lab
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import InProcessSubmission, SubmissionError
 from amllab.synthetic_images import CLASSES, draw
+from autograder.checks.transfer_learning.corpus import PLAIN, TRAIN
+from autograder.checks.transfer_learning.corpus.styles.optimizers import QUASI_NEWTON
+from autograder.checks.transfer_learning.corpus.typical import TYPICAL
 from autograder.labs.locations import HIDDEN_CHECKS
 from tests.conftest import NOTEBOOK, ROOT
-from tests.helpers.styles import QUASI_NEWTON
-from tests.helpers.variants import CELLS, TRAIN, WRONG, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 SETUP = """
 import copy, timm, torch
@@ -41,7 +43,7 @@ def functions(lab: Lab, **sources: str) -> InProcessSubmission:
     """Return the plain correct functions, with some replaced."""
     namespace: dict[str, Any] = {}
     exec(SETUP, namespace)
-    for source in {**CELLS, **sources}.values():
+    for source in {**PLAIN, **sources}.values():
         exec(source, namespace)
     return InProcessSubmission(lab.name, namespace)
 
@@ -102,7 +104,7 @@ def test_same_numbers_float32_one_thread() -> None:
 @pytest.mark.slow
 def test_report_independent_of_threads(tmp_path: Path, release: NotebookNode) -> None:
     """The report of a submission does not depend on the number of threads."""
-    (variant,) = [v for v in WRONG if v.name == "means_over_batches"]
+    (variant,) = [v for v in TYPICAL if v.name == "means_over_batches"]
     notebook = tmp_path / NOTEBOOK
     nbformat.write(notebook_of(variant, release), notebook)
     command = [sys.executable, "-m", "autograder", "grade", str(notebook), "--json", "--seed", "5"]
@@ -234,10 +236,10 @@ def test_accuracy_stub_draws_no_images(lab: Lab, monkeypatch: pytest.MonkeyPatch
             accuracy.measured(InProcessSubmission(lab.name, dict(namespace)), lab, 3)
 
 
-WRAPPED = CELLS["build_transfer_model"].replace("    return model", "    return nn.Sequential(model)")
+WRAPPED = PLAIN["build_transfer_model"].replace("    return model", "    return nn.Sequential(model)")
 FAULTS = {
-    "returns nothing": CELLS["build_transfer_model"].replace("    return model\n", ""),
-    "another backbone": CELLS["build_transfer_model"].replace("load_backbone(backbone)", 'load_backbone("net12")'),
+    "returns nothing": PLAIN["build_transfer_model"].replace("    return model\n", ""),
+    "another backbone": PLAIN["build_transfer_model"].replace("load_backbone(backbone)", 'load_backbone("net12")'),
     "wrapped": "from torch import nn\n" + WRAPPED,
 }
 

@@ -6,6 +6,7 @@ Whether a correct lab passes, with real grading, is tested with the guide to a n
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from autograder.grading.result import GradingResult
 from autograder.labs import settings
 from autograder.labs import study as study_module
 from autograder.labs.catalog import Check
+from autograder.labs.corpus import Solution
 from autograder.labs.study import Study, definitions, evidence_of, read_study
-from autograder.labs.wrong_solutions import Wrong
 from tests.conftest import ASSIGNMENT, NOTEBOOK
 
 WHAT = "every check is failed by a wrong submission"
@@ -32,8 +33,8 @@ def check(name: str, *needs: str, cell: str = "check_a") -> Check:
     return Check(name, name, "A title.", "", cell, "Exercise 1", 2.0, needs, "a_file.py", False)
 
 
-def wrong(name: str, *fails: str) -> Wrong:
-    return Wrong(name, "a", "", frozenset(fails))
+def wrong(name: str, *fails: str) -> Solution:
+    return Solution(name, {"a": ""}, name, "a", frozenset(fails))
 
 
 def said(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -98,12 +99,12 @@ def test_audit_marks_and_broken_checks() -> None:
 
 
 def test_audit_wrong_function_failures() -> None:
-    """Every wrong function has to fail exactly the checks that wrong.py expects."""
+    """Every wrong function has to fail exactly the checks that the corpus names."""
     kept = [wrong("one", "test_a"), wrong("two", "test_a", "test_b")]
     right = {"one": frozenset({"test_a"}), "two": frozenset({"test_a", "test_b"})}
     assert noticed(kept, right).state == "ok"
     finding = noticed(kept, {**right, "one": frozenset()})
-    assert (finding.state, finding.seen) == ("FAIL", "'one' fails nothing, but wrong.py expects test_a")
+    assert (finding.state, finding.seen) == ("FAIL", "'one' fails nothing, but the corpus says test_a")
     assert noticed(kept, {**right, "one": frozenset({"test_a", "test_b"})}).state == "FAIL"
 
 
@@ -130,7 +131,7 @@ def test_audit_check_not_measured(lab: Lab) -> None:
     ((state, seen),) = said(list(kills(Study(), lab, checks, [], {})))
     assert state == "not measured"
     assert seen.startswith(
-        "test_a, test_z: no evidence in wrong.py or evidence/study.json of autograder/checks/transfer_learning/"
+        "test_a, test_z: no evidence in the corpus or evidence/study.json of autograder/checks/transfer_learning/"
     )
     study = Study(frozenset({"test_a"}), "7 submissions of a study")
     covered, uncovered = said(list(kills(study, lab, checks, [], {})))
@@ -177,9 +178,22 @@ def test_study_damaged_file(text: str, tmp_path: Path, lab: Lab, monkeypatch: py
     file.parent.mkdir(parents=True)
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(
-        ValueError, match=r"transfer_learning/evidence/study\.json is damaged .*run 'python -m bench\.mutation_study'"
+        ValueError,
+        match=r"transfer_learning/evidence/study\.json is damaged .*run 'autograder study transfer-learning'",
     ):
         read_study(lab)
+
+
+def test_digest_covers_imported_kit(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the kit, the digest covers the modules that the lab imports, also through one another, and no others."""
+    present = study_module.checks_digest(lab)
+    kit = shutil.copytree(study_module.KIT, tmp_path / "kit")
+    monkeypatch.setattr(study_module, "KIT", kit)
+    (kit / "of_another_lab.py").write_text("x = 1\n")
+    assert study_module.checks_digest(lab) == present
+    with (kit / "symptoms.py").open("a") as file:
+        file.write("x = 1\n")
+    assert study_module.checks_digest(lab) != present
 
 
 def test_digest_covers_behaviour_only() -> None:

@@ -16,9 +16,10 @@ import torch
 from amllab.checks.runner import run_checks
 from amllab.lab import find_lab
 from amllab.protocol.submission import InProcessSubmission
-from tests.helpers.styles import STYLES as TRAINING_STYLES
-from tests.helpers.variants import BUILD, CELLS, CORRECT, FREEZE, TRAIN
-from tests.wild import CORRECT as PUBLIC_CODE
+from autograder.checks.transfer_learning.corpus import BUILD, FREEZE, PLAIN, TRAIN
+from autograder.checks.transfer_learning.corpus.public import PUBLIC_CORRECT
+from autograder.checks.transfer_learning.corpus.styles import TRAINING_STYLES
+from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -48,7 +49,7 @@ def namespace(sources: dict[str, str]) -> dict[str, Any]:
 # loops that use the device of the model, changed to move the model to the GPU
 _STAYS = re.compile(r"^( *)device = next\(model\.parameters\(\)\)\.device$", re.MULTILINE)
 _MOVES = r'\1device = torch.device("cuda")\n\1model.to(device)'
-for variant in (*CORRECT, *TRAINING_STYLES, *PUBLIC_CODE):
+for variant in (*CORRECT, *TRAINING_STYLES, *PUBLIC_CORRECT):
     moved, number = _STAYS.subn(_MOVES, variant.sources.get("train_with_early_stopping", ""))
     if number:
         STYLES[f"{variant.name}, moved"] = {**variant.sources, "train_with_early_stopping": moved}
@@ -57,8 +58,8 @@ for variant in (*CORRECT, *TRAINING_STYLES, *PUBLIC_CODE):
 @pytest.mark.parametrize("style", STYLES)
 def test_cuda_correct_styles(style: str) -> None:
     """Correct styles pass the public checks on a GPU."""
-    sources = {**CELLS, **STYLES[style]}
-    assert sources != CELLS or not STYLES[style]
+    sources = {**PLAIN, **STYLES[style]}
+    assert sources != PLAIN or not STYLES[style]
     try:
         submission = InProcessSubmission(LAB.name, namespace(sources))
         results = run_checks(LAB, [LAB.folder], submission, seed=3)

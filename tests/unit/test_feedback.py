@@ -28,15 +28,18 @@ from amllab.checks.transfer_learning import freezing
 from amllab.kit.state_dicts import layer_names
 from amllab.lab import find_lab
 from amllab.protocol.submission import InProcessSubmission
+from autograder.checks.transfer_learning.corpus import PLAIN
+from autograder.checks.transfer_learning.corpus.public import PUBLIC_WRONG
+from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
+from autograder.checks.transfer_learning.corpus.typical import TYPICAL
+from autograder.labs.corpus import Solution
 from autograder.labs.locations import HIDDEN_CHECKS, KIT
 from autograder.notebooks.sanitize import clean_html
 from tests.conftest import sampled
-from tests.helpers.variants import CELLS, CORRECT, WRONG, Variant
-from tests.wild import WRONG as PUBLIC_CODE
 
 LAB = find_lab("transfer_learning")
 HIDDEN = HIDDEN_CHECKS / LAB.name
-FILES = {cell: [LAB.folder / f"test_{cell}.py", *sorted(HIDDEN.glob(f"test_{cell}*_hidden.py"))] for cell in CELLS}
+FILES = {cell: [LAB.folder / f"test_{cell}.py", *sorted(HIDDEN.glob(f"test_{cell}*_hidden.py"))] for cell in PLAIN}
 
 
 # Rendering
@@ -185,12 +188,12 @@ def test_report_hides_symptoms() -> None:
 # Mistakes
 
 
-def namespace(variant: Variant) -> dict[str, Any]:
+def namespace(variant: Solution) -> dict[str, Any]:
     """Return the variables of a notebook: the imports of its setup, and the variant's functions."""
     names = ("layers_of", "load_backbone", "evaluate")
     variables: dict[str, Any] = {"torch": torch, "timm": timm, "math": math, "nn": torch.nn}
     variables |= {name: getattr(amllab, name) for name in names}
-    for cell, source in CELLS.items():
+    for cell, source in PLAIN.items():
         exec(variant.sources.get(cell, source), variables)
     return variables
 
@@ -201,7 +204,7 @@ def reference() -> InProcessSubmission:
     return InProcessSubmission(LAB.name, namespace(CORRECT[0]))
 
 
-def graded(variant: Variant, cell: str, seed: int) -> list[CheckResult]:
+def graded(variant: Solution, cell: str, seed: int) -> list[CheckResult]:
     submission = InProcessSubmission(LAB.name, namespace(variant))
     return run_checks(LAB, FILES[cell], submission, reference=reference, seed=seed)
 
@@ -209,7 +212,7 @@ def graded(variant: Variant, cell: str, seed: int) -> list[CheckResult]:
 @cache
 def failures(name: str, seed: int) -> dict[str, Failure]:
     """Return the failures of the checks that a wrong variant fails."""
-    variant = next(v for v in WRONG if v.name == name)
+    variant = next(v for v in TYPICAL if v.name == name)
     (cell,) = variant.sources
     results = graded(variant, cell, seed)
     assert {r.outcome for r in results} <= {"passed", "failed", "skipped"}, to_text(results)
@@ -276,9 +279,9 @@ def test_symptoms_distinguish_mistakes() -> None:
 
 
 @pytest.mark.parametrize("variant", sampled(CORRECT, 4), ids=lambda variant: variant.name)
-def test_correct_functions_get_full_marks(variant: Variant) -> None:
+def test_correct_functions_get_full_marks(variant: Solution) -> None:
     """Correct functions lose no points."""
-    results = [r for cell in CELLS for r in graded(variant, cell, SEEDS[0])]
+    results = [r for cell in PLAIN for r in graded(variant, cell, SEEDS[0])]
     assert score(results) == (70, 70), to_text(results)
 
 
@@ -372,7 +375,7 @@ def test_report_plain_wording(name: str) -> None:
         assert SAID[name] in [failure.seen for failure in failures(name, seed).values()]
 
 
-# mistakes of public code (tests/wild), and the text that names their cause
+# mistakes of public code, and the text that names their cause
 NAMED = {
     "names_of_net12": "; of net12 it is right: are names of its layers, or their number, written into the code?",
     "child_counter": "n_trainable = 0, 1, 2, 3, 4, 5, 6 leaves 0, 1, 2, 5, 6, 6, 6 layers trainable",
@@ -385,9 +388,9 @@ NAMED = {
 @pytest.mark.parametrize("name", NAMED)
 def test_report_names_cause(name: str) -> None:
     """Reports name the cause of mistakes in public code."""
-    (wrong,) = [w for w in PUBLIC_CODE if w.name == name]
-    variables = namespace(Variant(name, sources=wrong.sources))
-    results = run_checks(LAB, FILES[wrong.exercise], InProcessSubmission(LAB.name, variables), seed=SEEDS[0])
+    (wrong,) = [w for w in PUBLIC_WRONG if w.name == name]
+    variables = namespace(Solution(name, sources=wrong.sources))
+    results = run_checks(LAB, FILES[wrong.cell], InProcessSubmission(LAB.name, variables), seed=SEEDS[0])
     assert NAMED[name] in to_text(results), to_text(results)
 
 
@@ -402,7 +405,7 @@ def test_reasons_match_mistakes() -> None:
 @pytest.mark.parametrize("name", sampled(PATTERNS, 24))
 def test_reproduction_shows_mistake(name: str) -> None:
     """The suggested lines reproduce the mistake, and behave otherwise with correct functions."""
-    variant = next(v for v in WRONG if v.name == name)
+    variant = next(v for v in TYPICAL if v.name == name)
     for seed in SEEDS[1:]:
         for failure in failures(name, seed).values():
             assert failure.reproduce
@@ -416,7 +419,7 @@ def test_reproduction_matches_report() -> None:
     failure = failures("patience_one_too_many", SEEDS[0])["test_stops_after_patience"]
     assert failure.series is not None
     epoch = {mark: e for e, mark in failure.series.marks}
-    wrong = next(v for v in WRONG if v.name == "patience_one_too_many")
+    wrong = next(v for v in TYPICAL if v.name == "patience_one_too_many")
     _, right_value = outcome(failure.reproduce, namespace(CORRECT[0]))
     _, wrong_value = outcome(failure.reproduce, namespace(wrong))
     assert right_value == f"({epoch['should stop'] + 1}, {epoch['best']})"

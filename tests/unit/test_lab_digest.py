@@ -51,6 +51,8 @@ KEPT = (
     "autograder/checks/two/mistakes.json",
     "amllab/checks/three/lab.toml",
     "amllab/checks/one/lab.toml",  # its settings count, as read before the run
+    "autograder/checks/one/corpus/plain.py",
+    "autograder/checks/one/evidence/study.json",
     "amllab/checks/one/__pycache__/x.pyc",
     "amllab/checks/one/.ipynb_checkpoints/test.py",
 )

@@ -15,11 +15,11 @@ from amllab import layers_of
 from amllab.lab import Lab
 from amllab.protocol.failure import Failure
 from amllab.protocol.submission import InProcessSubmission, SubmissionError
+from autograder.checks.transfer_learning.corpus import FREEZE
 from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
 from autograder.grading.reference import Reference
 from autograder.grading.reference_server import ReferenceClient, ReferenceServer
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT
-from tests.helpers.variants import FREEZE
 
 QUESTION = {"backbone": "net6", "calls": [1]}
 

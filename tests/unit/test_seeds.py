@@ -12,10 +12,11 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output, new_raw_cell
 
 from autograder.grading.class_session import seed_of
+from autograder.labs.corpus import Solution
 from autograder.notebooks.metadata import skipped_cells
 from autograder.notebooks.normalize import normalize
 from tests.conftest import NOTEBOOK
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
 EXPERIMENT = {"tags": ["experiment"]}
 BITS = range(63)
@@ -32,7 +33,7 @@ def seed(folder: Path, notebook: NotebookNode, release: NotebookNode, name: str 
 
 @pytest.fixture
 def plain(release: NotebookNode) -> NotebookNode:
-    notebook = notebook_of(Variant("plain"), release)
+    notebook = notebook_of(Solution("plain"), release)
     own = [
         new_code_cell("SEEN = []"),
         new_code_cell("SEEN.append(1)"),

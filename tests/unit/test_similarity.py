@@ -16,20 +16,24 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from autograder.checks.transfer_learning.corpus import PLAIN, TRAIN
+from autograder.checks.transfer_learning.corpus.styles import TRAINING_STYLES
+from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
+from autograder.checks.transfer_learning.corpus.typical import TYPICAL
 from autograder.cli import main
+from autograder.labs.corpus import Solution
 from autograder.similarity.compare import MAX_CODE, THRESHOLD, compare, page, printable, release_code
 from tests.conftest import ASSIGNMENT, ROOT, submit
-from tests.helpers.styles import STYLES
-from tests.helpers.variants import CELLS, CORRECT, TRAIN, WRONG, Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 
-INDEPENDENT = [*CORRECT, *STYLES]
+INDEPENDENT = [*CORRECT, *TRAINING_STYLES]
 HOSTILE = "</pre></mark><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x1b[2J\x00"
 NAMES = {"best_loss": "lowest", "history": "log", "model": "net", "images": "xs", "labels": "ys", "hits": "correct",
          "optimizer": "opt", "layers": "stack", "total": "summed", "waited": "idle", "best_state": "kept"}  # fmt: skip
 
 
-def code_of(variant: Variant) -> str:
-    return "\n\n\n".join(variant.sources.get(cell, CELLS[cell]).strip() for cell in CELLS)
+def code_of(variant: Solution) -> str:
+    return "\n\n\n".join(variant.sources.get(cell, PLAIN[cell]).strip() for cell in PLAIN)
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +177,14 @@ def course(tmp_path: Path, release: NotebookNode) -> Path:
     by_name = {variant.name: variant for variant in INDEPENDENT}
     for name in ("plain", "closure", "recursive"):
         submit(tmp_path, name, notebook_of(by_name[name], release))
-    evil = {cell: f"# {HOSTILE}\n{renamed(CELLS[cell])}\nx = '''{HOSTILE}'''" for cell in CELLS}
-    submit(tmp_path, "<img src=x>&\u202e", json.dumps(notebook_of(Variant("x", sources=evil), release)).encode())
+    evil = {cell: f"# {HOSTILE}\n{renamed(PLAIN[cell])}\nx = '''{HOSTILE}'''" for cell in PLAIN}
+    submit(tmp_path, "<img src=x>&\u202e", json.dumps(notebook_of(Solution("x", sources=evil), release)).encode())
     submit(tmp_path, "letter", b"Dear TA")
     submit(tmp_path, "binary", bytes(range(256)) * 9)
     submit(tmp_path, "nothing", None)
     submit(tmp_path, "untouched", release)
-    syntax = dict.fromkeys(CELLS, "def (((" * 40 + "'''" + '"""' * 30 + "\\")
-    submit(tmp_path, "broken", notebook_of(Variant("x", sources=syntax), release))
+    syntax = dict.fromkeys(PLAIN, "def (((" * 40 + "'''" + '"""' * 30 + "\\")
+    submit(tmp_path, "broken", notebook_of(Solution("x", sources=syntax), release))
     return tmp_path
 
 
@@ -217,10 +221,10 @@ def test_similarity_code_in_other_cells(
     course: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Helper functions in other cells count, too."""
-    hidden = notebook_of(Variant("x", sources={cell: f"{cell} = my_{cell}" for cell in CELLS}), release)
+    hidden = notebook_of(Solution("x", sources={cell: f"{cell} = my_{cell}" for cell in PLAIN}), release)
     by_name = {variant.name: variant for variant in INDEPENDENT}
     moved = "\n\n".join(
-        by_name["closure"].sources.get(cell, CELLS[cell]).replace(f"def {cell}", f"def my_{cell}") for cell in CELLS
+        by_name["closure"].sources.get(cell, PLAIN[cell]).replace(f"def {cell}", f"def my_{cell}") for cell in PLAIN
     )
     hidden.cells.insert(1, nbformat.v4.new_code_cell(moved))
     submit(course, "elsewhere", hidden)
@@ -271,7 +275,7 @@ def test_similarity_large_classes_and_files(codes: dict[str, str], boilerplate: 
 
 def test_similarity_of_wrong_variants() -> None:
     """Samples made from one solution with one mistake each resemble copies with a small change."""
-    some = {variant.name: code_of(variant) for variant in WRONG[:5]}
+    some = {variant.name: code_of(variant) for variant in TYPICAL[:5]}
     assert {frozenset(pair.students) for pair in compare(some, "").pairs} == {
         frozenset(two) for two in combinations(some, 2)
     }

@@ -21,18 +21,20 @@ from amllab.kit.history import plain_history
 from amllab.kit.scripted_model import ScriptedModel
 from amllab.kit.scripts import how_changed, make_script
 from amllab.kit.training_journal import Journal
+from amllab.lab import find_lab
 from amllab.numerics import without_compiling
-from bench.mutants.mistakes import MISTAKES
-from bench.mutants.runs import Checker
-from tests.conftest import sampled
-from tests.helpers.variants import CELLS, TRAIN
+from autograder.authoring.study.checker import Checker
+from autograder.authoring.study.materials import Materials
+from autograder.checks.transfer_learning.corpus import MISTAKES, PLAIN, TRAIN
+from autograder.course import Course
+from tests.conftest import ROOT, sampled
 
 EXERCISE = "train_with_early_stopping"
 
 
 @cache
 def checker() -> Checker:
-    return Checker(11, (EXERCISE,))
+    return Checker(Materials.of(Course.find(ROOT), find_lab("transfer-learning")), 11, (EXERCISE,))
 
 
 def changed(*texts: str) -> str:
@@ -45,7 +47,7 @@ def changed(*texts: str) -> str:
 
 
 def results(source: str, only: str = "") -> list[CheckResult]:
-    return checker().results({**CELLS, EXERCISE: source}, only)
+    return checker().results({**PLAIN, EXERCISE: source}, only)
 
 
 _BATCH = "            images, labels = images.to(device), labels.to(device)\n            optimizer.zero_grad()\n"
@@ -208,8 +210,8 @@ def test_scripts_accuracy_differs_from_loss(seed: int) -> None:
 )
 def test_wrong_improvement_charged_once(name: str, points: float) -> None:
     """A wrong criterion of improvement is not charged again for the number of epochs that follows from it."""
-    (mistake,) = [mistake for mistake in MISTAKES if mistake.id == name]
-    found = checker().results({**CELLS, EXERCISE: mistake.source})
+    (mistake,) = [mistake for mistake in MISTAKES if mistake.name == name]
+    found = checker().results({**PLAIN, EXERCISE: mistake.sources[EXERCISE]})
     assert sum(r.points - r.earned for r in found) == points, to_text(found)
 
 

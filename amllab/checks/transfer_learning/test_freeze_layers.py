@@ -122,7 +122,9 @@ def expect_last_layers(submission, numbers):
         flagged = next(iter(asked.values())).get("flagged", "")
         cause = ". " + (
             INSTEAD.get(flagged)
-            or (f"`{flagged}` was assigned to on parameters; the attribute is called `requires_grad`" if flagged else "")
+            or (
+                f"`{flagged}` was assigned to on parameters; the attribute is called `requires_grad`" if flagged else ""
+            )
             or "No parameter's `requires_grad` was set to False"
         )
     elif symptom and _right_of_net12(submission):

@@ -19,7 +19,7 @@ from amllab.kit.state_dicts import (
 from amllab.protocol.submission import SubmissionError
 from autograder.checks.transfer_learning import training_gradients as gradients
 from autograder.checks.transfer_learning.training_gradients import ARGUMENTS, LOSSES, steps_run
-from autograder.checks.transfer_learning.training_steps import HOW_CHANGED, STEPS, change_pattern, batches_in_words
+from autograder.checks.transfer_learning.training_steps import HOW_CHANGED, STEPS, batches_in_words, change_pattern
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
 

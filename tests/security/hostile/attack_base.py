@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tests.helpers.variants import CELLS
+from autograder.checks.transfer_learning.corpus import PLAIN
 
 FREEZE, BUILD, TRAIN, ACCURACY = (
     "check_freeze_layers",
@@ -25,7 +25,7 @@ FULL: dict[str, float] = {FREEZE: 20, BUILD: 20, TRAIN: 30, ACCURACY: 20}
 ZERO: dict[str, float] = dict.fromkeys(FULL, 0)
 # one honest function among stubs: the attack costs it nothing, and no training slows down the class
 FREEZE_ONLY: dict[str, float] = {**ZERO, FREEZE: 20}
-HONEST_FREEZE = {"freeze_layers": CELLS["freeze_layers"]}
+HONEST_FREEZE = {"freeze_layers": PLAIN["freeze_layers"]}
 
 FORGING, STEALING, SUBVERTING, CHEATING, RESOURCES, MALFORMED = GROUPS = (
     "forging a score",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.security.hostile import (
+    attacks_answering,
     attacks_cheating,
     attacks_forging,
     attacks_malformed,
@@ -14,6 +15,7 @@ from tests.security.hostile.attack_base import Attack
 
 ATTACKS: list[Attack] = [
     *attacks_forging.ATTACKS,
+    *attacks_answering.ATTACKS,
     *attacks_stealing.ATTACKS,
     *attacks_subverting.ATTACKS,
     *attacks_cheating.ATTACKS,

@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
 from amllab.lab import Lab, find_lab
+from autograder.labs.corpus import Solution
 from tests.conftest import (
     ASSIGNMENT,
     NOTEBOOK,
@@ -28,7 +29,7 @@ from tests.conftest import (
     selected,
     submit,
 )
-from tests.helpers.variants import Variant, notebook_of
+from tests.helpers.notebooks import notebook_of
 from tests.security.hostile.attack_base import FULL, Attack, Surroundings
 from tests.security.hostile.attacks import ATTACKS
 from tests.security.hostile.hostile_traces import Ears, marked_files, marked_processes, snapshot
@@ -57,7 +58,7 @@ class Batch:
     Attributes:
         course: the course of all students.
         students: the students who submitted.
-        canaries: secrets that nobody may have seen.
+        canaries: secrets that must not appear anywhere.
         traces: what was found but should not exist: names of files, processes, connections.
     """
 
@@ -90,7 +91,7 @@ def batch(
     for attack in attacks:
         submit(course, attack.name, attack.submit(release, surroundings))
     for student in HONEST:
-        submit(course, student, notebook_of(Variant("plain"), release))
+        submit(course, student, notebook_of(Solution("plain"), release))
     before = snapshot(course, home)
     secret = {"HOME": str(home), "COURSE_SECRET": canaries[2], "OMP_NUM_THREADS": "1"}
     done = nbgrader(course, "autograde", ASSIGNMENT, **secret)
