@@ -17,8 +17,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from autograder.course import Course
+from autograder.errors import SettingsError
 from autograder.gradebook.changed_cells import settle
 from autograder.labs.catalog import checks_of
+from autograder.labs.probes import probe_problems
 from autograder.labs.settings import check_points, load_lab
 
 
@@ -52,8 +54,8 @@ def build(
     Raises:
         FileNotFoundError: There is no master text, or no such folder of images.
         ChangedCellsError: Submissions in the gradebook have other graded cells; nothing is written.
-        SettingsError: The lab's settings are invalid, or its checks are worth more or less than their cells; nothing is
-            written.
+        SettingsError: The lab's settings are invalid, its probes do not import, a function that it trusts does not
+            exist, or its checks are worth more or less than their cells; nothing is written.
         subprocess.CalledProcessError: An nbgrader command failed, after printing the reason.
     """
     lab = load_lab(assignment)
@@ -62,6 +64,8 @@ def build(
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
     if data and data not in ("drawn", "cifar100") and not Path(data).expanduser().is_dir():
         raise FileNotFoundError(f"no folder of images {data}; --data takes drawn, cifar100 or a folder")
+    if problems := probe_problems(lab):
+        raise SettingsError("\n".join(problems))
     notebook = notebook_of(master)
     check_points(lab, master, notebook, checks_of(lab))
     changed = settle(course, lab, notebook, change_cells=change_cells)
