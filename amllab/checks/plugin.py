@@ -17,6 +17,7 @@ Its docstring is its title in every report. A check reaches the submission only 
 from __future__ import annotations
 
 import random
+import tomllib
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from amllab.protocol.failure import CheckFailure, Failure
 from amllab.protocol.submission import Submission, SubmissionError
 from amllab.seeds import derive
 
+POINTS = "points.toml"  # beside hidden checks, what they are worth
 MAX_TEXT = 2000  # characters of each part of a report
 # symptoms that say nothing about a function when its check runs again at the end of the notebook
 _SAYS_NOTHING = ("tampered", "lost", "budget", "memory")
@@ -227,15 +229,23 @@ def is_public(lab: Lab, item: pytest.Item) -> bool:
 
 
 def points_of(lab: Lab, item: pytest.Item, marker: pytest.Mark) -> float:
-    """Return what a check is worth: the value in ``[points]`` of ``lab.toml``, or else that of its marker.
+    """Return what a check is worth: what a file of the lab says, or else its marker.
+
+    The file is ``lab.toml`` for public checks, and ``points.toml`` beside them for checks that students do not get.
 
     Args:
         lab: The lab, with its settings.
         item: The check.
         marker: Its ``points`` marker.
     """
-    points: float = lab.settings.get("points", {}).get(function_name(item), marker.args[0])
+    folder = Path(item.path).parent
+    weights = lab.settings.get("points", {}) if folder == lab.folder else _weights(folder / POINTS)
+    points: float = weights.get(function_name(item), marker.args[0])
     return points
+
+
+def _weights(file: Path) -> dict[str, float]:
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def function_name(item: pytest.Item) -> str:

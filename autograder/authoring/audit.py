@@ -21,8 +21,9 @@ from autograder.grading.result import GradingResult
 from autograder.grading.session import GradingSession
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.corpus import Corpus, Solution, corpus_of, not_passed
+from autograder.labs.points import name_problems, point_problems
 from autograder.labs.probes import probe_problems
-from autograder.labs.settings import load_lab, point_problems, unknown_checks
+from autograder.labs.settings import load_lab
 from autograder.labs.study import Study, command, evidence_of, read_study
 
 SEED = 1  # for sampling the inputs; it is fixed so that an audit is reproducible
@@ -81,7 +82,7 @@ def audit(course: Course, assignment: str, *, class_size: int = 100) -> Iterator
     notebook, checks = notebook_of(master), checks_of(lab)
     cells = {check.cell for check in checks}
     reached = f"{sum(check.points for check in checks):g} points in {len(checks)} checks of {len(cells)} cells"
-    problems = unknown_checks(lab, checks) + point_problems(notebook, checks)
+    problems = name_problems(lab, checks) + point_problems(notebook, checks)
     yield Finding.of("every point can be reached", problems, reached)
     built = list(_built(course, lab, notebook))
     yield from built

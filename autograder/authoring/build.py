@@ -16,12 +16,15 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+from amllab.lab import Lab
+from autograder.authoring.drafts import draft_of, locked, put_in_place
 from autograder.course import Course
 from autograder.errors import SettingsError
 from autograder.gradebook.changed_cells import settle
 from autograder.labs.catalog import checks_of
+from autograder.labs.points import check_points
 from autograder.labs.probes import probe_problems
-from autograder.labs.settings import check_points, load_lab
+from autograder.labs.settings import load_lab
 
 
 def notebook_of(master: Path) -> NotebookNode:
@@ -43,6 +46,8 @@ def build(
 ) -> None:
     """Build a lab's notebook and release, and its solution if that is out of date or to be executed.
 
+    Release and solution are replaced when both are complete, each in one step.
+
     Args:
         course: Course that the lab belongs to.
         assignment: Name of the assignment.
@@ -56,7 +61,8 @@ def build(
         ChangedCellsError: Submissions in the gradebook have other graded cells; nothing is written.
         SettingsError: The lab's settings are invalid, its probes do not import, a function that it trusts does not
             exist, or its checks are worth more or less than their cells; nothing is written.
-        subprocess.CalledProcessError: An nbgrader command failed, after printing the reason.
+        CourseError: Another build of the lab is running.
+        subprocess.CalledProcessError: An nbgrader command failed, after printing the reason. Release and solution stay.
     """
     lab = load_lab(assignment)
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
@@ -66,28 +72,67 @@ def build(
         raise FileNotFoundError(f"no folder of images {data}; --data takes drawn, cifar100 or a folder")
     if problems := probe_problems(lab):
         raise SettingsError("\n".join(problems))
-    notebook = notebook_of(master)
-    check_points(lab, master, notebook, checks_of(lab))
-    changed = settle(course, lab, notebook, change_cells=change_cells)
-    nbformat.write(notebook, master.with_suffix(".ipynb"))
-    generate_assignment(course, lab.assignment)
-    solution = course.solution(lab)
-    if execute:
-        environment = {"AMLLAB_DATA": data} if data else {}
-        _nbgrader(course, "generate_solution", lab.assignment, "--force", **environment)
-    elif not solution.is_file() or not same_text(nbformat.read(solution, as_version=4), solved(notebook)):
-        before = nbformat.read(solution, as_version=4) if solution.is_file() else None
-        _nbgrader(course, "generate_solution", lab.assignment, "--force", "--Execute.enabled=False")
-        without = _keep_outputs(before, solution)
-        print(
-            f"{solution.name}: {without} code cells of the solution have no outputs yet; run again with --execute to add them"
-        )
+    with locked(master.parent):
+        notebook = notebook_of(master)
+        check_points(lab, master, notebook, checks_of(lab))
+        changed = settle(course, lab, notebook, change_cells=change_cells)
+        _write(notebook, master.with_suffix(".ipynb"))
+        release, solution = (path.parent for path in (course.release(lab), course.solution(lab)))
+        with draft_of(release) as new_release, draft_of(solution) as new_solution:
+            if execute or not _is_of(course.solution(lab), notebook):
+                _generate_solution(course, lab, new_solution, data if execute else None, execute=execute)
+            # last, because nbgrader also writes the cells of the release to the gradebook
+            generate_assignment(course, lab.assignment, new_release)
+            if new_solution.exists():
+                put_in_place(new_solution, solution)
+            put_in_place(new_release, release)
     print(*changed, sep="\n", end="\n" if changed else "")
 
 
-def generate_assignment(course: Course, assignment: str) -> None:
-    """Generate the release of an assignment from its notebook, replacing any existing one."""
-    _nbgrader(course, "generate_assignment", assignment, "--force")
+def generate_assignment(course: Course, assignment: str, target: Path | None = None) -> None:
+    """Generate the release of an assignment from its notebook, replacing any existing one.
+
+    Args:
+        course: Course with the notebook.
+        assignment: Name of the assignment.
+        target: Folder to write, with the name of the assignment; by default that of the course.
+    """
+    target = target or course.directories["release_directory"] / assignment
+    _nbgrader(course, "generate_assignment", assignment, "--force", _directory(course, "release", target))
+
+
+def _generate_solution(course: Course, lab: Lab, target: Path, data: str | None, *, execute: bool) -> None:
+    """Generate the solution of a lab in a folder, and say what it lacks if it is not run."""
+    with course.gradebook() as gradebook:  # nbgrader makes solutions of assignments that it knows
+        gradebook.update_or_create_assignment(lab.assignment)
+    run = [] if execute else ["--Execute.enabled=False"]
+    environment = {"AMLLAB_DATA": data} if data else {}
+    where = _directory(course, "solution", target)
+    _nbgrader(course, "generate_solution", lab.assignment, "--force", where, *run, **environment)
+    if not execute:
+        before = course.solution(lab)
+        made = target / before.name
+        without = _keep_outputs(nbformat.read(before, as_version=4) if before.is_file() else None, made)
+        print(
+            f"{made.name}: {without} code cells of the solution have no outputs yet; run again with --execute to add them"
+        )
+
+
+def _directory(course: Course, kind: str, target: Path) -> str:
+    """Return the option that makes nbgrader write an assignment's folder to a given place."""
+    return f"--CourseDirectory.{kind}_directory={os.path.relpath(target.parent, course.root)}"
+
+
+def _write(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook in one step."""
+    # not beside it: nbgrader copies all other files there to the release
+    draft = path.parent.with_name(f".{path.name}.draft")
+    nbformat.write(notebook, draft)
+    os.replace(draft, path)
+
+
+def _is_of(solution: Path, notebook: NotebookNode) -> bool:
+    return solution.is_file() and same_text(nbformat.read(solution, as_version=4), solved(notebook))
 
 
 def _keep_outputs(before: NotebookNode | None, solution: Path) -> int:

@@ -1,4 +1,4 @@
-"""The settings of a lab, validated before anything is built or graded: ``lab.toml``, and the points of its checks.
+"""The settings of a lab, validated before anything is built or graded: ``lab.toml`` and ``points.toml``.
 
 The library reads ``lab.toml`` without validation (:mod:`amllab.lab`), since students need no more. Code that
 builds, grades or audits a lab calls :func:`load_lab` instead. It reports a mistake in the file with its line, so that
@@ -10,26 +10,25 @@ from __future__ import annotations
 import difflib
 import sys
 import tomllib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
-from pathlib import Path
 from typing import Annotated, Any
 
-from nbformat import NotebookNode
 from packaging.requirements import Requirement
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from amllab.checks.plugin import POINTS
 from amllab.lab import CHECKS, Lab, find_lab, settings_text
 from amllab.worker.environment import MACHINE, SETTINGS
 from autograder.errors import SettingsError
-from autograder.labs.catalog import Check
+from autograder.labs.locations import HIDDEN_CHECKS
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
+Points = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 class _Table(BaseModel):
@@ -116,7 +115,7 @@ class Settings(_Table):
 
     ``packages`` are the packages that notebooks may import in addition to those that the library installs.
     ``[environment]`` holds environment variables of the processes that run notebooks. ``[points]`` replaces the points
-    of individual checks. ``[own]`` holds anything that only the lab's own checks read.
+    of individual public checks. ``[own]`` holds anything that only the lab's own checks read.
     """
 
     title: Annotated[str, Field(min_length=1)]
@@ -126,7 +125,7 @@ class Settings(_Table):
     limits: Limits
     probes: Probes | None = None
     accuracy: Accuracy | None = None
-    points: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    points: Points = {}
     deadline: Deadline | None = None
     own: dict[str, Any] = {}
 
@@ -139,13 +138,15 @@ def load_lab(name: str) -> Lab:
         SettingsError: The settings are invalid, and each line of the message names file, line and field; or a package
             is missing or has another version, and the message says how to install it.
     """
-    file = CHECKS / name.replace("-", "_") / "lab.toml"
-    if file.exists():
+    folder = name.replace("-", "_")
+    for file, kind in ((CHECKS / folder / "lab.toml", Settings), (HIDDEN_CHECKS / folder / POINTS, Points)):
+        if not file.exists():
+            continue
         try:
             text = settings_text(file)
         except ValueError as error:
             raise SettingsError(str(error)) from None
-        if problems := problems_of(text, f"{file.parent.name}/{file.name}"):
+        if problems := problems_of(text, f"{folder}/{file.name}", kind):
             raise SettingsError("\n".join(problems))
     lab = find_lab(name)
     if problems := package_problems(lab):
@@ -153,15 +154,16 @@ def load_lab(name: str) -> Lab:
     return lab
 
 
-def problems_of(text: str, file: str) -> list[str]:
-    """Return the problems of a ``lab.toml`` in the order of its lines, or an empty list if there are none.
+def problems_of(text: str, file: str, kind: Any = Settings) -> list[str]:
+    """Return the problems of a file of settings in the order of its lines, or an empty list if there are none.
 
     Args:
         text: Text of the file.
         file: Name of the file, for the messages.
+        kind: What the file must contain: ``Settings`` for a ``lab.toml``, or ``Points``.
     """
     try:
-        Settings.model_validate(tomllib.loads(text))
+        TypeAdapter(kind).validate_python(tomllib.loads(text), strict=True)
     except tomllib.TOMLDecodeError as error:
         return [f"{file}: not valid TOML: {error}"]
     except ValidationError as error:
@@ -246,55 +248,6 @@ def _known(table: Sequence[int | str]) -> list[str]:
     return list(models[tuple(table)].model_fields)
 
 
-def point_problems(notebook: NotebookNode, checks: Iterable[Check]) -> list[str]:
-    """Return one message for each cell whose points differ from those of its checks.
-
-    Args:
-        notebook: Notebook built from the master text.
-        checks: All checks of the lab, public and hidden.
-    """
-    from autograder.notebooks.metadata import is_autograded
-
-    cells = {
-        c.metadata.nbgrader.grade_id: float(c.metadata.nbgrader.points) for c in notebook.cells if is_autograded(c)
-    }
-    worth: dict[str, list[Check]] = defaultdict(list)
-    for check in checks:
-        worth[check.cell].append(check)
-    problems = []
-    for cell in sorted(cells.keys() | worth.keys()):
-        found = worth.get(cell, [])
-        total, files = sum(c.points for c in found), sorted({c.file for c in found})
-        if cell not in cells:
-            problems.append(
-                f"{cell}: checks worth {total:g} points in {', '.join(files)}, but there is no such cell in the master text"
-            )
-        elif not found:
-            problems.append(f"{cell}: the cell is worth {cells[cell]:g} points in the master text, but has no check")
-        elif total != cells[cell]:
-            problems.append(
-                f"{cell}: the cell is worth {cells[cell]:g} points in the master text, its checks {total:g}, in "
-                f"{', '.join(files)}: make both the same"
-            )
-    return problems
-
-
-def unknown_checks(lab: Lab, checks: Iterable[Check]) -> list[str]:
-    """Return one message for each name in ``[points]`` of ``lab.toml`` that no check has.
-
-    A message contains the line, and a similar name if there is one.
-    """
-    file = lab.folder / "lab.toml"
-    known = {check.function for check in checks}
-    problems = []
-    for name in lab.settings.get("points", {}).keys() - known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        line = line_of(file.read_text(encoding="utf-8"), ("points", name))
-        problems.append(f"{file.parent.name}/{file.name}, line {line}: points.{name}: there is no such check{hint}")
-    return sorted(problems)
-
-
 def package_problems(lab: Lab) -> list[str]:
     """Return one message for each package of ``lab.toml`` that is not installed, or only in another version."""
     problems = []
@@ -309,21 +262,3 @@ def package_problems(lab: Lab) -> list[str]:
                 f"{lab.name}/lab.toml: packages: {wanted}: {seen} installed; run '{sys.executable} -m pip install \"{wanted}\"'"
             )
     return problems
-
-
-def check_points(lab: Lab, master: Path, notebook: NotebookNode, checks: Sequence[Check]) -> None:
-    """Reject a lab whose points do not add up, or that gives points to checks that do not exist.
-
-    Args:
-        lab: Lab whose points to check.
-        master: Path of the master text, for the message.
-        notebook: Notebook built from the master text.
-        checks: All checks of the lab, public and hidden.
-
-    Raises:
-        SettingsError: The points are wrong; the message names cell, sums and files, or line and check.
-    """
-    if problems := unknown_checks(lab, checks):
-        raise SettingsError("\n".join(problems))
-    if problems := point_problems(notebook, checks):
-        raise SettingsError("\n".join(f"{master.parent.name}/{master.name}: {problem}" for problem in problems))

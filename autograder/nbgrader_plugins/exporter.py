@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nbconvert.exporters import NotebookExporter
 from nbgrader.api import Assignment, Gradebook, SubmittedAssignment
 from nbgrader.converters.base import NbGraderException
+from nbgrader.preprocessors import AssignLatePenalties
 from nbgrader.utils import rmtree
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -38,7 +39,7 @@ from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
 from autograder.grading.class_session import ClassSession, GradingConfig
 from autograder.labs.settings import load_lab
-from autograder.nbgrader_plugins.late_penalty import set_due_date
+from autograder.nbgrader_plugins.late_penalty import renew_penalties, set_due_date
 from autograder.nbgrader_plugins.run import Run
 from autograder.notebooks.normalize import NormalizedSubmission, normalize, read_release
 from autograder.sandbox.launcher import Launcher
@@ -95,6 +96,7 @@ class SubmissionExporter(NotebookExporter):
             self._refuse(str(error))
         self._remove(self._list_submissions())
         self._forget_times()
+        self._renew_penalties()
 
     def _require_same_cells(self, assignment: Assignment) -> None:
         """Refuse a release whose graded cells differ from the gradebook's.
@@ -269,6 +271,18 @@ class SubmissionExporter(NotebookExporter):
                     self.log.warning("%s: no longer has a timestamp.txt, and counts as on time", student)
                     gradebook.find_submission(coursedir.assignment_id, student).timestamp = None
                     gradebook.db.commit()
+        except SQLAlchemyError as error:
+            self._refuse(f"the gradebook cannot be written: {getattr(error, 'orig', None) or error}")
+
+    def _renew_penalties(self) -> None:
+        """Apply a deadline that changed since the last run to what is graded already."""
+        coursedir = self.parent.coursedir
+        try:
+            with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
+                step = AssignLatePenalties(parent=self)
+                if changed := renew_penalties(step, gradebook, coursedir.assignment_id):
+                    gradebook.db.commit()
+                    self.log.warning("Penalty of %d submissions changed: %s", len(changed), "; ".join(changed))
         except SQLAlchemyError as error:
             self._refuse(f"the gradebook cannot be written: {getattr(error, 'orig', None) or error}")
 

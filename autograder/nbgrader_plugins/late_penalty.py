@@ -4,6 +4,9 @@ nbgrader compares the time of a submission (``timestamp.txt``) with the assignme
 asks a plugin for the penalty. Here the due date comes from ``lab.toml``, and the penalty is a share of *all* points
 for each day, so that it does not change when a person grades the reflection later. nbgrader never deducts more points
 than a submission has.
+
+nbgrader computes a penalty only when it grades. :func:`renew_penalties` brings those of all graded submissions up to
+date, since a changed deadline is no reason to grade anything again.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ import math
 from datetime import UTC
 from typing import Any
 
+from nbgrader.api import Gradebook
 from nbgrader.plugins import LateSubmissionPlugin
+from nbgrader.preprocessors import AssignLatePenalties
 
 from amllab.lab import Lab, find_lab
 from autograder.labs.settings import Deadline
 
 _DAY, _MINUTE = 86400.0, 60.0  # seconds
+_SAME = 1e-6  # points; smaller differences are rounding errors
 
 
 def deadline_of(lab: Lab) -> Deadline | None:
@@ -61,6 +67,32 @@ def set_due_date(lab: Lab, assignment: Any) -> bool:
     changed = bool(assignment.duedate != due)
     assignment.duedate = due
     return changed
+
+
+def renew_penalties(step: AssignLatePenalties, gradebook: Gradebook, assignment: str) -> list[str]:
+    """Bring the penalties of all submissions in the gradebook up to date, without writing anything else.
+
+    Args:
+        step: nbgrader's step for penalties, as configured in the course.
+        gradebook: The open gradebook; the caller commits.
+        assignment: Name of the assignment.
+
+    Returns:
+        A line for each submission whose penalty changed.
+    """
+    step.init_plugin()
+    step.gradebook, step.assignment_id = gradebook, assignment
+    changed = []
+    for submission in gradebook.assignment_submissions(assignment):
+        student, late = submission.student.id, submission.total_seconds_late
+        for notebook in submission.notebooks:
+            step.student_id, step.notebook_id = student, notebook.name
+            lost = step.plugin_inst.late_submission_penalty(student, notebook.score, late) if late > 0 else None
+            now, before = min(max(lost or 0.0, 0.0), notebook.score), notebook.late_submission_penalty or 0.0
+            if abs(now - before) > _SAME:
+                notebook.late_submission_penalty = now
+                changed.append(f"{student} loses {now:g} points, not {before:g}")
+    return sorted(changed)
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]

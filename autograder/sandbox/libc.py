@@ -16,6 +16,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1,
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _PR_SET_THP_DISABLE = 22, 2, 41
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _MOUNT_SETATTR, _AT_RECURSIVE, _AT_FDCWD = 442, 0x8000, -100
+_RENAME_EXCHANGE = 2
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -63,6 +64,15 @@ def unmount(target: str) -> None:
     See umount2(2).
     """
     checked(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
+
+
+def exchange(one: str, other: str) -> None:
+    """Exchange two files or folders in one step.
+
+    See renameat2(2).
+    """
+    names = one.encode(), other.encode()
+    checked(_libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE), f"exchange {one} {other}")
 
 
 def pivot_root(new_root: str, put_old: str) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbformat import NotebookNode
 
+from autograder.authoring import build, drafts
 from autograder.authoring.build import notebook_of, same_text, solved
+from autograder.authoring.drafts import put_in_place
+from autograder.course import Course
 from autograder.notebooks.metadata import is_autograded
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograder_cli, new_course
 
@@ -89,3 +97,110 @@ def test_cli_errors_name_remedy(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert says in done.stderr
         assert "Traceback" not in done.stderr
+
+
+Stage = Callable[[str], None]
+
+
+def staged(monkeypatch: pytest.MonkeyPatch, stop: Stage) -> None:
+    """Call ``stop`` with the name of each stage of a build before and after it; nbgrader's commands write little."""
+
+    def written(course: Course, command: str, assignment: str, force: str, where: str, *options: str) -> None:
+        stop(f"before {command}")
+        target = course.root / where.partition("=")[2] / assignment / NOTEBOOK
+        target.parent.mkdir(parents=True)
+        target.write_text('{"half": ')
+        stop(f"within {command}")
+        nbformat.write(nbformat.read(course.root / "source" / ASSIGNMENT / NOTEBOOK, as_version=4), target)
+        stop(f"after {command}")
+
+    def put(draft: Path, target: Path) -> None:
+        stop(f"before {target.parent.name}")
+        put_in_place(draft, target)
+
+    monkeypatch.setattr(build, "_nbgrader", written)
+    monkeypatch.setattr(build, "put_in_place", put)
+
+
+STAGES = [
+    *(f"{when} {command}" for command in ("generate_solution", "generate_assignment") for when in ("before", "within", "after")),
+    "before solutions",
+]  # fmt: skip
+
+
+def content(course: Path) -> dict[str, bytes]:
+    """Return what release and solution hold, and what is beside them."""
+    files = [path for role in ("assignments", "solutions") for path in (course / role).rglob("*") if path.is_file()]
+    return {str(path.relative_to(course)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def changed(course: Path) -> Path:
+    """A course whose release and solution are out of date."""
+    (course / "assignments" / ASSIGNMENT / "data.csv").write_text("old")
+    master = course / "source" / ASSIGNMENT / "transfer_learning.py"
+    master.write_text(master.read_text() + "\n# %%\n1 + 1\n")
+    return course
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("how", ["fails", "is killed"])
+def test_build_keeps_release_on_failure(changed: Path, monkeypatch: pytest.MonkeyPatch, stage: str, how: str) -> None:
+    """A build that fails or is killed at any stage leaves release and solution, and the next build replaces both."""
+    before = content(changed)
+
+    def stop(now: str) -> None:
+        if now == stage and how == "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if now == stage:
+            raise subprocess.CalledProcessError(1, "nbgrader")
+
+    with monkeypatch.context() as patch:
+        staged(patch, stop)
+        done = autograder_cli(changed, "build", ASSIGNMENT)
+    assert done.returncode == (2 if how == "fails" else -signal.SIGKILL), done.stderr
+    after = content(changed)
+    assert {name: after.get(name) for name in before} == before
+    assert how == "is killed" or after == before
+    staged(monkeypatch, lambda now: None)
+    done = autograder_cli(changed, "build", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr
+    after = content(changed)
+    assert set(after) == {f"{role}/{ASSIGNMENT}/{NOTEBOOK}" for role in ("assignments", "solutions")}
+    assert after[f"assignments/{ASSIGNMENT}/{NOTEBOOK}"] == after[f"solutions/{ASSIGNMENT}/{NOTEBOOK}"]
+    assert not list((changed / "source").rglob(".*"))
+
+
+def test_build_replaces_files_without_exchange(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where folders cannot be exchanged, every file is replaced, and those that are gone are removed."""
+    (changed / "assignments" / ASSIGNMENT / "more" / "deeper").mkdir(parents=True)
+    (changed / "assignments" / ASSIGNMENT / "more" / "deeper" / "x").touch()
+    staged(monkeypatch, lambda now: None)
+
+    def refused(one: str, other: str) -> None:
+        raise OSError(errno.EXDEV, "no")
+
+    monkeypatch.setattr(drafts, "exchange", refused)
+    assert autograder_cli(changed, "build", ASSIGNMENT).returncode == 0
+    assert set(content(changed)) == {f"{role}/{ASSIGNMENT}/{NOTEBOOK}" for role in ("assignments", "solutions")}
+    assert not (changed / "assignments" / ASSIGNMENT / "more").exists()
+
+
+def test_build_refuses_second_build(changed: Path) -> None:
+    """Two builds of a lab at a time would mix their drafts."""
+    with drafts.locked(changed / "source" / ASSIGNMENT):
+        done = autograder_cli(changed, "build", ASSIGNMENT)
+    assert done.returncode == 2
+    assert f"another build of {ASSIGNMENT} is running; run the command again when it has ended" in done.stderr
+
+
+def test_build_keeps_release_if_nbgrader_fails(changed: Path) -> None:
+    """What nbgrader refuses half-way leaves release and solution, too."""
+    before = content(changed)
+    master = changed / "source" / ASSIGNMENT / "transfer_learning.py"
+    twice = '\n# %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}\n1\n'
+    master.write_text(master.read_text() + twice)
+    done = autograder_cli(changed, "build", ASSIGNMENT)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr.splitlines()[-1]
+    assert content(changed) == before

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
+from amllab.lab import Lab
 from autograder.labs.corpus import Solution
 from autograder.labs.settings import Deadline
+from autograder.nbgrader_plugins import exporter, late_penalty
 from autograder.nbgrader_plugins.late_penalty import penalty
-from tests.conftest import ASSIGNMENT, new_course, submit
+from tests.conftest import ASSIGNMENT, nbgrader, new_course, submit
 from tests.helpers.course_copy import CourseCopy
 from tests.helpers.notebooks import notebook_of
 
@@ -39,6 +43,76 @@ def test_late_penalty_per_started_day(minutes: float, points: float) -> None:
     """Each started day costs its share, up to the limit; the grace period costs nothing."""
     deadline = Deadline(due=DUE, grace_minutes=15.0, penalty_percent=10.0, most_percent=25.0)
     assert penalty(deadline, 40, 60 * minutes) == points
+
+
+def with_deadline(lab: Lab, **changes: object) -> Lab:
+    """Return the lab with a deadline, or without one if there are no changes."""
+    terms = {"due": DUE, "grace_minutes": 15.0, "penalty_percent": 10.0, "most_percent": 25.0}
+    deadline = {"deadline": terms | changes} if changes else {}
+    return replace(lab, settings={**lab.settings, **deadline})
+
+
+def autograde(course: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run ``nbgrader autograde`` with these settings of the lab, and return its log."""
+    monkeypatch.setattr(exporter, "load_lab", lambda name: lab)
+    monkeypatch.setattr(late_penalty, "find_lab", lambda name: lab)
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def marks(course: Path) -> dict[str, tuple[float, float, str | None]]:
+    """Return penalty, manual score and comment of each student."""
+    found = {}
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        for submission in gradebook.assignment_submissions(ASSIGNMENT):
+            (notebook,) = submission.notebooks
+            (grade,) = [g for g in notebook.grades if g.manual_score is not None]
+            (comment,) = [c for c in notebook.comments if c.name == grade.name]
+            penalty = submission.late_submission_penalty
+            found[submission.student.id] = (penalty, grade.manual_score, comment.manual_comment)
+    return found
+
+
+def test_late_penalty_is_renewed(course: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed deadline is applied to everybody, without grading again; manual scores and comments stay."""
+    for student, time in SUBMITTED_AT.items():
+        submit(course, student, b"Dear TA")
+        (course / "submitted" / student / ASSIGNMENT / "timestamp.txt").write_text(time)
+    assert "Penalty of" not in autograde(course, with_deadline(lab, penalty_percent=10.0), monkeypatch)
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        for submission in gradebook.assignment_submissions(ASSIGNMENT):
+            (notebook,) = submission.notebooks
+            (grade,) = [g for g in notebook.grades if g.name == "reflection"]
+            (comment,) = [c for c in notebook.comments if c.name == "reflection"]
+            grade.manual_score, comment.manual_comment = 8.0, "good"
+        gradebook.find_submission(ASSIGNMENT, "letter").extension = timedelta(days=1)
+        gradebook.db.commit()
+    written = {path: path.stat().st_mtime_ns for path in course.rglob("autograded/**/*.ipynb")}
+    sooner = DUE - timedelta(days=1)
+    for deadline, lost, says in (
+        ({"penalty_percent": 4.0}, (4, 8, 0), "next_day loses 4 points, not 0; next_year loses 8 points, not 0"),
+        ({"penalty_percent": 4.0}, (4, 8, 0), ""),
+        ({"penalty_percent": 4.0, "most_percent": 5.0}, (4, 5, 0), "next_year loses 5 points, not 8"),
+        (
+            {"penalty_percent": 3.0, "due": sooner},
+            (6, 8, 3),
+            "letter loses 3 points, not 0; next_day loses 6 points, not 4; next_year loses 8 points, not 5",
+        ),
+        (
+            {"penalty_percent": 0.0},
+            (0, 0, 0),
+            "letter loses 0 points, not 3; next_day loses 0 points, not 6; next_year loses 0 points, not 8",
+        ),
+        ({"penalty_percent": 1.0}, (1, 8, 0), "next_day loses 1 points, not 0; next_year loses 8 points, not 0"),
+        ({}, (0, 0, 0), "next_day loses 0 points, not 1; next_year loses 0 points, not 8"),
+    ):
+        log = autograde(course, with_deadline(lab, **deadline), monkeypatch)
+        count = sum(name in says for name in SUBMITTED_AT)
+        assert re.findall(r"Penalty of .*", log) == [f"Penalty of {count} submissions changed: {says}"] * bool(says)
+        assert "0 graded, 3 already graded" in log
+        assert marks(course) == {name: (points, 8.0, "good") for name, points in zip(SUBMITTED_AT, lost, strict=True)}
+    assert written == {path: path.stat().st_mtime_ns for path in course.rglob("autograded/**/*.ipynb")}
 
 
 @pytest.mark.slow

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from amllab.checks.runner import run_checks
-from amllab.lab import Lab, all_labs, find_lab
-from amllab.protocol.submission import InProcessSubmission
-from autograder import cli
-from autograder.authoring.build import notebook_of
+from amllab.lab import all_labs, find_lab
 from autograder.errors import SettingsError
 from autograder.labs import settings
 from autograder.labs.catalog import checks_of
-from autograder.labs.settings import check_points, load_lab, point_problems, problems_of
-from tests.conftest import ROOT
+from autograder.labs.settings import load_lab, problems_of
 
 DUE = "due = 2026-12-18T23:59:00+01:00"
 GOOD = (find_lab("transfer-learning").folder / "lab.toml").read_text()
-MASTER = ROOT / "source" / "transfer-learning" / "transfer_learning.py"
 
 
 def changed(old: str, new: str) -> tuple[str, int]:
@@ -121,73 +113,6 @@ def test_settings_line_after_multiline_values() -> None:
     (problem,) = problems_of(text, "f")
     line = text[: text.index("cell_seconds = 0")].count("\n") + 1
     assert problem == f"f, line {line}: limits.cell_seconds: must be greater than 0, not 0"
-
-
-def test_points_differ_from_cell() -> None:
-    """Checks whose points do not add up to those of their cell are reported."""
-    notebook, checks = notebook_of(MASTER), checks_of(find_lab("transfer-learning"))
-    assert point_problems(notebook, checks) == []
-    dearer = [replace(c, points=c.points + 1) if c.name == "test_thaws" else c for c in checks]
-    (problem,) = point_problems(notebook, dearer)
-    assert problem == (
-        "check_freeze_layers: the cell is worth 20 points in the master text, its checks 21, in "
-        "amllab/checks/transfer_learning/test_freeze_layers.py, "
-        "autograder/checks/transfer_learning/test_freeze_layers_hidden.py: make both the same"
-    )
-    elsewhere = [replace(c, cell="check_nothing") if c.cell == "check_accuracy" else c for c in checks]
-    without, nowhere = point_problems(notebook, elsewhere)
-    assert without == "check_accuracy: the cell is worth 20 points in the master text, but has no check"
-    assert nowhere.startswith(
-        "check_nothing: checks worth 20 points in amllab/checks/transfer_learning/test_accuracy.py"
-    )
-    with pytest.raises(SettingsError, match=r"transfer-learning/transfer_learning.py: check_freeze_layers: .* 21, "):
-        check_points(find_lab("transfer-learning"), MASTER, notebook, dearer)
-
-
-def weighted(lab: Lab, **points: float) -> Lab:
-    return replace(lab, settings={**lab.settings, "points": points})
-
-
-def test_points_overridden_by_settings(lab: Lab) -> None:
-    """Points in the settings replace those in the check files."""
-    other = weighted(lab, test_returns_the_model=3, test_last_layers_are_trainable=3)
-    before, after = ({check.name: check.points for check in checks_of(one)} for one in (lab, other))
-    assert {name for name in after if after[name] != before[name]} == {
-        name for name in before if name.startswith(("test_returns_the_model", "test_last_layers_are_trainable"))
-    }
-    assert point_problems(notebook_of(MASTER), checks_of(other)) == []
-    results = run_checks(other, [lab.folder / "test_freeze_layers.py"], InProcessSubmission(lab.name, {}))
-    assert {result.name: result.points for result in results}.items() <= after.items()
-
-
-def test_points_of_unknown_check(lab: Lab, tmp_path: Path) -> None:
-    """The message for points of an unknown check suggests a similar one."""
-    text = (lab.folder / "lab.toml").read_text() + "[points]\ntest_thaws = 4\ntest_thawz = 4\n"
-    (tmp_path / "lab.toml").write_text(text)
-    other = replace(weighted(lab, test_thaws=4, test_thawz=4), folder=tmp_path)
-    with pytest.raises(SettingsError) as error:
-        check_points(other, MASTER, notebook_of(MASTER), checks_of(lab))
-    line = text[: text.index("test_thawz")].count("\n") + 1
-    assert f"lab.toml, line {line}: points.test_thawz: there is no such check; did you mean test_thaws?" in str(
-        error.value
-    )
-
-
-def test_points_mismatch_stops_build(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Nothing is built if points do not add up."""
-    shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
-    folder = tmp_path / "source" / "transfer-learning"
-    folder.mkdir(parents=True)
-    text = MASTER.read_text()
-    assert text.count('"points": 30') == 1
-    (folder / MASTER.name).write_text(text.replace('"points": 30', '"points": 31'))
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["build", "transfer-learning"]) == 2
-    said = capsys.readouterr().err
-    assert "check_train_with_early_stopping: the cell is worth 31 points in the master text, its checks 30, in" in said
-    assert [path.name for path in folder.iterdir()] == [MASTER.name]
 
 
 def test_checks_listed_without_running() -> None:
