@@ -15,7 +15,7 @@ $(BIN)/.installed: pyproject.toml
 	touch $@
 
 demo: $(BIN)/.installed  ## release, sample submissions, nbgrader autograde, feedback, table of the class
-	$(BIN)/python -m tests.demo_class
+	$(BIN)/python -m tests.demo_class $(LAB)
 
 # more processes than a small machine has cores: tests also wait, for limits to run out and for processes to end
 test: $(BIN)/.installed lint  ## tests of everything, a sample of each kind

@@ -37,6 +37,16 @@ class Lab:
         return list(self.settings.get("packages", []))
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables of the processes that run its notebooks, in addition to those of the grader."""
+        return dict(self.settings.get("environment", {}))
+
+    @property
+    def trusted(self) -> list[str]:
+        """Dotted names of the functions that its probes rely on, in addition to those that the library relies on."""
+        return list(self.settings.get("probes", {}).get("trusted", []))
+
+    @property
     def assignment(self) -> str:
         """Name of the assignment, such as ``transfer-learning``."""
         return self.name.replace("_", "-")
@@ -49,24 +59,44 @@ def find_lab(name: str) -> Lab:
 
     Raises:
         LookupError: There is no such lab; the message lists the existing ones.
-        ValueError: Its settings are not valid TOML, or a key is missing; the message names the file, and the line or
-            key.
+        ValueError: Its settings cannot be read: the file is not text in UTF-8 or not valid TOML, or a key is missing or
+            of the wrong kind. The message names the file, and the line or key.
     """
     folder = CHECKS / name.replace("-", "_")
     file = folder / "lab.toml"
-    if not file.is_file():
+    if not file.exists():
         raise LookupError(f"no lab {name!r}; there are: {', '.join(all_labs()) or 'none'}")
+    where = f"{folder.name}/{file.name}"
+    settings = tomllib.loads(settings_text(file))
+    for key, kind in (("title", str), ("notebook", str), ("limits", dict)):
+        if key not in settings:
+            raise ValueError(f"{where}: key {key!r} is missing")
+        if not isinstance(settings[key], kind):
+            raise ValueError(f"{where}: {key} must be {'a table' if kind is dict else 'text in quotes'}")
+    return Lab(folder.name, folder, settings["title"], settings["notebook"], settings["limits"], settings)
+
+
+def settings_text(file: Path) -> str:
+    """Return the text of a ``lab.toml`` that is valid TOML.
+
+    Raises:
+        ValueError: The file cannot be read or parsed; the message names it.
+    """
+    where = f"{file.parent.name}/{file.name}"
     try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
-        return Lab(folder.name, folder, settings["title"], settings["notebook"], settings["limits"], settings)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{file.parent.name}/{file.name}: {error}") from None
-    except KeyError as error:
-        raise ValueError(f"{file.parent.name}/{file.name}: key {error} is missing") from None
+        text = file.read_text(encoding="utf-8")
+        tomllib.loads(text)
+    except OSError as error:
+        raise ValueError(f"{where}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{where}: not text in UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"{where}: not valid TOML: {error}") from None
+    return text
 
 
 def all_labs() -> list[str]:
-    """Return the names of all labs, sorted."""
+    """Return the names of all labs, sorted, including those whose settings cannot be read."""
     return sorted(file.parent.name for file in CHECKS.glob("*/lab.toml"))
 
 

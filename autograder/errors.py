@@ -5,6 +5,7 @@
     AutograderError
     ├── CourseError                  a fault of the course or of a machine
     │   ├── ReferenceFailedError     the reference solution gave no answer
+    │   ├── LabError                 a lab cannot be used, such as one whose probes do not import
     │   ├── WorkerError              a worker did not start
     │   ├── IsolationError           this machine did not isolate a process
     │   └── ClusterError             the workers of the Dask scheduler cannot grade
@@ -31,6 +32,10 @@ class CourseError(AutograderError):
 
 class ReferenceFailedError(CourseError):
     """A reference that gave no answer: a fault of the course, never of a submission."""
+
+
+class LabError(CourseError):
+    """A lab that cannot be used, such as one whose probes do not import; the message says why, and what to do."""
 
 
 class WorkerError(CourseError):

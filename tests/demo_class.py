@@ -1,6 +1,6 @@
-"""Grade a class from end to end with nbgrader's own commands, in the folder ``demo/``: ``make demo``.
+"""Grade a class from end to end with nbgrader's own commands, in the folder ``demo/``: ``make demo LAB=<lab>``.
 
-The lab is released from its master; sample submissions are delivered as from a learning platform, collected with
+The lab is released from its master; solutions of its corpus are delivered as from a learning platform, collected with
 ``nbgrader zip_collect`` and graded with ``nbgrader autograde``; then feedback and the table of the class are written.
 """
 
@@ -14,24 +14,16 @@ from pathlib import Path
 
 import nbformat
 
-from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
-from autograder.checks.transfer_learning.corpus.typical import TYPICAL
+from amllab.lab import Lab, find_lab
+from autograder.labs.corpus import corpus_of
 from tests.helpers.notebooks import notebook_of
 
 ROOT = Path(__file__).resolve().parent.parent
-ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"
-SAMPLES = {variant.name: variant for variant in CORRECT + TYPICAL}
-STUDENTS = {
-    "ada": "with_the_library",
-    "ben": "batchnorm_in_freeze",
-    "chloe": "statistics_drift",
-    "dan": "best_by_reference",
-    "eve": "not_pretrained",
-    "fay": "never_thaws",
-}
+STUDENTS = ("ada", "ben", "chloe", "dan", "eve", "fay")
 
 
 def main() -> None:
+    lab = find_lab(sys.argv[1] if len(sys.argv) > 1 else "transfer-learning")
     course = ROOT / "demo"
     shutil.rmtree(course, ignore_errors=True)
     for folder in ("source", "solutions"):
@@ -44,27 +36,28 @@ def main() -> None:
         "Release: one master text becomes the notebook and what students get",
         "autograder",
         "build",
-        ASSIGNMENT,
+        lab.assignment,
     )
-    deliver(course)
-    step(course, "Collect: what the learning platform delivered", "nbgrader", "zip_collect", ASSIGNMENT)
-    step(course, "Grade", "nbgrader", "autograde", ASSIGNMENT)
-    step(course, "Feedback", "nbgrader", "generate_feedback", ASSIGNMENT)
-    step(course, "The class", "autograder", "scores", ASSIGNMENT)
+    deliver(course, lab)
+    step(course, "Collect: what the learning platform delivered", "nbgrader", "zip_collect", lab.assignment)
+    step(course, "Grade", "nbgrader", "autograde", lab.assignment)
+    step(course, "Feedback", "nbgrader", "generate_feedback", lab.assignment)
+    step(course, "The class", "autograder", "scores", lab.assignment)
     pages = sorted(path.relative_to(ROOT) for path in course.glob("feedback/*/*/*.html"))
     print(f"\n{len(pages)} pages of feedback, such as {pages[0]}; {time.perf_counter() - began:.0f} s in all")
     print("Look around with formgrader:  cd demo && ../.venv/bin/jupyter lab")
 
 
-def deliver(course: Path) -> None:
+def deliver(course: Path, lab: Lab) -> None:
     """Write the samples into nbgrader's folder for downloads, with the file names that Canvas uses."""
-    release = nbformat.read(course / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
-    archive = course / "downloaded" / ASSIGNMENT / "archive"
+    name, corpus = f"{lab.notebook}.ipynb", corpus_of(lab)
+    release = nbformat.read(course / "assignments" / lab.assignment / name, as_version=4)
+    archive = course / "downloaded" / lab.assignment / "archive"
     archive.mkdir(parents=True)
-    for i, (student, sample) in enumerate(STUDENTS.items()):
-        nbformat.write(notebook_of(SAMPLES[sample], release), archive / f"{student}_{1000 + i}_{2000 + i}_{NOTEBOOK}")
-    nbformat.write(release, archive / f"gus_1006_2006_{NOTEBOOK}")
-    (archive / f"hal_1007_2007_{NOTEBOOK}").write_text("I could not get it to work, sorry!")
+    for i, (student, sample) in enumerate(zip(STUDENTS, corpus.demo, strict=False)):
+        nbformat.write(notebook_of(sample, release, corpus), archive / f"{student}_{1000 + i}_{2000 + i}_{name}")
+    nbformat.write(release, archive / f"gus_1006_2006_{name}")
+    (archive / f"hal_1007_2007_{name}").write_text("I could not get it to work, sorry!")
 
 
 def step(course: Path, title: str, module: str, *arguments: str) -> None:

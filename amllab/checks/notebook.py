@@ -11,7 +11,7 @@ from pathlib import Path
 from amllab.checks.render import to_html, to_text
 from amllab.checks.results import CheckResult
 from amllab.checks.runner import run_checks
-from amllab.lab import Lab, all_labs, find_lab
+from amllab.lab import CHECKS, Lab, all_labs, find_lab
 from amllab.protocol.submission import InProcessSubmission
 
 _VALIDATED_WIDTH = 80  # characters per line: nbgrader's Validator.width is 90, less a margin
@@ -82,6 +82,7 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
 
     Raises:
         LookupError: There is no such exercise, or several labs have it; the message lists the choices.
+        ValueError: The settings of the lab cannot be read.
         RuntimeError: Not called from a notebook or an IPython session.
         ChecksFailedError: Checks did not pass while the notebook was validated.
     """
@@ -102,11 +103,16 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
 
 
 def _find(cell: str, lab: str | None) -> tuple[Lab, Path]:
-    labs = [find_lab(name) for name in ([lab] if lab else all_labs())]
-    files = [(found, file) for found in labs if (file := found.folder / f"test_{cell}.py").is_file()]
-    if len(files) == 1:
-        return files[0]
-    if files:
-        raise LookupError(f"several labs have an exercise {cell!r}: pass lab=, one of {[f.name for f, _ in files]}")
-    known = sorted(file.stem.removeprefix("test_") for found in labs for file in found.folder.glob("test_*.py"))
+    """Return the lab that has an exercise, and the file of its checks.
+
+    Only the settings of this lab are read: mistakes in those of another lab do not matter here.
+    """
+    names = [find_lab(lab).name] if lab else all_labs()
+    having = [name for name in names if (CHECKS / name / f"test_{cell}.py").is_file()]
+    if len(having) == 1:
+        found = find_lab(having[0])
+        return found, found.folder / f"test_{cell}.py"
+    if having:
+        raise LookupError(f"several labs have an exercise {cell!r}: pass lab=, one of {having}")
+    known = sorted(file.stem.removeprefix("test_") for name in names for file in (CHECKS / name).glob("test_*.py"))
     raise LookupError(f"no exercise {cell!r}; there are: {', '.join(known)}")

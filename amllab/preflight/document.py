@@ -6,6 +6,8 @@ import ast
 import json
 import os
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,33 +165,62 @@ def read(path: Path) -> Document:
     """Read a notebook and find the lab that it belongs to.
 
     Raises:
-        UnusableNotebookError: the file cannot be read, is not a notebook, or does not belong to a lab.
+        UnusableNotebookError: the file cannot be read, is not a notebook, or does not belong to a lab whose settings
+            can be read.
     """
-    cells = _read_cells(path)
+    cells = read_cells(path)
+    shared = shared_with_labs(cells)
+    best = max(shared, key=lambda name: shared[name], default="")
+    if not best or not shared[best]:
+        titles, unusable = [], ""
+        for name in all_labs():
+            try:
+                titles.append(f"{find_lab(name).title} ({find_lab(name).notebook}.ipynb)")
+            except ValueError as error:
+                unusable += f" The settings of the lab {name} cannot be read: {error}."
+        raise UnusableNotebookError(
+            f"{path.name} is not a notebook of a lab: it has none of their graded cells. Labs: {', '.join(titles)}.{unusable}"
+        )
+    try:
+        lab = find_lab(best)
+    except ValueError as error:
+        raise UnusableNotebookError(
+            f"{path.name} belongs to the lab {best}, whose settings cannot be read: {error}. Tell your instructor."
+        ) from None
+    return Document(path, lab, cells, _release(lab), path.stat().st_size)
+
+
+def shared_with_labs(cells: Sequence[matching.Cell]) -> dict[str, int]:
+    """Return, for each lab, how many graded cells and functions of its release a notebook has.
+
+    Neither a lab whose settings cannot be read nor a release that cannot be read affects the other labs.
+    """
     ids = {cell.grade_id or cell.cell_id for cell in cells}
     functions = {name for cell in cells if cell.kind == "code" for name in cell.functions}
     shared: dict[str, int] = {}
-    for name in all_labs():
-        release = _release(find_lab(name))
+    for lab in all_labs():
+        release = []
+        for name, path in released_notebooks().items():
+            if name.startswith(f"{lab.replace('_', '-')}/"):
+                with suppress(UnusableNotebookError):
+                    release += read_cells(path)
         wanted = {cell.grade_id for cell in release if cell.grade_id}
         solutions = {name for cell in release if cell.is_solution for name in cell.functions}
-        shared[name] = len(wanted & ids) + len(solutions & functions)
-    best = max(shared, key=lambda name: shared[name], default="")
-    if not best or not shared[best]:
-        titles = ", ".join(f"{find_lab(name).title} ({find_lab(name).notebook}.ipynb)" for name in all_labs())
-        raise UnusableNotebookError(
-            f"{path.name} is not a notebook of a lab: it has none of their graded cells. Labs: {titles}."
-        )
-    lab = find_lab(best)
-    return Document(path, lab, cells, _release(lab), path.stat().st_size)
+        shared[lab] = len(wanted & ids) + len(solutions & functions)
+    return shared
 
 
 def _release(lab: Lab) -> list[Cell]:
     path = released_notebooks().get(f"{lab.assignment}/{lab.notebook}.ipynb")
-    return _read_cells(path) if path else []  # a lab that is not released yet has no notebook to compare with
+    return read_cells(path) if path else []  # a lab that is not released yet has no notebook to compare with
 
 
-def _read_cells(path: Path) -> list[Cell]:
+def read_cells(path: Path) -> list[Cell]:
+    """Read the cells of a notebook.
+
+    Raises:
+        UnusableNotebookError: the file cannot be read, or is not a notebook.
+    """
     try:
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

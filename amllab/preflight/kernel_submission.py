@@ -21,7 +21,7 @@ from amllab.lab import Lab
 from amllab.preflight.document import Cell
 from amllab.worker import leftover
 from amllab.worker.causes import error_in_words
-from amllab.worker.environment import SETTINGS
+from amllab.worker.environment import variables_of
 from amllab.worker.integrity import TAMPERED
 from amllab.worker.interleaved import Interleaved
 
@@ -30,8 +30,11 @@ _START_SECONDS = 120
 _PATIENCE = 0.5  # seconds to wait for a message before checking whether the process is alive
 _LOOK_SECONDS = 0.05  # seconds between two checks whether the process has ended
 # run in separate namespaces, so that the notebook's stays unchanged
-_PREPARE = "exec('from amllab.worker import integrity; integrity.known = integrity.identities()', {})"
-_ANSWER = _REFUSE = "exec({!r}, {{}})"
+_PREPARE = (
+    "from amllab.lab import find_lab; from amllab.worker import integrity; "
+    "integrity.known = integrity.identities(find_lab({!r}))"
+)
+_APART = "exec({!r}, {{}})"
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class FreshSubmission(Interleaved):
         asked, reply = (Path(self._folder.name, f"{name}-{secrets.token_hex(4)}") for name in ("question", "answer"))
         asked.write_bytes(question)
         call = f"integrity.answer_file({str(asked)!r}, {str(reply)!r}, integrity.known)"
-        source = _ANSWER.format(f"from amllab.worker import integrity; {call}")
+        source = _APART.format(f"from amllab.worker import integrity; {call}")
         state, error, _ = self._execute(source, self.limits["answer_seconds"])
         if state == "ok" and not reply.is_file():
             state, answer = "unreadable", error.encode()
@@ -160,12 +163,14 @@ class FreshSubmission(Interleaved):
         work = Path(tempfile.mkdtemp(dir=self._folder.name))
         self._kernel = KernelManager(kernel_name="python3")
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # outputs of cells arrive as messages
-        self._kernel.start_kernel(cwd=str(work), env={**os.environ, **SETTINGS, VARIABLE: "1"}, **quiet)
+        variables = {**os.environ, **variables_of(self._lab), VARIABLE: "1"}
+        self._kernel.start_kernel(cwd=str(work), env=variables, **quiet)
         self._client = self._kernel.blocking_client()
         self._client.start_channels()
         self._client.wait_for_ready(timeout=_START_SECONDS)
-        refuse = _REFUSE.format(f"from amllab.preflight.packages import refuse; refuse({self._lacking!r})")
-        for source in (_PREPARE, *([refuse] if self._lacking else [])):
+        refuse = _APART.format(f"from amllab.preflight.packages import refuse; refuse({self._lacking!r})")
+        prepare = _APART.format(_PREPARE.format(self._lab.name))
+        for source in (prepare, *([refuse] if self._lacking else [])):
             state, error, _ = self._execute(source, _START_SECONDS)
             if (state, error) != ("ok", ""):
                 raise RuntimeError(f"a fresh process did not start: {state} {error}")

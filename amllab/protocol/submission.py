@@ -9,16 +9,15 @@ worker process (grading).
 from __future__ import annotations
 
 import hashlib
-import importlib
 import traceback
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
 from typing import Any
 
 from amllab.devices import on_this_machine
 from amllab.protocol.failure import Failure
+from amllab.protocol.lab_probes import probes_of
 
 # messages contain tensors: the functions that handle them import PyTorch, so that a grader whose submissions are graded
 # in other processes does not load it
@@ -153,7 +152,7 @@ def answer(namespace: dict[str, Any], question: bytes) -> bytes:
 
     asked = unpack(question)
     try:
-        probe = getattr(_probes(asked["lab"]), asked["probe"])
+        probe = getattr(probes_of(asked["lab"]), asked["probe"])
         # settings that one call changes must not affect the next call, or a check that computes in this process
         with restored_settings():
             return pack({"value": probe(Functions(namespace), **asked["arguments"])})
@@ -168,10 +167,6 @@ def answer(namespace: dict[str, Any], question: bytes) -> bytes:
     except Exception as error:
         told = {"type": type(error).__name__, "message": _message(error), "undefined": _undefined(error)}
         return pack({"problem": "raised", **told, **_place(error)})
-
-
-def _probes(lab: str) -> ModuleType:
-    return importlib.import_module(f"amllab.checks.{lab}.probes")
 
 
 def _place(error: BaseException) -> dict[str, Any]:
@@ -287,7 +282,7 @@ class Submission(ABC):
         question = pack({"lab": self.lab, "probe": probe, "arguments": arguments})
         key = (self.cell, hashlib.sha256(question).digest())
         if key not in self._answers:
-            self._answers[key] = self._answer_to(question, getattr(_probes(self.lab), probe))
+            self._answers[key] = self._answer_to(question, getattr(probes_of(self.lab), probe))
         self._answers.move_to_end(key)
         answered = self._answers[key][1]
         large = [other for other, (size, _) in self._answers.items() if size > _LARGE_BYTES]

@@ -46,7 +46,7 @@ class Interleaved(Submission):
 
     def __init__(self, lab: Lab, cells: Sequence[str], checks: Mapping[str, int], not_run: Sequence[str] = ()) -> None:
         super().__init__(lab.name)
-        self.limits = lab.limits
+        self._lab, self.limits = lab, lab.limits
         self.cells, self.not_run = list(cells), list(not_run)
         self._above = dict(checks)
         self.left_out: dict[int, str] = {}

@@ -22,6 +22,7 @@ from autograder.grading.session import GradingSession
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.corpus import Corpus, Solution, corpus_of, not_passed
 from autograder.labs.points import name_problems, point_problems
+from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab
 from autograder.labs.study import Study, command, evidence_of, read_study
 
@@ -69,6 +70,12 @@ def audit(course: Course, assignment: str, *, class_size: int = 100) -> Iterator
         yield Finding("settings", "FAIL", "; ".join(str(error).splitlines()))
         return
     yield Finding("settings", "ok", f"{lab.name}/lab.toml")
+    if problems := probe_problems(lab):
+        yield Finding("probes import, and trusted functions exist", "FAIL", "; ".join(problems))
+        return
+    yield Finding(
+        "probes import, and trusted functions exist", "ok", f"{len(lab.trusted)} functions of {lab.name}/lab.toml"
+    )
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     if not master.is_file():
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")

@@ -19,9 +19,11 @@ from nbformat import NotebookNode
 from amllab.lab import Lab
 from autograder.authoring.drafts import draft_of, locked, put_in_place
 from autograder.course import Course
+from autograder.errors import SettingsError
 from autograder.gradebook.changed_cells import settle
 from autograder.labs.catalog import checks_of
 from autograder.labs.points import check_points
+from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab
 
 
@@ -57,8 +59,8 @@ def build(
     Raises:
         FileNotFoundError: There is no master text, or no such folder of images.
         ChangedCellsError: Submissions in the gradebook have other graded cells; nothing is written.
-        SettingsError: The lab's settings are invalid, or its checks are worth more or less than their cells; nothing is
-            written.
+        SettingsError: The lab's settings are invalid, its probes do not import, a function that it trusts does not
+            exist, or its checks are worth more or less than their cells; nothing is written.
         CourseError: Another build of the lab is running.
         subprocess.CalledProcessError: An nbgrader command failed, after printing the reason. Release and solution stay.
     """
@@ -68,6 +70,8 @@ def build(
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
     if data and data not in ("drawn", "cifar100") and not Path(data).expanduser().is_dir():
         raise FileNotFoundError(f"no folder of images {data}; --data takes drawn, cifar100 or a folder")
+    if problems := probe_problems(lab):
+        raise SettingsError("\n".join(problems))
     with locked(master.parent):
         notebook = notebook_of(master)
         check_points(lab, master, notebook, checks_of(lab))

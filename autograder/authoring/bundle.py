@@ -1,11 +1,13 @@
 """The bundle for students: one zip with the notebook, the course library as a wheel, and a page to start with.
 
-The wheel contains only ``amllab``. Setuptools builds it from a copy of the package, so that no part of the grading
-package can get into it, and the same content gives the same bytes.
+The wheel contains only ``amllab``, with the checks and the release of this lab alone: other labs may come later.
+Setuptools builds it from a copy of the package, so that no part of the grading package can get into it, and the same
+content gives the same bytes.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -14,15 +16,14 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from amllab.lab import PACKAGE, find_lab, released_notebooks
+from amllab.lab import CHECKS, PACKAGE, Lab, find_lab
 from autograder.authoring.leak_check import find_leaks
 from autograder.course import Course
-from autograder.errors import LeakError
+from autograder.errors import LabError, LeakError
 
 START = Path(__file__).parent / "templates" / "START.md"
 # the earliest time that a zip can store, as parts of a date and in seconds since 1970
@@ -43,8 +44,9 @@ def bundle(course: Course, assignment: str) -> Path:
 
     Raises:
         FileNotFoundError: The release is not built, or the library is installed instead of being a checkout.
-        LeakError: The zip would contain a solution, a hidden check, a marking scheme or the grading package. No zip is
-            left in place, not even an older one.
+        LabError: The public checks import from the folder of another lab, which is not in the zip.
+        LeakError: The zip would contain a solution, a hidden check or a marking scheme, of any lab, or the grading
+            package. No zip is left in place, not even an older one.
         subprocess.CalledProcessError: Setuptools could not build the wheel, and has printed the reason.
     """
     lab = find_lab(assignment)
@@ -53,10 +55,11 @@ def bundle(course: Course, assignment: str) -> Path:
         raise FileNotFoundError(
             f"the release {release.parent.name}/{release.name} does not exist: run 'autograder build {lab.assignment}'"
         )
+    _require_own_imports(lab)
     target = course.root / "dist" / f"{lab.assignment}-student.zip"
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        wheel = build_wheel(Path(folder), {f"{lab.assignment}/{release.name}": release})
+        wheel = build_wheel(Path(folder), lab, release)
         start = Template(START.read_text(encoding="utf-8")).substitute(
             title=lab.title,
             folder=lab.assignment,
@@ -75,12 +78,30 @@ def bundle(course: Course, assignment: str) -> Path:
     return target
 
 
-def build_wheel(folder: Path, releases: Mapping[str, Path]) -> Path:
-    """Build the wheel of ``amllab`` without network access.
+def _require_own_imports(lab: Lab) -> None:
+    """Refuse public checks and probes that need the folder of another lab."""
+    for file in sorted(lab.folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            if isinstance(node, ast.ImportFrom):
+                module = f"{PACKAGE.name}.checks.{node.module or ''}" if node.level == 2 else node.module
+                names = [f"{module}.{name}".replace("..", ".") for name in names]
+            for name in names:
+                package, checks, other = [*name.split("."), "", "", ""][:3]
+                if (package, checks) == (PACKAGE.name, "checks") and other != lab.name and (CHECKS / other).is_dir():
+                    raise LabError(
+                        f"{lab.name}/{file.name} imports from the lab {other}, which the students of this lab do not get: "
+                        "move what both labs need to amllab/kit"
+                    )
+
+
+def build_wheel(folder: Path, lab: Lab, release: Path) -> Path:
+    """Build the wheel of ``amllab`` with one lab, without network access.
 
     Args:
         folder: Folder to write the wheel to.
-        releases: Built notebooks that replace those of the checkout, by ``<assignment>/<file>``.
+        lab: Lab whose checks the wheel contains.
+        release: Built notebook of the lab.
 
     Raises:
         FileNotFoundError: There is no ``pyproject.toml``.
@@ -93,11 +114,18 @@ def build_wheel(folder: Path, releases: Mapping[str, Path]) -> Path:
         )
     tree = folder / "tree"
     tree.mkdir()
-    shutil.copytree(PACKAGE, tree / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "*.py[co]", ".*"))
-    for name, release in {**released_notebooks(PACKAGE), **releases}.items():
-        target = tree / PACKAGE.name / "releases" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(release, target)
+    left_out = shutil.ignore_patterns("__pycache__", "*.py[co]", ".*")
+
+    def ignored(parent: str, names: list[str]) -> set[str]:
+        found = left_out(parent, names)
+        if Path(parent) == CHECKS:
+            found |= {name for name in names if Path(parent, name).is_dir() and name != lab.name}
+        return found | ({"releases"} if Path(parent) == PACKAGE else set())
+
+    shutil.copytree(PACKAGE, tree / PACKAGE.name, ignore=ignored)
+    target = tree / PACKAGE.name / "releases" / lab.assignment / release.name
+    target.parent.mkdir(parents=True)
+    shutil.copyfile(release, target)
     settings = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     (tree / pyproject.name).write_text(_students_pyproject(settings), encoding="utf-8")
     for path in tree.rglob("*"):

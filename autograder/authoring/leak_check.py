@@ -1,6 +1,7 @@
 """A search for secrets in what students get: solutions, hidden checks, marking schemes, the grader.
 
-The secrets are read from the course itself. The search covers every member of an archive, archives within it, all texts
+The secrets of all labs of the course are read from the course itself: what one lab hands out could reveal another one,
+which comes later. The search covers every member of an archive, archives within it, all texts
 of notebooks, and the bytes of binary files. It ignores whitespace, so that neither indentation nor another line width
 hides anything. It does not find text that was rewritten or encoded.
 """
@@ -15,6 +16,7 @@ import tarfile
 import zipfile
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 
 import nbformat
 
-from amllab.lab import Lab
+from amllab.lab import CHECKS, PACKAGE, Lab
 from autograder.course import Course
 from autograder.labs.locations import HIDDEN_CHECKS
 
@@ -32,6 +34,7 @@ DISTINCTIVE_DOCSTRING = 24
 
 _MARKERS = ("BEGIN SOLUTION", "BEGIN MARK SCHEME", "BEGIN HIDDEN TESTS")
 _MARK_SCHEME = re.compile(r"BEGIN MARK SCHEME[^\n]*\n(.*?)\n[^\n]*END MARK SCHEME", re.S)
+_SOLUTION = re.compile(r"BEGIN SOLUTION[^\n]*\n(.*?)(?:\n[^\n]*END SOLUTION|\Z)", re.S)
 _IMPORT = re.compile(r"^\s*(?:from|import)\s+autograder\b", re.M)
 # a run of UTF-8 characters, as in bytecode and in files of weights
 _TEXT_IN_BYTES = re.compile(rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xf4][\x80-\xbf]{1,3}){10,}")
@@ -61,7 +64,7 @@ def find_leaks(archive_or_folder: Path, lab: Lab, course: Course) -> list[Leak]:
 
     Args:
         archive_or_folder: Zip or tar archive (a wheel is a zip), single file, or folder that contains any of them.
-        lab: Lab whose secrets to search for.
+        lab: Lab that is handed out.
         course: Course with the lab's master text, release and solution.
 
     Returns:
@@ -82,7 +85,7 @@ def find_leaks(archive_or_folder: Path, lab: Lab, course: Course) -> list[Leak]:
 
 
 def read_secrets(lab: Lab, course: Course) -> dict[str, str]:
-    """Return the texts that students must not have, with a description of each.
+    """Return the texts that students of a lab must not have, of this lab and of all others, with a description of each.
 
     Any whitespace in the texts is reduced to single spaces.
 
@@ -97,16 +100,63 @@ def read_secrets(lab: Lab, course: Course) -> dict[str, str]:
             remedy = f"restore it with 'git checkout -- {name}'" if path == master else built
             raise FileNotFoundError(f"{name} is missing, but it defines what must not leak: {remedy}")
     public = _words("\n".join(cell.source for cell in nbformat.read(course.release(lab), as_version=4).cells))
-    secrets = {marker: f"the marker {marker}" for marker in _MARKERS}
+    secrets = _secrets_of_others(lab, course)
+    secrets |= {marker: f"the marker {marker}" for marker in _MARKERS}
     secrets |= _solutions(course.solution(lab), public)
     secrets |= _mark_schemes(master)
     for file in sorted((HIDDEN_CHECKS / lab.name).glob("*.py")):
-        secrets |= _hidden(file, lab)
+        secrets |= _hidden(file, lab.name)
     return secrets
+
+
+def _secrets_of_others(lab: Lab, course: Course) -> dict[str, str]:
+    """Return the secrets of all other labs, whatever exists of them; a half-written file counts line by line.
+
+    Names of checks that the library or this lab's own public checks use are no secrets.
+    """
+    folders = [course.directories[f"{role}_directory"] for role in ("source", "solution")]
+    found = {path.name for folder in [*folders, HIDDEN_CHECKS] for path in folder.glob("[!._]*/")}
+    secrets: dict[str, str] = {}
+    for other in sorted({name.replace("_", "-") for name in found} - {lab.assignment}):
+        released = (course.directories["release_directory"] / other).glob("*.ipynb")
+        public = _words("\n".join(text for path in released for _, text in _texts(path.name, path.read_bytes())))
+        own: dict[str, str] = {}
+        for path in sorted((folders[0] / other).glob("*.py")):
+            own |= _solution_regions(path, public) | _mark_schemes(path)
+        for path in sorted((folders[1] / other).glob("*.ipynb")):
+            with suppress(Exception):  # no notebook; its master text has the same lines
+                own |= _solutions(path, public)
+        name = other.replace("-", "_")
+        for path in sorted((HIDDEN_CHECKS / name).glob("*.py")):
+            own |= _hidden(path, name)
+        secrets |= {text: f"{other}: {what}" for text, what in own.items()}
+    files = [file for file in PACKAGE.rglob("*.py") if not _is_of_another_lab(file, lab)]
+    shown = set(re.findall(r"\w+", "\n".join(_read(file) for file in files)))
+    return {text: what for text, what in secrets.items() if text not in shown}
+
+
+def _is_of_another_lab(file: Path, lab: Lab) -> bool:
+    return file.is_relative_to(CHECKS) and file.parent != CHECKS and not file.is_relative_to(CHECKS / lab.name)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _words(text: str) -> str:
     return " ".join(text.split())
+
+
+def _solution_regions(master: Path, public: str) -> dict[str, str]:
+    """Return the lines of a master text between the markers of a solution, and pairs of them, that are not released."""
+    found = {}
+    for region in _SOLUTION.findall(_read(master)):
+        lines = [_words(line.strip().removeprefix("# ")) for line in region.splitlines()]
+        lines = [line for line in lines if line and line not in public]
+        for text in [*lines, *map(" ".join, pairwise(lines))]:
+            if len(text) >= DISTINCTIVE:
+                found[text] = f"solution in {master.name}: {text[:60]}"
+    return found
 
 
 def _solutions(path: Path, public: str) -> dict[str, str]:
@@ -125,18 +175,22 @@ def _solutions(path: Path, public: str) -> dict[str, str]:
 
 def _mark_schemes(master: Path) -> dict[str, str]:
     """Return the lines between the markers in the master text, where prose is written as ``#`` comments."""
-    schemes = _MARK_SCHEME.findall(master.read_text(encoding="utf-8"))
+    schemes = _MARK_SCHEME.findall(_read(master))
     lines = [_words(line.strip().removeprefix("#")) for scheme in schemes for line in scheme.splitlines()]
     return {line: f"marking scheme: {line[:60]}" for line in lines if len(line) >= DISTINCTIVE}
 
 
-def _hidden(file: Path, lab: Lab) -> dict[str, str]:
-    """Return the texts of a hidden module that students must not have.
+def _hidden(file: Path, lab: str) -> dict[str, str]:
+    """Return the texts of a hidden module of a lab that students must not have.
 
     These are its docstrings and, for hidden checks, also their names and the messages that no public check contains.
     """
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    public = _words("\n".join(path.read_text(encoding="utf-8") for path in sorted(lab.folder.glob("*.py"))))
+    public = _words("\n".join(map(_read, sorted((CHECKS / lab).glob("*.py")))))
+    try:
+        tree = ast.parse(_read(file))
+    except (SyntaxError, ValueError):
+        lines = [line for line in map(_words, _read(file).splitlines()) if line not in public]
+        return {line: f"hidden check {file.name}: {line[:60]}" for line in lines if len(line) >= DISTINCTIVE}
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):

@@ -22,7 +22,7 @@ FILES = {
     "public_checks.py.j2": "amllab/checks/{lab}/test_standardise.py",
     "hidden_package.py.j2": "autograder/checks/{lab}/__init__.py",
     "hidden_checks.py.j2": "autograder/checks/{lab}/test_standardise_hidden.py",
-    "wrong.py.j2": "autograder/checks/{lab}/wrong.py",
+    "corpus.py.j2": "autograder/checks/{lab}/corpus.py",
     "tests.py.j2": "tests/test_{lab}.py",
 }
 
@@ -32,7 +32,7 @@ def new_lab(course: Course, name: str) -> list[Path]:
 
     Args:
         course: Checkout of the course that contains both packages.
-        name: Name of the assignment, such as ``"knowledge-distillation"``.
+        name: Name of the assignment, such as ``"label-smoothing"``.
 
     Returns:
         Paths of the files written.
@@ -66,7 +66,7 @@ def _lab_name(name: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", lab) or keyword.iskeyword(lab):
         raise ValueError(
             f"{name!r} cannot be the name of a lab: its checks are a Python package. Use lower-case letters, digits "
-            "and single '-', beginning with a letter, as in knowledge-distillation, and no keyword of Python"
+            "and single '-', beginning with a letter, as in label-smoothing, and no keyword of Python"
         )
     return lab
 

@@ -39,7 +39,7 @@ def new_lab(name: str, root: Path | None) -> None:
 
     It builds, grades and passes its tests.
 
-    NAME is the name of the new assignment, such as knowledge-distillation.
+    NAME is the name of the new assignment, such as label-smoothing.
     """
     from autograder.authoring.new_lab import new_lab
     from autograder.course import Course

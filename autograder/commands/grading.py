@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("notebooks", type=PATH, nargs=-1, required=True, metavar="NOTEBOOK...")
-@click.option("--lab", type=LabName(), help="Assignment; needed if no lab's notebook has this name.")
+@click.option(
+    "--lab", type=LabName(), help="Assignment of all notebooks; needed where their cells and names tell of none."
+)
 @click.option(
     "--seed",
     type=click.IntRange(min=0, max=1 << 63, max_open=True),
@@ -34,31 +37,60 @@ if TYPE_CHECKING:
     "--json", "as_json", is_flag=True, help="Print results as JSON: an object for one notebook, a list for several."
 )
 def grade(notebooks: tuple[Path, ...], lab: str | None, seed: int | None, isolation: str, as_json: bool) -> None:
-    """Grade notebooks without using the gradebook."""
+    """Grade notebooks without using the gradebook.
+
+    Notebooks of several labs are graded each by its own lab.
+    """
     require_files(notebooks)
     from autograder.course import Course
     from autograder.grading.session import GradingSession
 
-    gradings = []
-    with GradingSession.of_course(Course.find(), lab or _lab_named_like(notebooks[0]), isolation) as session:
-        for notebook in notebooks:
-            gradings.append(session.grade(notebook, seed))
+    course, gradings = Course.find(), []
+    labs = [lab or _lab_of(notebook) for notebook in notebooks]
+    with ExitStack() as stack:
+        sessions = {
+            name: stack.enter_context(GradingSession.of_course(course, name, isolation)) for name in dict.fromkeys(labs)
+        }
+        for name, notebook in zip(labs, notebooks, strict=True):
+            gradings.append(sessions[name].grade(notebook, seed))
             if not as_json:
-                _print_grading(notebook, gradings[-1], isolated=session.launcher.isolates)
+                _print_grading(notebook, gradings[-1], isolated=sessions[name].launcher.isolates)
     if as_json:
         results = [grading.as_dict() for grading in gradings]
         print(json.dumps(results if len(results) > 1 else results[0], indent=2))
 
 
-def _lab_named_like(notebook: Path) -> str:
-    """Return the course's only lab, or the one whose notebook has this name."""
+def _lab_of(notebook: Path) -> str:
+    """Return the lab of a notebook: the only one, the one whose graded cells it has most of, or of the same name.
+
+    Raises:
+        SettingsError: No lab, or more than one, fits; the message also names labs whose settings cannot be read.
+    """
     from amllab.lab import all_labs, find_lab
+    from amllab.preflight.document import shared_with_labs
+    from autograder.errors import NotebookError, SettingsError
+    from autograder.notebooks.reading import read_cells
 
     names = all_labs()
-    alike = [name for name in names if find_lab(name).notebook == notebook.stem] if len(names) > 1 else names
-    if len(alike) != 1:
-        raise ValueError(f"cannot tell the lab of {notebook.name}: add --lab with one of {', '.join(names)}")
-    return alike[0]
+    if len(names) == 1:
+        return names[0]
+    shared: dict[str, int] = {}
+    with suppress(NotebookError):  # its name may tell
+        shared = shared_with_labs(read_cells(notebook, []))
+    most = max(shared.values(), default=0)
+    fitting = [name for name in names if most and shared[name] == most] or names
+    alike, unusable = [], ""
+    for name in fitting:
+        try:
+            alike += [name] if find_lab(name).notebook == notebook.stem else []
+        except ValueError as error:
+            unusable += f"; {error}"
+    chosen = fitting if len(fitting) == 1 else alike
+    if len(chosen) != 1:
+        raise SettingsError(
+            f"cannot tell the lab of {notebook.name}: add --lab with one of {', '.join(names) or 'none'}{unusable}"
+        )
+    return chosen[0]
 
 
 def _print_grading(notebook: Path, grading: GradingResult, *, isolated: bool) -> None:

@@ -19,7 +19,7 @@ def title_of(assignment: str) -> str:
     """Return the lab's title, or the assignment's name if no lab is installed for it."""
     try:
         return find_lab(assignment).title
-    except LookupError:
+    except (LookupError, ValueError):
         return assignment
 
 

@@ -1,6 +1,7 @@
 """A cache of gradings: results as plain data, stored under a key of everything they depend on.
 
-A submission need not be graded again while its code, the checks, the libraries and the seed stay the same. Like the
+A submission need not be graded again while its code, its lab, the grader, the libraries and the seed stay the same. A
+change of another lab, or of a deadline, does not matter (:mod:`autograder.grading.lab_digest`). Like the
 folder of autograded submissions, the cache contains reports of hidden checks: only graders may read it.
 """
 
@@ -23,10 +24,12 @@ from nbformat import NotebookNode
 
 import amllab
 from amllab.lab import Lab
+from autograder.grading.lab_digest import data_digest, lab_digest
 from autograder.grading.submitted_outputs import with_submitted
 from autograder.notebooks.metadata import scores_of
 
 FOLDER = ".graded"  # inside the course folder
+PACKAGES = (Path(amllab.__file__).parent, Path(__file__).parent.parent)
 FORMAT = 2  # version of the file format
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "safetensors", "ipykernel", "nbclient", "nbformat")
 _CODE = ("*.py", "*.toml", "*.json", "*.safetensors", "*.j2")
@@ -125,7 +128,7 @@ def key_of(notebook: NotebookNode, lab: Lab, **more: Any) -> str:
     Args:
         notebook: The notebook before it is run. The key covers the type, the nbgrader metadata and the tags of all
             cells, in order, and the sources of code cells.
-        lab: The lab, with the limits in force.
+        lab: The lab, with the limits in force. The key covers its files and the data that its settings name.
         **more: Plain data, such as the seed, the notes from the repair and anything the course adds.
     """
     cells = [
@@ -133,17 +136,19 @@ def key_of(notebook: NotebookNode, lab: Lab, **more: Any) -> str:
         + ([cell.source] if cell.cell_type == "code" else [])
         for cell in notebook.cells
     ]
-    parts = [FORMAT, lab.assignment, lab.limits, cells, more, engine()]
+    parts = [FORMAT, lab.assignment, lab.limits, cells, more, lab_digest(lab), data_digest(lab), engine()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @cache
 def engine() -> str:
-    """Return a hash of the code and data files of both packages and the versions of Python and libraries."""
+    """Return a hash of both packages without the folders of labs, and of the versions of Python and libraries."""
     digest = hashlib.sha256()
-    for package in (Path(amllab.__file__).parent, Path(__file__).parent.parent):
+    for package in PACKAGES:
         for file in sorted(file for pattern in _CODE for file in package.rglob(pattern)):
-            digest.update(f"{file.relative_to(package)}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+            name = file.relative_to(package)
+            if name.parts[0] != "checks" or len(name.parts) == 2:
+                digest.update(f"{name}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
     versions = {name: version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
     digest.update(json.dumps(versions).encode())
     return digest.hexdigest()

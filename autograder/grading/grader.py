@@ -14,7 +14,9 @@ from amllab.checks.results import CheckResult
 from amllab.checks.runner import run_checks
 from amllab.lab import Lab
 from amllab.protocol.failure import Failure
+from amllab.protocol.lab_probes import ProbesError, probes_of
 from amllab.protocol.submission import Submission, SubmissionError
+from autograder.errors import LabError
 from autograder.grading.mistakes import recognise
 from autograder.grading.report_cells import NOT_ISOLATED, write_report
 from autograder.grading.result import GradingResult
@@ -53,7 +55,7 @@ def grade(
         seed: Seed of the inputs that the checks sample; random by default.
 
     Raises:
-        IsolationError, WorkerError, ChecksBrokenError: The fault lies with the machine or the course.
+        IsolationError, LabError, WorkerError, ChecksBrokenError: The fault lies with the machine or the course.
     """
     began = time.perf_counter()
     seed = secrets.randbits(63) if seed is None else seed
@@ -66,6 +68,10 @@ def grade(
         submission: Submission = UnreadableSubmission(lab.name)
         if submitted.readable:
             submission = stack.enter_context(Worker(lab, notebook, skipped_cells(notebook), launcher))
+        try:
+            probes_of(lab.name)
+        except ProbesError as error:  # inside a check it would look like a broken check
+            raise LabError(str(error)) from error
         results = run_checks(lab, paths, submission, reference=lambda: reference, seed=seed)
         if isinstance(submission, Worker) and submission.failed is None:
             submission.run_rest()

@@ -9,7 +9,7 @@ import nbformat
 
 from amllab.lab import Lab
 from amllab.protocol.submission import Submission, SubmissionError
-from autograder.errors import IsolationError, ReferenceFailedError, WorkerError
+from autograder.errors import CourseError, ReferenceFailedError
 from autograder.grading.worker import Worker
 from autograder.notebooks.metadata import skipped_cells
 from autograder.sandbox.launcher import Launcher
@@ -43,14 +43,14 @@ class Reference(Submission):
 
         Raises:
             ReferenceFailedError: The solution is missing or gave no answer.
-            WorkerError, IsolationError: No process could be started for the solution.
+            WorkerError, LabError, IsolationError: No process could be started for the solution.
         """
         try:
             return super().ask(probe, **arguments)
         except SubmissionError as error:
             self.failed = ReferenceFailedError(f"the reference failed on {probe}: {error}")
             raise self.failed from error
-        except (ReferenceFailedError, WorkerError, IsolationError) as error:
+        except CourseError as error:
             self.failed = error
             raise
 

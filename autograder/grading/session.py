@@ -71,7 +71,7 @@ class GradingSession:
             seed: Seed of the inputs that the checks sample; random by default.
 
         Raises:
-            IsolationError, WorkerError, ChecksBrokenError: The fault lies with the machine or the course.
+            IsolationError, LabError, WorkerError, ChecksBrokenError: The fault lies with the machine or the course.
         """
         if isinstance(notebook, Path):
             notebook = normalize(notebook, self.release)

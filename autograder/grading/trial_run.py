@@ -10,10 +10,11 @@ import re
 import time
 
 import nbformat
+from nbformat import NotebookNode
 
 from amllab.lab import all_labs, find_lab
 from autograder.course import Course
-from autograder.errors import IsolationError, WorkerError
+from autograder.errors import IsolationError, LabError, WorkerError
 from autograder.grading.worker import Worker
 from autograder.sandbox.diagnostics import Finding
 from autograder.sandbox.launcher import Launcher
@@ -27,6 +28,7 @@ _NO_PATH = (
 _INSTALL = (
     "install the course with all its dependencies: pip install -e '.[grader]'; then run 'autograder doctor' again"
 )
+_NO_LAB = "a lab gives the limits of the trial: add one with 'autograder new-lab', or correct the one that is named"
 _PATH = re.compile(r"'(/[^']+)'")
 
 
@@ -40,12 +42,13 @@ def trial() -> Finding:
     launcher = Launcher("namespaces", course)
     cell = nbformat.v4.new_code_cell(_CELL)
     try:
-        with Worker(find_lab(all_labs()[0]), nbformat.v4.new_notebook(cells=[cell]), launcher=launcher):
-            pass
+        unusable = _run(cell, launcher)
     except (IsolationError, WorkerError) as error:
         return _failed(str(error))
     finally:
         launcher.close()
+    if unusable is not None:
+        return Finding(_LAYER, False, f"not tried: {unusable or 'there is no lab'}", _NO_LAB)
     said = "".join(output.get("text", "") for output in cell.outputs).strip()
     if not said.isdigit():
         told = [f"{output.get('ename')}: {output.get('evalue')}" for output in cell.outputs]
@@ -53,6 +56,18 @@ def trial() -> Finding:
     return Finding(
         _LAYER, True, f"loads PyTorch, amllab and a backbone: {said} weights, {time.monotonic() - began:.0f} s"
     )
+
+
+def _run(cell: NotebookNode, launcher: Launcher) -> str | None:
+    """Run a cell as part of the first lab that can be used; return why no lab can be used, if that is so."""
+    unusable: list[str] = []
+    for name in all_labs():
+        try:
+            with Worker(find_lab(name), nbformat.v4.new_notebook(cells=[cell]), launcher=launcher):
+                return None
+        except (ValueError, LabError) as error:
+            unusable.append(str(error))
+    return "; ".join(unusable)
 
 
 def _failed(reason: str) -> Finding:

@@ -21,7 +21,7 @@ from amllab.lab import Lab
 from amllab.protocol.frames import FrameError, receive_frame, send_frame
 from amllab.worker.causes import error_in_words
 from amllab.worker.interleaved import Interleaved
-from autograder.errors import IsolationError, WorkerError
+from autograder.errors import CourseError, IsolationError, LabError, WorkerError
 from autograder.notebooks.metadata import is_autograded
 from autograder.sandbox.contention import Load, Use
 from autograder.sandbox.launcher import Launcher, Tree
@@ -88,7 +88,7 @@ class Worker(Interleaved):
         )
         self.notebook = notebook
         self.launcher = launcher or default_launcher()
-        self.failed: WorkerError | IsolationError | None = None
+        self.failed: CourseError | None = None
         self.crowded = ""
         self._tree: Tree | None = None
         self._load: Load | None = None
@@ -210,14 +210,14 @@ class Worker(Interleaved):
         """Start a process tree, and return it when it is ready for requests.
 
         Raises:
-            IsolationError, WorkerError: Nothing of the submission has run yet, so it is not at fault.
+            IsolationError, LabError, WorkerError: Nothing of the submission has run yet, so it is not at fault.
         """
         names = ("memory_bytes", "processes", "open_files", "file_bytes", "scratch_bytes")
         limits = {name: self.limits[name] for name in names} | {"cpu_seconds": 2 * self.limits["total_seconds"]}
         serve = {name: self.limits[name] for name in ("output_bytes", "answer_bytes")}
         try:
-            tree = self.launcher.start(limits, serve, own_cores=self.own_cores)
-        except IsolationError as error:
+            tree = self.launcher.start(self._lab, limits, serve, own_cores=self.own_cores)
+        except (IsolationError, LabError) as error:
             self.failed = error
             raise
         try:

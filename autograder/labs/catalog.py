@@ -134,8 +134,23 @@ def _in_table(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-if __name__ == "__main__":
+def main(file: Path) -> int:
+    """Write the page of all labs; name labs whose settings or checks cannot be read, and return 1 if there are any."""
     from amllab.lab import all_labs, find_lab
 
-    file = Path(sys.argv[1])
-    file.write_text(page(map(find_lab, all_labs())), encoding="utf-8")
+    readable, problems = [], []
+    for name in all_labs():
+        try:
+            lab = find_lab(name)
+            checks_of(lab)
+            readable.append(lab)
+        except ValueError as error:
+            problems.append(str(error))
+    file.write_text(page(readable), encoding="utf-8")
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

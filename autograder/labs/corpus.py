@@ -6,7 +6,8 @@ defines:
 * ``WRONG``: solutions with one mistake each;
 * ``CORRECT``: solutions in other styles than the reference's, if there are any;
 * ``PLAIN``: solution cell -> source of plain correct functions, from which wrong solutions were made; if it is missing,
-  those of the reference.
+  those of the reference;
+* ``DEMO``: names of the solutions that ``make demo`` submits; if it is missing, some of both kinds.
 
 Mutants that no check can tell from a correct solution are listed with a reason in ``corpus/equivalent.toml`` or, next
 to a ``corpus.py``, in ``equivalent.toml``. The lab's tests, ``autograder audit`` and ``autograder study`` read all of
@@ -67,12 +68,14 @@ class Corpus:
         wrong: Wrong solutions.
         equivalent: Reasons why mutants are equivalent, by name of the mistake, or by what was changed: name of the
             correct functions, cell, old line and new line.
+        demo: Solutions that a demonstration shows.
     """
 
     plain: Mapping[str, str] = field(default_factory=dict)
     correct: Sequence[Solution] = ()
     wrong: Sequence[Solution] = ()
     equivalent: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    demo: Sequence[Solution] = ()
 
     def __bool__(self) -> bool:
         """Return whether there is any solution."""
@@ -127,7 +130,12 @@ def corpus_of(lab: Lab) -> Corpus:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{lab.name}: several solutions of the corpus are called {', '.join(twice)}")
     equivalent = _equivalent(HIDDEN_CHECKS / lab.name)
-    return Corpus(dict(getattr(module, "PLAIN", {})), correct, wrong, equivalent)
+    by_name = {solution.name: solution for solution in (*correct, *wrong)}
+    shown = getattr(module, "DEMO", [s.name for s in (*correct[:2], *wrong[:4])])
+    if unknown := [name for name in shown if name not in by_name]:
+        raise ValueError(f"{lab.name}: DEMO names {unknown[0]!r}, which the corpus does not have")
+    plain = dict(getattr(module, "PLAIN", {}))
+    return Corpus(plain, correct, wrong, equivalent, [by_name[name] for name in shown])
 
 
 def _equivalent(folder: Path) -> dict[tuple[str, ...], str]:

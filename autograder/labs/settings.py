@@ -17,9 +17,11 @@ from typing import Annotated, Any
 
 from packaging.requirements import Requirement
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from amllab.checks.plugin import POINTS
-from amllab.lab import CHECKS, Lab, find_lab
+from amllab.lab import CHECKS, Lab, find_lab, settings_text
+from amllab.worker.environment import MACHINE, SETTINGS
 from autograder.errors import SettingsError
 from autograder.labs.calibrated import accuracy_problems
 from autograder.labs.locations import HIDDEN_CHECKS
@@ -79,6 +81,12 @@ class Accuracy(_Table):
     photographs: Photographs | None = None
 
 
+class Probes(_Table):
+    """The table ``[probes]``: what the lab's probes rely on, see :mod:`amllab.worker.integrity`."""
+
+    trusted: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=200)] = []
+
+
 class Deadline(_Table):
     """The table ``[deadline]``: when submissions are late, and what that costs.
 
@@ -91,17 +99,32 @@ class Deadline(_Table):
     most_percent: Annotated[float, Field(ge=0, le=100)] = 100.0
 
 
+def _variable(name: str) -> str:
+    if not name.isidentifier() or not name.isascii():
+        raise PydanticCustomError("variable", "must be the name of a variable, of letters, digits and _")
+    if name in SETTINGS or name in MACHINE:
+        raise PydanticCustomError("variable", "is set by the grader, for all labs")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_variable)]
+_Value = Annotated[str, Field(max_length=1000)]
+
+
 class Settings(_Table):
     """The contents of ``lab.toml``.
 
-    ``packages`` are the packages that notebooks may import in addition to those that the library installs. ``[points]``
-    replaces the points of individual public checks. ``[own]`` holds anything that only the lab's own checks read.
+    ``packages`` are the packages that notebooks may import in addition to those that the library installs.
+    ``[environment]`` holds environment variables of the processes that run notebooks. ``[points]`` replaces the points
+    of individual public checks. ``[own]`` holds anything that only the lab's own checks read.
     """
 
     title: Annotated[str, Field(min_length=1)]
     notebook: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     packages: list[Annotated[str, AfterValidator(Requirement)]] = []
+    environment: dict[_Name, _Value] = {}
     limits: Limits
+    probes: Probes | None = None
     accuracy: Accuracy | None = None
     points: Points = {}
     deadline: Deadline | None = None
@@ -119,8 +142,13 @@ def load_lab(name: str) -> Lab:
     """
     folder = name.replace("-", "_")
     for file, kind in ((CHECKS / folder / "lab.toml", Settings), (HIDDEN_CHECKS / folder / POINTS, Points)):
-        text = file.read_text(encoding="utf-8") if file.is_file() else None
-        if text is not None and (problems := problems_of(text, f"{folder}/{file.name}", kind)):
+        if not file.exists():
+            continue
+        try:
+            text = settings_text(file)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+        if problems := problems_of(text, f"{folder}/{file.name}", kind):
             raise SettingsError("\n".join(problems))
     lab = find_lab(name)
     if problems := package_problems(lab) or accuracy_problems(lab):
@@ -148,7 +176,9 @@ def problems_of(text: str, file: str, kind: Any = Settings) -> list[str]:
 
 def _field(location: Sequence[int | str]) -> str:
     """Format the location of a field, such as ``limits.cell_seconds`` or ``accuracy.learning_rates[1]``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "[key]"
+    ).removeprefix(".")
 
 
 def line_of(text: str, location: Sequence[int | str]) -> int:
@@ -172,6 +202,9 @@ def line_of(text: str, location: Sequence[int | str]) -> int:
     return line
 
 
+_LISTS = {"packages": '["einops>=0.7"]', "probes": '["torch.autograd.grad"]'}
+
+
 def _expectation(error: Any) -> str:
     """Describe what is expected, in the terms of the file."""
     kind, context = error["type"], error.get("ctx", {})
@@ -192,13 +225,14 @@ def _expectation(error: Any) -> str:
         "int_type": "must be a whole number",
         "float_type": "must be a number",
         "string_type": 'must be text in "quotes"',
+        "string_too_long": f"must have at most {context.get('max_length', 0)} characters",
         "string_too_short": "must not be empty",
         "string_pattern_mismatch": "must be a file name without .ipynb, of letters, digits and _",
-        "list_type": "must be a list, as in " + ('["einops>=0.7"]' if error["loc"][0] == "packages" else "[0.1, 0.3]"),
+        "list_type": "must be a list, as in " + _LISTS.get(error["loc"][0], "[0.1, 0.3]"),
         "value_error": 'must be the name of a package, with or without a version, such as "einops>=0.7"',
         "too_short": "must have at least one entry",
         "model_type": "must be a table, such as [limits]",
-        "dict_type": "must be a table, such as [own]",
+        "dict_type": f"must be a table, such as [{error['loc'][0]}]",
     }
     return f"{words.get(kind) or error['msg'].replace('Input should be', 'must be')}, not {shown}"
 
@@ -211,6 +245,7 @@ def _known(table: Sequence[int | str]) -> list[str]:
         ("accuracy",): Accuracy,
         ("accuracy", "photographs"): Photographs,
         ("deadline",): Deadline,
+        ("probes",): Probes,
     }
     return list(models[tuple(table)].model_fields)
 

@@ -1,5 +1,7 @@
 """The fork server: one process per grading run that imports everything once and forks a process tree for each worker.
 
+It imports the probes and packages of a lab before the lab's first worker (:mod:`autograder.sandbox.lab_imports`).
+
 It never holds anything secret: no reference, no hidden check, no gradebook, and only a few environment variables. A
 worker forked from it starts with PyTorch loaded, and enters its isolation (:mod:`autograder.sandbox`) before it runs a
 line of a submission.
@@ -28,8 +30,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from autograder.errors import IsolationError
+from autograder.errors import IsolationError, LabError
 from autograder.sandbox import SCRATCH, ControlGroups, Group, Limits, cgroups, libc, run_isolated, visible_paths
+from autograder.sandbox.lab_imports import LabImports
 
 # modules to import before forking; a kernel would import the last ones when it starts
 PRELOAD = (
@@ -47,7 +50,6 @@ class Server:
         control: Connection to the first grader.
         listener: Listening socket for further graders.
         hidden: Folders that no worker sees.
-        trusted_functions: Trusted functions for all workers, from :func:`amllab.worker.integrity.packed`.
         at_a_time: Number of submissions that share the processors.
         control_groups: Folders in which to create control groups.
     """
@@ -57,11 +59,10 @@ class Server:
         control: socket.socket,
         listener: socket.socket,
         hidden: tuple[str, ...],
-        trusted_functions: bytes,
         at_a_time: int,
         control_groups: ControlGroups,
     ) -> None:
-        self.control, self.listener, self.trusted_functions = control, listener, trusted_functions
+        self.control, self.listener, self.labs = control, listener, LabImports()
         self.view = visible_paths(hidden)
         # grader -> supervisor -> scratch directory of a tree that is not isolated, else None
         self.trees: dict[socket.socket, dict[int, str | None]] = {control: {}}
@@ -105,12 +106,16 @@ class Server:
 
     def _start(self, judge: socket.socket, request: dict[str, Any], connection: int) -> dict[str, Any]:
         isolated = request["isolation"] == "namespaces"
-        scratch = None if isolated else tempfile.mkdtemp(prefix="amllab-worker-")
         limits = Limits(**request["limits"])
+        try:
+            trusted_functions = self.labs.trusted_functions(request["lab"])
+        except LabError as error:
+            return {"failure": {"layer": "lab", "reason": str(error)}}
         try:
             group = self._group(limits) if isolated else None
         except OSError as error:
             return {"failure": {"layer": "control group", "reason": str(error)}}
+        scratch = None if isolated else tempfile.mkdtemp(prefix="amllab-worker-")
         cores = self.cores.next() if request["own_cores"] else ()
         reading, writing = os.pipe()
         tree = os.fork()
@@ -118,7 +123,7 @@ class Server:
             code = 1
             try:
                 os.close(reading)
-                code = self._in_tree(request, connection, writing, limits, scratch, group, cores)
+                code = self._in_tree(request, trusted_functions, connection, writing, limits, scratch, group, cores)
             finally:
                 os._exit(code)
         os.close(writing)
@@ -140,6 +145,7 @@ class Server:
     def _in_tree(
         self,
         request: dict[str, Any],
+        trusted_functions: bytes,
         connection: int,
         ready: int,
         limits: Limits,
@@ -157,7 +163,7 @@ class Server:
         def worker() -> int:
             _environment(home, request["environment"])
             os.chdir(home)
-            return serve(socket.socket(fileno=connection), self.trusted_functions, **request["serve"])
+            return serve(socket.socket(fileno=connection), trusted_functions, **request["serve"])
 
         if scratch is None:
             try:
@@ -268,11 +274,9 @@ def _run(control: socket.socket) -> int:
     listener.listen()
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # silences a warning meant for people who use the debugger
     import amllab
-    from amllab.lab import all_labs
     from amllab.numerics import keep_freed_memory
-    from amllab.worker import integrity
 
-    for name in (*PRELOAD, *(f"amllab.checks.{lab}.probes" for lab in all_labs())):
+    for name in PRELOAD:
         importlib.import_module(name)
     for name in amllab.__all__:  # attributes are lazy: this loads their modules
         getattr(amllab, name)
@@ -283,11 +287,10 @@ def _run(control: socket.socket) -> int:
         return 1
     control_groups = cgroups.find() if begin["control_groups"] else ControlGroups(reason="not to be used")
     control_groups.sweep()
-    trusted_functions = integrity.packed(integrity.identities())
     keep_freed_memory()
     gc.collect()
     gc.freeze()  # otherwise a garbage collection in a fork would copy all the memory that it shares
-    server = Server(control, listener, tuple(begin["hidden"]), trusted_functions, begin["at_a_time"], control_groups)
+    server = Server(control, listener, tuple(begin["hidden"]), begin["at_a_time"], control_groups)
     control.send(json.dumps({"ready": os.getpid()}).encode())
     server.serve()
     return 0

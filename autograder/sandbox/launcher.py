@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amllab.worker.environment import SETTINGS
-from autograder.errors import IsolationError
+from amllab.lab import Lab
+from amllab.worker.environment import SETTINGS, variables_of
+from autograder.errors import IsolationError, LabError
 from autograder.sandbox import OUT_OF_MEMORY
 from autograder.sandbox.exclusive_turns import Turns
 
@@ -123,10 +124,11 @@ class Launcher:
         """The lock for exclusive grading among all graders that share the fork server."""
         return Turns(Path(self._shared or self.address).parent)
 
-    def start(self, limits: dict[str, int], serve: dict[str, Any], *, own_cores: bool = True) -> Tree:
+    def start(self, lab: Lab, limits: dict[str, int], serve: dict[str, Any], *, own_cores: bool = True) -> Tree:
         """Start a worker.
 
         Args:
+            lab: Lab of the notebook, whose probes, packages and environment variables the worker has.
             limits: Arguments of :class:`autograder.sandbox.limits.Limits`.
             serve: Keyword arguments of :func:`amllab.worker.serve.serve`.
             own_cores: Whether to restrict the worker to its share of the processors, so that it does not slow down
@@ -135,6 +137,7 @@ class Launcher:
         Raises:
             IsolationError: This machine cannot isolate the worker; the message names the failed layer and the
                 alternatives.
+            LabError: The probes of the lab do not import.
         """
         ours, theirs = socket.socketpair()
         request = {
@@ -143,13 +146,21 @@ class Launcher:
             "limits": limits,
             "serve": serve,
             "own_cores": own_cores,
-            "environment": self._names(),
+            "environment": variables_of(lab) | self._names(),
+            "lab": {
+                "name": lab.name,
+                "trusted": lab.trusted,
+                "packages": lab.packages,
+                "environment": lab.environment,
+            },
         }
         with theirs:
             answer = self._ask(request, [theirs.fileno()])
         if "failure" in answer:
             ours.close()
             failure = answer["failure"]
+            if failure["layer"] == "lab":
+                raise LabError(failure["reason"])
             raise IsolationError(
                 f"This machine does not isolate submissions ({failure['layer']}: {failure['reason']}). {WAYS_OUT}"
             )

@@ -188,8 +188,8 @@ class DaskPool:
     def _keep(self, student: str, found: dict[str, Any]) -> None:
         if found["key"] != self._keys[student]:
             raise ClusterError(
-                f"the worker on {found['host']} has another version of the packages, torch, timm or Python "
-                f"({found['versions']}): install the same versions everywhere"
+                f"the worker on {found['host']} has another version of the packages, the lab, its data, torch, timm or "
+                f"Python ({found['versions']}): install the same versions everywhere"
             )
         graded = CachedGrading(**json.loads(found["graded"]))
         if graded.sound:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
+import os
 import pickle
 import traceback
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from concurrent.futures import TimeoutError as NotYet
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _SUBMISSIONS_A_PROCESS = 200  # then a new process replaces it, since its reference caches all answers
 _LOOK_SECONDS = 0.5
+PRELOADED_LAB = "AMLLAB_PRELOADED_LAB"  # variable that names the lab to autograder.scheduling.preload
 
 
 # Code that runs in the grading processes
@@ -103,7 +106,8 @@ class LocalPool:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "autograder.scheduling.preload"])
         launcher.at_a_time = jobs
-        forkserver.ensure_running()  # it imports its modules while the launcher's fork server does the same
+        with patch.dict(os.environ, {PRELOADED_LAB: config.assignment}):
+            forkserver.ensure_running()  # it imports its modules while the launcher's fork server does the same
         address = launcher.address
         self._serving = ReferenceServer(reference()) if reference is not None else None
         arguments = (config, address, self._serving and self._serving.address)

@@ -45,7 +45,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def start(*students: str, seconds: float = 60, again: bool = False) -> LocalPool:
         submissions = dict.fromkeys(students, tmp_path)
         launcher: Any = SimpleNamespace(address="nowhere")
-        running.append(LocalPool(tmp_path, launcher, submissions, jobs=2, again=again, seconds=seconds))  # type: ignore[arg-type]
+        config: Any = SimpleNamespace(assignment=ASSIGNMENT)
+        running.append(LocalPool(config, launcher, submissions, jobs=2, again=again, seconds=seconds))
         return running[-1]
 
     yield start

@@ -15,7 +15,7 @@ from autograder.course import Course
 from tests.helpers.course_copy import ROOT, CourseCopy, Done, blocks_of
 
 GUIDE = ROOT / "docs" / "new-lab.md"
-NEW = "knowledge-distillation"
+NEW = "label-smoothing"
 
 
 def empty_course(folder: Path) -> Course:
@@ -105,21 +105,30 @@ def test_new_lab_guide(tmp_path: Path) -> None:
 
     assert [d.command for d in done][:2] == [f"autograder new-lab {NEW}", f"autograder build {NEW}"]
     (tests,) = (d.output for d in done if d.command.startswith("pytest"))
-    assert "5 passed" in tests
+    assert "7 passed" in tests  # 3 of the notebooks, 4 of the corpus
     (grades,) = (d.output for d in done if d.command.startswith("autograder grade"))
     marks = re.findall(r"^(\w+)\.ipynb: (\d+) of (\d+) automatic points", grades, re.M)
     assert marks == [
-        ("knowledge_distillation", "10", "10"),
-        ("knowledge_distillation", "0", "10"),
-        ("try_wrong", "7", "10"),
+        ("label_smoothing", "10", "10"),
+        ("label_smoothing", "0", "10"),
+        ("try_wrong", "3", "10"),
     ]
-    wrong = grades[grades.index("knowledge_distillation.ipynb: 0 of 10") :]
+    wrong = grades[grades.index("label_smoothing.ipynb: 0 of 10") :]
     lost = [line for line in wrong.splitlines() if line.startswith(("✗", "–"))]
-    assert lost == ["✗ At any temperature both parts keep their weights.  [0/3]"]
+    assert lost == [
+        "✗ Smoothing takes its share from the label, and gives it to all classes alike.  [0/3]",
+        "– not run until the other checks pass: Gradients reach the logits. · The loss is finite for logits of any size.  [0/4]",
+    ]
+    (studied,) = (d.output for d in done if d.command.startswith("autograder study"))
+    assert "survived" in studied  # a change of the text of an error is no mistake
+    assert not re.search("false alarm|flaky", studied)
+    assert f"wrote autograder/checks/{NEW.replace('-', '_')}/evidence/study.json" in studied
     (findings,) = (d.output for d in done if d.command.startswith("autograder audit"))
-    assert re.search(r"^ok .* wrong functions fail their checks and no other +5 wrong functions$", findings, re.M)
+    assert re.search(r"^ok .* wrong functions fail their checks and no other +6 wrong functions$", findings, re.M)
     assert re.search(
-        r"^ok .* every check is failed by a wrong submission +4 of 4 checks, by 5 wrong functions$", findings, re.M
+        r"^ok .* every check is failed by a wrong submission +5 of 5 checks, by 6 wrong functions and \d+ submissions of .*$",
+        findings,
+        re.M,
     )
     assert "FAIL" not in findings
-    assert "- At any temperature both parts keep their weights." in (course.root / "docs" / "checks.md").read_text()
+    assert "- Gradients reach the logits." in (course.root / "docs" / "checks.md").read_text()

@@ -20,14 +20,38 @@ from amllab.lab import Lab
 from amllab.preflight import kernel_submission as fresh
 from amllab.preflight import run as flight
 from amllab.preflight.__main__ import main
-from amllab.preflight.document import Document
+from amllab.preflight.document import Cell, Document
 from amllab.preflight.inspections import Finding, inspect_runs
 from amllab.preflight.kernel_submission import FreshSubmission
 from amllab.preflight.packages import lacking_modules
 from amllab.preflight.report import Preflight
 from amllab.protocol.failure import Failure
+from amllab.worker.environment import SETTINGS
+from autograder.grading.worker import Worker
 from tests.conftest import NOTEBOOK
 from tests.helpers.preflight_findings import SOLUTION, cell_of, plain, texts
+
+
+def test_preflight_environment_of_lab(lab: Lab) -> None:
+    """The preflight and a worker give a notebook the variables that the lab declares, and those of all labs."""
+    declared = {"ONE": "1", "AMLLAB_DATA": "drawn", "OMP_NUM_THREADS": "7", "PATH": "/nowhere", "TMPDIR": "/nowhere"}
+    other = dataclasses.replace(lab, settings={**lab.settings, "environment": declared})
+    names = ("ONE", "AMLLAB_DATA", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "AMLLAB_PROGRESS")
+    source = f"import os; print([os.environ.get(name) for name in {names}], '/nowhere' in os.environ.values())"
+    cell = nbformat.v4.new_code_cell(source)
+    with Worker(other, nbformat.v4.new_notebook(cells=[cell])):
+        assert "".join(output["text"] for output in cell.outputs) == "['1', 'drawn', '1', '1', '', '0'] False\n"
+    own = "import os\nassert '/nowhere' not in os.environ.values()\n"
+    own += f"assert [os.environ.get(name) for name in {names}] == ['1', 'drawn', '1', '1', '', '0']"
+    raw = {"cell_type": "code", "source": own}
+    with FreshSubmission(other, [Cell.read(raw, was_run=False, output_bytes=0, heading="")]) as submission:
+        assert [run.error for run in submission.runs] == [""]
+
+
+def test_environment_of_lab_1(lab: Lab) -> None:
+    """Lab 1 declares the synthetic images; no lab gets them without asking."""
+    assert lab.environment == {"AMLLAB_DATA": "drawn"}
+    assert "AMLLAB_DATA" not in SETTINGS
 
 
 @dataclass

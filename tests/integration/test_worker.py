@@ -15,6 +15,7 @@ from amllab import backbones  # noqa: F401  (registers net6)
 from amllab.lab import Lab
 from amllab.protocol.submission import SubmissionError
 from autograder.grading.worker import Worker
+from autograder.sandbox import lab_imports
 from autograder.sandbox.launcher import Launcher
 
 FREEZE = "def freeze_layers(model, n):\n    {body}\n    return model"
@@ -42,6 +43,37 @@ def test_worker_runs_cells_and_answers(lab: Lab) -> None:
         (got,) = worker.ask("freeze", **QUESTION)
     assert got["returned"] == "model"
     assert nb.cells[1].outputs[0]["ename"] == "ZeroDivisionError"
+
+
+def test_worker_packages_of_lab(lab: Lab) -> None:
+    """The packages that a lab declares are loaded before its workers start, if they import; others do no harm."""
+    packages = ["copydetect>=0", "nothing-of-this-name", "not a requirement"]
+    loaded = "import sys; print('copydetect' in sys.modules)"
+    for declared, expected in (([], "False\n"), (packages, "True\n")):
+        nb = notebook(loaded)
+        with Worker(dataclasses.replace(lab, settings={**lab.settings, "packages": declared}), nb):
+            assert nb.cells[0].outputs[0]["text"] == expected
+
+
+def test_packages_that_break_on_import() -> None:
+    """What does not import, hangs, ends its process or starts threads is not imported by the server itself."""
+    thread = "import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()"
+    actions = {
+        "x = 1": "",
+        "1 / 0": "division by zero",
+        "raise SystemExit": "SystemExit",
+        "raise KeyboardInterrupt('no')": "no",
+        "while True: pass": "did not end within",
+        "import os; os._exit(0)": "ended the Python process",
+        "import os; os.kill(os.getpid(), 9)": "ended the Python process",
+        thread: "starts 1 threads",
+        "print('x' * 100_000)": "",
+        "raise ValueError('y' * 100_000)": "yyy",
+    }
+    for source, expected in actions.items():
+        reason = lab_imports.trial(lambda source=source: exec(source, {}), 1.0)  # type: ignore[misc]
+        assert reason[:18] == expected[:18] if not expected else expected in reason
+    assert lab_imports.modules_of(["Pillow>=1", "scikit.no"]) == ["PIL"]
 
 
 def test_worker_hanging_and_exiting_cells(hasty: Lab) -> None:

@@ -373,14 +373,16 @@ def test_launcher_after_interrupted_request(launcher: Launcher, lab: Lab, monkey
     assert inside(launcher, lab, "print(3)") == ["3\n"]
 
 
-def test_isolation_unavailable_refused() -> None:
+def test_isolation_unavailable_refused(lab: Lab) -> None:
     """Nothing is graded if a layer fails; here a package folder that must also be hidden makes one fail."""
     launcher = Launcher(course=Path(sys.prefix))
     limits = {"memory_bytes": 1 << 30, "processes": 64, "open_files": 64, "file_bytes": 1 << 20}
     with pytest.raises(
         IsolationError, match=r"does not isolate submissions \(mounts: .*Nothing was graded.*doctor.*none"
     ):
-        launcher.start({**limits, "scratch_bytes": 1 << 24, "cpu_seconds": 60}, {"output_bytes": 1, "answer_bytes": 1})
+        launcher.start(
+            lab, {**limits, "scratch_bytes": 1 << 24, "cpu_seconds": 60}, {"output_bytes": 1, "answer_bytes": 1}
+        )
     launcher.close()
 
 

@@ -27,6 +27,7 @@ from amllab.synthetic_images import draw
 from amllab.worker import integrity
 from autograder.checks.transfer_learning.corpus import BUILD, FREEZE, PLAIN, TRAIN
 from autograder.checks.transfer_learning.corpus.styles.plain import BATCHNORM_IN_FREEZE, BY_MODEL_COPY, WITH_LIBRARY
+from autograder.errors import LabError
 from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
 from tests.conftest import sampled
@@ -408,7 +409,7 @@ def test_labels_drawn_per_run() -> None:
 
 @pytest.fixture
 def snapshot() -> integrity.Identities:
-    return integrity.identities()
+    return integrity.identities(find_lab("transfer_learning"))
 
 
 @pytest.mark.parametrize(
@@ -470,6 +471,73 @@ def test_integrity_replaced_function_no_answer(lab: Lab) -> None:
             worker.ask("freeze", backbone="net6", calls=[1])
         assert info.value.kind == "tampered"
         assert f"`{name}`" in info.value.failure.seen
+
+
+def declaring(lab: Lab, *names: str) -> Lab:
+    """Return the lab with further trusted functions."""
+    return dataclasses.replace(lab, settings={**lab.settings, "probes": {"trusted": [*lab.trusted, *names]}})
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "seen"),
+    [
+        ("torch.autograd.grad", "torch.autograd.grad = lambda *a, **k: (None, None)", "torch.autograd.grad"),
+        ("torch.autograd.grad", "torch.autograd = type('A', (), {'grad': print})", "torch.autograd"),
+        (
+            "torch.autograd.grad",
+            "import sys, types; real = torch; fake = sys.modules['torch'] = types.ModuleType('torch')\n"
+            "vars(fake).update(vars(real)); real.autograd = types.SimpleNamespace(grad=print)",
+            "torch",
+        ),
+        (
+            "torch.autograd.grad",
+            "import amllab.checks.transfer_learning.probes as p; p.torch = type('T', (), {})",
+            "amllab.checks.transfer_learning.probes.torch",
+        ),
+        ("torch.Tensor.backward", "torch.Tensor.backward.__code__ = (lambda self, *a: None).__code__", ""),
+        ("collections.Counter.most_common", "import collections; collections.Counter.most_common = print", ""),
+        ("numpy.random.Generator.normal", "import numpy; numpy.random.Generator = dict", ""),
+        ("torch.utils.data.Dataset.__class_getitem__", "torch.utils.data.Dataset.__class_getitem__ = 3", ""),
+    ],
+)
+def test_integrity_declared_by_lab(lab: Lab, name: str, line: str, seen: str) -> None:
+    """A function that a lab declares as trusted is noticed when a submission replaces it, whatever the way."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import torch\n{line}")])
+    with Worker(declaring(lab, name), notebook) as worker, pytest.raises(SubmissionError) as info:
+        worker.ask("freeze", backbone="net6", calls=[1])
+    assert info.value.kind == "tampered"
+    assert f"`{seen or name}`" in info.value.failure.seen
+
+
+def test_integrity_trusted_before_labs_declared_them(lab: Lab) -> None:
+    """Nothing that was trusted for lab 1 before labs declared it is missing from its list."""
+    names = "full manual_seed randperm Generator is_tensor autocast equal Tensor.norm Tensor.__eq__ nn.Linear.forward"
+    names += " nn.functional.cross_entropy nn.Module.state_dict optim.Optimizer.__init__ nn.Parameter.__new__"
+    known = {f"{owner}.{name}" for owner, found in integrity.identities(lab).items() for name in found}
+    assert {f"torch.{name}" for name in names.split()} | {"timm.create_model", "builtins.len"} <= known
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("torch.autograd.gradient", "torch.autograd has no gradient"),
+        ("no_such_package.function", "no_such_package does not import: No module named 'no_such_package'"),
+        ("torch.autograd", "it is a module: name its functions"),
+        ("len", "it must be the name of a function with its module"),
+        ("torch..grad", "it must be the name of a function with its module"),
+        ("torch.nn.Module.forward.x", "torch.nn.Module.forward has no x"),
+    ],
+)
+def test_integrity_declared_names_that_do_not_exist(lab: Lab, name: str, reason: str) -> None:
+    """A declared name that names no function is named, with the reason."""
+    with pytest.raises(LookupError, match=r"probes\.trusted") as info:
+        integrity.identities(declaring(lab, name))
+    assert f"transfer_learning/lab.toml: probes.trusted: {name!r}: {reason}" in str(info.value)
+    with (
+        pytest.raises(LabError, match=r"probes\.trusted"),
+        Worker(declaring(lab, name), nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

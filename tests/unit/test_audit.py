@@ -19,6 +19,7 @@ from amllab.protocol.failure import Failure
 from autograder import cli
 from autograder.authoring.audit import Finding, kills, marks, noticed, passes, table
 from autograder.grading.result import GradingResult
+from autograder.labs import settings
 from autograder.labs import study as study_module
 from autograder.labs.catalog import Check
 from autograder.labs.corpus import Solution
@@ -61,6 +62,23 @@ def test_audit_stops_on_outdated_files(
     ]
     assert all(line.endswith(f"is out of date: run autograder build {ASSIGNMENT}") for line in failed)
     assert "gets full marks" not in "".join(lines)
+
+
+@pytest.mark.parametrize("command", ["build", "audit"])
+def test_trusted_function_that_does_not_exist(
+    command: str, lab: Lab, course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Building and auditing a lab that trusts a function that does not exist names the entry, and writes nothing."""
+    trusted = [*lab.trusted, "torch.autograd.gradient"]
+    other = replace(lab, settings={**lab.settings, "probes": {"trusted": trusted}})
+    monkeypatch.setattr(settings, "find_lab", lambda name: other)
+    monkeypatch.chdir(course)
+    release = course / "assignments" / ASSIGNMENT / NOTEBOOK
+    release.write_text("as before")
+    assert cli.main([command, ASSIGNMENT]) != 0
+    said = "".join(capsys.readouterr())
+    assert "lab.toml, line 22: probes.trusted: 'torch.autograd.gradient': torch.autograd has no gradient" in said
+    assert release.read_text() == "as before"
 
 
 def test_audit_unknown_lab(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,11 +16,17 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from amllab.lab import PACKAGE, Lab
+import amllab.lab
+from amllab.lab import PACKAGE, Lab, find_lab
+from autograder.authoring import bundle as bundles
+from autograder.authoring import leak_check
+from autograder.authoring.build import notebook_of
 from autograder.authoring.bundle import build_wheel, write_zip
 from autograder.authoring.leak_check import find_leaks, read_secrets
+from autograder.authoring.new_lab import new_lab
 from autograder.cli import main
 from autograder.course import Course
+from autograder.labs.locations import HIDDEN_CHECKS
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT
 
 FOLDER = ASSIGNMENT
@@ -95,11 +101,113 @@ def test_wheel_contains_library_only(wheel: dict[str, bytes]) -> None:
     assert points == ["[jupyter_client.kernel_provisioners]", "amllab-warm", "=", "amllab.kernels:WarmProvisioner"]
 
 
+@pytest.fixture
+def two_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A course with lab 1 and a second lab that is not built yet, in copies of both packages."""
+    root = course_in(tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", root)
+    shutil.copytree(PACKAGE, root / "amllab", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(HIDDEN_CHECKS, root / "autograder" / "checks", ignore=shutil.ignore_patterns("__pycache__"))
+    new_lab(Course.find(root), "second")
+    for module in (bundles, leak_check, amllab.lab):
+        monkeypatch.setattr(module, "PACKAGE", root / "amllab")
+        monkeypatch.setattr(module, "CHECKS", root / "amllab" / "checks")
+    monkeypatch.setattr(leak_check, "HIDDEN_CHECKS", root / "autograder" / "checks")
+    monkeypatch.chdir(root)
+    return root
+
+
+def released(root: Path, addition: str) -> None:
+    """Add text to a cell of the release of lab 1."""
+    path = root / "assignments" / ASSIGNMENT / NOTEBOOK
+    shutil.copy(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, path)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source += f"\n\n{addition}"
+    nbformat.write(notebook, path)
+
+
+def test_bundle_holds_one_lab(two_labs: Path) -> None:
+    """The bundle of a lab contains nothing of another one, whatever state that one is in."""
+    for name in ("releases/second/second.ipynb", "checks/third/probes.py", "checks/third/data.npz"):
+        (two_labs / "amllab" / name).parent.mkdir(parents=True, exist_ok=True)
+        (two_labs / "amllab" / name).write_text("import nothing")
+    for own, other in ((ASSIGNMENT, "second"), ("second", "transfer")):
+        if own == "second":
+            for folder, cleared in (("assignments", "# YOUR CODE HERE"), ("solutions", None)):
+                notebook = notebook_of(two_labs / "source" / "second" / "second.py")
+                if cleared:
+                    for cell in notebook.cells:
+                        cell.source = cleared if "SOLUTION" in cell.source else cell.source
+                (two_labs / folder / "second").mkdir()
+                nbformat.write(notebook, two_labs / folder / "second" / "second.ipynb")
+        assert main(["bundle", own]) == 0
+        zipped = contents(two_labs / "dist" / f"{own}-student.zip")
+        (wheel,) = [name for name in zipped if name.endswith(".whl")]
+        inner = contents(io.BytesIO(zipped[wheel]))
+        folders = {name.split("/")[2] for name in inner if name.startswith("amllab/checks/") and name.count("/") > 2}
+        assert folders == {own.replace("-", "_")}
+        assert {name.split("/")[2] for name in inner if name.startswith("amllab/releases/")} == {own}
+        assert not any(other in name.split("/")[-1] or "third" in name for name in [*zipped, *inner])
+        assert {"amllab/kit/scripts.py", "amllab/weights/net6.safetensors"} <= inner.keys()
+
+
+SECOND_SECRETS = {
+    "return centred / torch.where(deviation > 0, deviation, 1.0)": "solution in second.py",
+    "3: the gradient of a weight is proportional to its input. 2: one learning rate cannot fit both scales.": "marking",
+    "test_constant_columns": "hidden check test_standardise_hidden.py",
+}
+
+
+@pytest.mark.parametrize("half_written", [False, True])
+def test_bundle_secrets_of_other_labs(two_labs: Path, half_written: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Secrets of a lab that is not released yet are found in the bundle of another one, even if it is half-written."""
+    if half_written:
+        (two_labs / "amllab" / "checks" / "second" / "lab.toml").write_text("title = ")
+        (two_labs / "solutions" / "second").mkdir()
+        (two_labs / "solutions" / "second" / "second.ipynb").write_bytes(b"{\xff")
+        (two_labs / "assignments" / "second").mkdir()
+        (two_labs / "assignments" / "second" / "second.ipynb").write_bytes(b"{\xff")
+        hidden = two_labs / "autograder" / "checks" / "second"
+        (hidden / "test_half_hidden.py").write_bytes(
+            b'"""Half.\n    a line of a hidden check that nobody has finished yet\n\xff'
+        )
+        (two_labs / "source" / "second" / "more.py").write_text(
+            "# BEGIN SOLUTION\nx = 'a line of a solution that does not end anywhere'"
+        )
+    assert main(["bundle", ASSIGNMENT]) == 0
+    secrets = dict(SECOND_SECRETS)
+    if half_written:
+        secrets["a line of a hidden check that nobody has finished yet"] = "hidden check test_half_hidden.py"
+        secrets["x = 'a line of a solution that does not end anywhere'"] = "solution in more.py"
+    for text, what in secrets.items():
+        released(two_labs, text)
+        capsys.readouterr()
+        assert (main(["bundle", ASSIGNMENT]), text) == (2, text)
+        assert f"second: {what}" in capsys.readouterr().err
+
+
+def test_bundle_imports_from_other_labs(two_labs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Public checks that need the folder of another lab are refused: students of this lab would not have it."""
+    probes = two_labs / "amllab" / "checks" / "transfer_learning" / "probes.py"
+    text = probes.read_text()
+    lines = (
+        "from amllab.checks.second.probes import standardise",
+        "import amllab.checks.second.probes as other",
+        "from amllab.checks import second",
+        "from ..second import probes as other",
+        "def f():\n    from amllab.checks.second import probes",
+    )
+    for line in lines:
+        probes.write_text(f"{text}\n{line}\n")
+        assert (main(["bundle", ASSIGNMENT]), line) == (2, line)
+        assert "transfer_learning/probes.py imports from the lab second" in capsys.readouterr().err
+
+
 def test_bundle_is_reproducible(bundle: Path, members: dict[str, bytes], tmp_path: Path) -> None:
     """The same content gives the same bytes."""
     (name,) = [name for name in members if name.endswith(".whl")]
     release = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
-    again = build_wheel(tmp_path, {f"{ASSIGNMENT}/{NOTEBOOK}": release})
+    again = build_wheel(tmp_path, find_lab(ASSIGNMENT), release)
     assert again.read_bytes() == members[name]
     write_zip(tmp_path / "again.zip", dict(reversed(members.items())))
     assert (tmp_path / "again.zip").read_bytes() == bundle.read_bytes()

@@ -78,6 +78,18 @@ def test_imports_of_library_exclude_grader() -> None:
         assert not list(imported("autograder", file)), file
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_exclude_labs(package: str) -> None:
+    """No module imports from a lab, except for the public and hidden checks of this lab: any lab can be removed."""
+    for file in sorted((ROOT / package).rglob("*.py")):
+        own = file.relative_to(ROOT / package).parts
+        for whole in PACKAGES:
+            for module in imported(whole, file):
+                part, name = [*module.split("."), "", ""][1:3]
+                lab = part == "checks" and (ROOT / whole / "checks" / name).is_dir()
+                assert not (name and lab) or (own[0] == "checks" and own[1] == name), f"{file} imports {module}"
+
+
 def test_imports_cycle_is_detected() -> None:
     """A cycle of imports is detected."""
     with pytest.raises(ValueError, match="cycle"):

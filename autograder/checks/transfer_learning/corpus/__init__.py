@@ -16,7 +16,7 @@ from autograder.checks.transfer_learning.corpus.public import PUBLIC_CORRECT, PU
 from autograder.checks.transfer_learning.corpus.styles import STYLES
 from autograder.checks.transfer_learning.corpus.typical import TYPICAL
 
-__all__ = ["BUILD", "CORRECT", "FREEZE", "MISTAKES", "PLAIN", "TRAIN", "WRONG"]
+__all__ = ["BUILD", "CORRECT", "DEMO", "FREEZE", "MISTAKES", "PLAIN", "TRAIN", "WRONG"]
 
 _COSTS = tomllib.loads(Path(__file__).with_name("costs.toml").read_text(encoding="utf-8"))
 MISTAKES = [
@@ -25,3 +25,11 @@ MISTAKES = [
 ]
 WRONG = [*MISTAKES, *PUBLIC_WRONG]
 CORRECT = [*STYLES, *PUBLIC_CORRECT]
+DEMO = (
+    "with_the_library",
+    "batchnorm_in_freeze",
+    "statistics_drift",
+    "best_by_reference",
+    "not_pretrained",
+    "never_thaws",
+)

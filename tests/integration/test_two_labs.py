@@ -1,0 +1,154 @@
+"""A course with a second lab beside lab 1, followed through the real commands: neither lab notices the other."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.course_copy import CourseCopy
+
+# what the probes of a lab contain -> what grading it says; each file is broken in another way
+PROBES = {
+    "exits": ("raise SystemExit('done')", "amllab/checks/exits/probes.py does not import: SystemExit: done (probes.py"),
+    "raises": ("raise BaseException", "amllab/checks/raises/probes.py does not import: BaseException"),
+    "lacks": ("import no_such_package.x", "Install the package that has the module no_such_package, and add it to"),
+    "unwritten": (None, "the lab unwritten cannot be used: there is no amllab/checks/unwritten/probes.py"),
+    "half": (
+        "def freeze(",
+        "amllab/checks/half/probes.py does not import: SyntaxError: '(' was never closed (probes.py",
+    ),
+    "deeper": ("from amllab.checks.deeper import helper", "ZeroDivisionError: division by zero (helper.py, line 1)"),
+    "hangs": ("while True: pass", "importing amllab/checks/hangs/probes.py did not end within 3 seconds"),
+    "dies": ("import os; os._exit(3)", "importing amllab/checks/dies/probes.py ended the Python process"),
+    "starts": (
+        "import threading, time; threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
+        "importing amllab/checks/starts/probes.py starts 1 threads",
+    ),
+    "trusts": ("", "trusts/lab.toml: probes.trusted: 'torch.autograd.gradient': torch.autograd has no gradient"),
+}
+ASK = """
+import json, nbformat, sys
+from amllab.lab import all_labs, find_lab
+from autograder.errors import LabError
+from autograder.grading.worker import Worker
+
+cell = nbformat.v4.new_code_cell("def freeze_layers(model, n_trainable):\\n    return model")
+said = {}
+for name in [*all_labs(), "transfer_learning"]:
+    try:
+        with Worker(find_lab(name), nbformat.v4.new_notebook(cells=[cell])) as worker:
+            said[name] = str(len(worker.ask("freeze", backbone="net6", calls=[1])))
+    except LabError as error:
+        said[name] = str(error)
+json.dump(said, sys.stdout)
+"""
+
+
+def lab_folder(course: CourseCopy, name: str, probes: str | None) -> Path:
+    """Write a lab that has only settings and probes."""
+    folder = course.root / "amllab" / "checks" / name
+    folder.mkdir()
+    settings = (course.root / "amllab" / "checks" / "transfer_learning" / "lab.toml").read_text()
+    if name == "trusts":
+        settings = settings.replace("trusted = [", 'trusted = ["torch.autograd.gradient", ')
+    (folder / "lab.toml").write_text(settings)
+    if probes is not None:
+        (folder / "probes.py").write_text(probes)
+    return folder
+
+
+def python(course: CourseCopy, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the course's own Python."""
+    command = [str(course.python), *arguments]
+    return subprocess.run(command, cwd=course.root, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> CourseCopy:
+    """A course in which the probes of many labs do not import."""
+    course = CourseCopy(tmp_path_factory.mktemp("broken"))
+    for name, (probes, _) in PROBES.items():
+        lab_folder(course, name, probes)
+    (course.root / "amllab" / "checks" / "deeper" / "helper.py").write_text("1 / 0\n")
+    imports = course.root / "autograder" / "sandbox" / "lab_imports.py"
+    imports.write_text(imports.read_text().replace("_SECONDS = 90.0", "_SECONDS = 3.0"))
+    return course
+
+
+def test_probes_of_other_labs_broken(broken: CourseCopy) -> None:
+    """Probes that do not import are named with the reason where their lab is graded; lab 1 is graded as ever."""
+    done = python(broken, "-c", ASK)
+    assert done.returncode == 0, done.stderr[-4000:]
+    said: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    assert said.pop("transfer_learning") == "1"
+    assert said.keys() == PROBES.keys()
+    for name, (_, expected) in PROBES.items():
+        assert expected in said[name], said[name]
+        assert "\n" not in said[name]
+
+
+@pytest.mark.slow
+def test_preload_probes_of_one_lab(broken: CourseCopy) -> None:
+    """Parallel grading preloads the lab that is graded, and goes on without the probes of a broken lab."""
+    script = "import os; os.environ['AMLLAB_PRELOADED_LAB'] = {!r}; import autograder.scheduling.preload; import sys; "
+    script += "print(*sorted(n for n in sys.modules if n.endswith('.probes')))"
+    done = python(broken, "-c", script.format("transfer-learning"))
+    assert done.stdout.split() == ["amllab.checks.transfer_learning.probes"], done.stderr[-4000:]
+    done = python(broken, "-c", script.format("dies"))
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr[-4000:]
+
+
+def test_grade_broken_lab_one_sentence(broken: CourseCopy) -> None:
+    """Grading a broken lab ends in one sentence, with the exit status of an unusable course."""
+    shutil.copytree(broken.root / "assignments" / "transfer-learning", broken.root / "assignments" / "exits")
+    notebook = "assignments/transfer-learning/transfer_learning.ipynb"
+    done = python(broken, "-m", "autograder", "grade", "--lab", "exits", notebook)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("autograder: the lab exits cannot be used: amllab/checks/exits/probes.py does not import: ")
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> CourseCopy:
+    """A course with a second lab, built, beside lab 1."""
+    course = CourseCopy(tmp_path_factory.mktemp("second"))
+    course.run(["autograder new-lab second", "autograder build second"])
+    return course
+
+
+SOLUTION = "solutions/second/second.ipynb"
+POINTS = re.compile(r"^(\w+)\.ipynb: (\d+) of (\d+) automatic points", re.M)
+
+
+@pytest.mark.slow
+def test_grade_two_labs_at_once(second: CourseCopy) -> None:
+    """The command grades notebooks of two labs, each by its own checks."""
+    stub = "assignments/transfer-learning/transfer_learning.ipynb"
+    done = python(second, "-m", "autograder", "grade", stub, SOLUTION)
+    assert POINTS.findall(done.stdout) == [("transfer_learning", "0", "90"), ("second", "10", "10")], done.stderr
+
+
+@pytest.mark.slow
+def test_course_without_lab_1(second: CourseCopy) -> None:
+    """Without lab 1, the library has all its names, and the other lab is graded and checked on the machine."""
+    for folder in ("amllab/checks", "autograder/checks"):
+        shutil.rmtree(second.root / folder / "transfer_learning")
+    for folder in ("source", "assignments", "solutions"):
+        shutil.rmtree(second.root / folder / "transfer-learning")
+    script = "import amllab\nfor name in amllab.__all__: getattr(amllab, name)\nimport autograder.scheduling.preload"
+    done = python(second, "-c", script)
+    assert done.returncode == 0, done.stderr[-4000:]
+    done = python(second, "-m", "autograder", "grade", SOLUTION)
+    assert POINTS.findall(done.stdout) == [("second", "10", "10")], done.stderr
+    done = python(second, "-m", "autograder", "doctor")
+    assert "a cell in a worker" in done.stdout
+    assert "transfer" not in done.stdout + done.stderr
+    done = python(second, "-m", "autograder", "grade", "--lab", "transfer-learning", SOLUTION)
+    assert (done.returncode, done.stderr) == (2, "autograder: no lab 'transfer-learning'; there are: second\n")
