@@ -96,7 +96,7 @@ def audit(lab: str, class_size: int, strict: bool) -> int:
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Number of processes, with one thread each.")
 @click.option("--runs", type=PATH, metavar="FILE", help="File of finished runs, to resume from.  [default: in build/]")
 def calibrate(lab: str, data: str | None, seeds: int, fresh: int, jobs: int, runs: Path | None) -> None:
-    """Measure the thresholds of an accuracy check.
+    """Measure the thresholds of a check that trains.
 
     Writes them to thresholds.json of the lab, with a page and a plot in docs/.
     """
@@ -105,17 +105,20 @@ def calibrate(lab: str, data: str | None, seeds: int, fresh: int, jobs: int, run
     from autograder.authoring.calibration_page import page, picture_name, plot, sentences, table
     from autograder.course import Course
 
-    found, root = find_lab(lab), Course.find().root
-    calibration = Calibration(found, data=data, seeds=seeds, fresh=fresh)
-    runs = runs or root / "build" / f"calibration-{found.assignment}-{calibration.kind}.jsonl"
+    root = Course.find().root
+    calibration = Calibration(find_lab(lab), data=data, seeds=seeds, fresh=fresh)
+    task = calibration.task
+    runs = runs or root / "build" / f"calibration-{task.lab.assignment}-{task.data}.jsonl"
     evidence = calibration.run(runs, jobs)
     known = calibration.write(evidence)
     docs = root / "docs"
     docs.mkdir(exist_ok=True)
-    picture = docs / picture_name(found, calibration.kind)
-    plot(evidence, picture, f"{found.title}: accuracy check, images: {calibration.kind}")
-    (docs / f"calibration-{found.assignment}.md").write_text(page(found, known), encoding="utf-8")
-    print(f"{table(evidence)}\n\n{sentences(evidence)}\n\nwritten to {calibration.file.name} and docs/{picture.stem}.*")
+    picture = docs / picture_name(task, task.data)
+    plot(evidence, picture, task, f"{task.lab.title}: {task.score.name} check, {task.data_word.lower()}: {task.data}")
+    (docs / f"calibration-{task.lab.assignment}.md").write_text(page(task, known), encoding="utf-8")
+    print(
+        f"{table(evidence, task)}\n\n{sentences(evidence, task)}\n\nwritten to {task.evidence.name} and docs/{picture.stem}.*"
+    )
 
 
 @click.command()

@@ -8,6 +8,8 @@ the mistake does not surface at three in the morning, in the first submission th
 from __future__ import annotations
 
 import difflib
+import importlib
+import importlib.util
 import sys
 import tomllib
 from collections import defaultdict
@@ -15,11 +17,11 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from nbformat import NotebookNode
 from packaging.requirements import Requirement
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from amllab.lab import CHECKS, Lab, find_lab
 from autograder.errors import SettingsError
@@ -30,13 +32,13 @@ Count = Annotated[int, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
     """A table that allows no other keys and converts nothing: ``"5"`` is not a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Limits(_Table):
+class Limits(Table):
     """The table ``[limits]``: what a submission may use, see :mod:`autograder.grading.worker`."""
 
     cell_seconds: Seconds
@@ -51,35 +53,7 @@ class Limits(_Table):
     scratch_bytes: Bytes
 
 
-class Photographs(_Table):
-    """The table ``[accuracy.photographs]``: values that replace those of ``[accuracy]`` if ``data`` are photographs."""
-
-    max_epochs: Count | None = None
-    train_images: Count | None = None
-    val_images: Count | None = None
-    test_images: Count | None = None
-    batch_size: Count | None = None
-
-
-class Accuracy(_Table):
-    """The table ``[accuracy]``: the training whose accuracy is worth points.
-
-    See :mod:`autograder.authoring.calibration`.
-    """
-
-    data: Annotated[str, Field(min_length=1)]
-    backbone: Annotated[str, Field(min_length=1)]
-    n_trainable: Annotated[int, Field(ge=0)]
-    max_epochs: Count
-    learning_rates: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
-    train_images: Count
-    val_images: Count
-    test_images: Count
-    batch_size: Count
-    photographs: Photographs | None = None
-
-
-class Deadline(_Table):
+class Deadline(Table):
     """The table ``[deadline]``: when submissions are late, and what that costs.
 
     See :mod:`autograder.nbgrader_plugins.late_penalty`.
@@ -91,8 +65,8 @@ class Deadline(_Table):
     most_percent: Annotated[float, Field(ge=0, le=100)] = 100.0
 
 
-class Settings(_Table):
-    """The contents of ``lab.toml``.
+class Settings(Table):
+    """The contents of ``lab.toml``, apart from the table with the lab's budget.
 
     ``packages`` are the packages that notebooks may import in addition to those that the library installs. ``[points]``
     replaces the points of individual checks. ``[own]`` holds anything that only the lab's own checks read.
@@ -102,7 +76,6 @@ class Settings(_Table):
     notebook: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     packages: list[Annotated[str, AfterValidator(Requirement)]] = []
     limits: Limits
-    accuracy: Accuracy | None = None
     points: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
     deadline: Deadline | None = None
     own: dict[str, Any] = {}
@@ -118,7 +91,9 @@ def load_lab(name: str) -> Lab:
     """
     file = CHECKS / name.replace("-", "_") / "lab.toml"
     if file.is_file() and (
-        problems := problems_of(file.read_text(encoding="utf-8"), f"{file.parent.name}/{file.name}")
+        problems := problems_of(
+            file.read_text(encoding="utf-8"), f"{file.parent.name}/{file.name}", settings_of(file.parent.name)
+        )
     ):
         raise SettingsError("\n".join(problems))
     lab = find_lab(name)
@@ -127,19 +102,38 @@ def load_lab(name: str) -> Lab:
     return lab
 
 
-def problems_of(text: str, file: str) -> list[str]:
-    """Return the problems of a ``lab.toml`` in the order of its lines, or an empty list if there are none.
+def settings_of(lab: str) -> type[BaseModel]:
+    """Return the model of a lab's ``lab.toml``, including the table that only this lab has, if it has one.
+
+    A lab with a training under a budget (:mod:`amllab.kit.task`) declares its table in
+    ``autograder/checks/<lab>/budget.py``: ``TABLE``, the name, and ``Budget``, a :class:`Table` with its keys.
+    """
+    name = f"autograder.checks.{lab}.budget"
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # the lab has no hidden checks
+        found = None
+    if found is None:
+        return Settings
+    module = importlib.import_module(name)
+    own: dict[str, Any] = {module.TABLE: (module.Budget | None, None)}
+    return create_model("Settings", __base__=Settings, **own)
+
+
+def problems_of(text: str, file: str, kind: type[BaseModel] = Settings) -> list[str]:
+    """Return the problems of a file of settings in the order of its lines, or an empty list if there are none.
 
     Args:
         text: Text of the file.
         file: Name of the file, for the messages.
+        kind: What the file must contain.
     """
     try:
-        Settings.model_validate(tomllib.loads(text))
+        kind.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         return [f"{file}: not valid TOML: {error}"]
     except ValidationError as error:
-        found = [(_line(text, e["loc"]), _field(e["loc"]), _expectation(e)) for e in error.errors()]
+        found = [(_line(text, e["loc"]), _field(e["loc"]), _expectation(e, kind)) for e in error.errors()]
         return [f"{file}, line {line}: {field}: {expected}" for line, field, expected in sorted(found)]
     return []
 
@@ -170,15 +164,15 @@ def _line(text: str, location: Sequence[int | str]) -> int:
     return line
 
 
-def _expectation(error: Any) -> str:
+def _expectation(error: Any, model: type[BaseModel]) -> str:
     """Describe what is expected, in the terms of the file."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
         *_, key = error["loc"]
-        near = difflib.get_close_matches(str(key), _known(error["loc"][:-1]), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(_known(error['loc'][:-1]))}"
+        near = difflib.get_close_matches(str(key), _known(model, error["loc"][:-1]), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(_known(model, error['loc'][:-1]))}"
         own = ". Put settings that only this lab's checks read into [own]." if len(error["loc"]) == 1 else ""
         return f"is not known; {hint}{own}"
     shown = repr(error["input"])[:60]
@@ -201,16 +195,14 @@ def _expectation(error: Any) -> str:
     return f"{words.get(kind) or error['msg'].replace('Input should be', 'must be')}, not {shown}"
 
 
-def _known(table: Sequence[int | str]) -> list[str]:
+def _known(model: type[BaseModel], table: Sequence[int | str]) -> list[str]:
     """Return the names of a table's fields."""
-    models: dict[Any, type[BaseModel]] = {
-        (): Settings,
-        ("limits",): Limits,
-        ("accuracy",): Accuracy,
-        ("accuracy", "photographs"): Photographs,
-        ("deadline",): Deadline,
-    }
-    return list(models[tuple(table)].model_fields)
+    for name in table:
+        field: Any = model.model_fields[str(name)].annotation
+        model = next(
+            kind for kind in (field, *get_args(field)) if isinstance(kind, type) and issubclass(kind, BaseModel)
+        )
+    return list(model.model_fields)
 
 
 def point_problems(notebook: NotebookNode, checks: Iterable[Check]) -> list[str]:

@@ -20,6 +20,9 @@ from amllab.checks.render import to_text
 from amllab.checks.results import score
 from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning import accuracy
+from amllab.checks.transfer_learning.accuracy import TransferTask
+from amllab.kit import task
+from amllab.kit.task import ACCURACY, Measured, measured
 from amllab.lab import Lab
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import InProcessSubmission, SubmissionError
@@ -62,13 +65,12 @@ def small(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 
 def set_thresholds(patch: pytest.MonkeyPatch, lab: Lab, start: float, full: float) -> None:
-    budget = {name: value for name, value in lab.settings["accuracy"].items() if name != "data"}
-    found = {"budget": budget, "thresholds": {"start": start, "full": full}}
-    patch.setattr(accuracy, "_calibrations", lambda: {"drawn": found, "reptiles": found})
+    found = {"budget": TransferTask(lab).budget, "thresholds": {"start": start, "full": full}}
+    patch.setattr(task, "calibrations", lambda _: {"drawn": found, "reptiles": found})
 
 
 def logits(lab: Lab) -> torch.Tensor:
-    return accuracy.fit_and_predict(functions(lab), lab, seed=3)[1]["logits"]
+    return accuracy.fit_and_predict(functions(lab), lab, seed=3).predicted["logits"]
 
 
 def test_accuracy_threads_and_bfloat16(small: Lab) -> None:
@@ -140,21 +142,20 @@ def test_accuracy_first_rate_suffices(small: Lab) -> None:
         small,
         train_with_early_stopping=at_rate(dict.fromkeys(small.settings["accuracy"]["learning_rates"][1:], "1 / 0")),
     )
-    found = accuracy.measured(submission, small, 7)
-    assert list(found.shares) == [0.001]
-    assert accuracy.measured(submission, small, 7) is found
+    found = measured(submission, TransferTask(small), 7)
+    assert list(found.scores) == ["lr=0.001"]
+    assert measured(submission, TransferTask(small), 7) is found
     assert score(accuracy_checks(small, submission)) == (20, 20)
 
 
 def test_accuracy_tries_other_rates(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the first learning rate is too low, the others are tried, and the best counts."""
     set_thresholds(monkeypatch, small, 0.1, 0.99)
-    found = accuracy.measured(
-        functions(small, train_with_early_stopping=at_rate({0.1: "raise ValueError('diverged')"})), small, 7
-    )
-    assert list(found.shares) == small.settings["accuracy"]["learning_rates"]
-    assert found.shares[0.1] == 0.0
-    assert found.best == max(found.shares.values()) > 0.2
+    submission = functions(small, train_with_early_stopping=at_rate({0.1: "raise ValueError('diverged')"}))
+    found = measured(submission, TransferTask(small), 7)
+    assert list(found.scores) == ["lr=0.001", "lr=0.1", "lr=0.3"]
+    assert found.scores["lr=0.1"] == 0.0
+    assert found.best == max(found.scores.values()) > 0.2
     assert "with lr=0.3" in str(found)
 
 
@@ -170,7 +171,7 @@ def test_accuracy_error_at_first_rate(small: Lab) -> None:
 def test_accuracy_points_are_monotonic(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points increase with accuracy, from zero at the lower threshold to all at the upper one."""
     submission = functions(small)
-    reached = accuracy.measured(submission, small, 7).best
+    reached = measured(submission, TransferTask(small), 7).best
     earned = []
     for start, full in (
         (1.0, 1.1),
@@ -188,7 +189,8 @@ def test_accuracy_points_are_monotonic(small: Lab, monkeypatch: pytest.MonkeyPat
 
 def run_with(patch: pytest.MonkeyPatch, lab: Lab, submission: InProcessSubmission, reached: float) -> list[Any]:
     """Run the checks on a submission that has reached this accuracy."""
-    patch.setattr(accuracy, "_measured", {submission: {7: accuracy.Measured({0.001: reached})}})
+    found = Measured({"lr=0.001": reached}, ACCURACY)
+    patch.setattr(task, "_measured", {submission: {(TransferTask, 7): found}})
     return accuracy_checks(lab, submission)
 
 
@@ -213,9 +215,9 @@ def test_accuracy_on_photographs(small: Lab, photographs: Path) -> None:
     assert not torch.equal(first[0].images, second[0].images)
     shown = {bytes(image.numpy().tobytes()) for part in first[:2] for image in part.images}
     assert len(shown) == 182  # all images differ
-    _, predicted, test = accuracy.fit_and_predict(functions(lab), lab, seed=1)
-    assert predicted["logits"].shape == (60, len(CLASSES))
-    assert torch.equal(test.images, first[2].images)
+    trained = accuracy.fit_and_predict(functions(lab), lab, seed=1)
+    assert trained.predicted["logits"].shape == (60, len(CLASSES))
+    assert torch.equal(trained.test.images, first[2].images)
 
 
 def test_photographs_too_few(photographs: Path) -> None:
@@ -233,7 +235,7 @@ def test_accuracy_stub_draws_no_images(lab: Lab, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(accuracy, "reptiles", lambda *_: pytest.fail("drawn"))
     for namespace in ({}, {"build_transfer_model": stub, "train_with_early_stopping": stub}):
         with pytest.raises(SubmissionError, match="missing"):
-            accuracy.measured(InProcessSubmission(lab.name, dict(namespace)), lab, 3)
+            measured(InProcessSubmission(lab.name, dict(namespace)), TransferTask(lab), 3)
 
 
 WRAPPED = PLAIN["build_transfer_model"].replace("    return model", "    return nn.Sequential(model)")
@@ -249,8 +251,8 @@ def test_accuracy_replaces_wrong_model(small: Lab, name: str) -> None:
     """A wrongly built model costs nothing here: the exercise that builds it charges the points."""
     submission = functions(small, build_transfer_model=FAULTS[name])
     assert score(accuracy_checks(small, submission)) == (20, 20)
-    found = accuracy.measured(submission, small, 7)
-    assert not found.own_model
+    found = measured(submission, TransferTask(small), 7)
+    assert found.remark
     assert "a model of the checks" in str(found)
 
 
@@ -274,6 +276,6 @@ CHOICES = {
 def test_accuracy_checkpoint_and_quasi_newton(small: Lab, name: str) -> None:
     """The instrumentation of the check supports checkpoints of whole models and quasi-Newton methods."""
     submission = functions(small, train_with_early_stopping=CHOICES[name])
-    fitted, predicted, _ = accuracy.fit_and_predict(submission, small, 7)
-    assert fitted["steps"] == 6  # batches of one epoch
-    assert predicted["logits"].isfinite().all()
+    trained = accuracy.fit_and_predict(submission, small, 7)
+    assert trained.fitted["steps"] == 6  # batches of one epoch
+    assert trained.predicted["logits"].isfinite().all()

@@ -16,12 +16,17 @@ from autograder.authoring.build import notebook_of
 from autograder.errors import SettingsError
 from autograder.labs import settings
 from autograder.labs.catalog import checks_of
-from autograder.labs.settings import check_points, load_lab, point_problems, problems_of
+from autograder.labs.settings import check_points, load_lab, point_problems, settings_of
 from tests.conftest import ROOT
 
+MODEL = settings_of("transfer_learning")
 DUE = "due = 2026-12-18T23:59:00+01:00"
 GOOD = (find_lab("transfer-learning").folder / "lab.toml").read_text()
 MASTER = ROOT / "source" / "transfer-learning" / "transfer_learning.py"
+
+
+def problems_of(text: str, file: str) -> list[str]:
+    return settings.problems_of(text, file, MODEL)
 
 
 def changed(old: str, new: str) -> tuple[str, int]:

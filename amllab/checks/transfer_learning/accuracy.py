@@ -11,23 +11,23 @@ error rates were measured with ``autograder calibrate`` (``thresholds.json``).
 
 from __future__ import annotations
 
-import json
+import math
 import os
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import timm
 import torch
 from torch import Tensor
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
-from amllab.checks import CheckFailure, expect
+from amllab.checks import expect
 from amllab.images import LabelledImages
 from amllab.kit.accuracy import accuracy, agreement, joined, percent, perturbed
 from amllab.kit.state_dicts import differing, first_layers, layer_names, pretrained
+from amllab.kit.task import ACCURACY, Task
 from amllab.lab import Lab
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import Submission, SubmissionError
@@ -35,7 +35,6 @@ from amllab.reptiles import reptile_arrays
 from amllab.seeds import derive
 from amllab.synthetic_images import CLASSES, draw
 
-THRESHOLDS = Path(__file__).with_name("thresholds.json")
 # numbers that a model may have beyond those of the backbone: enough for a head, not for a second network
 MOST_IN_HEAD = 100_000
 # Share of predictions that must follow from the backbone's features. Measured with net6 over two seeds and three
@@ -53,28 +52,6 @@ def data_seed(seed: int) -> int:
 def key(seed: int, attempt: int) -> str:
     """Return the key that the trained model is stored under."""
     return f"{derive(seed, 'accuracy', 'key', str(attempt)):x}"
-
-
-def thresholds(lab: Lab) -> dict[str, float]:
-    """Return shares of test images: ``start``, above which there are points, and ``full``, from which all are given.
-
-    Raises:
-        ValueError: The thresholds were not measured for this data and budget.
-    """
-    budget = budget_of(lab)
-    found = _calibrations().get(kind_of_data(budget["data"]))
-    if found is None or found["budget"] != {name: value for name, value in budget.items() if name != "data"}:
-        raise ValueError(
-            f"{THRESHOLDS.name} holds no thresholds for the data and the budget of lab.toml: run "
-            f"'autograder calibrate {lab.assignment}'"
-        )
-    measured: dict[str, float] = found["thresholds"]
-    return measured
-
-
-@cache
-def _calibrations() -> dict[str, Any]:
-    return dict(json.loads(THRESHOLDS.read_text(encoding="utf-8"))) if THRESHOLDS.is_file() else {}
 
 
 def budget_of(lab: Lab) -> dict[str, Any]:
@@ -120,51 +97,65 @@ def _photographs(seed: int, sizes: tuple[int, int, int], source: str) -> Labelle
     return LabelledImages(images, labels, learning.classes, learning.source)
 
 
-@dataclass
-class Measured:
-    """What a submission reached.
+NOT_YOURS = "with a model of the checks, as yours cannot be taken"
 
-    Attributes:
-        shares: Learning rate -> share of test images that were recognised, in the order of the trainings.
-        own_model: Whether the submission built the model; otherwise it was built according to the contract.
-    """
 
-    shares: dict[float, float] = field(default_factory=dict)
-    own_model: bool = True
+@dataclass(frozen=True)
+class Trained:
+    """A training: the answers of the probes ``fit`` and ``predict``, and the images and labels to predict."""
+
+    fitted: dict[str, Any]
+    predicted: dict[str, Any]
+    test: Part
+
+
+class TransferTask(Task):
+    """Building and training with a submission's functions, and its accuracy on images that it has never seen."""
+
+    table = "accuracy"
+    score = ACCURACY
+    data_word = "Images"
 
     @property
-    def best(self) -> float:
-        """The best accuracy of all learning rates; 0 if there is none."""
-        return max(self.shares.values(), default=0.0)
+    def budget(self) -> dict[str, Any]:
+        """The settings in force, without the data."""
+        return {name: value for name, value in budget_of(self.lab).items() if name != "data"}
 
-    def __str__(self) -> str:
-        reached = ", ".join(f"{percent(share)} with lr={lr:g}" for lr, share in self.shares.items())
-        return reached if self.own_model else f"{reached}, with a model of the checks, as yours cannot be taken"
+    @property
+    def data(self) -> str:
+        """The kind of data."""
+        return kind_of_data(self.lab.settings["accuracy"]["data"])
 
+    @property
+    def spread(self) -> float:
+        """Half of what counting hits alone gives."""
+        return math.sqrt(0.25 / self.budget["test_images"]) / 2
 
-_measured: WeakKeyDictionary[Submission, dict[int, Measured]] = WeakKeyDictionary()
+    @property
+    def attempts(self) -> Sequence[str]:
+        """Learning rates: one does not suit all optimizers."""
+        return [f"lr={lr:g}" for lr in self.budget["learning_rates"]]
 
+    def prepare(self, submission: Submission) -> str:
+        """Look whether the submission builds the backbone; if not, another model is trained."""
+        return "" if builds_the_backbone(submission, self.budget) else NOT_YOURS
 
-def measured(submission: Submission, lab: Lab, seed: int) -> Measured:
-    """Build and train with the submission under the lab's budget, with further learning rates if one is not enough.
+    def train(self, submission: Submission, seed: int, attempt: int = 0, remark: str = "") -> Trained:
+        """Train with one learning rate and predict the test images."""
+        return fit_and_predict(submission, self.lab, seed, attempt, with_own_model=not remark)
 
-    Fails the check if the training exceeded the budget, or if the predictions are not those of the trained model.
-    """
-    known = _measured.setdefault(submission, {})
-    if seed not in known:
-        budget, full, found = budget_of(lab), thresholds(lab)["full"], Measured()
-        found.own_model = builds_the_backbone(submission, budget)
-        for attempt, lr in enumerate(budget["learning_rates"]):
-            try:
-                found.shares[lr] = one_training(submission, lab, seed, attempt, with_own_model=found.own_model)
-            except (CheckFailure, SubmissionError):
-                if attempt == 0:
-                    raise
-                found.shares[lr] = 0.0  # a rate too high for this optimizer may well end in NaN, or an error
-            if found.shares[lr] >= full:
-                break
-        known[seed] = found
-    return known[seed]
+    def rate(self, trained: Trained) -> float:
+        """Return the share of test images that were recognised."""
+        return accuracy(trained.predicted["logits"], trained.test.labels)
+
+    def verify(self, trained: Trained, *, earns: bool) -> None:
+        """Fail the check if the training exceeded its budget, or if the predictions are not those of its model."""
+        state, budget = trained.predicted["state"], self.budget
+        _keeps_to_the_budget(trained.fitted, budget)
+        _keeps_the_frozen_layers(state, budget)
+        _trained_the_others(state, budget)
+        if earns:  # logits of a model that has learned nothing need not follow from its features
+            _predicts_from_its_features(trained.predicted, trained.test.images, budget["backbone"])
 
 
 def builds_the_backbone(submission: Submission, budget: dict[str, Any]) -> bool:
@@ -198,28 +189,10 @@ def builds_the_backbone(submission: Submission, budget: dict[str, Any]) -> bool:
     )
 
 
-def one_training(
-    submission: Submission, lab: Lab, seed: int, attempt: int = 0, *, with_own_model: bool = True
-) -> float:
-    """Return the share of test images recognised after a training with one learning rate; see :func:`measured`."""
-    budget = budget_of(lab)
-    fitted, predicted, test = fit_and_predict(submission, lab, seed, attempt, with_own_model=with_own_model)
-    _keeps_to_the_budget(fitted, budget)
-    _keeps_the_frozen_layers(predicted["state"], budget)
-    _trained_the_others(predicted["state"], budget)
-    share = accuracy(predicted["logits"], test.labels)
-    if share > thresholds(lab)["start"]:  # logits of a model that has learned nothing need not follow from its features
-        _predicts_from_its_features(predicted, test.images, budget["backbone"])
-    return share
-
-
 def fit_and_predict(
     submission: Submission, lab: Lab, seed: int, attempt: int = 0, *, with_own_model: bool = True
-) -> tuple[dict[str, Any], dict[str, Any], Part]:
-    """Return the answers of the probes ``fit`` and ``predict``, and the images and labels to predict.
-
-    Fails the check unless there are logits for every image.
-    """
+) -> Trained:
+    """Train with one learning rate, and predict; fail the check unless there are logits for every image."""
     budget = budget_of(lab)
     sizes = (budget["train_images"], budget["val_images"], budget["test_images"])
     train, val, test = reptiles(seed, sizes, budget["data"])
@@ -241,7 +214,8 @@ def fit_and_predict(
     )
     parts = test.images.split(PREDICTED_AT_ONCE)
     answers = [submission.ask("predict", key=key(seed, attempt), images=images, **numbers) for images in parts]
-    return fitted, {**answers[-1], "logits": joined([answered["logits"] for answered in answers], parts)}, test
+    logits = joined([answered["logits"] for answered in answers], parts)
+    return Trained(fitted, {**answers[-1], "logits": logits}, test)
 
 
 def _keeps_to_the_budget(fitted: dict[str, Any], budget: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.transfer_learning.accuracy import budget_of, measured, thresholds
+from amllab.checks.transfer_learning.accuracy import TransferTask
 from amllab.kit.accuracy import percent
+from amllab.kit.task import measured, thresholds
 
 pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: all together")
 
@@ -20,8 +21,9 @@ def budget_in_words(budget):
 @pytest.mark.points(8)
 def test_learns(submission, lab_settings, run_seed):
     """Built and trained with your functions, the model recognises reptiles it has never seen."""
-    budget, start = budget_of(lab_settings), thresholds(lab_settings)["start"]
-    reached = measured(submission, lab_settings, run_seed)
+    task = TransferTask(lab_settings)
+    budget, start = task.budget, thresholds(task)["start"]
+    reached = measured(submission, task, run_seed)
     expect(
         reached.best > start,
         expected=f"more than {percent(start)} of {budget['test_images']} new images after {budget_in_words(budget)}",
