@@ -11,12 +11,13 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
-from amllab.images import LabelledImages
+if TYPE_CHECKING:
+    from amllab.images import LabelledImages
 
 SMALLEST, LARGEST = 16, 224  # pixels, of the side of the squares
 CLASSES = 2, 100  # fewest and most
@@ -59,6 +60,10 @@ class ClassFolder:
 
     def read(self, side: int) -> LabelledImages:
         """Read all images as squares of this side."""
+        import torch  # a process that only compares digests does not load it
+
+        from amllab.images import LabelledImages
+
         images = torch.empty(len(self.files), 3, side, side, dtype=torch.uint8)
         for place, (file, _) in zip(images, self.files, strict=True):
             place.copy_(torch.from_numpy(_square(file, side)).permute(2, 0, 1))

@@ -143,7 +143,7 @@ class Task(ABC):
     @property
     def evidence(self) -> Path:
         """The file of the thresholds, as ``autograder calibrate`` writes it."""
-        return self.lab.folder / "thresholds.json"
+        return self.lab.evidence or self.lab.folder / "thresholds.json"
 
 
 @dataclass(frozen=True)
@@ -222,8 +222,9 @@ def thresholds(task: Task) -> dict[str, float]:
     """
     found = calibrations(task).get(task.data)
     if found is None or found["budget"] != task.budget:
+        settings = "own.toml" if task.lab.own else "lab.toml"
         raise ValueError(
-            f"{task.evidence.name} holds no thresholds for the data and the budget of lab.toml: run "
+            f"no thresholds were measured for the data and the budget of {settings}: run "
             f"'autograder calibrate {task.lab.assignment}'"
         )
     wanted: dict[str, float] = found["thresholds"]

@@ -21,6 +21,7 @@ from autograder.grading.result import GradingResult
 from autograder.grading.session import GradingSession
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.corpus import Corpus, Solution, corpus_of, not_passed
+from autograder.labs.own import require_thresholds
 from autograder.labs.settings import load_lab, point_problems, unknown_checks
 from autograder.labs.study import Study, command, evidence_of, read_study
 
@@ -64,6 +65,7 @@ def audit(course: Course, assignment: str, *, class_size: int = 100) -> Iterator
     """
     try:
         lab = load_lab(assignment)
+        require_thresholds(lab)
     except SettingsError as error:
         yield Finding("settings", "FAIL", "; ".join(str(error).splitlines()))
         return

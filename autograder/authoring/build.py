@@ -19,6 +19,7 @@ from nbformat import NotebookNode
 from autograder.course import Course
 from autograder.gradebook.changed_cells import settle
 from autograder.labs.catalog import checks_of
+from autograder.labs.own import require_thresholds
 from autograder.labs.settings import check_points, load_lab
 
 
@@ -52,11 +53,12 @@ def build(
     Raises:
         FileNotFoundError: There is no master text, or no such folder of images.
         ChangedCellsError: Submissions in the gradebook have other graded cells; nothing is written.
-        SettingsError: The lab's settings are invalid, or its checks are worth more or less than their cells; nothing is
-            written.
+        SettingsError: The lab's settings are invalid, its thresholds were not measured, or its checks are worth more or
+            less than their cells; nothing is written.
         subprocess.CalledProcessError: An nbgrader command failed, after printing the reason.
     """
     lab = load_lab(assignment)
+    require_thresholds(lab)
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     if not master.is_file():
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")

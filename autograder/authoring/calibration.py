@@ -33,6 +33,7 @@ from autograder.authoring.fitting import Verdicts, counted, counted_at_most, fit
 from autograder.errors import ThresholdError
 from autograder.labs.calibrated import Calibrated, Style, calibrated_of
 
+SLOWER = 3  # times that grading may be slower than the calibration
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 Run = tuple[str, int, list[float], float]  # variant, seed, score of each attempt, seconds
@@ -216,20 +217,44 @@ def _measure(lab: Lab, seed: int, names: list[str]) -> list[Run]:
 def measure(declared: Calibrated, style: Style, seed: int) -> tuple[list[float], float]:
     """Return the score of each attempt of a variant that has to be made, and the seconds that they took.
 
-    No rule is checked: the thresholds must tell the variants apart by their scores alone.
+    The scores alone must tell the variants apart: wrong ones need not keep to the rules.
+
+    Raises:
+        ThresholdError: A right variant breaks a rule of the check, or takes too long: so would submissions.
     """
     task, submission = declared.task, submission_of(declared.task, style)
     began, scores = time.perf_counter(), []
+    best: Any = None
     for attempt in range(len(task.attempts)):
+        start = time.perf_counter()
         try:
-            scores.append(task.score.credible(task.rate(task.train(submission, seed, attempt))))
+            trained = task.train(submission, seed, attempt)
+            scores.append(task.score.credible(task.rate(trained)))
         except (CheckFailure, SubmissionError):
             if attempt == 0:
                 raise
+            trained = None
             scores.append(task.score.worst)
+        _in_time(task, style, time.perf_counter() - start)
+        if trained is not None and scores[-1] == task.score.best(scores):
+            best = trained
         if declared.complete(scores):
             break
+    if style.right:
+        try:
+            task.verify(best, earns=True)
+        except CheckFailure as error:
+            raise ThresholdError(f"the check rejects the right variant {style.name!r}: {error}") from None
     return scores, time.perf_counter() - began
+
+
+def _in_time(task: Task, style: Style, seconds: float) -> None:
+    limit = task.lab.limits["answer_seconds"]
+    if seconds > limit / SLOWER:
+        raise ThresholdError(
+            f"one training of {style.name!r} took {seconds:.0f} s, and a submission, perhaps on a slower machine, has "
+            f"{limit:g} s: use fewer or smaller images, fewer epochs or a smaller model"
+        )
 
 
 def submission_of(task: Task, style: Style) -> InProcessSubmission:

@@ -52,10 +52,13 @@ def sentences(evidence: dict[str, Any], task: Task) -> str:
 def page(task: Task, calibrations: dict[str, Any]) -> str:
     """Format the evidence in a lab's thresholds file as a Markdown page."""
     lab, name = task.lab, task.score.name
+    place = f"amllab/checks/{lab.name}/thresholds.json"
+    if lab.own:
+        place = f"autograder/checks/{lab.name}/evidence/{task.evidence.name}"
     parts = [
         f"# {lab.title}: thresholds of the {name} check\n\n"
         f"Written by `autograder calibrate {lab.assignment}` from what it measured; all of it is in "
-        f"`amllab/checks/{lab.name}/thresholds.json`. A right submission is to lose points in at most "
+        f"`{place}`. A right submission is to lose points in at most "
         f"{WRONG_VERDICTS:g} of all cases, and a wrong one to get full points in at most {WRONG_VERDICTS:g}.\n"
     ]
     for data, evidence in sorted(calibrations.items()):

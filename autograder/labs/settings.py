@@ -84,6 +84,8 @@ class Settings(Table):
 def load_lab(name: str) -> Lab:
     """Return the lab with this name or assignment, after validating its settings and finding its packages installed.
 
+    An instructor's own images and backbone are in force (:mod:`autograder.labs.own`).
+
     Raises:
         LookupError: There is no such lab; the message lists the existing ones.
         SettingsError: The settings are invalid, and each line of the message names file, line and field; or a package
@@ -96,26 +98,34 @@ def load_lab(name: str) -> Lab:
         )
     ):
         raise SettingsError("\n".join(problems))
+    from autograder.labs.own import with_own
+
     lab = find_lab(name)
     if problems := package_problems(lab):
         raise SettingsError("\n".join(problems))
-    return lab
+    return with_own(lab)
 
 
-def settings_of(lab: str) -> type[BaseModel]:
-    """Return the model of a lab's ``lab.toml``, including the table that only this lab has, if it has one.
+def budget_module(lab: str) -> Any:
+    """Return the module with the table that only this lab has; ``None`` if there is none.
 
-    A lab with a training under a budget (:mod:`amllab.kit.task`) declares its table in
-    ``autograder/checks/<lab>/budget.py``: ``TABLE``, the name, and ``Budget``, a :class:`Table` with its keys.
+    A lab with a training under a budget (:mod:`amllab.kit.task`) has ``autograder/checks/<lab>/budget.py``. It defines
+    ``TABLE``, the name of the table of ``lab.toml``; ``Budget``, a :class:`Table` with its keys; and, if the lab takes
+    an instructor's own images and backbone, ``Own``, a table of what these may replace (:mod:`autograder.labs.own`).
     """
     name = f"autograder.checks.{lab}.budget"
     try:
         found = importlib.util.find_spec(name)
     except ModuleNotFoundError:  # the lab has no hidden checks
-        found = None
-    if found is None:
+        return None
+    return None if found is None else importlib.import_module(name)
+
+
+def settings_of(lab: str) -> type[BaseModel]:
+    """Return the model of a lab's ``lab.toml``, including the table that only this lab has, if it has one."""
+    module = budget_module(lab)
+    if module is None:
         return Settings
-    module = importlib.import_module(name)
     own: dict[str, Any] = {module.TABLE: (module.Budget | None, None)}
     return create_model("Settings", __base__=Settings, **own)
 

@@ -37,6 +37,7 @@ from autograder.gradebook.regrading import book_cells, book_scores, check_cells,
 from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
 from autograder.grading.class_session import ClassSession, GradingConfig
+from autograder.labs.own import require_thresholds
 from autograder.labs.settings import load_lab
 from autograder.nbgrader_plugins.late_penalty import set_due_date
 from autograder.nbgrader_plugins.run import Run
@@ -74,6 +75,7 @@ class SubmissionExporter(NotebookExporter):
         assignment = coursedir.assignment_id
         try:
             self.lab = load_lab(assignment)
+            require_thresholds(self.lab)
             self.release = read_release(
                 self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amllab.checks.transfer_learning.accuracy import TransferTask
+from amllab.checks.transfer_learning.accuracy_task import TransferTask
 from amllab.kit.task import ACCURACY, Score, attempted, thresholds
 from amllab.lab import Lab, find_lab
 from amllab.protocol.failure import CheckFailure

@@ -8,7 +8,7 @@ learned.
 
 from __future__ import annotations
 
-from amllab.checks.transfer_learning.accuracy import TransferTask
+from amllab.checks.transfer_learning.accuracy_task import TransferTask
 from autograder.labs.calibrated import Style
 
 TASK = TransferTask
