@@ -22,6 +22,8 @@ class Lab:
         notebook: Name of the notebook, without ``.ipynb``.
         limits: Limits in seconds and bytes; see the file.
         settings: The whole file; each lab decides which further settings its checks read.
+        own: Name of the evidence for an instructor's own data or backbone; empty if what the lab ships is in force.
+        evidence: The file of that evidence.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Lab:
     notebook: str
     limits: dict[str, Any]
     settings: dict[str, Any]
+    own: str = ""
+    evidence: Path | None = None
 
     @property
     def packages(self) -> list[str]:

@@ -7,13 +7,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import timm
 from huggingface_hub import constants
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from amllab import backbones  # noqa: F401  (importing registers net12 and net6 with timm)
+from amllab import backbones  # importing registers net12 and net6 with timm
 from amllab.devices import is_absent
 
 CONNECTION_SECONDS = 3.0
@@ -52,10 +53,12 @@ def load_backbone(name: str) -> nn.Module:
             + (f"Similar names: {', '.join(near)}. " if near else "")
             + "All names: timm.list_models('*part of the name*')."
         )
-    shipped = getattr(get_pretrained_cfg(name), "file", None)
+    file = own_weights(name)
+    own = {"file": str(file), "custom_load": False} if file.is_file() else None
+    shipped = own or getattr(get_pretrained_cfg(name), "file", None)
     try:
         with _quick_to_give_up(needs_hub=not shipped):
-            model = timm.create_model(name, pretrained=True)
+            model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=own)
     except Exception as error:  # whatever the hub client, the file system or timm raises, the remedy is the same
         if is_absent(str(error)):  # the default device is missing, not the weights
             raise
@@ -67,6 +70,11 @@ def load_backbone(name: str) -> nn.Module:
             "with this package."
         ) from error
     return model
+
+
+def own_weights(name: str) -> Path:
+    """Return the path of the weights that an instructor has put into this library, whether they are there or not."""
+    return backbones.WEIGHTS / f"{name}.safetensors"
 
 
 @contextmanager

@@ -55,6 +55,8 @@ for command in (
     authoring.new_lab,
     authoring.bundle,
     authoring.audit,
+    authoring.use_data,
+    authoring.use_backbone,
     authoring.calibrate,
     authoring.study,
     grading.grade,

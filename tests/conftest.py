@@ -22,13 +22,12 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderApp
 
 import autograder.nbgrader_plugins.exporter  # noqa: F401  loaded before the forks, each of which would have to load PyTorch
-from amllab.checks.transfer_learning import accuracy
+from amllab.checks.transfer_learning import accuracy_task
+from amllab.kit import task
 from amllab.lab import Lab, find_lab
 from autograder import cli
 from autograder.authoring.build import notebook_of
 from autograder.grading.reference import Reference
-from autograder.labs import settings
-from autograder.labs.calibrated import accuracy_problems
 from autograder.sandbox.launcher import Launcher
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,11 +192,10 @@ def report(course: Path, student: str, cell: str) -> str:
 
 SMALL = {"train_images": 128, "val_images": 32, "test_images": 200, "max_epochs": 1}
 _small = False
-_budget_of, _thresholds = accuracy.budget_of, accuracy.thresholds
+_budget_of, _thresholds = accuracy_task.budget_of, task.thresholds
 # once and for all, as the checks import them by name
-accuracy.budget_of = lambda lab: _budget_of(lab) | (SMALL if _small else {})
-accuracy.thresholds = lambda lab: {"start": 0.0, "full": 0.01} if _small else _thresholds(lab)
-settings.accuracy_problems = lambda lab: [] if _small else accuracy_problems(lab)
+accuracy_task.budget_of = lambda lab: _budget_of(lab) | (SMALL if _small else {})
+task.thresholds = lambda own: {"start": 0.0, "full": 0.01} if _small else _thresholds(own)
 
 
 @pytest.fixture(scope="module", autouse=True)

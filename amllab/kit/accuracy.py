@@ -15,10 +15,15 @@ CONTRAST, NOISE = 0.04, 2.0  # share; standard deviation, in levels of 0 to 255
 RIDGE = 10.0  # regularisation of the linear map from features to logits
 
 
-def perturbed(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return images mirrored at random, shifted by up to ``SHIFT`` pixels, with new contrast and some noise; uint8."""
+def perturbed(images: Tensor, generator: torch.Generator, *, mirror: bool = True) -> Tensor:
+    """Return images shifted by up to ``SHIFT`` pixels, with new contrast and some noise; uint8.
+
+    With ``mirror``, they are also mirrored at random.
+    """
     n, _, height, width = images.shape
-    mirrored = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.5, images.flip(3), images)
+    mirrored = images
+    if mirror:
+        mirrored = torch.where(torch.rand(n, 1, 1, 1, generator=generator) < 0.5, images.flip(3), images)
     padded = F.pad(mirrored.float(), [SHIFT] * 4, mode="reflect")
     corners = torch.randint(2 * SHIFT + 1, (n, 2), generator=generator).tolist()
     shifted = torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(corners)])

@@ -21,6 +21,7 @@ from autograder.grading.result import GradingResult
 from autograder.grading.session import GradingSession
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.corpus import Corpus, Solution, corpus_of, not_passed
+from autograder.labs.own import require_thresholds
 from autograder.labs.points import name_problems, point_problems
 from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab
@@ -66,6 +67,7 @@ def audit(course: Course, assignment: str, *, class_size: int = 100) -> Iterator
     """
     try:
         lab = load_lab(assignment)
+        require_thresholds(lab)
     except SettingsError as error:
         yield Finding("settings", "FAIL", "; ".join(str(error).splitlines()))
         return

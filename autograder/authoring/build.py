@@ -22,6 +22,7 @@ from autograder.course import Course
 from autograder.errors import SettingsError
 from autograder.gradebook.changed_cells import settle
 from autograder.labs.catalog import checks_of
+from autograder.labs.own import require_thresholds
 from autograder.labs.points import check_points
 from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab
@@ -60,11 +61,13 @@ def build(
         FileNotFoundError: There is no master text, or no such folder of images.
         ChangedCellsError: Submissions in the gradebook have other graded cells; nothing is written.
         SettingsError: The lab's settings are invalid, its probes do not import, a function that it trusts does not
-            exist, or its checks are worth more or less than their cells; nothing is written.
+            exist, its thresholds were not measured, or its checks are worth more or less than their cells; nothing is
+            written.
         CourseError: Another build of the lab is running.
         subprocess.CalledProcessError: An nbgrader command failed, after printing the reason. Release and solution stay.
     """
     lab = load_lab(assignment)
+    require_thresholds(lab)
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     if not master.is_file():
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")

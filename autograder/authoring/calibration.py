@@ -1,158 +1,42 @@
-"""The calibration of accuracy thresholds from measured right and wrong submissions: ``autograder calibrate``.
+"""The calibration of thresholds from measured right and wrong submissions: ``autograder calibrate``.
 
-A lab defines what to measure in ``autograder/checks/<lab>/calibration.py``: ``STYLES``, the right and wrong variants of
-the exercise; ``kind(lab)``, the kind of images; ``budget(lab)``, of which this module reads only ``test_images``; and
-``measure(lab, style, seed)``, which tries learning rates until ``complete(lab, shares)`` holds, at the latest when an
-accuracy reaches ``ceiling(lab)``.
+A lab declares what to measure next to its hidden checks (:mod:`autograder.labs.calibrated`): a training under a budget
+with its score, and right and wrong variants of the functions that it trains with.
 
-Thresholds are fitted on some seeds and judged on others. The result, including all measurements, is one file that the
-check reads: ``amllab/checks/<lab>/thresholds.json``.
-
-The accuracies of each variant are assumed to be normally distributed, with their own mean and standard deviation. This
-makes it possible to estimate probabilities far below one over the number of runs. The counts on the fresh seeds are
-reported next to the estimates and assume nothing.
+Thresholds are fitted on some seeds and judged on others (:mod:`autograder.authoring.fitting`). The result, including
+all measurements, is one file that the check reads: :attr:`amllab.kit.task.Task.evidence`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import math
 import platform
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import optimize, stats
 from tqdm import tqdm
 
+from amllab.kit.task import Task
 from amllab.lab import Lab
+from amllab.protocol.failure import CheckFailure
+from amllab.protocol.submission import InProcessSubmission, SubmissionError
 from amllab.seeds import derive
+from autograder.authoring.fitting import Verdicts, counted, counted_at_most, fit, judge
 from autograder.errors import ThresholdError
-from autograder.labs.calibrated import digest_of_images
+from autograder.labs.calibrated import Calibrated, Style, calibrated_of
 
-WRONG_VERDICTS = 1e-3  # highest accepted probability, for a right submission and for a wrong one
-CONFIDENCE = 0.95
-STEP = 0.005  # thresholds are multiples of this
+SLOWER = 3  # times that grading may be slower than the calibration
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
-Run = tuple[str, int, list[float], float]  # variant, seed, accuracy of each attempt, seconds
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """The verdicts on one variant, on seeds that were not used for fitting.
-
-    Attributes:
-        style: Name of the variant.
-        right: Whether the variant is correct.
-        n: Number of runs.
-        mean: Mean of the accuracies.
-        sd: Standard deviation of the accuracies.
-        low: Lowest accuracy.
-        high: Highest accuracy.
-        wrong: Number of runs with the wrong verdict: a right variant without full points, or a wrong variant with them.
-        probability: Probability of the wrong verdict, for normally distributed accuracies with this mean and standard
-            deviation, or with the smallest credible standard deviation if that is larger.
-        at_most: Upper bound of ``probability`` with 95 % confidence.
-    """
-
-    style: str
-    right: bool
-    n: int
-    mean: float
-    sd: float
-    low: float
-    high: float
-    wrong: int
-    probability: float
-    at_most: float
-
-
-def tail_at_most(n: int, distance: float) -> float:
-    """Return an upper bound of the normal tail beyond an estimated distance from the mean.
-
-    The tail begins ``distance`` estimated standard deviations from the mean of ``n`` values. The bound inverts the
-    one-sided tolerance limit based on the noncentral t distribution (Howe, *Journal of the American Statistical
-    Association* 64, 1969).
-    """
-    t = distance * math.sqrt(n)
-    if stats.nct.cdf(t, n - 1, 0.0) < CONFIDENCE:
-        return 0.5
-    # the distance, in true standard deviations, at which only 1 - CONFIDENCE of all samples exceed the estimate
-    shift = optimize.brentq(lambda d: stats.nct.cdf(t, n - 1, d) - CONFIDENCE, 0.0, t)
-    return float(stats.norm.sf(shift / math.sqrt(n)))
-
-
-def counted(shares: Sequence[float], enough: float) -> list[float]:
-    """Return the attempts that would have been made: none after the first one that reaches ``enough``."""
-    first = next((i for i, share in enumerate(shares) if share >= enough), len(shares))
-    return list(shares[: first + 1])
-
-
-def fit(right: dict[str, list[float]], wrong: dict[str, list[float]], spread: float) -> dict[str, float]:
-    """Fit thresholds to accuracies by variant.
-
-    Args:
-        right: Accuracies of each right variant.
-        wrong: Accuracies of each wrong variant.
-        spread: Smallest credible standard deviation; it replaces smaller estimates.
-
-    Returns:
-        ``full``, which lies as many standard deviations below the nearest right variant as above the nearest wrong one,
-        and ``start``, below which 999 in 1,000 submissions of each wrong variant stay.
-
-    Raises:
-        ThresholdError: Right and wrong variants are too close to each other; the message names the nearest ones.
-    """
-    wrongs = {name: _normal(values, spread) for name, values in wrong.items()}
-    rights = {name: _normal(values, spread) for name, values in right.items()}
-
-    def nearest(full: float) -> tuple[tuple[float, str], tuple[float, str]]:
-        """Return distance (in standard deviations) and name of the nearest right and wrong variants."""
-        below = min(((mean - full) / sd, name) for name, (mean, sd) in rights.items())
-        return below, min(((full - mean) / sd, name) for name, (mean, sd) in wrongs.items())
-
-    candidates = [round(i * STEP, 4) for i in range(1, round(1 / STEP))]
-    full = max(candidates, key=lambda value: min(side[0] for side in nearest(value)))
-    (below, low), (above, high) = nearest(full)
-    if min(below, above) < stats.norm.isf(WRONG_VERDICTS):
-        raise ThresholdError(
-            f"no threshold separates '{high}' (mean {wrongs[high][0]:.3f}) from '{low}' (mean {rights[low][0]:.3f}) with at most "
-            f"one error in {1 / WRONG_VERDICTS:,.0f}: the best, {full}, is {min(below, above):.1f} standard deviations away. "
-            "Allow more epochs, images or attempts"
-        )
-    start = max(mean + stats.norm.isf(WRONG_VERDICTS) * sd for mean, sd in wrongs.values())
-    return {"start": round(min(math.ceil(start / STEP) * STEP, full - STEP), 4), "full": full}
-
-
-def _normal(values: Sequence[float], spread: float) -> tuple[float, float]:
-    return float(np.mean(values)), max(float(np.std(values, ddof=1)), spread)
-
-
-def judge(name: str, right: bool, values: Sequence[float], full: float, spread: float) -> Verdicts:
-    """Judge a variant's accuracies by the threshold for full points."""
-    array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-    mean, sd = _normal(values, spread)
-    distance = (mean - full if right else full - mean) / sd
-    wrong = int((array < full).sum() if right else (array >= full).sum())
-    return Verdicts(
-        name, right, len(array), mean, float(array.std(ddof=1)), float(array.min()), float(array.max()), wrong,
-        float(stats.norm.sf(distance)), tail_at_most(len(array), distance),
-    )  # fmt: skip
-
-
-def counted_at_most(wrong: int, n: int) -> float:
-    """Return the Clopper-Pearson upper bound of a probability, for ``wrong`` occurrences in ``n`` runs."""
-    return float(stats.binomtest(wrong, n).proportion_ci(2 * CONFIDENCE - 1, "exact").high)
+Run = tuple[str, int, list[float], float]  # variant, seed, score of each attempt, seconds
 
 
 class Calibration:
@@ -160,13 +44,13 @@ class Calibration:
 
     Args:
         lab: Lab to calibrate.
-        data: Images that replace ``data`` in the lab's accuracy budget.
+        data: Data that replaces ``data`` in the lab's budget.
         seeds: Number of seeds to fit the thresholds on.
         fresh: Number of further seeds to judge them on.
     """
 
     def __init__(self, lab: Lab, *, data: str | None = None, seeds: int = 20, fresh: int = 40) -> None:
-        """Load the lab's calibration module and its budget.
+        """Load what the lab declares.
 
         Raises:
             LookupError: The lab has nothing to calibrate.
@@ -174,26 +58,17 @@ class Calibration:
         """
         if min(seeds, fresh) < 3:
             raise ValueError("estimating a spread needs at least three seeds, both for fitting and for evaluation")
+        self.seeds, self.fresh = seeds, fresh
+        self.declared = calibrated_of(lab)
         if data is not None:
-            accuracy = {**lab.settings["accuracy"], "data": data}
-            lab = replace(lab, settings={**lab.settings, "accuracy": accuracy})
-        self.lab, self.seeds, self.fresh = lab, seeds, fresh
-        self.module = _module(lab)
-        self.kind: str = self.module.kind(lab)
-        self.budget = self.module.budget(lab)
-        self.file = lab.folder / "thresholds.json"
-
-    @cached_property
-    def data(self) -> str | None:
-        """The digest of the images; ``None`` if the library draws them."""
-        return digest_of_images(self.lab)
-
-    @cached_property
-    def marks(self) -> dict[str, str]:
-        """A mark for the runs of each variant: not those with another budget, other images or another source."""
-        parts = [self.budget, self.data] if self.data else [self.budget]
-        return {
-            s.name: hashlib.sha256(json.dumps([*parts, s.source]).encode()).hexdigest()[:12] for s in self.module.STYLES
+            table = self.declared.task.table
+            settings = {**lab.settings, table: {**lab.settings[table], "data": data}}
+            self.declared = calibrated_of(replace(lab, settings=settings))
+        self.task = self.declared.task
+        # keeps out runs that were measured with another budget or another source of the variant
+        self.marks = {
+            s.name: hashlib.sha256(json.dumps([self.task.budget, s.source]).encode()).hexdigest()[:12]
+            for s in self.declared.styles
         }
 
     def run(self, kept: Path, jobs: int) -> dict[str, Any]:
@@ -205,7 +80,7 @@ class Calibration:
         """
         known = self._read(kept)
         missing = [
-            (seed, [s.name for s in self.module.STYLES if seed % s.every == 0 and (s.name, seed) not in known])
+            (seed, [s.name for s in self.declared.styles if seed % s.every == 0 and (s.name, seed) not in known])
             for seed in range(self.seeds + self.fresh)
         ]
         missing = [(seed, styles) for seed, styles in missing if styles]
@@ -213,11 +88,11 @@ class Calibration:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with (
             kept.open("a") as file,
-            tqdm(total=total, desc=f"{self.lab.name}, {self.kind}", unit="run") as progress,
+            tqdm(total=total, desc=f"{self.task.lab.name}, {self.task.data}", unit="run") as progress,
         ):
             for runs in self._measured(missing, jobs):
-                for style, seed, shares, seconds in runs:
-                    row = {"style": style, "mark": self.marks[style], "seed": seed, "shares": shares}
+                for style, seed, scores, seconds in runs:
+                    row = {"style": style, "mark": self.marks[style], "seed": seed, "shares": scores}
                     file.write(json.dumps({**row, "seconds": round(seconds, 2)}) + "\n")
                     progress.update()
                 file.flush()
@@ -226,10 +101,10 @@ class Calibration:
     def _measured(self, missing: list[tuple[int, list[str]]], jobs: int) -> Iterator[list[Run]]:
         """Yield the runs of each seed as they finish."""
         if jobs == 1:
-            yield from (_measure(self.lab, seed, styles) for seed, styles in missing)
+            yield from (_measure(self.task.lab, seed, styles) for seed, styles in missing)
             return
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(_measure, self.lab, seed, styles) for seed, styles in missing]
+            futures = [pool.submit(_measure, self.task.lab, seed, styles) for seed, styles in missing]
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -239,31 +114,29 @@ class Calibration:
 
     def evidence(self, known: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
         """Return the thresholds and all data that they were fitted on, for the file that the check reads."""
-        styles, n = self.module.STYLES, self.budget["test_images"]
-        ceiling = self.module.ceiling(self.lab)
-        # a standard deviation below this is luck: counting hits alone gives about twice as much
-        spread = math.sqrt(0.25 / n) / 2
+        styles, spread, score = self.declared.styles, self.task.spread, self.task.score
+        ceiling = self.declared.ceiling
 
         def rows(style: Any, seeds: Iterable[int]) -> list[dict[str, Any]]:
             return [known[style.name, seed] for seed in seeds if seed % style.every == 0]
 
         def values(style: Any, seeds: Iterable[int]) -> list[float]:
-            return [max(counted(row["shares"], ceiling)) for row in rows(style, seeds)]
+            return [score.best(counted(row["shares"], ceiling, score)) for row in rows(style, seeds)]
 
         fitted, fresh = range(self.seeds), range(self.seeds, self.seeds + self.fresh)
         chosen = [s for s in styles if s.fitted]
         right, wrong = ({s.name: values(s, fitted) for s in chosen if s.right is side} for side in (True, False))
-        thresholds = fit(right, wrong, spread)
-        if thresholds["full"] > ceiling:
-            raise ThresholdError(f"full points from {thresholds['full']}: attempts stop at {ceiling}, raise CEILINGS")
+        thresholds = fit(right, wrong, spread, score)
+        if ceiling is not None and score.beats(thresholds["full"], ceiling):
+            raise ThresholdError(f"full points from {thresholds['full']}: attempts stop at {ceiling}, change CEILINGS")
+        enough = thresholds["full"] if ceiling is None else ceiling
         names = {s.name for s in chosen}
-        verdicts = [judge(s.name, s.right, values(s, fresh), thresholds["full"], spread) for s in styles]
+        verdicts = [judge(s.name, s.right, values(s, fresh), thresholds["full"], spread, score) for s in styles]
         # attempts, not seconds, because they do not depend on the load of the machine
-        attempts = [len(counted(row["shares"], ceiling)) for s in styles if s.right for row in rows(s, fresh)]
+        attempts = [len(counted(row["shares"], enough, score)) for s in styles if s.right for row in rows(s, fresh)]
         return {
             "thresholds": thresholds,
-            "budget": self.budget,
-            **({"data": self.data} if self.data else {}),
+            "budget": self.task.budget,
             "seeds": {"fitted": [0, self.seeds], "fresh": [self.seeds, self.seeds + self.fresh]},
             "verdicts": [vars(verdict) for verdict in verdicts],
             "right": self._count([v for v in verdicts if v.right and v.style in names]),
@@ -275,7 +148,7 @@ class Calibration:
                 s.name: {
                     "every": s.every,
                     "fitted": s.fitted,
-                    "shares": [counted(row["shares"], ceiling) for row in rows(s, (*fitted, *fresh))],
+                    "shares": [counted(row["shares"], ceiling, score) for row in rows(s, (*fitted, *fresh))],
                 }
                 for s in styles
             },
@@ -297,18 +170,20 @@ class Calibration:
 
         Entries for other kinds of data stay unchanged.
         """
-        known = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
-        known[self.kind] = evidence
+        file = self.task.evidence
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        known[self.task.data] = evidence
         # one line per variant, so that diffs are readable
         text = json.dumps(known, indent=1, sort_keys=True)
-        self.file.write_text(_compact(text) + "\n", encoding="utf-8")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(_compact(text) + "\n", encoding="utf-8")
         return dict(json.loads(text))
 
     def _read(self, kept: Path) -> dict[tuple[str, int], dict[str, Any]]:
         """Read the runs that are still valid; runs that stopped at a lower ceiling than today's are left out."""
         rows = [json.loads(line) for line in kept.read_text().splitlines() if line] if kept.is_file() else []
         mine = [r for r in rows if self.marks.get(r["style"]) == r["mark"]]
-        return {(r["style"], r["seed"]): r for r in mine if self.module.complete(self.lab, r["shares"])}
+        return {(r["style"], r["seed"]): r for r in mine if self.declared.complete(r["shares"])}
 
 
 def _compact(text: str) -> str:
@@ -329,22 +204,61 @@ def _compact(text: str) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _module(lab: Lab) -> Any:
-    try:
-        return importlib.import_module(f"autograder.checks.{lab.name}.calibration")
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("autograder.checks"):
-            raise
-        raise LookupError(
-            f"{lab.title} has nothing to calibrate: there is no autograder/checks/{lab.name}/calibration.py"
-        ) from None
-
-
 def _measure(lab: Lab, seed: int, names: list[str]) -> list[Run]:
-    """Measure variants with one seed in the same process, so that they share its images."""
+    """Measure variants with one seed in the same process, so that they share its data."""
     import torch
 
     torch.set_num_threads(1)
-    module = _module(lab)
-    styles = [style for style in module.STYLES if style.name in names]
-    return [(s.name, seed, *module.measure(lab, s, derive(seed, "calibration"))) for s in styles]
+    declared = calibrated_of(lab)
+    styles = [style for style in declared.styles if style.name in names]
+    return [(s.name, seed, *measure(declared, s, derive(seed, "calibration"))) for s in styles]
+
+
+def measure(declared: Calibrated, style: Style, seed: int) -> tuple[list[float], float]:
+    """Return the score of each attempt of a variant that has to be made, and the seconds that they took.
+
+    The scores alone must tell the variants apart: wrong ones need not keep to the rules.
+
+    Raises:
+        ThresholdError: A right variant breaks a rule of the check, or takes too long: so would submissions.
+    """
+    task, submission = declared.task, submission_of(declared.task, style)
+    began, scores = time.perf_counter(), []
+    best: Any = None
+    for attempt in range(len(task.attempts)):
+        start = time.perf_counter()
+        try:
+            trained = task.train(submission, seed, attempt)
+            scores.append(task.score.credible(task.rate(trained)))
+        except (CheckFailure, SubmissionError):
+            if attempt == 0:
+                raise
+            trained = None
+            scores.append(task.score.worst)
+        _in_time(task, style, time.perf_counter() - start)
+        if trained is not None and scores[-1] == task.score.best(scores):
+            best = trained
+        if declared.complete(scores):
+            break
+    if style.right:
+        try:
+            task.verify(best, earns=True)
+        except CheckFailure as error:
+            raise ThresholdError(f"the check rejects the right variant {style.name!r}: {error}") from None
+    return scores, time.perf_counter() - began
+
+
+def _in_time(task: Task, style: Style, seconds: float) -> None:
+    limit = task.lab.limits["answer_seconds"]
+    if seconds > limit / SLOWER:
+        raise ThresholdError(
+            f"one training of {style.name!r} took {seconds:.0f} s, and a submission, perhaps on a slower machine, has "
+            f"{limit:g} s: use fewer or smaller images, fewer epochs or a smaller model"
+        )
+
+
+def submission_of(task: Task, style: Style) -> InProcessSubmission:
+    """Return a submission with the functions of a variant."""
+    namespace: dict[str, object] = {}
+    exec(style.source, namespace)
+    return InProcessSubmission(task.lab.name, namespace)

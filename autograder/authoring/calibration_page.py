@@ -7,30 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from amllab.lab import Lab
-from autograder.authoring.calibration import WRONG_VERDICTS
+from amllab.kit.task import Task
+from autograder.authoring.fitting import WRONG_VERDICTS
 
 
-def table(evidence: dict[str, Any]) -> str:
+def table(evidence: dict[str, Any], task: Task) -> str:
     """Format the verdicts as a Markdown table."""
+    score = task.score
+    unit = f", {score.unit.strip()}" if score.unit else ""
     rows = [
-        "| functions | | runs | mean ± sd, % | min–max, % | wrong verdicts | probability | at most (95 %) |",
+        f"| functions | | runs | mean ± sd{unit} | min–max{unit} | wrong verdicts | probability | at most (95 %) |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for v in sorted(evidence["verdicts"], key=lambda v: (not v["right"], -v["mean"])):
+
+    def number(value: float) -> str:
+        return score.text(value).removesuffix(score.unit)
+
+    sign = -1 if score.higher_is_better else 1
+    for v in sorted(evidence["verdicts"], key=lambda v: (not v["right"], sign * v["mean"])):
         side = "right" if v["right"] else "wrong"
         side += "" if evidence["samples"][v["style"]]["fitted"] else ", not fitted"
         rows.append(
-            f"| {v['style']} | {side} | {v['n']} | {100 * v['mean']:.1f} ± {100 * v['sd']:.1f} "
-            f"| {100 * v['low']:.1f}–{100 * v['high']:.1f} | {v['wrong']} | {v['probability']:.1g} | {v['at_most']:.1g} |"
+            f"| {v['style']} | {side} | {v['n']} | {number(v['mean'])} ± {number(v['sd'])} "
+            f"| {number(v['low'])}–{number(v['high'])} | {v['wrong']} | {v['probability']:.1g} | {v['at_most']:.1g} |"
         )
     return "\n".join(rows)
 
 
-def sentences(evidence: dict[str, Any]) -> str:
+def sentences(evidence: dict[str, Any], task: Task) -> str:
     """Summarise the results in words, one statement per line."""
-    t, lines = evidence["thresholds"], []
-    lines.append(f"points from {100 * t['start']:.1f} % on, full points from {100 * t['full']:.1f} %")
+    t, lines, score = evidence["thresholds"], [], task.score
+    lines.append(f"points from {score.text(t['start'])} on, full points from {score.text(t['full'])}")
     for side, what in (("right", "right without full points"), ("wrong", "wrong with full points")):
         c = evidence[side]
         lines.append(
@@ -42,60 +49,73 @@ def sentences(evidence: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def page(lab: Lab, calibrations: dict[str, Any]) -> str:
+def page(task: Task, calibrations: dict[str, Any]) -> str:
     """Format the evidence in a lab's thresholds file as a Markdown page."""
+    lab, name = task.lab, task.score.name
+    place = f"amllab/checks/{lab.name}/thresholds.json"
+    if lab.own:
+        place = f"autograder/checks/{lab.name}/evidence/{task.evidence.name}"
     parts = [
-        f"# {lab.title}: thresholds of the accuracy check\n\n"
+        f"# {lab.title}: thresholds of the {name} check\n\n"
         f"Written by `autograder calibrate {lab.assignment}` from what it measured; all of it is in "
-        f"`amllab/checks/{lab.name}/thresholds.json`. A right submission is to lose points in at most "
+        f"`{place}`. A right submission is to lose points in at most "
         f"{WRONG_VERDICTS:g} of all cases, and a wrong one to get full points in at most {WRONG_VERDICTS:g}.\n"
     ]
-    for kind, evidence in sorted(calibrations.items()):
+    for data, evidence in sorted(calibrations.items()):
         (_, fitted), (_, last) = evidence["seeds"]["fitted"], evidence["seeds"]["fresh"]
         budget = ", ".join(f"{name} {value}" for name, value in evidence["budget"].items())
         packages = ", ".join(f"{name} {number}" for name, number in evidence["packages"].items())
         parts.append(
-            f"\n## Images: {kind}\n\n{_list(sentences(evidence))}\n\nFitted on seeds 0 to {fitted - 1}, judged on seeds {fitted} "
-            f"to {last - 1}; far-off functions on every second one. Not fitted: what the check rejects whatever its accuracy. *Probability*: of a wrong verdict, for normal accuracies "
-            f"of this mean and spread; *at most*: its upper bound with 95 % confidence.\n\n{table(evidence)}\n\n"
-            f"![accuracy by style]({picture_name(lab, kind)})\n\nBudget: {budget}.\n{packages}; {evidence['machine']}.\n"
+            f"\n## {task.data_word}: {data}\n\n{_list(sentences(evidence, task))}\n\nFitted on seeds 0 to {fitted - 1}, judged on seeds {fitted} "
+            f"to {last - 1}; far-off functions on every second one. Not fitted: what the check rejects whatever its {name}. *Probability*: of a wrong verdict, for normal {_plural(name)} "
+            f"of this mean and spread; *at most*: its upper bound with 95 % confidence.\n\n{table(evidence, task)}\n\n"
+            f"![{name} by style]({picture_name(task, data)})\n\nBudget: {budget}.\n{packages}; {evidence['machine']}.\n"
         )
     return "".join(parts)
 
 
-def picture_name(lab: Lab, kind: str) -> str:
+def _plural(name: str) -> str:
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+
+
+def picture_name(task: Task, data: str) -> str:
     """Return the file name of the plot for a kind of data."""
-    return f"calibration-{lab.assignment}-{kind}.png"
+    return f"calibration-{task.lab.assignment}-{data}.png"
 
 
 def _list(lines: str) -> str:
     return "\n".join(f"- {line}" for line in lines.split("\n"))
 
 
-def plot(evidence: dict[str, Any], path: Path, title: str) -> None:
-    """Plot the accuracy of every run by variant, with the thresholds."""
+def plot(evidence: dict[str, Any], path: Path, task: Task, title: str) -> None:
+    """Plot the score of every run by variant, with the thresholds."""
     from matplotlib.figure import Figure
 
-    order = sorted(evidence["verdicts"], key=lambda v: (v["right"], v["mean"]))
+    score = task.score
+    sign = 1 if score.higher_is_better else -1
+    order = sorted(evidence["verdicts"], key=lambda v: (v["right"], sign * v["mean"]))
     figure = Figure(figsize=(9, 0.32 * len(order) + 1.3), layout="constrained")
     axes = figure.subplots()
     rng = np.random.default_rng(0)
     for y, verdict in enumerate(order):
-        values = [100 * max(shares) for shares in evidence["samples"][verdict["style"]]["shares"]]
+        values = [score.factor * score.best(row) for row in evidence["samples"][verdict["style"]]["shares"]]
         colour, marker = ("#0072b2", "o") if verdict["right"] else ("#d55e00", "x")
         axes.scatter(values, y + rng.uniform(-0.25, 0.25, len(values)), s=9, c=colour, marker=marker, linewidths=0.7)
-    start, full = (100 * evidence["thresholds"][name] for name in ("start", "full"))
+    start, full = (score.factor * evidence["thresholds"][name] for name in ("start", "full"))
+    sides = ("left", "right") if score.higher_is_better else ("right", "left")
     axes.axvspan(start, full, color="#999999", alpha=0.25, lw=0)
     axes.axvline(full, color="#333333", lw=1.2)
     axes.axvline(start, color="#333333", lw=0.8, ls="--")
-    axes.text(full, len(order) - 0.4, f" full points from {full:g} %", fontsize=8, va="bottom")
-    axes.text(start, len(order) - 0.4, f"none up to {start:g} % ", fontsize=8, va="bottom", ha="right")
+    axes.text(full, len(order) - 0.4, f" full points from {full:g}{score.unit} ", fontsize=8, va="bottom", ha=sides[0])
+    axes.text(start, len(order) - 0.4, f" none up to {start:g}{score.unit} ", fontsize=8, va="bottom", ha=sides[1])
     names = [v["style"] for v in order]
     axes.set_yticks(range(len(order)), names, fontsize=8)
     for label, verdict in zip(axes.get_yticklabels(), order, strict=True):
         label.set_color("#0072b2" if verdict["right"] else "#d55e00")
     axes.set_ylim(-0.7, len(order) + 0.5)
-    axes.set_xlabel("accuracy on new test images, %; best of the attempts (o right, x wrong)")
+    axes.set_xlabel(
+        ", ".join(filter(None, [score.name, score.unit.strip()])) + "; best of the attempts (o right, x wrong)"
+    )
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -90,32 +90,88 @@ def audit(lab: str, class_size: int, strict: bool) -> int:
 
 @click.command()
 @lab_argument
-@click.option("--data", metavar="IMAGES", help="Images instead of those in lab.toml: drawn, cifar100 or a folder.")
+@click.argument("folder")
+@click.option("--side", type=int, metavar="PIXELS", help="Side of the images.  [default: the shortest of any image]")
+def use_data(lab: str, folder: str, side: int | None) -> None:
+    """Grade a lab with your own images.
+
+    FOLDER has a folder of images for each class. The images stay there, and students do not get them. The name of the
+    lab's own images, such as drawn, returns to these.
+    """
+    from autograder.authoring.own_choice import use_data
+
+    _say_what_is_in_force(lab, use_data(lab, folder, side))
+
+
+@click.command()
+@lab_argument
+@click.argument("name")
+def use_backbone(lab: str, name: str) -> None:
+    """Grade a lab with another backbone.
+
+    NAME is net12, net6 or a model of timm. Its weights are downloaded once.
+    """
+    from autograder.authoring.own_choice import use_backbone
+
+    _say_what_is_in_force(lab, use_backbone(lab, name))
+
+
+def _say_what_is_in_force(name: str, table: dict[str, Any]) -> None:
+    from autograder.errors import SettingsError
+    from autograder.labs.own import require_thresholds
+    from autograder.labs.settings import load_lab
+
+    for key, value in table.items():
+        if not isinstance(value, dict):
+            print(f"{key} = {value}")
+    lab = load_lab(name)
+    try:
+        require_thresholds(lab)
+    except SettingsError:
+        print(
+            f"next: run 'autograder calibrate {lab.assignment}': nothing is graded before the thresholds are measured"
+        )
+    else:
+        print("the thresholds for this are measured: ready to grade")
+
+
+@click.command()
+@lab_argument
+@click.option(
+    "--data", type=click.Choice(["drawn", "cifar100"]), help="Images of the library instead of those in force."
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=20, help="Number of seeds to fit the thresholds on.")
 @click.option("--fresh", type=click.IntRange(min=1), default=40, help="Number of further seeds to evaluate them on.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Number of processes, with one thread each.")
 @click.option("--runs", type=PATH, metavar="FILE", help="File of finished runs, to resume from.  [default: in build/]")
 def calibrate(lab: str, data: str | None, seeds: int, fresh: int, jobs: int, runs: Path | None) -> None:
-    """Measure the thresholds of an accuracy check.
+    """Measure the thresholds of a check that trains.
 
-    Writes them to thresholds.json of the lab, with a page and a plot in docs/.
+    Writes them to thresholds.json of the lab, with a page and a plot in docs/. For your own images or backbone, all of
+    this goes next to the hidden checks, where students do not get it.
     """
     from amllab.lab import find_lab
     from autograder.authoring.calibration import Calibration
     from autograder.authoring.calibration_page import page, picture_name, plot, sentences, table
     from autograder.course import Course
+    from autograder.labs.own import require_images
+    from autograder.labs.settings import load_lab
 
-    found, root = find_lab(lab), Course.find().root
+    root, found = Course.find().root, find_lab(lab) if data else load_lab(lab)
+    require_images(found)
     calibration = Calibration(found, data=data, seeds=seeds, fresh=fresh)
-    runs = runs or root / "build" / f"calibration-{found.assignment}-{calibration.kind}.jsonl"
+    task = calibration.task
+    runs = runs or root / "build" / f"calibration-{found.assignment}-{task.data}.jsonl"
     evidence = calibration.run(runs, jobs)
     known = calibration.write(evidence)
-    docs = root / "docs"
+    docs = task.evidence.parent if found.own else root / "docs"
     docs.mkdir(exist_ok=True)
-    picture = docs / picture_name(found, calibration.kind)
-    plot(evidence, picture, f"{found.title}: accuracy check, images: {calibration.kind}")
-    (docs / f"calibration-{found.assignment}.md").write_text(page(found, known), encoding="utf-8")
-    print(f"{table(evidence)}\n\n{sentences(evidence)}\n\nwritten to {calibration.file.name} and docs/{picture.stem}.*")
+    picture = docs / picture_name(task, task.data)
+    plot(evidence, picture, task, f"{found.title}: {task.score.name} check, {task.data_word.lower()}: {task.data}")
+    written = picture.with_suffix(".md") if found.own else docs / f"calibration-{found.assignment}.md"
+    written.write_text(page(task, known), encoding="utf-8")
+    shown = task.evidence.name, os.path.relpath(written, root)
+    print(f"{table(evidence, task)}\n\n{sentences(evidence, task)}\n\nwritten to {' and '.join(shown)}")
 
 
 @click.command()

@@ -14,12 +14,13 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from amllab.checks.results import score
-from amllab.lab import find_lab
 from autograder.errors import WorkerError
 from autograder.grading.cache import CachedGrading, GradingCache, key_of, written
 from autograder.grading.grader import grade
 from autograder.grading.result import GradingResult
 from autograder.grading.session import GradingSession
+from autograder.labs.own import require_thresholds
+from autograder.labs.settings import load_lab
 from autograder.notebooks.metadata import is_autograded, scores_of, skipped_cells
 from autograder.notebooks.normalize import NormalizedSubmission
 from autograder.sandbox.launcher import Launcher
@@ -67,7 +68,8 @@ class ClassSession(GradingSession):
     def __init__(
         self, config: GradingConfig, launcher: Launcher, release: NotebookNode, reference: str | None = None
     ) -> None:
-        lab = find_lab(config.assignment)
+        lab = load_lab(config.assignment)
+        require_thresholds(lab)
         lab = dataclasses.replace(lab, limits={**lab.limits, **config.limits})
         super().__init__(lab, release, config.solution, launcher, reference)
         self.config, self.cache = config, GradingCache(config.cache)

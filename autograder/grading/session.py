@@ -15,6 +15,7 @@ from autograder.grading.reference import Reference
 from autograder.grading.reference_server import ReferenceClient
 from autograder.grading.result import GradingResult
 from autograder.grading.worker import Worker
+from autograder.labs.own import require_thresholds
 from autograder.labs.settings import load_lab
 from autograder.notebooks.metadata import skipped_cells
 from autograder.notebooks.normalize import NormalizedSubmission, normalize, read_release
@@ -54,10 +55,11 @@ class GradingSession:
 
         Raises:
             LookupError: There is no such lab.
-            SettingsError: The settings of the lab are wrong.
+            SettingsError: The settings of the lab are wrong, or its thresholds were not measured.
             FileNotFoundError: The release has not been built.
         """
         lab = load_lab(assignment)
+        require_thresholds(lab)
         return cls(lab, read_release(course.release(lab)), course.solution(lab), Launcher(isolation, course.root))
 
     def grade(self, notebook: Path | NotebookNode | NormalizedSubmission, seed: int | None = None) -> GradingResult:

@@ -8,22 +8,32 @@ the mistake does not surface at three in the morning, in the first submission th
 from __future__ import annotations
 
 import difflib
+import importlib
+import importlib.util
 import sys
 import tomllib
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from packaging.requirements import Requirement
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 from pydantic_core import PydanticCustomError
 
 from amllab.checks.plugin import POINTS
 from amllab.lab import CHECKS, Lab, find_lab, settings_text
 from amllab.worker.environment import MACHINE, SETTINGS
 from autograder.errors import SettingsError
-from autograder.labs.calibrated import accuracy_problems
 from autograder.labs.locations import HIDDEN_CHECKS
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -32,13 +42,13 @@ Bytes = Annotated[int, Field(gt=0)]
 Points = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
     """A table that allows no other keys and converts nothing: ``"5"`` is not a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Limits(_Table):
+class Limits(Table):
     """The table ``[limits]``: what a submission may use, see :mod:`autograder.grading.worker`."""
 
     cell_seconds: Seconds
@@ -53,41 +63,13 @@ class Limits(_Table):
     scratch_bytes: Bytes
 
 
-class Photographs(_Table):
-    """The table ``[accuracy.photographs]``: values that replace those of ``[accuracy]`` if ``data`` are photographs."""
-
-    max_epochs: Count | None = None
-    train_images: Count | None = None
-    val_images: Count | None = None
-    test_images: Count | None = None
-    batch_size: Count | None = None
-
-
-class Accuracy(_Table):
-    """The table ``[accuracy]``: the training whose accuracy is worth points.
-
-    See :mod:`autograder.authoring.calibration`.
-    """
-
-    data: Annotated[str, Field(min_length=1)]
-    backbone: Annotated[str, Field(min_length=1)]
-    n_trainable: Annotated[int, Field(ge=0)]
-    max_epochs: Count
-    learning_rates: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
-    train_images: Count
-    val_images: Count
-    test_images: Count
-    batch_size: Count
-    photographs: Photographs | None = None
-
-
-class Probes(_Table):
+class Probes(Table):
     """The table ``[probes]``: what the lab's probes rely on, see :mod:`amllab.worker.integrity`."""
 
     trusted: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=200)] = []
 
 
-class Deadline(_Table):
+class Deadline(Table):
     """The table ``[deadline]``: when submissions are late, and what that costs.
 
     See :mod:`autograder.nbgrader_plugins.late_penalty`.
@@ -111,8 +93,8 @@ _Name = Annotated[str, AfterValidator(_variable)]
 _Value = Annotated[str, Field(max_length=1000)]
 
 
-class Settings(_Table):
-    """The contents of ``lab.toml``.
+class Settings(Table):
+    """The contents of ``lab.toml``, apart from the table with the lab's budget.
 
     ``packages`` are the packages that notebooks may import in addition to those that the library installs.
     ``[environment]`` holds environment variables of the processes that run notebooks. ``[points]`` replaces the points
@@ -125,7 +107,6 @@ class Settings(_Table):
     environment: dict[_Name, _Value] = {}
     limits: Limits
     probes: Probes | None = None
-    accuracy: Accuracy | None = None
     points: Points = {}
     deadline: Deadline | None = None
     own: dict[str, Any] = {}
@@ -134,14 +115,17 @@ class Settings(_Table):
 def load_lab(name: str) -> Lab:
     """Return the lab with this name or assignment, after validating its settings and finding its packages installed.
 
+    An instructor's own images and backbone are in force (:mod:`autograder.labs.own`).
+
     Raises:
         LookupError: There is no such lab; the message lists the existing ones.
         SettingsError: The settings are invalid, and each line of the message names file, line and field; or a package
-            is missing or has another version, and the message says how to install it; or the accuracy check would cost
-            everybody points, and the message says what to run.
+            is missing or has another version, and the message says how to install it.
     """
+    from autograder.labs.own import with_own
+
     folder = name.replace("-", "_")
-    for file, kind in ((CHECKS / folder / "lab.toml", Settings), (HIDDEN_CHECKS / folder / POINTS, Points)):
+    for file, kind in ((CHECKS / folder / "lab.toml", settings_of(folder)), (HIDDEN_CHECKS / folder / POINTS, Points)):
         if not file.exists():
             continue
         try:
@@ -151,9 +135,33 @@ def load_lab(name: str) -> Lab:
         if problems := problems_of(text, f"{folder}/{file.name}", kind):
             raise SettingsError("\n".join(problems))
     lab = find_lab(name)
-    if problems := package_problems(lab) or accuracy_problems(lab):
+    if problems := package_problems(lab):
         raise SettingsError("\n".join(problems))
-    return lab
+    return with_own(lab)
+
+
+def budget_module(lab: str) -> Any:
+    """Return the module with the table that only this lab has; ``None`` if there is none.
+
+    A lab with a training under a budget (:mod:`amllab.kit.task`) has ``autograder/checks/<lab>/budget.py``. It defines
+    ``TABLE``, the name of the table of ``lab.toml``; ``Budget``, a :class:`Table` with its keys; and, if the lab takes
+    an instructor's own images and backbone, ``Own``, a table of what these may replace (:mod:`autograder.labs.own`).
+    """
+    name = f"autograder.checks.{lab}.budget"
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # the lab has no hidden checks
+        return None
+    return None if found is None else importlib.import_module(name)
+
+
+def settings_of(lab: str) -> type[BaseModel]:
+    """Return the model of a lab's ``lab.toml``, including the table that only this lab has, if it has one."""
+    module = budget_module(lab)
+    if module is None:
+        return Settings
+    own: dict[str, Any] = {module.TABLE: (module.Budget | None, None)}
+    return create_model("Settings", __base__=Settings, **own)
 
 
 def problems_of(text: str, file: str, kind: Any = Settings) -> list[str]:
@@ -162,14 +170,14 @@ def problems_of(text: str, file: str, kind: Any = Settings) -> list[str]:
     Args:
         text: Text of the file.
         file: Name of the file, for the messages.
-        kind: What the file must contain: ``Settings`` for a ``lab.toml``, or ``Points``.
+        kind: What the file must contain: a model, or ``Points``.
     """
     try:
         TypeAdapter(kind).validate_python(tomllib.loads(text), strict=True)
     except tomllib.TOMLDecodeError as error:
         return [f"{file}: not valid TOML: {error}"]
     except ValidationError as error:
-        found = [(line_of(text, e["loc"]), _field(e["loc"]), _expectation(e)) for e in error.errors()]
+        found = [(line_of(text, e["loc"]), _field(e["loc"]), _expectation(e, kind)) for e in error.errors()]
         return [f"{file}, line {line}: {field}: {expected}" for line, field, expected in sorted(found)]
     return []
 
@@ -205,15 +213,15 @@ def line_of(text: str, location: Sequence[int | str]) -> int:
 _LISTS = {"packages": '["einops>=0.7"]', "probes": '["torch.autograd.grad"]'}
 
 
-def _expectation(error: Any) -> str:
+def _expectation(error: Any, model: Any) -> str:
     """Describe what is expected, in the terms of the file."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
         *_, key = error["loc"]
-        near = difflib.get_close_matches(str(key), _known(error["loc"][:-1]), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(_known(error['loc'][:-1]))}"
+        near = difflib.get_close_matches(str(key), _known(model, error["loc"][:-1]), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(_known(model, error['loc'][:-1]))}"
         own = ". Put settings that only this lab's checks read into [own]." if len(error["loc"]) == 1 else ""
         return f"is not known; {hint}{own}"
     shown = repr(error["input"])[:60]
@@ -237,17 +245,14 @@ def _expectation(error: Any) -> str:
     return f"{words.get(kind) or error['msg'].replace('Input should be', 'must be')}, not {shown}"
 
 
-def _known(table: Sequence[int | str]) -> list[str]:
+def _known(model: type[BaseModel], table: Sequence[int | str]) -> list[str]:
     """Return the names of a table's fields."""
-    models: dict[Any, type[BaseModel]] = {
-        (): Settings,
-        ("limits",): Limits,
-        ("accuracy",): Accuracy,
-        ("accuracy", "photographs"): Photographs,
-        ("deadline",): Deadline,
-        ("probes",): Probes,
-    }
-    return list(models[tuple(table)].model_fields)
+    for name in table:
+        field: Any = model.model_fields[str(name)].annotation
+        model = next(
+            kind for kind in (field, *get_args(field)) if isinstance(kind, type) and issubclass(kind, BaseModel)
+        )
+    return list(model.model_fields)
 
 
 def package_problems(lab: Lab) -> list[str]:

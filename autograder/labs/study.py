@@ -66,12 +66,12 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
 
     Args:
         lab: Lab whose checks to digest.
-        accuracy: Whether to include the files that belong to the accuracy check alone.
+        accuracy: Whether to include the files that belong to the accuracy check, or to its calibration, alone.
     """
     own = [file for folder in (lab.folder, HIDDEN_CHECKS / lab.name) for file in sorted(folder.glob("*.py"))]
     files = [file for file in own if file.stem != "corpus"]
     files += [KIT / f"{name}.py" for name in sorted(_kit_modules(files))]
-    other = ("accuracy", "calibration")
+    other = ("accuracy", "calibration", "budget", "task")
     texts = [f.read_text(encoding="utf-8") for f in files if accuracy or not any(name in f.stem for name in other)]
     parts = sorted(part for text in texts for part in definitions(text))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

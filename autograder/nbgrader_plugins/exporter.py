@@ -39,6 +39,7 @@ from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
 from autograder.grading.class_session import ClassSession, GradingConfig
 from autograder.labs.catalog import checks_of
+from autograder.labs.own import require_thresholds
 from autograder.labs.points import check_points
 from autograder.labs.settings import load_lab
 from autograder.nbgrader_plugins.late_penalty import renew_penalties, set_due_date
@@ -77,6 +78,7 @@ class SubmissionExporter(NotebookExporter):
         assignment = coursedir.assignment_id
         try:
             self.lab = load_lab(assignment)
+            require_thresholds(self.lab)
             path = self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
             self.release = read_release(path)
             check_points(self.lab, path, self.release, checks_of(self.lab))

@@ -20,6 +20,9 @@ from amllab.checks.render import to_text
 from amllab.checks.results import score
 from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning import accuracy
+from amllab.checks.transfer_learning.accuracy_task import TransferTask, budget_of
+from amllab.kit import task
+from amllab.kit.task import ACCURACY, Measured, measured
 from amllab.lab import Lab
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import InProcessSubmission, SubmissionError
@@ -49,7 +52,7 @@ def functions(lab: Lab, **sources: str) -> InProcessSubmission:
 
 
 def with_budget(lab: Lab, **changed: Any) -> Lab:
-    budget = {**accuracy.budget_of(lab), **changed}
+    budget = {**budget_of(lab), **changed}
     return dataclasses.replace(lab, settings={**lab.settings, "accuracy": budget})
 
 
@@ -62,13 +65,12 @@ def small(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 
 def set_thresholds(patch: pytest.MonkeyPatch, lab: Lab, start: float, full: float) -> None:
-    budget = {name: value for name, value in lab.settings["accuracy"].items() if name != "data"}
-    found = {"budget": budget, "thresholds": {"start": start, "full": full}}
-    patch.setattr(accuracy, "_calibrations", lambda: {"drawn": found, "reptiles": found})
+    found = {"budget": TransferTask(lab).budget, "thresholds": {"start": start, "full": full}}
+    patch.setattr(task, "calibrations", lambda _: {"drawn": found, "reptiles": found})
 
 
 def logits(lab: Lab) -> torch.Tensor:
-    return accuracy.fit_and_predict(functions(lab), lab, seed=3)[1]["logits"]
+    return accuracy.fit_and_predict(functions(lab), TransferTask(lab), seed=3).predicted["logits"]
 
 
 def test_accuracy_threads_and_bfloat16(small: Lab) -> None:
@@ -140,21 +142,20 @@ def test_accuracy_first_rate_suffices(small: Lab) -> None:
         small,
         train_with_early_stopping=at_rate(dict.fromkeys(small.settings["accuracy"]["learning_rates"][1:], "1 / 0")),
     )
-    found = accuracy.measured(submission, small, 7)
-    assert list(found.shares) == [0.001]
-    assert accuracy.measured(submission, small, 7) is found
+    found = measured(submission, TransferTask(small), 7)
+    assert list(found.scores) == ["lr=0.001"]
+    assert measured(submission, TransferTask(small), 7) is found
     assert score(accuracy_checks(small, submission)) == (20, 20)
 
 
 def test_accuracy_tries_other_rates(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the first learning rate is too low, the others are tried, and the best counts."""
     set_thresholds(monkeypatch, small, 0.1, 0.99)
-    found = accuracy.measured(
-        functions(small, train_with_early_stopping=at_rate({0.1: "raise ValueError('diverged')"})), small, 7
-    )
-    assert list(found.shares) == small.settings["accuracy"]["learning_rates"]
-    assert found.shares[0.1] == 0.0
-    assert found.best == max(found.shares.values()) > 0.2
+    submission = functions(small, train_with_early_stopping=at_rate({0.1: "raise ValueError('diverged')"}))
+    found = measured(submission, TransferTask(small), 7)
+    assert list(found.scores) == ["lr=0.001", "lr=0.1", "lr=0.3"]
+    assert found.scores["lr=0.1"] == 0.0
+    assert found.best == max(found.scores.values()) > 0.2
     assert "with lr=0.3" in str(found)
 
 
@@ -170,7 +171,7 @@ def test_accuracy_error_at_first_rate(small: Lab) -> None:
 def test_accuracy_points_are_monotonic(small: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points increase with accuracy, from zero at the lower threshold to all at the upper one."""
     submission = functions(small)
-    reached = accuracy.measured(submission, small, 7).best
+    reached = measured(submission, TransferTask(small), 7).best
     earned = []
     for start, full in (
         (1.0, 1.1),
@@ -188,40 +189,50 @@ def test_accuracy_points_are_monotonic(small: Lab, monkeypatch: pytest.MonkeyPat
 
 def run_with(patch: pytest.MonkeyPatch, lab: Lab, submission: InProcessSubmission, reached: float) -> list[Any]:
     """Run the checks on a submission that has reached this accuracy."""
-    patch.setattr(accuracy, "_measured", {submission: {7: accuracy.Measured({0.001: reached})}})
+    found = Measured({"lr=0.001": reached}, ACCURACY)
+    patch.setattr(task, "_measured", {submission: {(TransferTask, 7): found}})
     return accuracy_checks(lab, submission)
 
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """A folder of class images with a training and a test part."""
-    for part, n, seed in (("train", 200, 1), ("test", 60, 2)):
-        data = draw(n, seed=seed)
-        for number, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
-            folder = tmp_path / part / CLASSES[label]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
+    """A folder of class images."""
+    data = draw(260, seed=1)
+    for number, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
+        folder = tmp_path / CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{number}.png")
     return tmp_path
 
 
-def test_accuracy_on_photographs(small: Lab, photographs: Path) -> None:
-    """A folder of photographs replaces the drawn images; each seed draws its own training and validation images."""
+def test_accuracy_on_a_folder(small: Lab, photographs: Path) -> None:
+    """Images of a folder replace the drawn ones; each seed samples its own training and validation images."""
     lab = with_budget(small, train_images=150, test_images=60, data=str(photographs))
-    assert accuracy.kind_of_data(lab.settings["accuracy"]["data"]) == "reptiles"
-    first, second = (accuracy.reptiles(seed, (150, 32, 60), str(photographs)) for seed in (1, 2))
+    first, second = (accuracy.images_of(seed, (150, 32, 60), str(photographs)) for seed in (1, 2))
     assert [len(part.labels) for part in first] == [150, 32, 60]
     assert not torch.equal(first[0].images, second[0].images)
     shown = {bytes(image.numpy().tobytes()) for part in first[:2] for image in part.images}
     assert len(shown) == 182  # all images differ
-    _, predicted, test = accuracy.fit_and_predict(functions(lab), lab, seed=1)
-    assert predicted["logits"].shape == (60, len(CLASSES))
-    assert torch.equal(test.images, first[2].images)
+    trained = accuracy.fit_and_predict(functions(lab), TransferTask(lab), seed=1)
+    assert trained.predicted["logits"].shape == (60, len(CLASSES))
+    assert torch.equal(trained.test.images, first[2].images)
 
 
-def test_photographs_too_few(photographs: Path) -> None:
-    """A folder with too few photographs is refused."""
-    with pytest.raises(ValueError, match="60 images in a part of which 500 are asked for"):
-        accuracy.reptiles(1, (100, 50, 500), str(photographs))
+def test_accuracy_test_images_are_held_out(photographs: Path) -> None:
+    """No seed trains on an image of the test part, whose images are used again, changed, if they are few."""
+    learning, test = accuracy.own_images(str(photographs), 32)
+    assert (len(learning), len(test)) == (210, 50)
+    held_out = {bytes(image.numpy().tobytes()) for image in test.images}
+    for seed in range(5):
+        train, val, shown = accuracy.images_of(seed, (150, 50, 120), str(photographs))
+        assert not held_out & {bytes(i.numpy().tobytes()) for part in (train, val) for i in part.images}
+        assert len({bytes(image.numpy().tobytes()) for image in shown.images}) == 120
+
+
+def test_accuracy_too_few_images(photographs: Path) -> None:
+    """A folder with too few images to learn from is refused."""
+    with pytest.raises(ValueError, match="210 images in a part of which 300 are asked for"):
+        accuracy.images_of(1, (200, 100, 50), str(photographs))
 
 
 def test_accuracy_stub_draws_no_images(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,10 +241,10 @@ def test_accuracy_stub_draws_no_images(lab: Lab, monkeypatch: pytest.MonkeyPatch
     def stub(*_: object) -> None:
         raise NotImplementedError
 
-    monkeypatch.setattr(accuracy, "reptiles", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(accuracy, "images_of", lambda *_: pytest.fail("drawn"))
     for namespace in ({}, {"build_transfer_model": stub, "train_with_early_stopping": stub}):
         with pytest.raises(SubmissionError, match="missing"):
-            accuracy.measured(InProcessSubmission(lab.name, dict(namespace)), lab, 3)
+            measured(InProcessSubmission(lab.name, dict(namespace)), TransferTask(lab), 3)
 
 
 WRAPPED = PLAIN["build_transfer_model"].replace("    return model", "    return nn.Sequential(model)")
@@ -249,8 +260,8 @@ def test_accuracy_replaces_wrong_model(small: Lab, name: str) -> None:
     """A wrongly built model costs nothing here: the exercise that builds it charges the points."""
     submission = functions(small, build_transfer_model=FAULTS[name])
     assert score(accuracy_checks(small, submission)) == (20, 20)
-    found = accuracy.measured(submission, small, 7)
-    assert not found.own_model
+    found = measured(submission, TransferTask(small), 7)
+    assert found.remark
     assert "a model of the checks" in str(found)
 
 
@@ -274,6 +285,6 @@ CHOICES = {
 def test_accuracy_checkpoint_and_quasi_newton(small: Lab, name: str) -> None:
     """The instrumentation of the check supports checkpoints of whole models and quasi-Newton methods."""
     submission = functions(small, train_with_early_stopping=CHOICES[name])
-    fitted, predicted, _ = accuracy.fit_and_predict(submission, small, 7)
-    assert fitted["steps"] == 6  # batches of one epoch
-    assert predicted["logits"].isfinite().all()
+    trained = accuracy.fit_and_predict(submission, TransferTask(small), 7)
+    assert trained.fitted["steps"] == 6  # batches of one epoch
+    assert trained.predicted["logits"].isfinite().all()

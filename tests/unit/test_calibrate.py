@@ -6,18 +6,21 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from amllab.checks.transfer_learning import accuracy
+from amllab.checks.transfer_learning.accuracy_task import TransferTask
+from amllab.kit.task import ACCURACY, Score, attempted, thresholds
 from amllab.lab import Lab, find_lab
+from amllab.protocol.failure import CheckFailure
 from autograder.authoring import calibration, calibration_page
-from autograder.authoring.calibration import WRONG_VERDICTS, Calibration, counted_at_most, fit, judge, tail_at_most
+from autograder.authoring.calibration import Calibration, submission_of
+from autograder.authoring.fitting import WRONG_VERDICTS, counted, counted_at_most, fit, judge, tail_at_most
 from autograder.checks.transfer_learning import calibration as transfer_learning
 from autograder.cli import main
 from autograder.errors import ThresholdError
+from autograder.labs.calibrated import Calibrated, Style, calibrated_of
 from tests.conftest import ASSIGNMENT, ROOT
 
 SPREAD = 0.01
@@ -62,7 +65,7 @@ def test_thresholds_between_wrong_and_right() -> None:
     found = fit({"a": normal(0.6, 0.02), "b": normal(0.55, 0.02)}, {"c": normal(0.2, 0.02)}, SPREAD)
     assert found["start"] == pytest.approx(0.2 + 3.09 * 0.02, abs=0.02)
     assert found["full"] == pytest.approx(0.375, abs=0.02)  # halfway, because all spreads are the same
-    assert all(round(value / calibration.STEP, 6).is_integer() for value in found.values())
+    assert all(round(value / ACCURACY.step, 6).is_integer() for value in found.values())
 
 
 def test_fit_names_overlapping_styles() -> None:
@@ -75,6 +78,26 @@ def test_fit_allows_for_spread() -> None:
     """The threshold is farther from the side with more spread."""
     found = fit({"a": normal(0.6, 0.03)}, {"b": normal(0.2, 0.01)}, 0.001)
     assert found["full"] == pytest.approx(0.3, abs=0.02)
+
+
+def test_fit_lower_is_better() -> None:
+    """For an error, the thresholds and verdicts of the mirrored accuracies are mirrored too."""
+    error = Score("error", worst=1.0, step=0.005, higher_is_better=False)
+    right, wrong = {"a": normal(0.6, 0.02), "b": normal(0.55, 0.02)}, {"c": normal(0.2, 0.02)}
+    mirrored = [{name: [1 - v for v in values] for name, values in side.items()} for side in (right, wrong)]
+    found, other = fit(right, wrong, SPREAD), fit(*mirrored, SPREAD, error)
+    assert other == pytest.approx({name: 1 - value for name, value in found.items()})
+    assert other["full"] < other["start"]
+    for name, values, is_right in (("b", right["b"], True), ("c", wrong["c"], False)):
+        one = judge(name, is_right, values, found["full"], SPREAD)
+        two = judge(name, is_right, [1 - v for v in values], other["full"], SPREAD, error)
+        assert (two.wrong, two.probability) == (one.wrong, pytest.approx(one.probability))
+
+
+def test_fit_needs_both_sides() -> None:
+    """Without wrong variants there is nothing to fit."""
+    with pytest.raises(ThresholdError, match="both right and wrong"):
+        fit({"a": normal(0.6, 0.02)}, {}, SPREAD)
 
 
 def test_spread_lower_bound() -> None:
@@ -95,25 +118,17 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lab: Lab) -> tuple[La
     """A lab whose accuracies come from a random generator, and the list of its measured runs."""
     runs: list[tuple[str, int]] = []
 
-    def measure(lab: Lab, style: SimpleNamespace, seed: int) -> tuple[list[float], float]:
+    def measure(declared: Calibrated, style: Style, seed: int) -> tuple[list[float], float]:
         runs.append((style.name, seed))
         if len(runs) == 17:
             raise KeyboardInterrupt
         return [float(np.random.default_rng(seed).normal(0.6 if style.right else 0.2, 0.02))], 1.0
 
-    styles = [
-        SimpleNamespace(name=name, right=name != "w", source=name, every=1, fitted=True) for name in ("r", "s", "w")
-    ]
-    module = SimpleNamespace(
-        STYLES=styles,
-        ceiling=lambda lab: 0.5,
-        complete=lambda lab, shares: len(shares) == 1,
-        measure=measure,
-        kind=lambda lab: "drawn",
-        budget=lambda lab: {"test_images": 500},
-    )
-    monkeypatch.setattr(calibration, "_module", lambda lab: module)
-    return dataclasses.replace(lab, folder=tmp_path), runs
+    styles = [Style(name, right=name != "w", source=name) for name in ("r", "s", "w")]
+    monkeypatch.setattr(calibration, "measure", measure)
+    monkeypatch.setattr(calibration, "calibrated_of", lambda lab: Calibrated(TransferTask(lab), styles, {"drawn": 0.5}))
+    settings = {**lab.settings, "accuracy": {**lab.settings["accuracy"], "learning_rates": [0.001]}}
+    return dataclasses.replace(lab, folder=tmp_path, settings=settings), runs
 
 
 def test_calibration_resumes(quick: tuple[Lab, list[tuple[str, int]]], tmp_path: Path) -> None:
@@ -136,7 +151,7 @@ def test_calibration_repeats_incomplete_runs(quick: tuple[Lab, list[tuple[str, i
     lab, runs = quick
     kept = tmp_path / "runs.jsonl"
     calibration = Calibration(lab, seeds=3, fresh=3)
-    cut = [{"style": "r", "mark": calibration.marks["r"], "seed": seed, "shares": [0.4, 0.5]} for seed in range(6)]
+    cut = [{"style": "r", "mark": calibration.marks["r"], "seed": seed, "shares": [0.4, 0.45]} for seed in range(6)]
     kept.write_text("".join(json.dumps({**row, "seconds": 1.0}) + "\n" for row in cut))
     runs.extend([("", 0)] * 20)  # past the run that is interrupted
     evidence = calibration.run(kept, jobs=1)
@@ -146,11 +161,12 @@ def test_calibration_repeats_incomplete_runs(quick: tuple[Lab, list[tuple[str, i
 
 def test_calibration_ceiling(lab: Lab) -> None:
     """The lab defines the accuracy up to which further learning rates are tried."""
-    drawn = transfer_learning.ceiling(lab)
-    assert transfer_learning.complete(lab, [drawn])
-    assert not transfer_learning.complete(lab, [0.2, drawn - 0.01])
-    assert transfer_learning.complete(lab, [0.2] * len(lab.settings["accuracy"]["learning_rates"]))
-    assert accuracy.thresholds(lab)["full"] <= drawn
+    declared = calibrated_of(lab)
+    assert declared.ceiling is not None
+    assert declared.complete([declared.ceiling])
+    assert not declared.complete([0.2, declared.ceiling - 0.01])
+    assert declared.complete([0.2] * len(lab.settings["accuracy"]["learning_rates"]))
+    assert thresholds(declared.task)["full"] <= declared.ceiling
 
 
 def test_calibration_file_by_kind_of_data(quick: tuple[Lab, list[tuple[str, int]]], tmp_path: Path) -> None:
@@ -166,15 +182,15 @@ def test_calibration_file_by_kind_of_data(quick: tuple[Lab, list[tuple[str, int]
     written = json.loads((tmp_path / "thresholds.json").read_text())
     assert written["reptiles"] == {"thresholds": {"full": 0.5}}
     assert written["drawn"] == json.loads(json.dumps(evidence))
-    calibration_page.plot(evidence, tmp_path / "plot.png", "a title")
+    calibration_page.plot(evidence, tmp_path / "plot.png", calibration.task, "a title")
     assert (tmp_path / "plot.png").stat().st_size > 5000
-    assert calibration_page.table(evidence).count("\n") == 4
+    assert calibration_page.table(evidence, calibration.task).count("\n") == 4
 
 
 def test_calibration_counted_attempts() -> None:
     """Attempts count up to and including the first that reaches the threshold."""
-    assert calibration.counted([0.2, 0.46, 0.6], 0.45) == [0.2, 0.46]
-    assert calibration.counted([0.2, 0.3], 0.45) == [0.2, 0.3]
+    assert counted([0.2, 0.46, 0.6], 0.45) == [0.2, 0.46]
+    assert counted([0.2, 0.3], 0.45) == [0.2, 0.3]
 
 
 def test_calibrate_refuses_arguments(capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,8 +208,8 @@ SHIPPED = json.loads((ROOT / "amllab/checks/transfer_learning/thresholds.json").
 def test_thresholds_shipped_match_evidence(kind: str) -> None:
     """The shipped thresholds and verdicts follow from the evidence in their file."""
     found = SHIPPED[kind]
-    calibration = Calibration(find_lab(ASSIGNMENT), data="drawn" if kind == "drawn" else str(ROOT / "docs"))
-    assert calibration.kind == kind
+    calibration = Calibration(find_lab(ASSIGNMENT), data="drawn" if kind == "drawn" else "cifar100")
+    assert calibration.task.data == kind
     (_, a), (_, b) = found["seeds"]["fitted"], found["seeds"]["fresh"]
     spread = math.sqrt(0.25 / found["budget"]["test_images"]) / 2
     styles = {style.name: style for style in transfer_learning.STYLES}
@@ -223,21 +239,25 @@ def test_unfitted_styles_are_rejected(lab: Lab) -> None:
     """A wrong style that is not fitted is rejected by other checks, whatever its accuracy."""
     styles = [style for style in transfer_learning.STYLES if not style.fitted]
     assert [style.name for style in styles] == ["random weights, all trained, AdamW"]
-    assert all(transfer_learning.rejected(lab, style, seed=3) for style in styles)
+    task = TransferTask(lab)
+    for style in styles:
+        with pytest.raises(CheckFailure):
+            attempted(submission_of(task, style), task, seed=3)
     (plain,) = [style for style in transfer_learning.STYLES if style.name == "AdamW"]
-    assert not transfer_learning.rejected(lab, plain, seed=3)
+    assert attempted(submission_of(task, plain), task, seed=3) > 0.3
 
 
 def test_calibration_page_is_up_to_date(lab: Lab) -> None:
     """The documentation page agrees with the file of thresholds."""
     text = (ROOT / "docs" / f"calibration-{ASSIGNMENT}.md").read_text()
-    assert text == calibration_page.page(lab, SHIPPED)
-    assert all((ROOT / "docs" / calibration_page.picture_name(lab, kind)).is_file() for kind in SHIPPED)
+    assert text == calibration_page.page(TransferTask(lab), SHIPPED)
+    assert all((ROOT / "docs" / calibration_page.picture_name(TransferTask(lab), kind)).is_file() for kind in SHIPPED)
 
 
 def test_thresholds_of_another_budget(lab: Lab) -> None:
     """Thresholds measured with another budget are refused."""
-    assert accuracy.thresholds(lab)["start"] < accuracy.thresholds(lab)["full"]
+    found = thresholds(TransferTask(lab))
+    assert found["start"] < found["full"]
     other = {**lab.settings["accuracy"], "max_epochs": 1}
     with pytest.raises(ValueError, match=f"autograder calibrate {ASSIGNMENT}"):
-        accuracy.thresholds(dataclasses.replace(lab, settings={**lab.settings, "accuracy": other}))
+        thresholds(TransferTask(dataclasses.replace(lab, settings={**lab.settings, "accuracy": other})))

@@ -10,10 +10,15 @@ from amllab.lab import all_labs, find_lab
 from autograder.errors import SettingsError
 from autograder.labs import settings
 from autograder.labs.catalog import checks_of
-from autograder.labs.settings import load_lab, problems_of
+from autograder.labs.settings import load_lab, settings_of
 
+MODEL = settings_of("transfer_learning")
 DUE = "due = 2026-12-18T23:59:00+01:00"
 GOOD = (find_lab("transfer-learning").folder / "lab.toml").read_text()
+
+
+def problems_of(text: str, file: str) -> list[str]:
+    return settings.problems_of(text, file, MODEL)
 
 
 def changed(old: str, new: str) -> tuple[str, int]:

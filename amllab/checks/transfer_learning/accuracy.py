@@ -11,31 +11,28 @@ error rates were measured with ``autograder calibrate`` (``thresholds.json``).
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
-from amllab.checks import CheckFailure, expect
-from amllab.images import LabelledImages
-from amllab.kit.accuracy import accuracy, agreement, joined, percent, perturbed
+from amllab import backbones  # noqa: F401  (registers net12 and net6)
+from amllab.checks import expect
+from amllab.checks.transfer_learning.accuracy_task import OURS, TransferTask
+from amllab.image_folders import class_folder
+from amllab.images import LabelledImages, stratified_split
+from amllab.kit.accuracy import agreement, joined, percent, perturbed
 from amllab.kit.state_dicts import differing, first_layers, layer_names, pretrained
-from amllab.lab import Lab
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import Submission, SubmissionError
-from amllab.reptiles import reptile_arrays
+from amllab.reptiles import HELD_OUT, HELD_OUT_SEED, reptile_arrays
 from amllab.seeds import derive
-from amllab.synthetic_images import CLASSES, draw
+from amllab.synthetic_images import draw
 
-THRESHOLDS = Path(__file__).with_name("thresholds.json")
 # numbers that a model may have beyond those of the backbone: enough for a head, not for a second network
 MOST_IN_HEAD = 100_000
 # Share of predictions that must follow from the backbone's features. Measured with net6 over two seeds and three
@@ -55,119 +52,82 @@ def key(seed: int, attempt: int) -> str:
     return f"{derive(seed, 'accuracy', 'key', str(attempt)):x}"
 
 
-def thresholds(lab: Lab) -> dict[str, float]:
-    """Return shares of test images: ``start``, above which there are points, and ``full``, from which all are given.
-
-    Raises:
-        ValueError: The thresholds were not measured for this data and budget.
-    """
-    budget = budget_of(lab)
-    found = _calibrations().get(kind_of_data(budget["data"]))
-    if found is None or found["budget"] != {name: value for name, value in budget.items() if name != "data"}:
-        raise ValueError(
-            f"{THRESHOLDS.name} holds no thresholds for the data and the budget of lab.toml: run "
-            f"'autograder calibrate {lab.assignment}'"
-        )
-    measured: dict[str, float] = found["thresholds"]
-    return measured
-
-
-@cache
-def _calibrations() -> dict[str, Any]:
-    return dict(json.loads(THRESHOLDS.read_text(encoding="utf-8"))) if THRESHOLDS.is_file() else {}
-
-
-def budget_of(lab: Lab) -> dict[str, Any]:
-    """Return ``[accuracy]`` of the lab's settings, with overrides of ``[accuracy.photographs]`` for photographs."""
-    budget = dict(lab.settings["accuracy"])
-    photographs = budget.pop("photographs", {})
-    return budget if kind_of_data(budget["data"]) == "drawn" else budget | photographs
-
-
-def kind_of_data(source: str) -> str:
-    """Return ``"drawn"`` for synthetic images, or ``"reptiles"`` for photographs from a folder or CIFAR-100."""
-    return "drawn" if source == "drawn" else "reptiles"
-
-
 @dataclass(frozen=True)
 class Part:
-    """Images uint8 ``(n, 3, 32, 32)`` and labels int64 ``(n,)``."""
+    """Images uint8 ``(n, 3, h, w)`` and labels int64 ``(n,)``."""
 
     images: Tensor
     labels: Tensor
 
 
 @lru_cache(maxsize=1)
-def reptiles(seed: int, sizes: tuple[int, int, int], source: str = "drawn") -> tuple[Part, Part, Part]:
-    """Return the training, validation and test images of a run."""
-    data = draw(sum(sizes), seed=data_seed(seed)) if source == "drawn" else _photographs(seed, sizes, source)
+def images_of(
+    seed: int, sizes: tuple[int, int, int], source: str = "drawn", side: int = OURS["side"], digest: str = ""
+) -> tuple[Part, Part, Part]:
+    """Return the training, validation and test images of a run; ``digest`` tells versions of a folder apart."""
+    ours = source in ("drawn", "cifar100")
+    data = draw(sum(sizes), seed=data_seed(seed)) if source == "drawn" else _sampled(seed, sizes, source, side, digest)
     generator = torch.Generator().manual_seed(derive(seed, "accuracy", "labels"))
-    labels = torch.randperm(len(CLASSES), generator=generator)[data.labels]
+    labels = torch.randperm(len(data.classes), generator=generator)[data.labels]
     train, val, test = map(Part, data.images.split(sizes), labels.split(sizes))
-    return train, val, Part(perturbed(test.images, generator), test.labels)
+    # an instructor's classes may differ in nothing but left and right
+    return train, val, Part(perturbed(test.images, generator, mirror=ours), test.labels)
 
 
-def _photographs(seed: int, sizes: tuple[int, int, int], source: str) -> LabelledImages:
-    """Sample as many images as needed from the training and the test part of a folder of images or of CIFAR-100."""
+def _sampled(seed: int, sizes: tuple[int, int, int], source: str, side: int, digest: str) -> LabelledImages:
+    """Sample as many images as needed from the training and the test part of a folder or of CIFAR-100.
+
+    If the test part of a folder is too small, its images are used several times, each with other random changes.
+    """
     generator = torch.Generator().manual_seed(data_seed(seed))
-    learning, test = (reptile_arrays(part, os.path.expanduser(source)) for part in ("train", "test"))
+    if source == "cifar100":
+        learning, test = (reptile_arrays(part, source) for part in ("train", "test"))
+    else:
+        learning, test = own_images(source, side, digest)
     chosen = []
     for part, n in ((learning, sizes[0] + sizes[1]), (test, sizes[2])):
-        if len(part) < n:
+        if len(part) < n and (part is learning or source == "cifar100"):
             raise ValueError(f"{source}: {len(part)} images in a part of which {n} are asked for")
-        chosen.append(part.subset(torch.randperm(len(part), generator=generator)[:n]))
+        rounds = [torch.randperm(len(part), generator=generator) for _ in range(-(-n // len(part)))]
+        chosen.append(part.subset(torch.cat(rounds)[:n]))
     images, labels = (torch.cat([getattr(part, name) for part in chosen]) for name in ("images", "labels"))
     return LabelledImages(images, labels, learning.classes, learning.source)
 
 
-@dataclass
-class Measured:
-    """What a submission reached.
-
-    Attributes:
-        shares: Learning rate -> share of test images that were recognised, in the order of the trainings.
-        own_model: Whether the submission built the model; otherwise it was built according to the contract.
-    """
-
-    shares: dict[float, float] = field(default_factory=dict)
-    own_model: bool = True
-
-    @property
-    def best(self) -> float:
-        """The best accuracy of all learning rates; 0 if there is none."""
-        return max(self.shares.values(), default=0.0)
-
-    def __str__(self) -> str:
-        reached = ", ".join(f"{percent(share)} with lr={lr:g}" for lr, share in self.shares.items())
-        return reached if self.own_model else f"{reached}, with a model of the checks, as yours cannot be taken"
+@lru_cache(maxsize=1)
+def own_images(folder: str, side: int, digest: str = "") -> tuple[LabelledImages, LabelledImages]:
+    """Return the part of a folder to learn from and the part to test on, which are always the same."""
+    data = class_folder(Path(folder)).read(side)
+    learning, test = stratified_split(data.labels, HELD_OUT, HELD_OUT_SEED)
+    return data.subset(learning), data.subset(test)
 
 
-_measured: WeakKeyDictionary[Submission, dict[int, Measured]] = WeakKeyDictionary()
+def normalization(backbone: str) -> dict[str, list[float]]:
+    """Return mean and standard deviation of the channels that a backbone was pretrained with."""
+    known = timm.get_pretrained_cfg(backbone)
+    return {"mean": list(known.mean), "std": list(known.std)}
 
 
-def measured(submission: Submission, lab: Lab, seed: int) -> Measured:
-    """Build and train with the submission under the lab's budget, with further learning rates if one is not enough.
+@dataclass(frozen=True)
+class Trained:
+    """A training: the answers of the probes ``fit`` and ``predict``, and the images and labels to predict."""
 
-    Fails the check if the training exceeded the budget, or if the predictions are not those of the trained model.
-    """
-    known = _measured.setdefault(submission, {})
-    if seed not in known:
-        budget, full, found = budget_of(lab), thresholds(lab)["full"], Measured()
-        found.own_model = builds_the_backbone(submission, budget)
-        for attempt, lr in enumerate(budget["learning_rates"]):
-            try:
-                found.shares[lr] = one_training(submission, lab, seed, attempt, with_own_model=found.own_model)
-            except (CheckFailure, SubmissionError):
-                if attempt == 0:
-                    raise
-                found.shares[lr] = 0.0  # a rate too high for this optimizer may well end in NaN, or an error
-            if found.shares[lr] >= full:
-                break
-        known[seed] = found
-    return known[seed]
+    fitted: dict[str, Any]
+    predicted: dict[str, Any]
+    test: Part
 
 
-def builds_the_backbone(submission: Submission, budget: dict[str, Any]) -> bool:
+def verify(trained: Trained, budget: dict[str, Any], *, earns: bool) -> None:
+    """Fail the check if the training exceeded its budget, or if the predictions are not those of its model."""
+    state = trained.predicted["state"]
+    _keeps_to_the_budget(trained.fitted, budget)
+    _keeps_the_frozen_layers(state, budget)
+    _trained_the_others(state, budget)
+    if earns:  # logits of a model that has learned nothing need not follow from its features
+        _predicts_from_its_features(trained.predicted, trained.test.images, budget["backbone"])
+
+
+def builds_the_backbone(submission: Submission, task: TransferTask) -> bool:
     """Return whether the submission builds the requested backbone, with a head for the classes.
 
     If not, that loses points in the exercise on building, and another model is trained here.
@@ -175,55 +135,38 @@ def builds_the_backbone(submission: Submission, budget: dict[str, Any]) -> bool:
     Raises:
         SubmissionError: Building does not finish, or there is no function. This comes before images are sampled.
     """
+    backbone = task.budget["backbone"]
     try:
         got = submission.ask(
             "build",
-            backbone=budget["backbone"],
-            num_classes=len(CLASSES),
-            n_trainable=budget["n_trainable"],
-            images=torch.zeros(1, 3, 32, 32),
-            layers=layer_names(budget["backbone"]),
+            backbone=backbone,
+            num_classes=task.classes,
+            n_trainable=task.budget["n_trainable"],
+            images=torch.zeros(1, 3, task.side, task.side),
+            layers=layer_names(backbone),
         )
     except SubmissionError as error:
         if error.kind in ("missing", "timeout", "died"):
             raise
         return False
-    classifier = layer_names(budget["backbone"])[-1]
-    wanted = {n: v for n, v in pretrained(budget["backbone"]).items() if n not in classifier and "num_batches" not in n}
+    classifier = layer_names(backbone)[-1]
+    wanted = {n: v for n, v in pretrained(backbone).items() if n not in classifier and "num_batches" not in n}
     return (
         got.get("place") == "returned"
-        and got["output"] == [1, len(CLASSES)]
+        and got["output"] == [1, task.classes]
         and not got["probabilities"]
         and all(got["shapes"].get(name) == list(value.shape) for name, value in wanted.items())
     )
 
 
-def one_training(
-    submission: Submission, lab: Lab, seed: int, attempt: int = 0, *, with_own_model: bool = True
-) -> float:
-    """Return the share of test images recognised after a training with one learning rate; see :func:`measured`."""
-    budget = budget_of(lab)
-    fitted, predicted, test = fit_and_predict(submission, lab, seed, attempt, with_own_model=with_own_model)
-    _keeps_to_the_budget(fitted, budget)
-    _keeps_the_frozen_layers(predicted["state"], budget)
-    _trained_the_others(predicted["state"], budget)
-    share = accuracy(predicted["logits"], test.labels)
-    if share > thresholds(lab)["start"]:  # logits of a model that has learned nothing need not follow from its features
-        _predicts_from_its_features(predicted, test.images, budget["backbone"])
-    return share
-
-
 def fit_and_predict(
-    submission: Submission, lab: Lab, seed: int, attempt: int = 0, *, with_own_model: bool = True
-) -> tuple[dict[str, Any], dict[str, Any], Part]:
-    """Return the answers of the probes ``fit`` and ``predict``, and the images and labels to predict.
-
-    Fails the check unless there are logits for every image.
-    """
-    budget = budget_of(lab)
+    submission: Submission, task: TransferTask, seed: int, attempt: int = 0, *, with_own_model: bool = True
+) -> Trained:
+    """Train with one learning rate, and predict; fail the check unless there are logits for every image."""
+    budget = task.budget
     sizes = (budget["train_images"], budget["val_images"], budget["test_images"])
-    train, val, test = reptiles(seed, sizes, budget["data"])
-    numbers: dict[str, Any] = {"mean": list(CIFAR10_MEAN), "std": list(CIFAR10_STD)}
+    train, val, test = images_of(seed, sizes, task.source, task.side, task.budget.get("digest", ""))
+    numbers: dict[str, Any] = normalization(budget["backbone"])
     fitted = submission.ask(
         "fit",
         key=key(seed, attempt),
@@ -234,14 +177,15 @@ def fit_and_predict(
         **numbers,
         **{name: budget[name] for name in ("backbone", "n_trainable", "max_epochs", "batch_size")},
         lr=budget["learning_rates"][attempt],
-        num_classes=len(CLASSES),
+        num_classes=task.classes,
         seed=derive(seed, "accuracy", "training", str(attempt)),
         layers=layer_names(budget["backbone"]),
         with_own_model=with_own_model,
     )
     parts = test.images.split(PREDICTED_AT_ONCE)
     answers = [submission.ask("predict", key=key(seed, attempt), images=images, **numbers) for images in parts]
-    return fitted, {**answers[-1], "logits": joined([answered["logits"] for answered in answers], parts)}, test
+    logits = joined([answered["logits"] for answered in answers], parts)
+    return Trained(fitted, {**answers[-1], "logits": logits}, test)
 
 
 def _keeps_to_the_budget(fitted: dict[str, Any], budget: dict[str, Any]) -> None:
@@ -310,20 +254,41 @@ def _predicts_from_its_features(predicted: dict[str, Any], images: Tensor, backb
     model = timm.create_model(backbone).eval()
     known = {n: v for n, v in model.state_dict().items() if n in state and state[n].shape == v.shape}
     model.load_state_dict({name: state[name] for name in known}, strict=False)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
-    averages, maxima = [], []
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in normalization(backbone).values())
+    parts: list[list[Tensor]] = []
     with torch.no_grad(), same_numbers():
         # in parts: all at once they would take memory that grading another submission could use
         for part in images.split(AT_ONCE):
             # convolutions are faster in this memory format
             inputs = ((part.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
-            maps = model.forward_features(inputs).double().nan_to_num(0, 0, 0)
-            averages.append(maps.mean((2, 3)))
-            maxima.append(maps.amax((2, 3)))
-    agreeing = max(agreement(torch.cat(features), logits) for features in (averages, maxima))
+            parts.append(pooled(model, model.forward_features(inputs)))
+    agreeing = max(agreement(torch.cat(features), logits) for features in zip(*parts, strict=True))
     expect(
         agreeing >= AGREEING,
         expected="predictions that follow from the features of the trained backbone",
         seen=f"the same class for {percent(agreeing)} of the images",
         why="what is measured is the model that was trained, in eval mode, and no other network",
     )
+
+
+def pooled(model: nn.Module, features: Tensor) -> list[Tensor]:
+    """Return the features of each image in the ways in which a head may take them, each ``(n, number)``.
+
+    These are mean and maximum over the image, the class token of a transformer, and what the model's own head takes.
+
+    Args:
+        model: A timm model.
+        features: What its ``forward_features`` returned: maps, with channels first or last, or tokens.
+    """
+    values = features.double().nan_to_num(0, 0, 0)
+    if features.ndim == 4:
+        last = features.shape[1] != model.num_features and features.shape[3] == model.num_features
+        area = (1, 2) if last else (2, 3)
+        found = [values.mean(area), values.amax(area)]
+    elif features.ndim == 3:
+        found = [values.mean(1), values.amax(1), values[:, 0]]
+    else:
+        found = [values.flatten(1)]
+    own = model.forward_head(features, pre_logits=True).double().nan_to_num(0, 0, 0).flatten(1)
+    same = any(own.shape == other.shape and torch.allclose(own, other, rtol=1e-4, atol=1e-5) for other in found)
+    return found if same else [*found, own]

@@ -8,15 +8,10 @@ learned.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from amllab.checks.transfer_learning.accuracy_task import TransferTask
+from autograder.labs.calibrated import Style
 
-from amllab.checks import CheckFailure
-from amllab.checks.transfer_learning.accuracy import budget_of, fit_and_predict, kind_of_data, one_training
-from amllab.kit.accuracy import accuracy
-from amllab.lab import Lab
-from amllab.protocol.submission import InProcessSubmission
-
+TASK = TransferTask
 # by kind of data: no further learning rate is tried from here on, so both thresholds must be lower
 CEILINGS = {"drawn": 0.45, "reptiles": 0.6}
 
@@ -82,26 +77,6 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
     model.load_state_dict(state)
     return {**history, "best_epoch": best_epoch}
 """
-
-
-@dataclass(frozen=True)
-class Style:
-    """A variant of the three functions.
-
-    Attributes:
-        name: Name for tables.
-        right: Whether it is correct: a right variant should get full points, a wrong one should not.
-        source: Source of all cells.
-        every: The variant is measured on one in this many seeds; variants that are far off need fewer.
-        fitted: Whether the thresholds are fitted to detect it. Not if the check gives no points however accurate the
-            model is (:func:`rejected`); its accuracy is measured nevertheless.
-    """
-
-    name: str
-    right: bool
-    source: str
-    every: int = 1
-    fitted: bool = True
 
 
 def _train(optimizer: str, scheduler: str = "None", **places: str) -> str:
@@ -191,50 +166,3 @@ STYLES = [
         every=2,
     ),
 ]
-
-
-def kind(lab: Lab) -> str:
-    """Return the kind of data: each kind has separate thresholds."""
-    return kind_of_data(lab.settings["accuracy"]["data"])
-
-
-def ceiling(lab: Lab) -> float:
-    """Return the share of test images from which no further learning rate is tried."""
-    return CEILINGS[kind(lab)]
-
-
-def complete(lab: Lab, shares: list[float]) -> bool:
-    """Return whether all learning rates that have to be tried were tried, up to the ceiling."""
-    return shares[-1] >= ceiling(lab) or len(shares) == len(budget_of(lab)["learning_rates"])
-
-
-def budget(lab: Lab) -> dict[str, object]:
-    """Return what the accuracies depend on, except for the data."""
-    return {name: value for name, value in budget_of(lab).items() if name != "data"}
-
-
-def rejected(lab: Lab, style: Style, seed: int) -> bool:
-    """Return whether the check gives no points for a variant's training, whatever its accuracy."""
-    try:
-        one_training(_submission(lab, style), lab, seed)
-    except CheckFailure:
-        return True
-    return False
-
-
-def _submission(lab: Lab, style: Style) -> InProcessSubmission:
-    namespace: dict[str, object] = {}
-    exec(style.source, namespace)
-    return InProcessSubmission(lab.name, namespace)
-
-
-def measure(lab: Lab, style: Style, seed: int) -> tuple[list[float], float]:
-    """Return the share of test images for each learning rate that was tried, and the seconds that it took."""
-    submission = _submission(lab, style)
-    began, shares = time.perf_counter(), []
-    for attempt in range(len(budget_of(lab)["learning_rates"])):
-        _, predicted, test = fit_and_predict(submission, lab, seed, attempt)
-        shares.append(accuracy(predicted["logits"], test.labels))
-        if complete(lab, shares):
-            break
-    return shares, time.perf_counter() - began

@@ -29,6 +29,7 @@ import amllab
 import autograder
 from amllab.lab import find_lab, released_notebooks
 from autograder.course import Course
+from autograder.labs.own import own_file
 
 ISOLATIONS = ("where-possible", "namespaces", "none")
 _LEFT_OUT = {"__pycache__", ".ipynb_checkpoints"}
@@ -68,8 +69,14 @@ def write_zip(course: Course, assignment: str, path: Path, isolation: str = ISOL
     Raises:
         LookupError: There is no such lab.
         FileNotFoundError: The lab has no release or no solution; the message names the command that builds it.
+        ValueError: The lab is graded with an instructor's own images or backbone.
     """
     lab = find_lab(assignment)
+    if own_file(lab).is_file():
+        raise ValueError(
+            f"{own_file(lab).name} is in force: images and backbones of your own are not on Gradescope's machines, so "
+            f"grade {assignment} with 'nbgrader autograde'"
+        )
     notebooks = {"release.ipynb": course.release(lab), "solution.ipynb": course.solution(lab)}
     for notebook in notebooks.values():
         if not notebook.is_file():
