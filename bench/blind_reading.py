@@ -109,7 +109,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "Written by `python -m bench.blind_reading --page`; every figure comes from `bench/results/blind_reading.json`.",
         "Reports of wrong submissions were read without the code and the checks at hand, and one sentence was written down for "
         "each: what the code does wrong. Readings 1 to 6 had other submissions than those before; twenty of the sixth were written by "
-        "somebody who had seen the notebook, and no check. The seventh and the eighth had submissions of all readings before, with "
+        "somebody who had seen the notebook, and no check. The seventh to the ninth had submissions of all readings before, with "
         "the reports of that day, and other readers. An answer is right where its "
         "first guess is the mistake. After each reading the reports that had misled were improved, so that a report may read "
         "differently today. In readings 1 to 4, reports had the line that names a known mistake, where grading has one for it; in "
