@@ -192,10 +192,14 @@ def report(course: Path, student: str, cell: str) -> str:
 
 SMALL = {"train_images": 128, "val_images": 32, "test_images": 200, "max_epochs": 1}
 _small = False
-_budget_of, _thresholds = accuracy_task.budget_of, task.thresholds
-# once and for all, as the checks import them by name
+_budget_of, _calibrations = accuracy_task.budget_of, task.calibrations
+# once and for all, as other modules import functions by name
 accuracy_task.budget_of = lambda lab: _budget_of(lab) | (SMALL if _small else {})
-task.thresholds = lambda own: {"start": 0.0, "full": 0.01} if _small else _thresholds(own)
+task.calibrations = lambda own: _any_score(own) if _small else _calibrations(own)
+
+
+def _any_score(own: task.Task) -> dict[str, Any]:
+    return {own.data: {"budget": own.budget, "thresholds": {"start": 0.0, "full": 0.01}}}
 
 
 @pytest.fixture(scope="module", autouse=True)
