@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from autograder.course import Course
 
+LONGEST = 40  # characters of a name: lines of the files that have it stay short
 TEMPLATES = Path(__file__).parent / "scaffold"
 
 # template -> path of its output, relative to the course's folder
@@ -63,10 +64,10 @@ def new_lab(course: Course, name: str) -> list[Path]:
 def _lab_name(name: str) -> str:
     """Return the name of the lab's folders of checks, which must be importable in Python."""
     lab = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", lab) or keyword.iskeyword(lab):
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", lab) or keyword.iskeyword(lab) or len(lab) > LONGEST:
         raise ValueError(
             f"{name!r} cannot be the name of a lab: its checks are a Python package. Use lower-case letters, digits "
-            "and single '-', beginning with a letter, as in label-smoothing, and no keyword of Python"
+            f"and single '-', at most {LONGEST}, beginning with a letter, as in label-smoothing, and no keyword of Python"
         )
     return lab
 

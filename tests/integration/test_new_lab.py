@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from amllab.lab import all_labs
+from amllab.lab import all_labs, find_lab
 from autograder import cli
 from autograder.authoring.new_lab import new_lab
 from autograder.course import Course
@@ -30,7 +33,9 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["", "1st-lab", "Big-Lab", "a lab", "-x", "x--y", "../x", "import", "über", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["", "1st-lab", "Big-Lab", "a lab", "-x", "x--y", "../x", "import", "über", "a/b", "x" * 41]
+)
 def test_new_lab_invalid_names(tmp_path: Path, name: str) -> None:
     """Names that Python cannot import are refused, and nothing is written."""
     course = empty_course(tmp_path)
@@ -89,6 +94,75 @@ def test_new_lab_name_spellings(tmp_path: Path) -> None:
     first, second = ([str(path.relative_to(tmp_path / str(i))) for path in paths] for i, paths in enumerate(written))
     assert first == second
     assert "source/two-words/two_words.py" in first
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the packages and of the settings of their tools."""
+    for package in ("amllab", "autograder", "tests", "bench"):
+        left_out = shutil.ignore_patterns("__pycache__", "*.json*", "*.safetensors", "*.png")
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=left_out)
+    for name in ("nbgrader_config.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def complaints(checkout: Path, *command: str) -> str:
+    """Return what a tool has to say about a checkout; empty if it has nothing to complain about."""
+    done = subprocess.run([sys.executable, "-m", *command], cwd=checkout, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+LINT = [
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "--diff", "."),
+    pytest.param(("mypy",), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("command", LINT)
+def test_new_lab_is_clean(checkout: Path, command: tuple[str, ...]) -> None:
+    """What is generated passes ``make lint``, whatever the name of the lab is."""
+    for name in ("a-lab", "zoo-of-models", "x" * 40):
+        new_lab(Course.find(checkout), name)
+    assert complaints(checkout, *command) == ""
+
+
+@pytest.mark.parametrize("command", LINT)
+def test_new_lab_guide_is_clean(checkout: Path, command: tuple[str, ...]) -> None:
+    """The files of the guide pass ``make lint``, too."""
+    new_lab(Course.find(checkout), NEW)
+    for block in blocks_of(GUIDE):
+        if block.title and not block.title.startswith("build/"):  # which is no part of the repository
+            (checkout / block.title).parent.mkdir(parents=True, exist_ok=True)
+            (checkout / block.title).write_text(block.text)
+    assert complaints(checkout, *command) == ""
+
+
+# exercises of the other labs of the series, whose solutions must not be printed anywhere
+EXERCISES = (
+    "nt_xent_loss", "pretrain", "linear_probe", "sample_episode", "prototypical_loss", "maml_adapt",
+    "distillation_loss", "distill", "expected_calibration_error",
+)  # fmt: skip
+
+
+def test_no_solutions_of_other_labs() -> None:
+    """No file of the repository defines an exercise of a lab that it does not hold."""
+    released = {
+        name
+        for name in EXERCISES
+        if any((lab.folder / f"test_{name}.py").is_file() for lab in map(find_lab, all_labs()))
+    }
+    listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
+    files = [ROOT / name for name in listed if name.endswith((".py", ".md", ".j2", ".ipynb", ".toml", ".jsonl"))]
+    pattern = re.compile(rf"\bdef ({'|'.join(EXERCISES)})\(")
+    found = {
+        (file.name, name)
+        for file in files
+        if file.is_file()
+        for name in pattern.findall(file.read_text(encoding="utf-8"))
+    }
+    assert {(file, name) for file, name in found if name not in released} <= {("pretrain.py", "pretrain")}
 
 
 @pytest.mark.slow
