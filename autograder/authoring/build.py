@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from amllab.lab import Lab
+from amllab.lab import Lab, find_lab
 from autograder.authoring.drafts import draft_of, locked, put_in_place
 from autograder.course import Course
 from autograder.errors import SettingsError
@@ -27,11 +29,21 @@ from autograder.labs.points import check_points
 from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab
 
+_SETTING = re.compile(r"\{\{([a-z_]+(?:\.[a-z_]+)+)\}\}")
+
 
 def notebook_of(master: Path) -> NotebookNode:
-    """Convert a master text to a notebook, with the same cell ids each time."""
+    """Convert a master text to a notebook, with the same cell ids each time.
+
+    In its prose, ``{{accuracy.max_epochs}}`` stands for that setting of the ``lab.toml`` that students get.
+
+    Raises:
+        SettingsError: The lab has no such setting; the message names it.
+    """
     notebook: NotebookNode = jupytext.read(master)
     for i, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown" and _SETTING.search(cell.source):
+            cell.source = _with_settings(cell.source, master)
         grade_id = (cell.metadata.get("nbgrader") or {}).get("grade_id")
         cell.id = grade_id or f"cell-{i:03d}"
         if "nbgrader" in cell.metadata:
@@ -40,6 +52,22 @@ def notebook_of(master: Path) -> NotebookNode:
     notebook.nbformat_minor = 5
     nbformat.validate(notebook)
     return notebook
+
+
+def _with_settings(text: str, master: Path) -> str:
+    settings = find_lab(master.parent.name).settings
+
+    def value_of(found: re.Match[str]) -> str:
+        value: Any = settings
+        for part in found[1].split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, (str, int, float)):
+            raise SettingsError(
+                f"{master.parent.name}/{master.name}: lab.toml has no number or text {found[1]}, as in {found[0]}"
+            )
+        return str(value)
+
+    return _SETTING.sub(value_of, text)
 
 
 def build(

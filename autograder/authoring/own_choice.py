@@ -15,7 +15,7 @@ from amllab.image_folders import LARGEST, SMALLEST, ClassFolder, class_folder
 from amllab.kit.state_dicts import layer_names
 from amllab.lab import Lab, find_lab
 from amllab.layers import layers_of
-from amllab.loading import load_backbone, own_weights
+from amllab.loading import BackboneUnavailable, load_backbone, own_weights
 from amllab.reptiles import HELD_OUT
 from autograder.errors import SettingsError
 from autograder.labs.own import own_table, with_own, write_own
@@ -100,12 +100,15 @@ def use_backbone(name: str, backbone: str) -> dict[str, Any]:
 
     Raises:
         LookupError: There is no such lab, or it does not take another backbone.
-        UnknownBackbone, BackboneUnavailable: There is no such model, or its weights cannot be had.
-        SettingsError: The model does not suit the lab's budget.
+        UnknownBackbone: There is no such model.
+        SettingsError: Its weights cannot be had, or it does not suit the lab's budget.
     """
     lab = _lab(name)
     shipped, own = lab.settings[budget_module(lab.name).TABLE], own_table(lab)
-    model = load_backbone(backbone)
+    try:
+        model = load_backbone(backbone)
+    except BackboneUnavailable as error:
+        raise SettingsError(str(error)) from None
     state = model.state_dict()
     size = sum(value.numel() * value.element_size() for value in state.values())
     most = 0.9 * lab.limits["answer_bytes"]  # a check asks for the whole state

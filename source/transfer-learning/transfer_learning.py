@@ -552,8 +552,8 @@ check("train_with_early_stopping")
 # *20 points · difficulty ●○○ · 5 minutes*
 #
 # Nothing to write. The check builds a model with your `build_transfer_model`, trains its last layers with your
-# `train_with_early_stopping` for three epochs on drawn reptiles, and measures its accuracy on images that your code
-# has never seen. Guessing gives 20 %. Your optimizer is your choice, and optimizers need different learning rates: where
+# `train_with_early_stopping` for {{accuracy.max_epochs}} epochs on drawn reptiles, and measures its accuracy on images that your code
+# has never seen. Guessing gives 20 %. Grading may use other images and another backbone: your functions take any. Your optimizer is your choice, and optimizers need different learning rates: where
 # `lr=0.001` is not enough, the check tries larger ones as well, and the best counts. If it fails while the exercises before
 # it pass, look at what only a real training shows: is the learning rate `lr` used? Are the model's logits, without softmax,
 # what goes into the cross-entropy? Did the pretrained weights arrive?

@@ -15,10 +15,12 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from amllab.lab import find_lab
 from autograder.authoring import build, drafts
 from autograder.authoring.build import notebook_of, same_text, solved
 from autograder.authoring.drafts import put_in_place
 from autograder.course import Course
+from autograder.errors import SettingsError
 from autograder.notebooks.metadata import is_autograded
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograder_cli, new_course
 
@@ -41,6 +43,19 @@ def test_build_matches_shipped_files(tmp_path: Path) -> None:
         )
     solution = nbformat.read(SOLUTION, as_version=4)
     assert same_text(solution, solved(notebook_of(MASTER))), "run make solution"
+
+
+def test_build_numbers_from_settings(tmp_path: Path) -> None:
+    """Numbers in the prose come from the settings; one that does not exist is named."""
+    assert "{{accuracy.max_epochs}}" in MASTER.read_text()
+    prose = "\n".join(cell.source for cell in notebook_of(MASTER).cells)
+    assert f"for {find_lab(ASSIGNMENT).settings['accuracy']['max_epochs']} epochs on drawn reptiles" in prose
+    assert "{{" not in prose
+    other = tmp_path / ASSIGNMENT / MASTER.name
+    other.parent.mkdir()
+    other.write_text(MASTER.read_text().replace("{{accuracy.max_epochs}}", "{{accuracy.epochs}}"))
+    with pytest.raises(SettingsError, match=r"no number or text accuracy\.epochs"):
+        notebook_of(other)
 
 
 def test_solution_run_in_order() -> None:
