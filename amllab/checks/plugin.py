@@ -31,7 +31,7 @@ from amllab.protocol.failure import CheckFailure, Failure
 from amllab.protocol.submission import Submission, SubmissionError
 from amllab.seeds import derive
 
-POINTS = "points.toml"  # beside hidden checks, what they are worth
+POINTS = "points.toml"  # next to hidden checks: what they are worth
 MAX_TEXT = 2000  # characters of each part of a report
 # symptoms that say nothing about a function when its check runs again at the end of the notebook
 _SAYS_NOTHING = ("tampered", "lost", "budget", "memory")
@@ -231,7 +231,7 @@ def is_public(lab: Lab, item: pytest.Item) -> bool:
 def points_of(lab: Lab, item: pytest.Item, marker: pytest.Mark) -> float:
     """Return what a check is worth: what a file of the lab says, or else its marker.
 
-    The file is ``lab.toml`` for public checks, and ``points.toml`` beside them for checks that students do not get.
+    The file is ``lab.toml`` for public checks, and ``points.toml`` next to hidden ones, for checks that students do not get.
 
     Args:
         lab: The lab, with its settings.

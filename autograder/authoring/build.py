@@ -156,7 +156,7 @@ def _directory(course: Course, kind: str, target: Path) -> str:
 
 def _write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook in one step."""
-    # not beside it: nbgrader copies all other files there to the release
+    # not next to it: nbgrader copies all other files there to the release
     draft = path.parent.with_name(f".{path.name}.draft")
     nbformat.write(notebook, draft)
     os.replace(draft, path)

@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def draft_of(target: Path) -> Iterator[Path]:
-    """Create a place for the draft of a folder: a path with the same name, in a hidden folder beside it.
+    """Create a place for the draft of a folder: a path with the same name, in a hidden folder next to it.
 
     The lock of the lab must be held, so that a hidden folder that is there already was left by a build that was killed.
     """

@@ -76,7 +76,7 @@ def name_of(own: dict[str, Any], shipped: dict[str, Any]) -> str:
 
 
 def write_own(lab: Lab, values: dict[str, Any]) -> Path:
-    """Write keys into the file, beside those that it has; ``None`` removes one. Without keys there is no file."""
+    """Write keys into the file, next to those that it has; ``None`` removes one. Without keys there is no file."""
     table, file = budget_module(lab.name).TABLE, own_file(lab)
     kept = {name: value for name, value in (own_table(lab) | values).items() if value is not None}
     if not kept:

@@ -54,7 +54,7 @@ def point_problems(notebook: NotebookNode, checks: Iterable[Check]) -> list[str]
 def name_problems(lab: Lab, checks: Iterable[Check]) -> list[str]:
     """Return one message for each check that a file gives points to although it cannot.
 
-    ``[points]`` of ``lab.toml`` is for public checks, since students have the file; ``points.toml`` beside the hidden
+    ``[points]`` of ``lab.toml`` is for public checks, since students have the file; ``points.toml`` next to the hidden
     checks is for these. A message contains the line, and names the other file, or a check with a similar name.
     """
     public, hidden = ({check.function for check in checks if check.hidden is side} for side in (False, True))
