@@ -231,7 +231,7 @@ def is_public(lab: Lab, item: pytest.Item) -> bool:
 def points_of(lab: Lab, item: pytest.Item, marker: pytest.Mark) -> float:
     """Return what a check is worth: what a file of the lab says, or else its marker.
 
-    The file is ``lab.toml`` for public checks, and ``points.toml`` next to hidden ones, for checks that students do not get.
+    The file is ``lab.toml`` for public checks, and ``points.toml`` next to the hidden ones, which students do not get.
 
     Args:
         lab: The lab, with its settings.
