@@ -22,7 +22,7 @@ from amllab.preflight.document import Cell
 from amllab.worker import leftover
 from amllab.worker.causes import error_in_words
 from amllab.worker.environment import variables_of
-from amllab.worker.integrity import TAMPERED
+from amllab.worker.integrity import TAMPERED, digest
 from amllab.worker.interleaved import Interleaved
 
 VARIABLE = "AMLLAB_PREFLIGHT"
@@ -128,7 +128,7 @@ class FreshSubmission(Interleaved):
             self._start()
         asked, reply = (Path(self._folder.name, f"{name}-{secrets.token_hex(4)}") for name in ("question", "answer"))
         asked.write_bytes(question)
-        call = f"integrity.answer_file({str(asked)!r}, {str(reply)!r}, integrity.known)"
+        call = f"integrity.answer_file({str(asked)!r}, {digest(question)!r}, {str(reply)!r}, integrity.known)"
         source = _APART.format(f"from amllab.worker import integrity; {call}")
         state, error, _ = self._execute(source, self.limits["answer_seconds"])
         if state == "ok" and not reply.is_file():

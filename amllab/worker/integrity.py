@@ -19,6 +19,7 @@ not checked, and a student's own notebook never runs this check.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import marshal
 import os
@@ -48,6 +49,7 @@ TRUSTED_FUNCTIONS = {
     "torch.nn.Module": _MODULE,
     "json": "dumps loads",
     "marshal": "loads",
+    "hashlib": "sha256",
     "safetensors.torch": "save load",
     "builtins": _BUILTINS,
 }
@@ -57,6 +59,7 @@ _KINDS = types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type
 _MISSING = ...  # a singleton, so a copy of this module has the same object
 _MODULES = "sys.modules"  # the owner of modules
 TAMPERED = b"tampered with: "
+SOURCE = "amllab answer"  # of the payload of a kernel's reply that has the digest of an answer
 
 # qualified name of an owner -> name of a trusted function -> ids of the objects behind it, which survive a fork
 Identities = dict[str, dict[str, tuple[int, ...]]]
@@ -145,45 +148,66 @@ def packed(known: Identities) -> bytes:
     The copy is read from disk, so that the notebook cannot change what its kernel executes. It is compiled in advance,
     because compiling takes longer than answering most questions. :func:`call` runs it.
     """
-    source = Path(__file__).read_text(encoding="utf-8") + "\nanswer_file(question, reply, known)\n"
+    source = Path(__file__).read_text(encoding="utf-8") + "\nanswer_file(question, asked, reply, known)\n"
     return marshal.dumps((compile(source, __file__, "exec"), known))
 
 
-def call(copy: str, question: str, reply: str) -> str:
+def call(copy: Path, question: Path, reply: Path, copied: str, asked: str) -> str:
     """Return the source of a cell that answers a question with a packed copy of this module.
 
+    It has the digests of both files, because another process of the submission may overwrite them.
+
     Args:
-        copy: Path of the file with the packed copy.
-        question: Path of the file with the question.
-        reply: Path of the file for the answer.
+        copy: The file with the packed copy.
+        question: The file with the question.
+        reply: The file for the answer.
+        copied: Digest of the packed copy.
+        asked: Digest of the question.
     """
-    names = f"'__name__': {__name__!r}, '__file__': {__file__!r}, 'question': {question!r}, 'reply': {reply!r}, 'known': c[1]"
-    return f"(lambda c: exec(c[0], {{{names}}}))(__import__('marshal').loads(open({copy!r}, 'rb').read()))"
+    values = {
+        "__name__": __name__,
+        "__file__": __file__,
+        "question": str(question),
+        "asked": asked,
+        "reply": str(reply),
+    }
+    names = ", ".join(f"{name!r}: {value!r}" for name, value in values.items())
+    run = f"(lambda c: exec(c[0], {{{names}, 'known': c[1]}}))(__import__('marshal').loads(data))"
+    same = f"__import__('hashlib').sha256(data).hexdigest() == {copied!r}"
+    return f"(lambda data: {run} if {same} else None)(open({str(copy)!r}, 'rb').read())"
 
 
-def answer_file(question: str, reply: str, known: Identities) -> None:
+def answer_file(question: str, asked: str, reply: str, known: Identities) -> None:
     """Answer the question in one file into another, or report which trusted function was replaced.
 
-    The kernel of the submission runs this.
+    The kernel of the submission runs this. Its reply has the digest of the answer.
 
     Args:
         question: Path of the file with the question.
+        asked: Digest of the question.
         reply: Path of the file for the answer.
         known: See :func:`replaced`.
     """
-    name = replaced(known)
-    if name:
-        data = TAMPERED + name.encode()
-    else:
-        from IPython import get_ipython
+    from IPython import get_ipython
 
+    shell = get_ipython()
+    name, text = replaced(known), Path(question).read_bytes()
+    if name or digest(text) != asked:
+        data = TAMPERED + (name or "the file of the question").encode()
+    else:
         from amllab.protocol.submission import answer
 
-        shell = get_ipython()
-        data = answer(shell.user_ns, Path(question).read_bytes())
+        data = answer(shell.user_ns, text)
         if shell.exit_now:  # the function called exit(), which would end the process in the next question
             os._exit(1)
     Path(reply).write_bytes(data)
+    # another process may overwrite the file; the digest comes with the kernel's reply
+    shell.payload_manager.write_payload({"source": SOURCE, "digest": digest(data)})
+
+
+def digest(data: bytes) -> str:
+    """Return the digest by which the content of an answer's file is recognised."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _found(path: str) -> Any:

@@ -98,8 +98,11 @@ async def _ask(
     asked, copy, reply = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in names)
     asked.write_bytes(question)
     copy.write_bytes(trusted_functions)
-    state, _ = await client.run(integrity.call(str(copy), str(asked), str(reply)), seconds)
+    digests = integrity.digest(trusted_functions), integrity.digest(question)
+    state, _ = await client.run(integrity.call(copy, asked, reply, *digests), seconds)
     state, data = _read(reply, answer_bytes) if state == "ok" else (state, b"")
+    if state == "ok" and client.payload(integrity.SOURCE).get("digest") != integrity.digest(data):
+        state, data = "unreadable", b""  # overwritten by another process
     for path in (asked, copy, reply):
         path.unlink(missing_ok=True)
     if data.startswith(integrity.TAMPERED):
@@ -215,6 +218,15 @@ class OutputLimitedClient(NotebookClient):
         self._room = self._outputs_left = 0
         self._pieces = Pieces()
         self._running: set[str] = set()
+        self._payloads: list[dict[str, Any]] = []
+        self.on_cell_executed = self._note_reply
+
+    def _note_reply(self, execute_reply: dict[str, Any], **_: object) -> None:
+        self._payloads = execute_reply["content"].get("payload", [])
+
+    def payload(self, source: str) -> dict[str, Any]:
+        """Return the payload of a source in the kernel's reply to the last cell; empty if there is none."""
+        return next((payload for payload in self._payloads if payload.get("source") == source), {})
 
     async def connect(self) -> None:
         """Wait until the kernel answers, and until its published messages arrive here.
@@ -247,6 +259,7 @@ class OutputLimitedClient(NotebookClient):
         self.nb.cells = [cell]
         self.timeout, self._room = math.ceil(seconds), self.output_bytes
         self._outputs_left = _MOST_OUTPUTS
+        self._payloads = []
         try:
             await self.async_execute_cell(cell, 0, store_history=False)
         except CellTimeoutError:

@@ -18,6 +18,8 @@ from amllab.checks.render import to_text
 from amllab.checks.results import CheckResult, score
 from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning import accuracy
+from amllab.checks.transfer_learning.accuracy_task import TransferTask, budget_of
+from amllab.kit import task
 from amllab.lab import Lab, find_lab
 from amllab.protocol.submission import InProcessSubmission, Submission
 from amllab.protocol.wire import WireError, pack, unpack
@@ -52,11 +54,12 @@ def small() -> Iterator[Lab]:
     """Yield the lab with a training of one second, and thresholds that any model reaches."""
     lab = find_lab("transfer_learning")
     sizes = {"train_images": 64, "val_images": 32, "test_images": 400, "batch_size": 32, "max_epochs": 1}
-    budget = {**accuracy.budget_of(lab), **sizes}
-    measured = {"budget": {k: v for k, v in budget.items() if k != "data"}, "thresholds": {"start": -1.0, "full": 0.0}}
+    budget = {**budget_of(lab), **sizes}
+    lab = dataclasses.replace(lab, settings={**lab.settings, "accuracy": budget})
+    measured = {"budget": TransferTask(lab).budget, "thresholds": {"start": -1.0, "full": 0.0}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accuracy, "_calibrations", lambda: {"drawn": measured})
-        yield dataclasses.replace(lab, settings={**lab.settings, "accuracy": budget})
+        patch.setattr(task, "calibrations", lambda _: {"drawn": measured})
+        yield lab
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +384,7 @@ def test_labels_drawn_per_run() -> None:
     orders = set()
     for seed in range(6):
         sizes = (20, 5, 5)
-        train, _, test = accuracy.reptiles(seed, sizes)
+        train, _, test = accuracy.images_of(seed, sizes)
         again = draw(30, seed=accuracy.data_seed(seed))
         assert torch.equal(train.images, again.images[:20])
         assert not torch.equal(test.images, again.images[25:])

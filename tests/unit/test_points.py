@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_points_of_hidden_checks_are_graded(lab: Lab, hidden: Path, release: Not
     (hidden / "points.toml").write_text("test_thaws = 0\ntest_every_architecture = 8\n")
     launcher = Launcher("none", hidden)
     found = grader.grade(
-        NormalizedSubmission(release, readable=False), lab, InProcessSubmission(lab.name, {}), launcher
+        NormalizedSubmission(copy.deepcopy(release), readable=False), lab, InProcessSubmission(lab.name, {}), launcher
     )
     launcher.close()
     worth = {result.name: result.points for result in found.results}

@@ -111,7 +111,6 @@ class Attack:
         stock: the cell for a course that has its checks inside the notebook, if it differs.
         stock_sources: solution cells for such a course.
         only: ``"here"`` or ``"stock"``, if an attack has no meaning in the other.
-        wins: why it may still earn more; such an attack is known, and its test may fail.
     """
 
     name: str
@@ -129,7 +128,6 @@ class Attack:
     stock: str | None = None
     stock_sources: dict[str, str] | None = None
     only: str = ""
-    wins: str = ""
 
     def submit(
         self, release: NotebookNode, surroundings: Surroundings, *, stock: bool = False

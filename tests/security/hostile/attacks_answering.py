@@ -256,6 +256,5 @@ if not os.fork():
     os._exit(0)
 """,
         only="here",
-        wins="the file of an answer can be overwritten between its writing and its reading",
     ),
 ]
