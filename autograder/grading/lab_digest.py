@@ -54,7 +54,8 @@ def data_digest(lab: Lab) -> dict[str, str]:
     These are the values of ``data`` in any table, and of environment variables, if they are paths. Contents are read,
     not only sizes and times; a file that this process has read before is read again if its status has changed.
     """
-    named = {*_data(lab.settings), *lab.environment.values()}
+    # neither nothing nor the whole file system
+    named = {value for value in (*_data(lab.settings), *lab.environment.values()) if value.strip(" ./")}
     return {name: found for name in sorted(named) if (found := _path_digest(name))}
 
 

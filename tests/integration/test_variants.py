@@ -17,7 +17,7 @@ from autograder.labs.corpus import Solution
 from tests.conftest import ASSIGNMENT, nbgrader, new_course, report, sampled, scores, selected, submit
 from tests.helpers.notebooks import notebook_of
 
-pytestmark = pytest.mark.full_training
+pytestmark = [pytest.mark.full_training, pytest.mark.slow]
 
 POINTS = {
     "check_freeze_layers": 20,

@@ -27,7 +27,7 @@ from autograder.authoring.new_lab import new_lab
 from autograder.cli import main
 from autograder.course import Course
 from autograder.labs.locations import HIDDEN_CHECKS
-from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, sampled
 
 FOLDER = ASSIGNMENT
 
@@ -158,7 +158,7 @@ SECOND_SECRETS = {
 }
 
 
-@pytest.mark.parametrize("half_written", [False, True])
+@pytest.mark.parametrize("half_written", sampled([False, True], 2))
 def test_bundle_secrets_of_other_labs(two_labs: Path, half_written: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """Secrets of a lab that is not released yet are found in the bundle of another one, even if it is half-written."""
     if half_written:

@@ -136,6 +136,7 @@ def test_use_data_leaves_students_alone(images: Path, lab: Lab) -> None:
     assert score(results) == (8, 8)
 
 
+@pytest.mark.slow
 def test_own_images_are_graded(images: Path, hidden: Path, tmp_path: Path) -> None:
     """With six classes of own images, right functions get all points, wrong ones none, and texts follow the data."""
     shipped = (ROOT / "amllab/checks/transfer_learning/thresholds.json").read_bytes()
