@@ -123,7 +123,7 @@ def printed(course: Path, student: str) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize("attack", sampled(PLAYED, 24), ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", sampled(PLAYED, 48), ids=lambda attack: attack.name)
 def test_attack_points(batch: Batch, attack: Attack) -> None:
     """An attack earns the points of its honest work."""
     course = batch.course
@@ -134,7 +134,7 @@ def test_attack_points(batch: Batch, attack: Attack) -> None:
     assert "! " not in reports, "a check itself broke"
 
 
-@pytest.mark.parametrize("attack", sampled(PLAYED, 24), ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", sampled(PLAYED, 48), ids=lambda attack: attack.name)
 def test_attack_leaks_nothing(batch: Batch, attack: Attack) -> None:
     """An attack learns no secret, and its report and feedback are as expected."""
     course = batch.course
