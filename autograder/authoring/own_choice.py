@@ -138,6 +138,7 @@ def use_backbone(name: str, backbone: str) -> dict[str, Any]:
     file = own_weights(backbone)
     if not getattr(timm.get_pretrained_cfg(backbone), "file", None) and not file.is_file():
         save_file({name: value.contiguous().clone() for name, value in state.items()}, file)
+        file.chmod(0o644)  # isolated submissions are another user
     write_own(lab, values)
     return _in_force(lab)
 

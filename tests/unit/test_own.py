@@ -19,7 +19,9 @@ from amllab.checks.results import score
 from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning.accuracy import normalization, pooled
 from amllab.kit.accuracy import agreement
+from amllab.kit.lending import lent_weights
 from amllab.lab import Lab, find_lab
+from amllab.loading import load_backbone
 from autograder.authoring.calibration import submission_of
 from autograder.authoring.own_choice import fitting_side, use_backbone, use_data
 from autograder.checks.transfer_learning import calibration
@@ -301,7 +303,19 @@ def test_backbone_weights_are_stored(monkeypatch: pytest.MonkeyPatch, weights: P
     monkeypatch.setattr("autograder.authoring.own_choice.load_backbone", lambda name: model)
     use_backbone(ASSIGNMENT, VIT)
     monkeypatch.undo()
-    assert (weights / f"{VIT}.safetensors").is_file()
+    file = weights / f"{VIT}.safetensors"
+    assert file.stat().st_mode & 0o777 == 0o644  # isolated submissions are another user
+
+
+def test_lent_weights_come_before_stored_ones(weights: Path) -> None:
+    """Weights that a check lends for a question replace those that are stored in the library."""
+    stored = load_backbone(VIT).state_dict()
+    lent = timm.create_model(VIT, num_classes=10).state_dict()
+    with lent_weights(VIT, lent):
+        found = load_backbone(VIT).state_dict()
+    assert not torch.equal(stored["pos_embed"], lent["pos_embed"])
+    assert torch.equal(found["pos_embed"], lent["pos_embed"])
+    assert torch.equal(load_backbone(VIT).state_dict()["pos_embed"], stored["pos_embed"])
 
 
 @pytest.mark.parametrize(
