@@ -53,11 +53,11 @@ def load_backbone(name: str) -> nn.Module:
             + (f"Similar names: {', '.join(near)}. " if near else "")
             + "All names: timm.list_models('*part of the name*')."
         )
-    file = own_weights(name)
-    own = {"file": str(file), "custom_load": False} if file.is_file() else None
-    shipped = own or getattr(get_pretrained_cfg(name), "file", None)
+    shipped, file = getattr(get_pretrained_cfg(name), "file", None), own_weights(name)
+    # weights that a check lends come first
+    own = {"file": str(file), "custom_load": False} if not shipped and file.is_file() else None
     try:
-        with _quick_to_give_up(needs_hub=not shipped):
+        with _quick_to_give_up(needs_hub=not (shipped or own)):
             model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=own)
     except Exception as error:  # whatever the hub client, the file system or timm raises, the remedy is the same
         if is_absent(str(error)):  # the default device is missing, not the weights

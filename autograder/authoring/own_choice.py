@@ -128,7 +128,7 @@ def use_backbone(name: str, backbone: str) -> dict[str, Any]:
     values: dict[str, Any] = {"backbone": backbone if backbone != shipped["backbone"] else None}
     if "data" in own:
         found = class_folder(Path(own["data"]))
-        side = fitting_side(backbone, found.side, own["classes"])
+        side = fitting_side(backbone, own.get("side", found.side), len(found.classes))
         values |= {"side": side, "digest": found.digest, "classes": len(found.classes), **sizes_for(found, side)}
     elif fitting_side(backbone, OURS, 5) != OURS:
         raise SettingsError(
@@ -138,6 +138,7 @@ def use_backbone(name: str, backbone: str) -> dict[str, Any]:
     file = own_weights(backbone)
     if not getattr(timm.get_pretrained_cfg(backbone), "file", None) and not file.is_file():
         save_file({name: value.contiguous().clone() for name, value in state.items()}, file)
+        file.chmod(0o644)  # isolated submissions are another user
     write_own(lab, values)
     return _in_force(lab)
 

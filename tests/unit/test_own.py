@@ -19,12 +19,14 @@ from amllab.checks.results import score
 from amllab.checks.runner import run_checks
 from amllab.checks.transfer_learning.accuracy import normalization, pooled
 from amllab.kit.accuracy import agreement
+from amllab.kit.lending import lent_weights
 from amllab.lab import Lab, find_lab
-from autograder.authoring.calibration import submission_of
+from amllab.loading import load_backbone
+from autograder.authoring.calibration import in_time, submission_of
 from autograder.authoring.own_choice import fitting_side, use_backbone, use_data
 from autograder.checks.transfer_learning import calibration
 from autograder.cli import main
-from autograder.errors import SettingsError
+from autograder.errors import SettingsError, ThresholdError
 from autograder.labs import own
 from autograder.labs.calibrated import Calibrated, Style, calibrated_of
 from autograder.labs.locations import HIDDEN_CHECKS
@@ -302,7 +304,19 @@ def test_backbone_weights_are_stored(monkeypatch: pytest.MonkeyPatch, weights: P
     monkeypatch.setattr("autograder.authoring.own_choice.load_backbone", lambda name: model)
     use_backbone(ASSIGNMENT, VIT)
     monkeypatch.undo()
-    assert (weights / f"{VIT}.safetensors").is_file()
+    file = weights / f"{VIT}.safetensors"
+    assert file.stat().st_mode & 0o777 == 0o644  # isolated submissions are another user
+
+
+def test_lent_weights_come_before_stored_ones(weights: Path) -> None:
+    """Weights that a check lends for a question replace those that are stored in the library."""
+    stored = load_backbone(VIT).state_dict()
+    lent = timm.create_model(VIT, num_classes=10).state_dict()
+    with lent_weights(VIT, lent):
+        found = load_backbone(VIT).state_dict()
+    assert not torch.equal(stored["pos_embed"], lent["pos_embed"])
+    assert torch.equal(found["pos_embed"], lent["pos_embed"])
+    assert torch.equal(load_backbone(VIT).state_dict()["pos_embed"], stored["pos_embed"])
 
 
 @pytest.mark.parametrize(
@@ -345,6 +359,31 @@ def test_use_data_bad_arguments(images: Path, tmp_path: Path, lab: Lab, capsys: 
     assert not own_file(lab).exists()
 
 
+def test_side_is_kept(images: Path, weights: Path) -> None:
+    """Another backbone leaves the chosen side of the images, if it takes them."""
+    assert use_data(ASSIGNMENT, str(images), side=48)["side"] == 48
+    assert use_backbone(ASSIGNMENT, VIT)["side"] == 48
+
+
+def test_training_too_long(lab: Lab) -> None:
+    """A training that leaves no time for slower machines ends the calibration."""
+    task = calibrated_of(lab).task
+    with pytest.raises(ThresholdError, match="took 50 s, and a submission, perhaps on a slower machine, has 120 s"):
+        in_time(task, STYLES[0], 50.0)
+    in_time(task, STYLES[0], 30.0)
+
+
+def test_right_variant_that_breaks_a_rule(
+    images: Path, hidden: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    """A rule of the check that rejects a right variant ends the calibration: so it would reject submissions."""
+    use_data(ASSIGNMENT, str(images))
+    shorten(hidden, max_epochs=1, train_images=60)
+    monkeypatch.setattr("amllab.checks.transfer_learning.accuracy.AGREEING", 1.1)
+    assert main(["calibrate", ASSIGNMENT, "--seeds", "3", "--fresh", "3", "--runs", str(tmp_path / "runs")]) == 2
+    assert "the check rejects the right variant 'AdamW'" in capsys.readouterr().err
+
+
 def test_export_to_gradescope_is_refused(images: Path, tmp_path: Path) -> None:
     """Gradescope's machines do not have the images."""
     from autograder.course import Course
@@ -358,13 +397,20 @@ def test_export_to_gradescope_is_refused(images: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["net6", VIT])
 @pytest.mark.parametrize("name", SETS)
-def test_own_images_walk(name: str, backbone: str, hidden: Path, tmp_path: Path, weights: Path) -> None:
+def test_own_images_walk(
+    name: str, backbone: str, hidden: Path, tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With any classes, sizes, colour modes and kind of backbone, right functions earn points and wrong ones do not."""
     use_data(ASSIGNMENT, str(drawn_folder(tmp_path / name, name)))
     table = use_backbone(ASSIGNMENT, backbone)
     assert table["classes"] == SETS[name][0]
     assert table["side"] == min(min(size) for size in SETS[name][2])
     shorten(hidden, max_epochs=12, batch_size=16, n_trainable=3 if backbone == "net6" else 7)
+    if (name, backbone) == ("two", VIT):  # 16 pixels are one patch, and random weights see nothing in it
+        assert main(["calibrate", ASSIGNMENT, "--seeds", "3", "--fresh", "3", "--runs", str(tmp_path / "runs")]) == 2
+        assert "no threshold separates" in capsys.readouterr().err
+        assert not list(hidden.glob("evidence/*"))
+        return
     calibrated(tmp_path)
     lab = load_lab(ASSIGNMENT)
     assert [points(lab, style)[0] for style in STYLES] == [20, 0]
