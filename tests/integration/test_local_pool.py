@@ -263,7 +263,7 @@ def test_autograde_parallel_interrupt_resume(course: Path) -> None:
     after = {file.name: file.stat().st_mtime_ns for file in kept.glob("*.json")}
     assert before
     assert before.items() <= after.items()  # not graded again
-    assert len(after) == len(STUDENTS)  # and nbgrader used what was graded ahead
+    assert len(after) == len(STUDENTS)  # and nbgrader used what was graded in parallel
     graded_ahead = book(course)
     points = {student: sum(filter(None, scores.values())) for student, (scores, _) in graded_ahead.items()}
     assert points["ada"] == 40
