@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbformat import NotebookNode
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from amllab.checks.results import CheckResult
 from amllab.lab import Lab
@@ -97,6 +98,26 @@ class Corpus:
         return notebook
 
 
+class _Mistake(BaseModel, extra="forbid"):
+    """A wrong solution of the corpus that is no mistake after all."""
+
+    mistake: str
+    reason: str
+
+
+class _Mutant(BaseModel, extra="forbid"):
+    """Changes of one line that an operator makes, in these functions."""
+
+    of: list[str]
+    cell: str
+    old: str
+    new: list[str]
+    reason: str
+
+
+_ENTRIES: TypeAdapter[list[_Mistake | _Mutant]] = TypeAdapter(list[_Mistake | _Mutant])
+
+
 def replaced(source: str, *texts: str) -> str:
     """Return a source with texts replaced: old, new, old, new, ...
 
@@ -145,12 +166,13 @@ def _equivalent(folder: Path) -> dict[tuple[str, ...], str]:
         return {}
     found: dict[tuple[str, ...], str] = {}
     try:
-        for entry in tomllib.loads(file.read_text(encoding="utf-8"))["equivalent"]:
-            if "mistake" in entry:
-                found[(entry["mistake"],)] = entry["reason"]
-                continue
-            for of, new in itertools.product(entry["of"], entry["new"]):
-                found[of, entry["cell"], entry["old"], new] = entry["reason"]
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder.name}/{file.name}: {type(error).__name__}: {error}") from None
+        listed = _ENTRIES.validate_python(tomllib.loads(file.read_text(encoding="utf-8")).get("equivalent", []))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise ValueError(f"{file.relative_to(folder.parent)}: {error}") from None
+    for entry in listed:
+        if isinstance(entry, _Mistake):
+            found[(entry.mistake,)] = entry.reason
+            continue
+        for of, new in itertools.product(entry.of, entry.new):
+            found[of, entry.cell, entry.old, new] = entry.reason
     return found

@@ -140,6 +140,12 @@ def test_close_special_numbers(seen: float, close: bool) -> None:
     assert expectations.close(torch.tensor([torch.inf, 1.0]), torch.tensor([torch.inf, 1.0]))
 
 
+def test_close_zeros() -> None:
+    """Zeros may be missed by rounding, and by nothing else."""
+    assert expectations.close(torch.zeros(2), torch.full((2,), 1e-8))
+    assert not expectations.close(torch.zeros(2), torch.full((2,), 1e-6))
+
+
 def test_same_gradients_which_inputs() -> None:
     """Gradients that are missing, and gradients that should not be there, are named."""
     one = torch.ones(2)
