@@ -90,7 +90,7 @@ def _variable(name: str) -> str:
 
 
 _Name = Annotated[str, AfterValidator(_variable)]
-_Value = Annotated[str, Field(max_length=1000)]
+_Value = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
 
 
 class Settings(Table):

@@ -129,3 +129,10 @@ def test_checks_listed_without_running() -> None:
     assert (thaws.cell, thaws.needs) == ("check_freeze_layers", ())
     assert checks["test_transfers"].needs == ("test_learns",)
     assert not checks["test_returns_the_model"].hidden
+
+
+def test_environment_value_with_null() -> None:
+    """A value that no process can have in its environment is refused."""
+    text = GOOD.replace('AMLLAB_DATA = "drawn"', 'AMLLAB_DATA = "x\\u0000y"')
+    (problem,) = problems_of(text, "lab.toml")
+    assert "environment.AMLLAB_DATA" in problem
