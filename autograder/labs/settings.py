@@ -89,8 +89,14 @@ def _variable(name: str) -> str:
     return name
 
 
+def _value(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("variable", "must not contain a null character")
+    return text
+
+
 _Name = Annotated[str, AfterValidator(_variable)]
-_Value = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
+_Value = Annotated[str, Field(max_length=1000), AfterValidator(_value)]
 
 
 class Settings(Table):

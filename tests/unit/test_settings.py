@@ -135,4 +135,4 @@ def test_environment_value_with_null() -> None:
     """A value that no process can have in its environment is refused."""
     text = GOOD.replace('AMLLAB_DATA = "drawn"', 'AMLLAB_DATA = "x\\u0000y"')
     (problem,) = problems_of(text, "lab.toml")
-    assert "environment.AMLLAB_DATA" in problem
+    assert "environment.AMLLAB_DATA: must not contain a null character" in problem
