@@ -56,7 +56,7 @@ def agreement(features: Tensor, logits: Tensor) -> float:
     x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
     gram = x[:n].T @ x[:n] + RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
     found = x[n:] @ torch.linalg.solve(gram, x[:n].T @ logits[:n])
-    return (found.argmax(1) == logits[n:].argmax(1)).double().mean().item()
+    return float((found.argmax(1) == logits[n:].argmax(1)).double().mean())
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -6,7 +6,7 @@ which the mistake is recognised, and lines that show it in the student's noteboo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from amllab.kit import symptoms
 from amllab.protocol.failure import expect
-from amllab.protocol.submission import error_text, refused
+from amllab.protocol.submission import Submission, SubmissionError, error_text, refused
 
 TOLERANCE = 1e-4  # relative to the largest number of the expected tensor; float32 in another order of operations
 SMALLEST = 1e-3  # scale of a tensor of zeros, which another order of operations misses by rounding
@@ -30,11 +30,13 @@ class Call:
         text: The call, such as ``"freeze_layers(model, 3)"``.
         setup: Lines above it that make its arguments.
         where: Section of the notebook that explains it; empty for the section of the check's cell.
+        short: What tells it from the other calls of a check, such as ``"num_classes=1"``; empty for the whole call.
     """
 
     text: str
     setup: str = ""
     where: str = ""
+    short: str = ""
 
     @property
     def lines(self) -> str:
@@ -42,22 +44,33 @@ class Call:
         return f"{self.setup.rstrip()}\n{self.text}".lstrip("\n")
 
 
-def returns(got: Mapping[str, Any], call: Call, *, why: str = "an exception ends the call") -> Mapping[str, Any]:
+def returns(
+    got: Mapping[str, Any],
+    call: Call,
+    *,
+    why: str = "an exception ends the call",
+    expected: str = "",
+    more: str = "",
+    symptom: str = "",
+) -> Mapping[str, Any]:
     """Fail the check if a call raised an error; return the answer.
 
     Args:
         got: The answer of a probe: fields of its own, or ``error``, ``message`` and ``line``.
         call: The call.
         why: Why it matters.
+        expected: What the contract asks for, if that is more than that the call returns.
+        more: Text to follow the error.
+        symptom: Symptom of an error; empty for its class.
     """
     failed = "error" in got
     expect(
         not failed,
-        expected=f"`{call.text}` returns",
-        seen=error_text(got) if failed else "",
+        expected=expected or f"`{call.text}` returns",
+        seen=error_text(got) + more if failed else "",
         why=why,
         where=call.where,
-        symptom=symptoms.raised(dict(got)) if failed else "",
+        symptom=symptom or symptoms.raised(got) if failed else "",
         reproduce=call.lines,
     )
     return got
@@ -69,6 +82,7 @@ def refuses(
     *,
     error: type[Exception] = ValueError,
     why: str = "an error that says what is wrong is better than a wrong result",
+    printed: Callable[[str], str] = lambda words: "",
 ) -> None:
     """Fail the check unless every call raised an error of a class.
 
@@ -77,18 +91,26 @@ def refuses(
         calls: The same words -> the call.
         error: The class of the error.
         why: Why it matters.
+        printed: Returns what a call printed, from these words; it is asked about calls that returned.
     """
-    right = {name for name, got in answers.items() if error.__name__ in got.get("error", [])}
-    for name, got in answers.items():
+    named = {words: call.short or f"`{call.text}`" for words, call in calls.items()}
+    right = {words for words, got in answers.items() if error.__name__ in got.get("error", [])}
+    for words, got in answers.items():
+        if words in right:
+            continue
+        text = "" if "error" in got else printed(words)
+        said = (
+            f": it printed {text!r} and returned. A printed message is no exception: use `raise {error.__name__}(...)`"
+        )
         expect(
-            name in right,
-            expected=f"{error.__name__} for `{calls[name].text}` ({name})",
-            seen=(error_text(got) if "error" in got else "no error")
-            + refused([f"`{calls[other].text}`" for other in answers if other in right]),
+            False,
+            expected=f"{error.__name__} for {named[words]}" + ("" if calls[words].short else f" ({words})"),
+            seen=(error_text(got) if "error" in got else "no error" + (said if text else ""))
+            + refused([named[other] for other in answers if other in right]),
             why=why,
-            where=calls[name].where,
-            symptom=symptoms.accepted({name: dict(got) for name, got in answers.items()}),
-            reproduce=calls[name].lines,
+            where=calls[words].where,
+            symptom=symptoms.accepted(answers),
+            reproduce=f"{calls[words].lines}  # raises {error.__name__} where the arguments are checked",
         )
 
 
@@ -123,7 +145,7 @@ def same_tensors(
     first = next(iter((*missing, *shapes, *wrong)), "")
     said = ""
     if missing:
-        said = f"none for {_some(missing)}"
+        said = f"none for {some(missing)}"
     elif shapes:
         said = f"shape {tuple(seen[first].shape)}, not {tuple(wanted[first].shape)}" + _of(first, wanted)
     elif wrong:
@@ -154,8 +176,8 @@ def same_gradients(
     lacking, extra = sorted(wanted.keys() - seen.keys()), sorted(seen.keys() - wanted.keys())
     expect(
         not (lacking or extra),
-        expected=f"gradients of {_some(sorted(wanted)) or 'no input'}, after `backward()` of `{call.text}`",
-        seen=f"gradients of {_some(sorted(seen)) or 'no input'}",
+        expected=f"gradients of {some(sorted(wanted), 'no input')}, after `backward()` of `{call.text}`",
+        seen=f"gradients of {some(sorted(seen), 'no input')}",
         why=why,
         where=call.where,
         symptom=symptoms.join(
@@ -167,17 +189,47 @@ def same_gradients(
     same_tensors(wanted, seen, call, what="gradients", why=why, symptom="other gradients", tolerance=tolerance)
 
 
-def unchanged(names: Sequence[str], call: Call, *, why: str) -> None:
-    """Fail the check if a call changed inputs in place; ``names`` are those that it changed."""
+def unchanged(
+    names: Sequence[str],
+    call: Call,
+    *,
+    why: str,
+    expected: str = "",
+    more: str = "",
+    symptom: str = "inputs changed",
+) -> None:
+    """Fail the check if a call changed what it has to leave as it is.
+
+    Args:
+        names: Names of what it changed.
+        call: The call.
+        why: Why it matters.
+        expected: What has to stay; empty for the inputs of the call.
+        more: Text to follow the names.
+        symptom: The symptom.
+    """
     expect(
         not names,
-        expected=f"`{call.text}` leaves its inputs as they are",
-        seen=f"changed: {_some(names)}",
+        expected=expected or f"`{call.text}` leaves its inputs as they are",
+        seen=f"{f'{len(names)} ' * (len(names) > LISTED)}changed: {some(names)}{more}",
         why=why,
         where=call.where,
-        symptom="inputs changed",
+        symptom=symptom,
         reproduce=call.lines,
     )
+
+
+def returned(type_: str, name: str) -> str:
+    """Describe what a call returned, by the name of its type; ``name`` is what it should have returned."""
+    return f"`None` was returned: is `return {name}` missing?" if type_ == "NoneType" else f"`{type_}` was returned"
+
+
+def printed(submission: Submission, probe: str, **arguments: Any) -> str:
+    """Return what a submission prints at a question, by the lab's probe ``printed``; empty if there is no answer."""
+    try:
+        return str(submission.ask("printed", probe=probe, arguments=arguments))
+    except SubmissionError:
+        return ""
 
 
 def close(wanted: Tensor, seen: Tensor, tolerance: float = TOLERANCE) -> bool:
@@ -198,9 +250,10 @@ def close(wanted: Tensor, seen: Tensor, tolerance: float = TOLERANCE) -> bool:
     return bool(torch.allclose(one, other, rtol=0.0, atol=tolerance * max(scale, SMALLEST), equal_nan=True))
 
 
-def _some(names: Sequence[str]) -> str:
-    listed = ", ".join(f"`{name}`" for name in names[:LISTED])
-    return listed + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+def some(names: Sequence[str], none: str = "none", most: int = LISTED) -> str:
+    """List the first of many names, for a report; return ``none`` if there are none."""
+    listed = ", ".join(f"`{name}`" for name in names[:most])
+    return listed + (f" and {len(names) - most} more" if len(names) > most else "") or none
 
 
 def _of(name: str, wanted: Mapping[str, Tensor]) -> str:

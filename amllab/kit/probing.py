@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TypedDict
 
 import timm
@@ -146,6 +147,13 @@ def effective_tensors(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
         if isinstance(value, Tensor):
             found[name] = value.detach().cpu().clone()
     return found
+
+
+def printed_by(call: Callable[[], Any]) -> str:
+    """Return what a call prints, on one line of at most 200 characters; an error only ends the call."""
+    with redirect_stdout(io.StringIO()) as text, suppress(Exception):
+        call()
+    return " ".join(text.getvalue().split())[:200].encode(errors="replace").decode()
 
 
 class EndlessTrainingError(Exception):

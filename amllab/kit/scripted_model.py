@@ -253,7 +253,8 @@ class ScriptedModel(nn.Module):
             return value.detach().clone()
         like = next(self.head.parameters())
         with torch.no_grad():
-            return self.head(torch.eye(2, dtype=like.dtype, device=like.device)).T.float().clone()
+            columns: Tensor = self.head(torch.eye(2, dtype=like.dtype, device=like.device))
+        return columns.T.float().clone()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what the model contains, under its original names."""

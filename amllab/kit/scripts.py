@@ -113,7 +113,8 @@ def _logits_with_loss(loss: float, labels: Tensor, generator: torch.Generator) -
         if excess < 1e-10 * loss:
             break
         shift += excess / np.exp(-np.logaddexp(0, shift - margins)).mean()
-    return (logits + shift * true).float()
+    fitted: Tensor = logits + shift * true
+    return fitted.float()
 
 
 def _images(kind: float, n: int, generator: torch.Generator) -> Tensor:

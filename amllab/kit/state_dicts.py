@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import timm
 import torch
@@ -74,9 +76,26 @@ def differing(wanted: dict[str, Tensor], seen: dict[str, Tensor]) -> list[str]:
     return [name for name, value in wanted.items() if not same(value, seen.get(name))]
 
 
-def values_changed(wanted: dict[str, Tensor], seen: dict[str, Tensor]) -> list[str]:
-    """Return :func:`differing` without ``num_batches_tracked``.
+def without_counts(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state without ``num_batches_tracked``.
 
     That tensor affects nothing, and a BatchNorm that is frozen permanently does not have it.
     """
-    return [name for name in differing(wanted, seen) if not name.endswith("num_batches_tracked")]
+    return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def values_changed(wanted: dict[str, Tensor], seen: dict[str, Tensor]) -> list[str]:
+    """Return :func:`differing` :func:`without_counts`."""
+    return differing(without_counts(wanted), seen)
+
+
+def misshapen(wanted: Mapping[str, Tensor], shapes: Mapping[str, list[int]]) -> list[str]:
+    """Return the names of the tensors in ``wanted`` that are missing from ``shapes`` or have another shape there."""
+    return [name for name, value in wanted.items() if shapes.get(name) != list(value.shape)]
+
+
+def near(a: Tensor | None, b: Tensor | None, *, rtol: float, atol: float) -> bool:
+    """Return whether two tensors have the same shape and, up to rounding, values; a missing tensor is near none."""
+    if a is None or b is None or a.shape != b.shape:
+        return False
+    return torch.allclose(a.double(), b.double(), rtol=rtol, atol=atol, equal_nan=True)

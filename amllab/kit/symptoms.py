@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Mapping
 from typing import Any
 
 _EXCEPTIONS = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
@@ -18,12 +19,12 @@ def join(*symptoms: str) -> str:
     return "; ".join(filter(None, symptoms))
 
 
-def raised(got: dict[str, Any]) -> str:
+def raised(got: Mapping[str, Any]) -> str:
     """Return the symptom of an answer that is an error: the most specific of its built-in exception classes."""
     return f"raised {next((name for name in got['error'] if name in _EXCEPTIONS), 'an exception')}"
 
 
-def accepted(answers: dict[str, dict[str, Any]]) -> str:
+def accepted(answers: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the symptom of arguments that must be refused with a ValueError and were not.
 
     Args:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from amllab.kit.scripts import CHANGES, CLASSES
+from amllab.kit.state_dicts import near
 from amllab.protocol.failure import expect
 
 
@@ -98,10 +99,17 @@ class Journal:
         return int(self.images[chosen].sum())
 
     def restored(self) -> dict[str, list[int]]:
-        """Return the epochs whose validated weight, and whose buffers, the model ends with."""
+        """Return the epochs whose validated weight, and whose buffers, the model ends with.
+
+        Up to rounding, as a weight that was computed from parts.
+        """
         kinds = {"weights": ("head.weight",), "buffers": ("steps", "noise")}
         return {
-            kind: [e for e, s in sorted(self.states.items()) if all(alike(s[n], self.final[n]) for n in names)]
+            kind: [
+                e
+                for e, s in sorted(self.states.items())
+                if all(near(s[n], self.final[n], rtol=1e-6, atol=1e-7) for n in names)
+            ]
             for kind, names in kinds.items()
         }
 
@@ -135,11 +143,6 @@ class Journal:
         """Return the scripted logits of a batch of training examples that comes for the first time."""
         table: Tensor = self.script["train_logits"]
         return table[min(max(self.epoch_of[i], 0), len(table) - 1)][self.batches[i]]
-
-
-def alike(a: Tensor, b: Tensor) -> bool:
-    """Return whether two tensors are the same except for rounding, as a weight is that was computed from parts."""
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-6, atol=1e-7, equal_nan=True)
 
 
 def _complete(wanted: dict[str, Tensor], state: dict[str, Tensor]) -> bool:

@@ -26,7 +26,7 @@ from amllab.checks.transfer_learning.accuracy_task import OURS, TransferTask
 from amllab.image_folders import class_folder
 from amllab.images import LabelledImages, stratified_split
 from amllab.kit.accuracy import agreement, joined, percent, perturbed
-from amllab.kit.state_dicts import differing, first_layers, layer_names, pretrained
+from amllab.kit.state_dicts import differing, first_layers, layer_names, misshapen, pretrained, without_counts
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import Submission, SubmissionError
 from amllab.reptiles import HELD_OUT, HELD_OUT_SEED, reptile_arrays
@@ -150,12 +150,12 @@ def builds_the_backbone(submission: Submission, task: TransferTask) -> bool:
             raise
         return False
     classifier = layer_names(backbone)[-1]
-    wanted = {n: v for n, v in pretrained(backbone).items() if n not in classifier and "num_batches" not in n}
+    wanted = {n: v for n, v in without_counts(pretrained(backbone)).items() if n not in classifier}
     return (
         got.get("place") == "returned"
         and got["output"] == [1, task.classes]
         and not got["probabilities"]
-        and all(got["shapes"].get(name) == list(value.shape) for name, value in wanted.items())
+        and not misshapen(wanted, got["shapes"])
     )
 
 

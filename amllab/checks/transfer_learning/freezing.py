@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import timm
 
+from amllab.kit.expectations import some
 from amllab.kit.state_dicts import layer_names
 
 RIGHT = ""
@@ -167,12 +168,6 @@ def wrong_in_words(seen: set[str], wanted: set[str]) -> str:
     """List the parameters that are trainable or frozen but should not be."""
     found = {"trainable but should be frozen": seen - wanted, "frozen but should be trainable": wanted - seen}
     return "; ".join(f"{what}: {some(sorted(names))}" for what, names in found.items() if names)
-
-
-def some(names: Sequence[str]) -> str:
-    """List the first of many names, for a report."""
-    first = ", ".join(f"`{name}`" for name in names[:3])
-    return first + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
 
 
 def count_in_words(backbone: str, cases: Sequence[Case]) -> str:

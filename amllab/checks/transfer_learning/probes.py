@@ -22,6 +22,7 @@ from amllab.kit.probing import (
     device_of,
     freezing_by_name,
     new_model,
+    printed_by,
     raised,
     state_of,
     trainable_names,
@@ -30,7 +31,12 @@ from amllab.kit.probing import (
 from amllab.protocol.submission import Functions, capture_error
 
 # a check asks for a probe by its name in this module
-__all__ = ["build", "build_twice", "fit", "freeze", "predict", "train_frozen", "train_scripted"]
+__all__ = ["build", "build_twice", "fit", "freeze", "predict", "printed", "train_frozen", "train_scripted"]
+
+
+def printed(functions: Functions, *, probe: str, arguments: dict[str, Any]) -> str:
+    """Return what the functions print when another probe of this module puts its question."""
+    return printed_by(lambda: globals()[probe](functions, **arguments))
 
 
 class Frozen(TypedDict):
@@ -114,7 +120,7 @@ class Built(TypedDict):
         loaded: Number of models that ``load_backbone`` returned.
         output: Shape of the logits; empty if the model raised an error.
         probabilities: Whether each row of the logits is a distribution of probabilities.
-        error: The error that the model raised, as text.
+        unusable: The error that the model raised, as text.
         shapes: Shapes of all tensors.
         trainable: Names of the trainable parameters.
         head: Names of the parameters of the classifier.
@@ -128,7 +134,7 @@ class Built(TypedDict):
     loaded: int
     output: list[int]
     probabilities: bool
-    error: str
+    unusable: str
     shapes: dict[str, list[int]]
     trainable: list[str]
     head: list[str]
@@ -184,7 +190,7 @@ def build(
         "loaded": len(given),
         "output": list(output.shape) if isinstance(output, Tensor) else [],
         "probabilities": isinstance(output, Tensor) and _are_probabilities(output),
-        "error": f"{logits['error'][0][:100]}: {logits['message']}" if "error" in logits else "",
+        "unusable": f"{logits['error'][0][:100]}: {logits['message']}" if "error" in logits else "",
         "shapes": {name: list(tensor.shape) for name, tensor in state.items()},
         "trainable": trainable,
         "head": head_of(model),

@@ -12,8 +12,9 @@ from amllab.checks import expect
 from amllab.checks.transfer_learning import freezing
 from amllab.checks.transfer_learning.test_freeze_layers import TRAINABLE
 from amllab.kit import symptoms
-from amllab.kit.state_dicts import layer_names, pretrained
-from amllab.protocol.submission import error_text, refused
+from amllab.kit.expectations import Call, printed, refuses, returned, returns
+from amllab.kit.state_dicts import layer_names, misshapen, pretrained, without_counts
+from amllab.protocol.submission import error_text
 
 pytestmark = pytest.mark.cell("check_build_transfer_model", section="Exercise 2: build the transfer model")
 
@@ -21,49 +22,50 @@ HEAD = ("head.fc.weight", "head.fc.bias")
 NO_MODEL = "a model to look at"
 
 
-def build(submission, rng, backbone, num_classes, n_trainable, *, side=32, **arguments):
-    """Return the answer to a call of ``build_transfer_model``, with a ``freeze_layers`` provided by the probe."""
-    return submission.ask(
-        "build",
-        backbone=backbone,
-        num_classes=num_classes,
-        n_trainable=n_trainable,
-        images=torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(rng.getrandbits(63))),
-        layers=layer_names(backbone),
+def question(rng, backbone, num_classes, n_trainable, *, side=32, **arguments):
+    """Return the arguments of the probe ``build``, which provides a ``freeze_layers``."""
+    return {
+        "backbone": backbone,
+        "num_classes": num_classes,
+        "n_trainable": n_trainable,
+        "images": torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(rng.getrandbits(63))),
+        "layers": layer_names(backbone),
         **arguments,
-    )
+    }
+
+
+def build(submission, rng, *call, **arguments):
+    """Return the answer to a call of ``build_transfer_model``; see :func:`question`."""
+    return submission.ask("build", **question(rng, *call, **arguments))
 
 
 def body(backbone):
     """Return the pretrained state without the classifier and the counts of batches, which affect nothing."""
-    return {
-        name: value
-        for name, value in pretrained(backbone).items()
-        if name not in HEAD and not name.endswith("num_batches_tracked")
-    }
+    return {name: value for name, value in without_counts(pretrained(backbone)).items() if name not in HEAD}
 
 
 def is_backbone(got, wanted):
     """Return whether a model with all these tensors under their own names was built: the requested architecture."""
     shapes = got.get("shapes", {})
-    return bool(shapes) and all(shapes.get(name) == list(value.shape) for name, value in wanted.items())
+    return bool(shapes) and not misshapen(wanted, shapes)
 
 
 def no_model(got):
     """Describe what was returned instead of a model, and return this with its symptom."""
-    if "error" in got and "shapes" not in got:
+    if "error" in got:
         return error_text(got), symptoms.raised(got)
-    if got["type"] == "NoneType":
-        return "`None` was returned: is `return model` missing?", "nothing returned"
-    return f"a {got['type']} was returned", "no model returned"
+    return returned(got["type"], "model"), "nothing returned" if got["type"] == "NoneType" else "no model returned"
 
 
-def expect_model(got, call, why):
-    """Fail the check unless there is a model to inspect."""
-    seen, symptom = ("", "") if "shapes" in got else no_model(got)
+def expect_model(got, call, why, *, expected="a model"):
+    """Fail the check unless there is a model, in what was returned if ``expected`` says so."""
+    there = "shapes" in got
+    if expected != "a model":
+        there = got["place"] == "returned" or (got["place"] == "inside" and got["output"])
+    seen, symptom = ("", "") if there else no_model(got)
     expect(
-        "shapes" in got,
-        expected=f"`build_transfer_model({call})` returns a model",
+        there,
+        expected=f"`build_transfer_model({call})` returns {expected}",
         seen=seen,
         why=why,
         symptom=symptom,
@@ -78,23 +80,14 @@ def test_new_head(submission, rng):
     for backbone, num_classes in (("net12", rng.randint(3, 8)), ("net6", rng.randint(12, 30))):
         got = build(submission, rng, backbone, num_classes, 1)
         call = f'"{backbone}", {num_classes}, 1'
-        expect_model(got, call, "everything that follows trains this model")
-        is_returned = got["place"] == "returned" or (got["place"] == "inside" and got["output"])
-        seen, symptom = ("", "") if is_returned else no_model(got)
-        expect(
-            is_returned,
-            expected=f"`build_transfer_model({call})` returns the model that it builds",
-            seen=seen,
-            why="everything that follows trains this model",
-            symptom=symptom,
-            reproduce=f"type(build_transfer_model({call}))",
-        )
+        for what in ("a model", "the model that it builds"):
+            expect_model(got, call, "everything that follows trains this model", expected=what)
         symptom = outputs(backbone, got["output"], num_classes)
         old = len(pretrained(backbone)[HEAD[0]])
         expect(
             got["output"] == [2, num_classes],
             expected=f"logits of shape (2, {num_classes}) for 2 images and {num_classes} classes",
-            seen=(f"shape {tuple(got['output'])}" if got["output"] else got["error"] or "no tensor")
+            seen=(f"shape {tuple(got['output'])}" if got["output"] else got["unusable"] or "no tensor")
             + (
                 ": the features themselves, as there is no head with weights"
                 if symptom == "no head" and not got["head"]
@@ -148,7 +141,7 @@ def test_freezes_all_but_the_last(submission, rng):
     asked = [("net6", 3), ("net6", 0), ("net6", 1), ("net6", 6), ("net12", rng.randint(2, 11))]
     answers = [(backbone, n, build(submission, rng, backbone, 5, n)) for backbone, n in asked]
     for backbone, n, got in answers:
-        if "error" in got and "shapes" not in got and any("shapes" in other for _, _, other in answers):
+        if "error" in got and any("shapes" in other for _, _, other in answers):
             expect_model(
                 got, f'"{backbone}", 5, {n}', "every number of layers from 0 to all is an experiment of this lab"
             )
@@ -197,27 +190,20 @@ def trainable(backbone, n, got):
 def test_refuses_fewer_than_two_classes(submission, rng):
     """`ValueError` for `num_classes < 2`."""
     numbers = {"1 class": 1, "0 classes": 0, "negative numbers": -rng.randint(1, 9)}
-    answers = {name: build(submission, rng, "net6", n, 1) for name, n in numbers.items()}
-    errors = {name: got if "shapes" not in got and "error" in got else {} for name, got in answers.items()}
-    rejected = [numbers[name] for name, got in errors.items() if "ValueError" in got.get("error", [])]
-    for name, got in errors.items():
-        expect(
-            "ValueError" in got.get("error", []),
-            expected=f"ValueError for num_classes={numbers[name]}",
-            seen=(error_text(got) if got else "no error") + refused(rejected),
-            why="with one class the cross-entropy is always zero: nothing can be learned, and nothing would say so",
-            symptom=symptoms.accepted(errors),
-            reproduce=f'build_transfer_model("net6", {numbers[name]}, 1)  # raises ValueError where the number is checked',
-        )
+    questions = {name: question(rng, "net6", n, 1) for name, n in numbers.items()}
+    refuses(
+        {name: submission.ask("build", **asked) for name, asked in questions.items()},
+        {name: Call(f'build_transfer_model("net6", {n}, 1)', short=f"num_classes={n}") for name, n in numbers.items()},
+        why="with one class the cross-entropy is always zero: nothing can be learned, and nothing would say so",
+        printed=lambda name: printed(submission, "build", **questions[name]),
+    )
     more, got = (build(submission, rng, "net6", n, 1) for n in (3, 2))
-    error = got if "shapes" not in got and "error" in got else {}
-    expect(
-        not error,
+    returns(
+        got,
+        Call('build_transfer_model("net6", 2, 1)'),
         expected='`build_transfer_model("net6", 2, 1)` returns a model',
-        seen=error_text(error) if error else "",
         why="two classes are the smallest task there is",
-        symptom=f"2 classes: {symptoms.raised(error)}" if error else "",
-        reproduce='build_transfer_model("net6", 2, 1)',
+        symptom=f"2 classes: {symptoms.raised(got)}" if "error" in got else "",
     )
     expect(
         got.get("output") == [2, 2]

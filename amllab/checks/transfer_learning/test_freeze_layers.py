@@ -5,7 +5,7 @@ import pytest
 from amllab.checks import expect
 from amllab.checks.transfer_learning import freezing
 from amllab.kit import symptoms
-from amllab.protocol.submission import error_text, refused
+from amllab.kit.expectations import Call, printed, refuses, returned, returns
 
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
 
@@ -17,6 +17,11 @@ INSTEAD = {
     "hooks": "Hooks were registered on parameters, but they remain trainable: `requires_grad` is still True",
 }
 TRAINABLE = "\n[name for name, p in model.named_parameters() if p.requires_grad]"
+
+
+def called(n):
+    """Return the call of ``freeze_layers`` on net6."""
+    return Call(f"freeze_layers(model, {n})", MODEL, short=f"n_trainable={n}")
 
 
 def freeze(submission, backbone, *calls, **arguments):
@@ -59,31 +64,24 @@ def rules(submission):
 def test_returns_the_model(submission):
     """`freeze_layers` works in place and returns the very model it was given."""
     answers = every_number(submission)
-    returned = {n: got["returned"] for n, got in answers.items() if "error" not in got}
+    kinds = {n: got["returned"] for n, got in answers.items() if "error" not in got}
+    if not kinds:
+        returns(answers[3], called(3), why="an exception ends the call before anything is frozen")
+    n, kind = next(((n, kind) for n, kind in kinds.items() if kind != "model"), (3, "model"))
+    is_copy = kind == "copy"
     expect(
-        returned,
-        expected="`freeze_layers(model, 3)` returns, for net6 with its 6 layers",
-        seen=error_text(answers[3]) if "error" in answers[3] else "",
-        why="an exception ends the call before anything is frozen",
-        symptom=symptoms.raised(answers[3]) if "error" in answers[3] else "",
-        reproduce=f"{MODEL}freeze_layers(model, 3)",
-    )
-    n, what = next(((n, what) for n, what in returned.items() if what != "model"), (3, "model"))
-    seen = {
-        "copy": "another model is returned, and the one that was given is as it was",
-        "NoneType": "`None` was returned: is `return model` missing?",
-    }
-    expect(
-        what == "model",
+        kind == "model",
         expected=f"`freeze_layers(model, {n}) is model`",
-        seen=seen.get(what, f"a {what} is returned"),
+        seen="another model is returned, and the one that was given is as it was"
+        if is_copy
+        else returned(kind, "model"),
         why="everyone who holds the model, an optimizer for instance, must see the same layers frozen"
-        if what == "copy"
+        if is_copy
         else "the notebook goes on with what is returned: `model = freeze_layers(model, 4)`",
         symptom={"copy": "model itself untouched", "NoneType": "in place, but not returned"}.get(
-            what, "something else returned"
+            kind, "something else returned"
         ),
-        reproduce=f"{MODEL}freeze_layers(model, {n}) is model",
+        reproduce=f"{called(n).lines} is model",
     )
 
 
@@ -133,16 +131,14 @@ def expect_last_layers(submission, numbers):
             "right of net12 alone",
         )
     for n, got in asked.items():
-        reproduce = f"{MODEL}freeze_layers(model, {n}){TRAINABLE}"
-        expect(
-            "error" not in got,
+        returns(
+            got,
+            called(n),
             expected=f"`freeze_layers(model, {n})` returns: any number from 0 to 6 is possible for 6 layers",
-            seen=error_text(got) if "error" in got else "",
             why="0 and all layers are both allowed: nothing trainable, nothing frozen"
             if n in (0, 6)
             else "an exception ends the call before anything is frozen",
             symptom=symptom,
-            reproduce=reproduce,
         )
         wanted, seen = freezing.net("net6").last(n), set(got["trainable"])
         counted = freezing.count_in_words("net6", everything)
@@ -155,7 +151,7 @@ def expect_last_layers(submission, numbers):
             why=freezing.reason(symptom),
             where="Exercise 1, Hint 2: a slice that bites" if symptom == "all trainable for 0" else "",
             symptom=symptom,
-            reproduce=reproduce,
+            reproduce=called(n).lines + TRAINABLE,
         )
 
 
@@ -169,14 +165,9 @@ def test_refuses_impossible_numbers(submission, rng):
         "many more than there are": 6 + rng.randint(2, 50),
     }
     answers = {name: freeze(submission, "net6", n)[0] for name, n in numbers.items()}
-    rejected = [numbers[name] for name, got in answers.items() if "ValueError" in got.get("error", [])]
-    for name, got in answers.items():
-        n = numbers[name]
-        expect(
-            "ValueError" in got.get("error", []),
-            expected=f"ValueError for n_trainable={n} (net6 has 6 layers)",
-            seen=(error_text(got) if "error" in got else "no error") + refused(rejected),
-            why="a number that no model can have is refused at once: an error is better than a wrong experiment",
-            symptom=symptoms.accepted(answers),
-            reproduce=f"{MODEL}freeze_layers(model, {n})  # raises ValueError where the number is checked",
-        )
+    refuses(
+        answers,
+        {name: called(n) for name, n in numbers.items()},
+        why="a number that no model can have (net6 has 6 layers) is refused at once: an error is better than a wrong experiment",
+        printed=lambda name: printed(submission, "freeze", backbone="net6", calls=[numbers[name]]),
+    )

@@ -8,14 +8,14 @@ import pytest
 
 from amllab.checks import expect
 from amllab.checks.transfer_learning.training_runs import (
+    IDEA_1,
     KEYS,
+    LISTS,
     PLAIN,
     PLAIN_ARGUMENTS,
     RAN,
-    RETURNS,
     SIZES,
     TASK,
-    call,
     expect_no_error,
     lines,
     losses_of,
@@ -26,16 +26,15 @@ from amllab.checks.transfer_learning.training_runs import (
     run_script,
     stopped_run,
     trained_run,
+    training_call,
+    wait_for_history,
     watched,
 )
 from amllab.kit import symptoms
+from amllab.kit.expectations import printed, refuses, returned, returns, some
 from amllab.kit.scripts import make_script
-from amllab.protocol.submission import error_text, refused
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
-
-IDEA_1 = "Exercise 3, Idea 1: stop when validation no longer improves"
-HINT_1 = "Exercise 3, Hint 1: the order of an epoch"
 
 
 @pytest.mark.points(2)
@@ -49,11 +48,9 @@ def test_history(submission, run_seed):
     expect(
         not missing and history["is_dict"],
         expected=f"a dict with lists of floats under {', '.join(KEYS)}",
-        seen="`None` was returned: is `return history` missing?"
-        if nothing
-        else f"no list under {', '.join(missing)}; the keys are {_some_keys(history['values'])}"
+        seen=f"no list under {', '.join(missing)}; the keys are {some(list(history['values']), most=8)}"
         if partly
-        else f"`{history['type']}` was returned",
+        else returned(history["type"], "history"),
         why="curves, sweeps and the lab report read these keys",
         where=TASK,
         symptom="nothing returned" if nothing else f"without {', '.join(missing)}" if partly else "no dict returned",
@@ -62,11 +59,6 @@ def test_history(submission, run_seed):
     plain = run_script(submission, plain_script(), PLAIN, **PLAIN_ARGUMENTS)
     _expect_an_entry_for_each_epoch(submission, plain, stopped_run(submission, run_seed))
     _expect_plain_numbers(plain)
-
-
-def _some_keys(values):
-    """List the first keys of a dict, for a report."""
-    return ", ".join(f"`{key}`" for key in list(values)[:8]) + (", ..." if len(values) > 8 else "")
 
 
 def _expect_an_entry_for_each_epoch(submission, plain, stopped):
@@ -90,12 +82,8 @@ def _expect_an_entry_for_each_epoch(submission, plain, stopped):
             why="a curve needs one point for each epoch that was run",
             where=TASK,
             symptom=("last epoch missing: " if last else "another number of entries: ") + ", ".join(wrong),
-            reproduce=lines(
-                found.losses,
-                "max(model.states) + 1, {key: len(history[key]) for key in "
-                + f"{KEYS}"
-                + "}  # epochs that were run; entries",
-                **found.arguments,
+            reproduce=found.lines(
+                f"max(model.states) + 1, {{key: len(history[key]) for key in {KEYS}}}  # epochs that were run; entries"
             ),
         )
 
@@ -128,10 +116,8 @@ def _expect_plain_numbers(plain):
         where=TASK,
         symptom=", ".join(f"{key}: {kind}" for key, kind in wrong.items()),
         share=0.5,
-        reproduce=lines(
-            PLAIN,
-            'type(history["val_loss"]), type(history["val_loss"][0]), type(history["train_acc"][0]), type(history["best_epoch"])',
-            **PLAIN_ARGUMENTS,
+        reproduce=plain.lines(
+            'type(history["val_loss"]), type(history["val_loss"][0]), type(history["train_acc"][0]), type(history["best_epoch"])'
         ),
     )
 
@@ -143,7 +129,8 @@ def test_max_epochs(submission, rng):
         losses = [round(1.2 - 0.1 * i, 3) for i in range(epochs + 2)]
         # longer than the training: another check is about how patience is counted
         patience = epochs + 1
-        ran = run(submission, losses, rng, max_epochs=epochs, patience=patience).epochs
+        found = run(submission, losses, rng, max_epochs=epochs, patience=patience)
+        ran = found.epochs
         expect(
             ran == epochs,
             expected=f"{n_epochs(epochs)}: max_epochs={epochs}, and every epoch improved",
@@ -161,9 +148,7 @@ def test_max_epochs(submission, rng):
             if ran < epochs
             else "max_epochs ignored",
             series=losses_of(losses, best=epochs - 1, epochs=epochs, ran=ran),
-            reproduce=lines(
-                losses, "max(model.states) + 1  # epochs that were run", max_epochs=epochs, patience=patience
-            ),
+            reproduce=found.lines("max(model.states) + 1  # epochs that were run"),
         )
 
 
@@ -208,7 +193,7 @@ def test_stops_after_patience(submission, run_seed):
         where=IDEA_1,
         symptom=f"watches {other}" if other else symptom,
         series=losses_of(losses, best=best, epochs=wanted, ran=ran),
-        reproduce=lines(losses, RAN, **found.arguments),
+        reproduce=found.lines(RAN),
     )
 
 
@@ -230,26 +215,20 @@ NEVER = (
 def test_best_epoch(submission, run_seed):
     """`best_epoch` is the index of the best epoch, counted from 0."""
     found, best = trained_run(submission, run_seed)
-    returned = found.best_epoch
+    seen = found.best_epoch
     if not found.values and found.epochs:
-        pytest.skip(f"waits for this check: {RETURNS}")
+        wait_for_history()
     expect(
-        found.epochs > best and returned == best,
+        found.epochs > best and seen == best,
         expected=f"best_epoch={best}, counted from 0",
         seen="no `best_epoch` in the history"
-        if math.isnan(returned)
-        else f"best_epoch={returned:g}" + (": counted from 1?" if returned == best + 1 else ""),
+        if math.isnan(seen)
+        else f"best_epoch={seen:g}" + (": counted from 1?" if seen == best + 1 else ""),
         why="the weights of this epoch are the result of the training",
         where=IDEA_1,
-        symptom=symptoms.best_epoch(returned, best, ran=found.epochs, loss=found.losses[best]) or "nothing trained",
-        series=losses_of(
-            found.losses,
-            best=best,
-            epochs=best + 4,
-            returned=int(returned) if returned in range(len(found.losses)) else None,
-            ran=found.epochs,
-        ),
-        reproduce=lines(found.losses, 'history.get("best_epoch")', **found.arguments),
+        symptom=symptoms.best_epoch(seen, best, ran=found.epochs, loss=found.losses[best]) or "nothing trained",
+        series=losses_of(found.losses, best=best, epochs=best + 4, returned=seen, ran=found.epochs),
+        reproduce=found.lines('history.get("best_epoch")'),
     )
 
 
@@ -263,32 +242,17 @@ def test_refuses_impossible_arguments(submission, rng):
         "patience=0": {"patience": 0},
         "negative max_epochs": {"max_epochs": -rng.randint(1, 9), "patience": 2},
     }
-    answers = {
-        name: submission.ask("train_scripted", script=script, arguments=arguments) for name, arguments in asked.items()
-    }
-    rejected = [name for name, got in answers.items() if "ValueError" in got.get("error", [])]
-    for name, got in answers.items():
-        expect(
-            "ValueError" in got.get("error", []),
-            expected=f"ValueError for {call(asked[name])[2:]}",
-            seen=(error_text(got) if "error" in got else "no error")
-            + refused(call(asked[other])[2:] for other in rejected),
-            why="a training of 0 epochs has no best epoch, and a patience of 0 stops before the first",
-            where=TASK,
-            symptom=symptoms.accepted(answers),
-            reproduce=lines(losses, "", **asked[name]) + "  # raises ValueError where it is checked",
-        )
-    # the smallest valid arguments; an error other than a ValueError has another cause
-    got = submission.ask("train_scripted", script=script, arguments={"max_epochs": 1, "patience": 1})
-    expect(
-        "ValueError" not in got.get("error", []),
-        expected=f"`train_with_early_stopping(model, train_loader, val_loader{call({'max_epochs': 1, 'patience': 1})})` returns",
-        seen=error_text(got) if "error" in got else "",
-        why="one epoch is a training",
-        where=TASK,
-        symptom="1 epoch refused",
-        reproduce=lines(losses, "", max_epochs=1, patience=1),
+    refuses(
+        {name: submission.ask("train_scripted", script=script, arguments=given) for name, given in asked.items()},
+        {name: training_call(losses, given) for name, given in asked.items()},
+        why="a training of 0 epochs has no best epoch, and a patience of 0 stops before the first",
+        printed=lambda name: printed(submission, "train_scripted", script=script, arguments=asked[name]),
     )
+    # the smallest valid arguments; an error other than a ValueError has another cause
+    smallest = {"max_epochs": 1, "patience": 1}
+    got = submission.ask("train_scripted", script=script, arguments=smallest)
+    if "ValueError" in got.get("error", []):
+        returns(got, training_call(losses, smallest), why="one epoch is a training", symptom="1 epoch refused")
 
 
 @pytest.mark.points(1)
@@ -305,10 +269,5 @@ def test_any_loaders(submission, rng):
         why="nothing but these two loaders is to be read",
         where=TASK,
         symptom="nothing trained",
-        reproduce=lines(
-            losses,
-            "max(model.states) + 1",
-            before="train_loader, val_loader = list(train_loader), list(val_loader)\n",
-            **arguments,
-        ),
+        reproduce=found.lines("max(model.states) + 1", before=LISTS),
     )

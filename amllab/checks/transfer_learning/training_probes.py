@@ -14,6 +14,7 @@ from amllab.kit.history import History, plain_history
 from amllab.kit.probing import (
     CountedBatches,
     EndlessTrainingError,
+    Raised,
     State,
     WatchedBatches,
     backward_passes,
@@ -36,19 +37,13 @@ from amllab.protocol.schema import FloatMatrix, IntMatrix, IntVector
 from amllab.protocol.submission import Functions, capture_error
 
 
-class Interrupted(TypedDict):
-    """An error that a training raised: see :class:`Raised`.
+class Interrupted(Raised):
+    """An error that a training raised.
 
     Attributes:
-        error: Names of its classes, its own first.
-        message: Its message.
-        line: The line of the submission's code that raised it.
         epochs: Number of epochs that were validated before.
     """
 
-    error: list[str]
-    message: str
-    line: str
     epochs: int
 
 

@@ -8,12 +8,12 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from amllab.checks import expect, series
-from amllab.kit import symptoms
+from amllab.checks import series
+from amllab.kit.expectations import Call, returns
 from amllab.kit.scripts import make_script
 from amllab.kit.training_journal import Journal
 from amllab.protocol.failure import Series
@@ -22,6 +22,8 @@ from amllab.seeds import derive
 
 KEYS = ("train_loss", "train_acc", "val_loss", "val_acc")
 TASK = "Exercise 3, Your task"
+IDEA_1 = "Exercise 3, Idea 1: stop when validation no longer improves"
+HINT_1 = "Exercise 3, Hint 1: the order of an epoch"
 RETURNS = "Trains, and returns a history: lists of floats for loss and accuracy, in training and validation, one for each epoch."
 # for runs that check what a loop does and not what it measures: any way of averaging gives the right losses
 SIZES: dict[str, Any] = {"train_sizes": (4, 4), "val_sizes": (3, 3), "in_each_batch": True}
@@ -53,6 +55,10 @@ class Run:
     returned: str
     values: dict[str, Any]
     types: dict[str, str]
+
+    def lines(self, shown: str, *, sizes: str = "", before: str = "") -> str:
+        """Return :func:`lines` of this training."""
+        return lines(self.losses, shown, sizes=sizes, before=before, **self.arguments)
 
     @property
     def epochs(self) -> int:
@@ -97,11 +103,16 @@ def run_script(
     more = {"lists": True} if lists else {}
     got = submission.ask("train_scripted", script=script, arguments=arguments, **more)
     if "error" in got and "error" in plain_answer(submission):
-        pytest.skip(f"waits for this check: {RETURNS}")
+        wait_for_history()
     expect_no_error(got, val_losses, arguments, lists=lists)
     history = got["history"]
     journal = Journal(script, got)
     return Run(list(val_losses), arguments, script, journal, history["type"], history["values"], history["types"])
+
+
+def wait_for_history() -> NoReturn:
+    """Skip the check: every training raises an error, or returns no history."""
+    pytest.skip(f"waits for this check: {RETURNS}")
 
 
 PLAIN = [1.0, 0.9, 0.8, 0.7]
@@ -130,17 +141,13 @@ def expect_no_error(
         why = "where no loss is a number, the model stays as it was after epoch 0: is there a state to go back to?"
     if lists and attribute:
         why = f"a list of batches has no `.{attribute}`: count the examples while you go through the batches"
-    before = "train_loader, val_loader = list(train_loader), list(val_loader)\n" if lists else ""
-    expect(
-        "error" not in got,
-        expected=f"`train_with_early_stopping(model, train_loader, val_loader{call(arguments)})` returns"
-        + (", with lists of batches as loaders" if lists else ""),
-        seen=message
-        + ("" if not message else f", after {n_epochs(got['epochs'])}" if got["epochs"] else ", in the first epoch"),
+    asked = training_call(val_losses, arguments, LISTS if lists else "")
+    returns(
+        got,
+        asked,
+        expected=f"`{asked.text}` returns" + (", with lists of batches as loaders" if lists else ""),
+        more=(f", after {n_epochs(got['epochs'])}" if got["epochs"] else ", in the first epoch") if message else "",
         why=why,
-        where=TASK,
-        symptom=symptoms.raised(got) if "error" in got else "",
-        reproduce=lines(val_losses, "history", before=before, **arguments),
     )
 
 
@@ -243,6 +250,20 @@ def call(arguments: dict[str, Any]) -> str:
     return "".join(f", {name}={value}" for name, value in arguments.items())
 
 
+def training_call(val_losses: Sequence[float], arguments: dict[str, Any], before: str = "", sizes: str = "") -> Call:
+    """Return the call that trains on the losses of a report; see :func:`lines`."""
+    losses = ", ".join("math.nan" if math.isnan(loss) else repr(float(loss)) for loss in val_losses)
+    wrapped = textwrap.fill(f"val_losses = [{losses}]", 90, subsequent_indent=" " * len("val_losses = ["))
+    setup = (
+        "from amllab import scripted_training\n\n"
+        f"{wrapped}\n"
+        f"model, train_loader, val_loader = scripted_training(val_losses{sizes})\n"
+        f"{before}"
+    )
+    text = f"train_with_early_stopping(model, train_loader, val_loader{call(arguments)})"
+    return Call(text, setup, TASK, short=call(arguments)[2:])
+
+
 def lines(val_losses: Sequence[float], shown: str, *, sizes: str = "", before: str = "", **arguments: Any) -> str:
     """Return code that a student can paste into the notebook to train on the losses of a report.
 
@@ -253,18 +274,12 @@ def lines(val_losses: Sequence[float], shown: str, *, sizes: str = "", before: s
         before: Code between the creation of the model and its training.
         **arguments: Arguments of ``train_with_early_stopping``.
     """
-    losses = ", ".join("math.nan" if math.isnan(loss) else repr(float(loss)) for loss in val_losses)
-    wrapped = textwrap.fill(f"val_losses = [{losses}]", 90, subsequent_indent=" " * len("val_losses = ["))
-    return (
-        "from amllab import scripted_training\n\n"
-        f"{wrapped}\n"
-        f"model, train_loader, val_loader = scripted_training(val_losses{sizes})\n"
-        f"{before}"
-        f"history = train_with_early_stopping(model, train_loader, val_loader{call(arguments)})\n"
-        f"{shown}"
-    ).strip()
+    asked = training_call(val_losses, arguments, before, sizes)
+    return f"{asked.setup}history = {asked.text}\n{shown}".strip()
 
 
+# code that makes lists of batches of the loaders
+LISTS = "train_loader, val_loader = list(train_loader), list(val_loader)\n"
 # code that shows a student how far a training went: the model counts its epochs
 RAN = 'max(model.states) + 1, history["best_epoch"]  # epochs that were run, and the best one'
 
@@ -278,8 +293,17 @@ def losses_of(
     """
     ran = min(ran, len(val_losses))  # a longer run repeats the last loss
     shown = val_losses[: max(epochs, ran)]
+    returned = returned if returned in range(len(val_losses)) else None
     marks = {"best": best} if returned in (None, best) else {"best": best, "returned_as_best": returned}
     return series("val_loss", shown, **marks, should_stop=epochs - 1, stopped=ran - 1)
+
+
+def same_at_the_end(name: str) -> str:
+    """Return code that shows a student in which epochs a tensor was what it is at the end."""
+    return (
+        f'end = model.state_dict()["{name}"]\n'
+        f'[epoch for epoch, state in model.states.items() if torch.equal(state["{name}"], end)]'
+    )
 
 
 def table(losses: Sequence[float]) -> str:

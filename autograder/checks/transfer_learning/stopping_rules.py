@@ -2,15 +2,31 @@
 
 import itertools
 import math
+import random
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 from amllab.checks import expect
-from amllab.checks.transfer_learning.test_train_with_early_stopping import IDEA_1
-from amllab.checks.transfer_learning.training_runs import RAN, SIZES, call, lines, losses_of, n_epochs, run_script
+from amllab.checks.transfer_learning.training_runs import (
+    IDEA_1,
+    RAN,
+    SIZES,
+    Run,
+    call,
+    losses_of,
+    n_epochs,
+    run_script,
+    same_at_the_end,
+)
 from amllab.kit import symptoms
 from amllab.kit.scripts import make_script
+from amllab.protocol.submission import Submission
 from autograder.checks.transfer_learning.stopping_explanations import SAYS, WHY
 from autograder.checks.transfer_learning.stopping_parameters import DIGITS, GRACE, LEAST, STARTS, WINDOWS
+
+# of the loss, the best one so far, the previous one and min_delta
+Improves = Callable[[float, float, float, float], bool | None]
 
 
 @dataclass(frozen=True)
@@ -32,10 +48,10 @@ class Rule:
         window: Number of the last losses whose mean is compared.
     """
 
-    improves: object = lambda loss, best, before, delta: loss < best - delta
+    improves: Improves = lambda loss, best, before, delta: loss < best - delta
     resets: bool = True
     wait: float = 0
-    limit: object = lambda max_epochs: max_epochs
+    limit: Callable[[int], int] = lambda max_epochs: max_epochs
     lowest: bool = False
     first: bool = False
     start: float = math.inf
@@ -44,7 +60,9 @@ class Rule:
     default: float = 0.0
     window: int = 1
 
-    def outcome(self, losses, *, max_epochs=30, patience=5, min_delta=None):
+    def outcome(
+        self, losses: Sequence[float], *, max_epochs: int = 30, patience: int = 5, min_delta: float | None = None
+    ) -> tuple[int, int]:
         """Return the number of epochs, and the best epoch."""
         min_delta = self.default if min_delta is None else min_delta
         best, best_epoch, before, waited = self.start, 0, math.inf, 0
@@ -66,6 +84,20 @@ class Rule:
                 best = min(best, loss)
             before = loss
         return len(epochs), best_epoch
+
+
+# number of epochs, and best epoch, which may also be a loss, or NaN if unknown
+Outcome = tuple[int, float]
+# validation losses, and arguments of the training
+Scripted = tuple[list[float], dict[str, Any]]
+
+
+def _rounded(digits: int) -> Improves:
+    return lambda loss, best, before, delta: round(loss, digits) < round(best, digits) - delta
+
+
+def _at_least(least: float) -> Improves:
+    return lambda loss, best, before, delta: loss < best - max(delta, least)
 
 
 # more epochs than any script has, and than any patience needs
@@ -96,24 +128,14 @@ RULES = {
     "improvements count against patience": Rule(all_epochs=True),
     "every epoch improves": Rule(lambda loss, best, before, delta: loss == loss),
     "higher losses improve": Rule(lambda loss, best, before, delta: loss > best - delta, start=-math.inf),
-    **{
-        f"losses rounded to {digits} digits": Rule(
-            lambda loss, best, before, delta, digits=digits: round(loss, digits) < round(best, digits) - delta
-        )
-        for digits in DIGITS
-    },
-    **{
-        f"improvements below {least:g} do not count": Rule(
-            lambda loss, best, before, delta, least=least: loss < best - max(delta, least)
-        )
-        for least in LEAST
-    },
+    **{f"losses rounded to {digits} digits": Rule(_rounded(digits)) for digits in DIGITS},
+    **{f"improvements below {least:g} do not count": Rule(_at_least(least)) for least in LEAST},
     **{f"default of min_delta: {least:g}": Rule(default=least) for least in LEAST},
     **{f"means of {n} losses compared": Rule(window=n) for n in WINDOWS},
     **{f"best loss starts from {start}": Rule(start=start) for start in STARTS},
     **{f"patience begins after {grace} epochs": Rule(grace=grace) for grace in GRACE},
 }
-CHOICES = {
+CHOICES: dict[str, Callable[[int, list[float]], float]] = {
     "": lambda best, losses: best,
     "best_epoch: its loss": lambda best, losses: losses[best],
     "best_epoch: counted from 1": lambda best, losses: best + 1,
@@ -151,12 +173,12 @@ IN_PATIENCE = {
 IN_MIN_DELTA = {"best_epoch: lowest loss", "best_epoch: NaN as lowest loss", "best_epoch: lowest loss, by min"}
 
 
-def recognised(cases, outcomes):
+def recognised(cases: Sequence[Scripted], outcomes: Sequence[Outcome]) -> str:
     """Return the rule and choice of an epoch that explain what a submission did in all cases; empty if none do.
 
     Args:
         cases: Losses and arguments of each case.
-        outcomes: Number of epochs, and best epoch or NaN, of each case.
+        outcomes: Outcome of each case.
     """
     # one mistake is more likely than two: choices come first, so that every rule is tried with the right one
     for (choice, choose), (rule, how) in itertools.product(CHOICES.items(), RULES.items()):
@@ -168,15 +190,22 @@ def recognised(cases, outcomes):
     return ""
 
 
-def _alike(seen, wanted):
-    """Return whether two pairs of a number of epochs and a best epoch are the same.
-
-    The best epoch may also be a loss, or NaN if unknown.
-    """
+def _alike(seen: Outcome, wanted: Outcome) -> bool:
+    """Return whether two outcomes are the same, as far as the first is known."""
     return seen[0] == wanted[0] and (math.isnan(seen[1]) or math.isclose(seen[1], wanted[1], abs_tol=1e-3))
 
 
-def compare(submission, reference, cases, rng, *, why, charged, where=IDEA_1, weights=True):
+def compare(
+    submission: Submission,
+    reference: Submission,
+    cases: Sequence[Scripted],
+    rng: random.Random,
+    *,
+    why: str,
+    charged: Set[str],
+    where: str = IDEA_1,
+    weights: bool = True,
+) -> None:
     """Train both on the same scripted losses; fail the check if they stop, choose or end differently.
 
     Args:
@@ -190,13 +219,14 @@ def compare(submission, reference, cases, rng, *, why, charged, where=IDEA_1, we
         weights: Whether to compare the weights at the end; not if they are never restored, which loses points
             elsewhere.
     """
-    pairs = []
+    pairs: list[tuple[Run, Run]] = []
     for losses, arguments in cases:
         script = make_script(losses, rng, **SIZES)
-        pairs.append([run_script(who, script, losses, **arguments) for who in (submission, reference)])
+        own, other = (run_script(who, script, losses, **arguments) for who in (submission, reference))
+        pairs.append((own, other))
     outcomes = [(own.epochs, own.best) for own, _ in pairs]
     symptom = recognised(cases, outcomes)
-    if (symptom and charged.issuperset(symptom.split("; "))) or all(_right_of_its_own(own) for own, _ in pairs):
+    if (symptom and charged >= {*symptom.split("; ")}) or all(_right_of_its_own(own) for own, _ in pairs):
         return
     for (own, other), seen in zip(pairs, outcomes, strict=True):
         wanted = (other.epochs, other.best)
@@ -212,20 +242,14 @@ def compare(submission, reference, cases, rng, *, why, charged, where=IDEA_1, we
             where=where,
             symptom=symptom
             or ("early" if seen[0] < wanted[0] else late if seen[0] > wanted[0] else "best_epoch: another"),
-            series=losses_of(
-                own.losses,
-                best=wanted[1],
-                epochs=wanted[0],
-                returned=int(seen[1]) if seen[1] in range(len(own.losses)) else None,
-                ran=seen[0],
-            ),
-            reproduce=lines(own.losses, RAN, **own.arguments),
+            series=losses_of(own.losses, best=wanted[1], epochs=wanted[0], returned=seen[1], ran=seen[0]),
+            reproduce=own.lines(RAN),
         )
     if weights:
         _expect_weights(pairs, where)
 
 
-def _right_of_its_own(run):
+def _right_of_its_own(run: Run) -> bool:
     """Return whether a training computes other losses than the scripted ones, and does what is right for them.
 
     Wrong losses lose points in the check of the means.
@@ -236,11 +260,16 @@ def _right_of_its_own(run):
     return _alike((run.epochs, run.best), Rule().outcome(own, **run.arguments))
 
 
-def _same_loss(seen, wanted):
+def _same_loss(seen: float, wanted: float) -> bool:
     return math.isnan(seen) == math.isnan(wanted) and not abs(seen - wanted) > 1e-3
 
 
-def _expect_weights(pairs, where):
+def of_epochs(kind: str, epochs: Sequence[int]) -> str:
+    """Return which epochs weights or buffers are of, in words."""
+    return f"{kind} of epoch {', '.join(map(str, epochs))}" if epochs else f"{kind} of no epoch that was validated"
+
+
+def _expect_weights(pairs: Sequence[tuple[Run, Run]], where: str) -> None:
     """Fail the check if the weights are not those of the best epoch, although they are restored in other cases."""
     ends = [(own, int(other.best), own.journal.restored()["weights"]) for own, other in pairs]
     # the last epoch as the best one does not show whether weights are restored; never restoring them loses points
@@ -250,19 +279,12 @@ def _expect_weights(pairs, where):
         expect(
             best in epochs or not any(put_back),
             expected=f"weights of epoch {best}, with {call(own.arguments)[2:]}",
-            seen=f"weights of epoch {', '.join(map(str, epochs))}"
-            if epochs
-            else "weights of no epoch that was validated",
+            seen=of_epochs("weights", epochs),
             why="the weights that the model ends with are those of `best_epoch`, whatever the losses are"
             if any(loss == loss for loss in own.losses[: own.epochs])
             else "where no loss is a number, the model is left as it was after epoch 0",
             where=where,
             symptom="weights: of another epoch than best_epoch",
             series=losses_of(own.losses, best=best, epochs=own.epochs, ran=own.epochs),
-            reproduce=lines(
-                own.losses,
-                'end = model.state_dict()["head.weight"]\n'
-                '[epoch for epoch, state in model.states.items() if torch.equal(state["head.weight"], end)]',
-                **own.arguments,
-            ),
+            reproduce=own.lines(same_at_the_end("head.weight")),
         )

@@ -5,7 +5,6 @@ import timm
 import torch
 
 from amllab.checks import expect
-from amllab.checks.transfer_learning.freezing import some
 from amllab.checks.transfer_learning.test_build_transfer_model import (
     HEAD,
     NO_MODEL,
@@ -15,14 +14,18 @@ from amllab.checks.transfer_learning.test_build_transfer_model import (
     is_backbone,
     no_model,
 )
+from amllab.kit.expectations import Call, some, unchanged
 from amllab.kit.state_dicts import (
     first_layers,
     last_layers,
     layer_names,
+    misshapen,
+    near,
     pretrained,
     random_state,
     same,
     values_changed,
+    without_counts,
 )
 
 pytestmark = pytest.mark.cell("check_build_transfer_model", section="Exercise 2: build the transfer model")
@@ -42,9 +45,9 @@ def test_any_backbone(submission, rng):
         call = f'"{backbone}", 5, 2'
         expect_architecture(got, backbone, body(backbone), call=call)
         expect(
-            not got["error"],
+            not got["unusable"],
             expected=f"the model that `build_transfer_model({call})` returns takes images",
-            seen=got["error"],
+            seen=got["unusable"],
             why="a model that cannot be called cannot be trained",
             symptom="no logits",
             where="Exercise 2, Hint 1: the head of any architecture",
@@ -65,41 +68,43 @@ def test_any_backbone(submission, rng):
             reproduce=f"build_transfer_model({call})  # its weights, some 1 MB, are downloaded once",
         )
         classifier = {n for n in weights if n.startswith(timm.get_pretrained_cfg(backbone).classifier + ".")}
-        wanted = {n: v for n, v in weights.items() if n not in classifier and not n.endswith("num_batches_tracked")}
+        wanted = {n: v for n, v in without_counts(weights).items() if n not in classifier}
         expect_architecture(got, backbone, wanted, call=call)
         expect(
             got["output"] == [2, 5]
             # a head that is wrong for every backbone has already lost points
             or of_net6["output"] != [2, 5],
             expected=f"logits of shape (2, 5) for 2 images, from `{backbone}`",
-            seen=f"shape {tuple(got['output'])}" if got["output"] else got["error"] or "no tensor",
+            seen=f"shape {tuple(got['output'])}" if got["output"] else got["unusable"] or "no tensor",
             why="each architecture calls its head by another name: one that is put in under net12's `head.fc` is not used by others",
             symptom="other heads: not replaced",
             where="Exercise 2, Hint 1: the head of any architecture",
             reproduce=f"build_transfer_model({call})(torch.randn(2, 3, {side}, {side})).shape"
             "  # its weights, some 1 MB, are downloaded once",
         )
-        changed = values_changed(wanted, got["state"])
-        expect(
-            not changed
-            or values_changed(body("net6"), of_net6["state"]),  # wrong for every backbone: loses points elsewhere
+        if values_changed(body("net6"), of_net6["state"]):
+            continue  # wrong for every backbone: loses points elsewhere
+        unchanged(
+            values_changed(wanted, got["state"]),
+            Call(
+                "[name for name, value in pretrained.state_dict().items() if not torch.equal(state.get(name), value)]",
+                f'pretrained = load_backbone("{backbone}")  # its weights, some 1 MB, are downloaded once\n'
+                f"state = build_transfer_model({call}).state_dict()",
+                "Exercise 2, Hint 1: the head of any architecture",
+            ),
             expected=f"{len(wanted)} tensors of `{backbone}` as they were pretrained",
-            seen=f"{len(changed)} differ, though net6 keeps its own: {some(changed)}",
+            more="; net6 keeps its own",
             why="what is not the head stays, whatever its layers are called: `model.get_classifier()` knows which one is the head",
             symptom="other weights not kept",
-            where="Exercise 2, Hint 1: the head of any architecture",
-            reproduce=f'pretrained = load_backbone("{backbone}")  # its weights, some 1 MB, are downloaded once\n'
-            f"state = build_transfer_model({call}).state_dict()\n"
-            "[name for name, value in pretrained.state_dict().items() if not torch.equal(state.get(name), value)]",
         )
 
 
 def expect_architecture(got, backbone, wanted, *, call):
     """Fail the check unless the model is the requested backbone, as timm builds it."""
     is_it = is_backbone(got, wanted)
-    missing = [name for name, value in wanted.items() if got["shapes"].get(name) != list(value.shape)]
-    others = set(got["shapes"]) - set(wanted) - set(pretrained(backbone) if backbone in ("net6", "net12") else ())
-    others = {name for name in others if not name.endswith("num_batches_tracked")}
+    missing = misshapen(wanted, got["shapes"])
+    ours = pretrained(backbone) if backbone in ("net6", "net12") else {}
+    others = sorted(without_counts(got["shapes"]).keys() - wanted.keys() - ours.keys())
     other = got["architecture"] not in ("", backbone)
     wrapped = got["place"] == "inside"
     lines = f"model = build_transfer_model({call})\n" + (
@@ -115,7 +120,7 @@ def expect_architecture(got, backbone, wanted, *, call):
         else f"a {got['type']} that holds the model"
         if wrapped
         else f"{len(missing)} of {len(wanted)} tensors are not there, or have another shape: {some(missing)}"
-        + (f"; there are others: {some(sorted(others))}" if others else ""),
+        + (f"; there are others: {some(others)}" if others else ""),
         why="the name says which pretrained network is taken"
         if other and not is_it
         else "`layers_of`, saved weights and every later exercise know the model by timm's own names",
@@ -134,7 +139,7 @@ def test_keeps_the_pretrained_weights(submission, rng):
     """Every weight and statistic but the head's is that of the pretrained backbone."""
     answers = {b: built(submission, rng, b, rng.randint(3, 6)) for b in ("net12", "net6")}
     for backbone, got in answers.items():
-        if "error" in got and "shapes" not in got and any("shapes" in other for other in answers.values()):
+        if "error" in got and any("shapes" in other for other in answers.values()):
             expect_model(got, f'"{backbone}", 5, 2', "any number of classes from 2 on is a possible task")
     # a model that is not this backbone may still contain the pretrained tensors, under any names
     states = {
@@ -150,17 +155,19 @@ def test_keeps_the_pretrained_weights(submission, rng):
     for backbone, state in states.items():
         wanted = body(backbone)
         different = values_changed(wanted, state)
-        expect(
-            not different,
+        unchanged(
+            different,
+            Call(
+                "[name for name, value in pretrained.state_dict().items()\n"
+                ' if not name.startswith("head.") and not torch.equal(state[name], value)]',
+                f'pretrained = load_backbone("{backbone}")\n'
+                f'state = build_transfer_model("{backbone}", 5, 2).state_dict()',
+            ),
             expected=f"{len(wanted)} tensors of {backbone} as they were pretrained",
-            seen=f"{len(different)} of {len(wanted)} differ{', though `load_backbone` was called' if loaded else ''}: "
-            f"{some(different)}{_new_statistics(different, state)}{_rounded(different, wanted, state)}",
+            more=f"{_new_statistics(different, state)}{_rounded(different, wanted, state)}"
+            + ("; `load_backbone` was called" if loaded else ""),
             why=_LOST.get(symptom, "what differs is no longer what was learned on CIFAR-10"),
             symptom="not pretrained, though loaded" if loaded else symptom,
-            reproduce=f'pretrained = load_backbone("{backbone}")\n'
-            f'state = build_transfer_model("{backbone}", 5, 2).state_dict()\n'
-            "[name for name, value in pretrained.state_dict().items()\n"
-            ' if not name.startswith("head.") and not torch.equal(state[name], value)]',
         )
 
 
@@ -173,8 +180,8 @@ def _new_statistics(names, state):
 
 def _rounded(names, wanted, state):
     """Return a hint if tensors differ by no more than the rounding of a lower precision."""
-    pairs = [(wanted[name].float(), state[name].float()) for name in names if name in state]
-    close = pairs and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-2, atol=1e-4) for a, b in pairs)
+    pairs = [(wanted[name], state[name]) for name in names if name in state]
+    close = pairs and all(near(a, b, rtol=1e-2, atol=1e-4) for a, b in pairs)
     return ". All differ by rounding alone: did the model go through half precision?" if close else ""
 
 
@@ -273,7 +280,9 @@ def test_shares_no_tensors(submission, rng):
         symptom="no tensors",
     )
     untouched = [
-        name for name, value in got["before"][1].items() if not raised_by_one(value, got["after"][1].get(name))
+        name
+        for name, value in got["before"][1].items()
+        if not near(got["after"][1].get(name), value.double() + 1, rtol=1e-5, atol=1e-8)
     ]
     moved = values_changed(first, got["after"][0])
     shared = [name for name, place in got["storages"][0].items() if place in set(got["storages"][1].values())]
@@ -305,10 +314,3 @@ def common(same_object, shared):
     if not shared:
         return "tensors that cannot be changed"
     return "head shared" if shared <= set(HEAD) else "body shared" if not shared & set(HEAD) else "all tensors shared"
-
-
-def raised_by_one(before, after):
-    """Return whether a tensor is larger by 1 than it was."""
-    if after is None or after.shape != before.shape:
-        return False
-    return torch.allclose(after.double(), before.double() + 1, equal_nan=True)

@@ -18,8 +18,8 @@ from amllab.checks.transfer_learning.test_freeze_layers import (
     rules,
 )
 from amllab.kit import symptoms
-from amllab.kit.state_dicts import random_state, values_changed
-from amllab.protocol.submission import error_text
+from amllab.kit.expectations import Call, returns, unchanged
+from amllab.kit.state_dicts import random_state, values_changed, without_counts
 
 pytestmark = pytest.mark.cell("check_freeze_layers", section="Exercise 1: freeze layers")
 
@@ -28,25 +28,24 @@ ARCHITECTURES = {"net12": 12, "test_resnet": 6, "test_vit": 8, "test_efficientne
 IDLE = "nothing is frozen, whatever is asked for: there is nothing to look at"
 
 
-def expect_trainable(got, wanted, backbone, *, call, reproduce, why, symptom, where=""):
+def expect_trainable(got, wanted, backbone, call, *, why, symptom):
     """Fail the check if a call raised an error, or if the trainable parameters are not those of ``wanted``."""
-    expect(
-        "error" not in got,
-        expected=f"{call} returns",
-        seen=error_text(got) if "error" in got else "",
+    returns(
+        got,
+        call,
+        expected=f"{call.short} returns",
         why="any timm model can be the backbone, with any number of its layers",
         symptom=symptom,
-        reproduce=reproduce,
     )
     seen = set(got["trainable"])
     expect(
         seen == wanted,
-        expected=f"{freezing.layers_in_words(backbone, wanted)} trainable after {call}",
+        expected=f"{freezing.layers_in_words(backbone, wanted)} trainable after {call.short}",
         seen=f"trainable: {freezing.layers_in_words(backbone, seen)}; {freezing.wrong_in_words(seen, wanted)}",
         why=why,
-        where=where,
+        where=call.where,
         symptom=symptom,
-        reproduce=reproduce,
+        reproduce=call.lines + TRAINABLE,
     )
 
 
@@ -80,8 +79,11 @@ def test_every_architecture(submission, rng):
                 got,
                 freezing.by_rule(followed, backbone, n),
                 backbone,
-                call=f"`freeze_layers(model, {n})` of timm's `{backbone}`, which has {ARCHITECTURES[backbone]} layers",
-                reproduce=f'model = timm.create_model("{backbone}")\nfreeze_layers(model, {n}){TRAINABLE}',
+                Call(
+                    f"freeze_layers(model, {n})",
+                    f'model = timm.create_model("{backbone}")',
+                    short=f"`freeze_layers(model, {n})` of timm's `{backbone}`, which has {ARCHITECTURES[backbone]} layers",
+                ),
                 why=freezing.reason(symptom),
                 symptom=symptom,
             )
@@ -98,7 +100,7 @@ def test_thaws(submission, rng):
         pytest.skip(IDLE)
     answers = freeze(submission, "net12", *calls)
     for i, got in enumerate(answers):
-        made = "".join(f"\nfreeze_layers(model, {n})" for n in calls[: i + 1])
+        *before, last = (f"freeze_layers(model, {n})" for n in calls[: i + 1])
         symptom = called_again([expected[n] for n in calls], answers)
         why = {
             "never thaws": "a layer that was frozen once stays frozen; training often starts with the head alone and goes on "
@@ -110,12 +112,15 @@ def test_thaws(submission, rng):
             got,
             expected[calls[i]],
             "net12",
-            call="`freeze_layers` on one and the same net12 with n_trainable = "
-            f"{', then '.join(map(str, calls[: i + 1]))} (the last call alone gives that, on a new model)",
-            reproduce=f'model = load_backbone("net12")  # 12 layers{made}{TRAINABLE}',
+            Call(
+                last,
+                "\n".join(['model = load_backbone("net12")  # 12 layers', *before]),
+                "Exercise 1, Hint 3: thawing",
+                short="`freeze_layers` on one and the same net12 with n_trainable = "
+                f"{', then '.join(map(str, calls[: i + 1]))} (the last call alone gives that, on a new model)",
+            ),
             why=why.get(symptom, "training often starts with the head alone and goes on with more layers"),
             symptom=symptom,
-            where="Exercise 1, Hint 3: thawing",
         )
 
 
@@ -157,23 +162,24 @@ def test_changes_no_values(submission, rng):
         )
         symptom = (
             "tensors gone"
-            if not state.keys() - {name for name in state if name.endswith("num_batches_tracked")}
-            <= got["state"].keys()
+            if not without_counts(state).keys() <= got["state"].keys()
             else "statistics changed"
             if len(statistics) == len(changed)
             else "weights and statistics changed"
             if statistics
             else "weights changed"
         )
-        expect(
-            not changed,
-            expected="all parameters and running statistics as they were before the call",
-            seen=f"{len(changed)} of {len(state)} changed by `freeze_layers(model, {n})`: {freezing.some(changed)}{zeroed}",
+        unchanged(
+            changed,
+            Call(
+                "[name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]",
+                f"{MODEL}before = {{name: value.clone() for name, value in model.state_dict().items()}}\n"
+                f"freeze_layers(model, {n})",
+            ),
+            expected=f"all {len(state)} parameters and statistics as they were before `freeze_layers(model, {n})`",
+            more=zeroed,
             why="BatchNorm's running statistics belong to the pretrained weights: with others, the features are others"
             if symptom == "statistics changed"
             else "the pretrained weights are what is to be transferred",
             symptom=symptom,
-            reproduce=f"{MODEL}before = {{name: value.clone() for name, value in model.state_dict().items()}}\n"
-            f"freeze_layers(model, {n})\n"
-            "[name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]",
         )

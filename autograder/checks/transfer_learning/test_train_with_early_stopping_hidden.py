@@ -6,18 +6,25 @@ import pytest
 import torch
 
 from amllab.checks import expect, series
-from amllab.checks.transfer_learning.test_train_with_early_stopping import HINT_1
 from amllab.checks.transfer_learning.training_runs import (
+    HINT_1,
     WATCH,
     lines,
     n_epochs,
     run_script,
+    same_at_the_end,
     trained_run,
 )
 from amllab.kit import symptoms
 from amllab.kit.scripted_model import LOADS
 from amllab.kit.scripts import make_script
-from autograder.checks.transfer_learning.stopping_rules import IN_MIN_DELTA, IN_PATIENCE, IN_STOPPING, compare
+from autograder.checks.transfer_learning.stopping_rules import (
+    IN_MIN_DELTA,
+    IN_PATIENCE,
+    IN_STOPPING,
+    compare,
+    of_epochs,
+)
 from autograder.checks.transfer_learning.training_figures import (
     apart,
     figures,
@@ -176,16 +183,11 @@ def _ends_with_the_best(run, best, ended):
         other = {"patience": "max_epochs", "max_epochs": "patience"}[ended]
         says += f" (here {ended} ends the training; where {other} ends it, the best epoch is put back)"
     shown = {kind: e[0] for kind, e in restored.items() if kind in wrong and len(e) == 1}
-    name = "steps" if wrong == ["buffers"] else "head.weight"
     expect(
         journal.states and not wrong,
         expected=f"weights and buffers of epoch {best}, the best of {run.epochs}",
         seen="; ".join(
-            f"{kind} as they were before the training"
-            if start[kind]
-            else f"{kind} of epoch {', '.join(map(str, restored[kind]))}"
-            if restored[kind]
-            else f"{kind} of no epoch that was validated"
+            f"{kind} as they were before the training" if start[kind] else of_epochs(kind, restored[kind])
             for kind in wrong
         )
         + says
@@ -197,12 +199,7 @@ def _ends_with_the_best(run, best, ended):
         where=HINT_3,
         symptom=symptom,
         series=series("val_loss", losses[: run.epochs], best=best, **{f"{k}_at_the_end": e for k, e in shown.items()}),
-        reproduce=lines(
-            losses,
-            f'end = model.state_dict()["{name}"]\n'
-            f'[epoch for epoch, state in model.states.items() if torch.equal(state["{name}"], end)]',
-            **run.arguments,
-        ),
+        reproduce=run.lines(same_at_the_end("steps" if wrong == ["buffers"] else "head.weight")),
     )
 
 

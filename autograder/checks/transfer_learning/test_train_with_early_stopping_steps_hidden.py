@@ -4,18 +4,19 @@ import pytest
 import torch
 
 from amllab.checks import CheckFailure, expect
-from amllab.checks.transfer_learning.freezing import some
 from amllab.checks.transfer_learning.test_freeze_layers import freeze
-from amllab.checks.transfer_learning.test_train_with_early_stopping import HINT_1, TASK
-from amllab.checks.transfer_learning.training_runs import RETURNS, lines, n_epochs, plain_answer, run_script
-from amllab.kit import symptoms
-from amllab.kit.state_dicts import (
-    differing,
-    frozen_tensors,
-    layer_names,
-    random_state,
-    values_changed,
+from amllab.checks.transfer_learning.training_runs import (
+    HINT_1,
+    TASK,
+    lines,
+    n_epochs,
+    plain_answer,
+    run_script,
+    wait_for_history,
 )
+from amllab.kit import symptoms
+from amllab.kit.expectations import some
+from amllab.kit.state_dicts import differing, frozen_tensors, layer_names, near, random_state, values_changed
 from amllab.protocol.submission import SubmissionError
 from autograder.checks.transfer_learning import training_gradients as gradients
 from autograder.checks.transfer_learning.training_gradients import ARGUMENTS, LOSSES, steps_run
@@ -25,9 +26,12 @@ pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exerci
 
 IDEA_2 = "Exercise 3, Idea 2: a frozen layer must come out as it went in"
 HINT_4 = "Exercise 3, Hint 4: BatchNorm of frozen layers"
-PASSED = (
-    "model.register_forward_hook(lambda m, inputs, logits: print(\n"
-    '    "validation" if inputs[0][0, 0, 0, 0] else "training", "examples", inputs[0][:, 2, 0, 0].tolist()))\n'
+PASSED = lines(
+    LOSSES,
+    "",
+    before="model.register_forward_hook(lambda m, inputs, logits: print(\n"
+    '    "validation" if inputs[0][0, 0, 0, 0] else "training", "examples", inputs[0][:, 2, 0, 0].tolist()))\n',
+    **ARGUMENTS,
 )
 GRADIENTS = "model.register_forward_hook(lambda m, i, z: z.register_hook(print) if z.requires_grad else None)\n"
 
@@ -49,7 +53,7 @@ def test_gradients_of_one_batch(submission, rng):
         why="augmentation belongs in the loader: this function trains on exactly the images that it is given",
         where=TASK,
         symptom=f"images changed in {which}: {how}",
-        reproduce=lines(LOSSES, "", before=PASSED, **ARGUMENTS),
+        reproduce=PASSED,
     )
     on_validation = sum(len(part) for part in journal.batches if (part < 0).any())
     expect(
@@ -59,7 +63,7 @@ def test_gradients_of_one_batch(submission, rng):
         why="validation data must not train the model: what it is for is to tell how the model does on new data",
         where=HINT_1,
         symptom="on validation",
-        reproduce=lines(LOSSES, "", before=PASSED, **ARGUMENTS),
+        reproduce=PASSED,
     )
     if run.epochs and not journal.batches:
         return  # no gradients at all: loses points with the steps
@@ -71,7 +75,7 @@ def test_gradients_of_one_batch(submission, rng):
         why="an epoch is one pass over the training set",
         where=HINT_1,
         symptom="training examples left out" if min(trained) < n else "training examples repeated",
-        reproduce=lines(LOSSES, "", before=PASSED, **ARGUMENTS),
+        reproduce=PASSED,
     )
     first = journal.first_looks
     losses = [
@@ -214,7 +218,7 @@ def test_frozen_layers_stay(submission, rng):
         "changed(), [name for name, p in model.named_parameters() if p.requires_grad]"
     )
     # a moving average over all weights shows as rounding errors
-    slightly = [name for name in moved if _close(state[name], got["state"].get(name))]
+    slightly = [name for name in moved if near(state[name], got["state"].get(name), rtol=1e-5, atol=1e-6)]
     both = statistics and len(moved) > len(statistics)
     shrunk = not statistics and not slightly and _by_one_factor([(state[n], got["state"].get(n)) for n in moved])
     # a layer that `freeze_layers` froze in part loses points in its own cell
@@ -320,12 +324,8 @@ def _train_frozen(submission, **arguments):
         return submission.ask("train_frozen", **arguments)
     except SubmissionError as error:
         if error.kind == "raised" and "error" in plain_answer(submission):
-            pytest.skip(f"waits for this check: {RETURNS}")
+            wait_for_history()
         raise
-
-
-def _close(wanted, seen):
-    return seen is not None and seen.shape == wanted.shape and torch.allclose(wanted, seen, rtol=1e-5, atol=1e-6)
 
 
 def _by_one_factor(pairs):

@@ -1,9 +1,16 @@
 """The numbers that the lists of a history must contain, and those that the usual mistakes would give."""
 
 import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
+
+from amllab.checks.transfer_learning.training_runs import Run
+
+Figures = dict[str, dict[str, list[float]]]  # list of a history -> name -> numbers, one per epoch
 
 MEAN = "mean over the examples"
 LAST_LOOK = "mean over the examples, at the last look"
@@ -11,16 +18,16 @@ LOWEST = "share of hits of the lowest logit: `argmin` for `argmax`"
 SECOND_PASS = "mean of a second pass, after the epoch"
 
 
-def figures(script):
-    """Return, for each list of a history, name -> the numbers that it would contain, one per epoch."""
+def figures(script: dict[str, Any]) -> Figures:
+    """Return, for each list of a history, name -> the numbers that it would contain."""
     train, val = script["train"], script["val"]
     tables = {"train": script["train_logits"], "after": script["after_logits"], "val": script["val_logits"]}
-    values = {}
+    values: dict[tuple[str, str], list[Tensor]] = {}
     for part, table in tables.items():
         labels = (val if part == "val" else train)["labels"]
         values[part, "loss"] = [F.cross_entropy(z, labels, reduction="none").double() for z in table]
         values[part, "acc"] = [(z.argmax(1) == labels).double() for z in table]
-    found = {}
+    found: Figures = {}
     for part, key in itertools.product(("train", "val"), ("loss", "acc")):
         found[f"{part}_{key}"] = _alternatives(values[part, key], (train if part == "train" else val)["sizes"], key)
     lowest = [(z.argmin(1) == val["labels"]).double() for z in script["val_logits"]]
@@ -37,7 +44,7 @@ def figures(script):
     return found
 
 
-def last_looks(run, script):
+def last_looks(run: Run, script: dict[str, Any]) -> dict[str, list[float]]:
     """Return the training figures at the last evaluation of each batch, for optimizers that have several."""
     rows, journal, labels = run.journal.got["rows"], run.journal, script["train"]["labels"]
     found: dict[str, list[float]] = {"train_loss": [], "train_acc": []}
@@ -54,7 +61,7 @@ def last_looks(run, script):
     return found
 
 
-def of_trained(run, script):
+def of_trained(run: Run, script: dict[str, Any]) -> dict[str, list[float]]:
     """Return the training figures of only the examples that were trained on."""
     labels = script["train"]["labels"]
     found: dict[str, list[float]] = {"train_loss": [], "train_acc": []}
@@ -68,10 +75,10 @@ def of_trained(run, script):
     return found
 
 
-def _alternatives(by_example, sizes, key):
+def _alternatives(by_example: Sequence[Tensor], sizes: list[int], key: str) -> dict[str, list[float]]:
     """Return what each usual mistake makes of the values of the examples: name -> one number per epoch."""
 
-    def of(make):
+    def of(make: Callable[[Tensor, Tensor], Tensor]) -> list[float]:
         return [float(make(values, torch.stack([v.mean() for v in values.split(sizes)]))) for values in by_example]
 
     found = {
@@ -91,14 +98,14 @@ def _alternatives(by_example, sizes, key):
     return found
 
 
-def apart(alternatives):
+def apart(alternatives: Iterable[Sequence[float]]) -> bool:
     """Return whether any two alternatives differ in some epoch, by more than numbers that count as the same."""
     return all(
         max(abs(a - b) for a, b in zip(*pair, strict=True)) > 5e-3 for pair in itertools.combinations(alternatives, 2)
     )
 
 
-def fits(wanted, seen, epochs):
+def fits(wanted: Sequence[float], seen: Sequence[float], epochs: int) -> bool:
     """Return whether a list contains these numbers.
 
     Its length is checked elsewhere, so numbers may be missing or come twice.

@@ -1,12 +1,19 @@
 """Gradients of a training of the scripted model: which loss they are of, and whether they piled up."""
 
+import random
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from amllab.checks.transfer_learning.training_runs import SIZES, run_script
+from amllab.checks.transfer_learning.training_runs import SIZES, Run, run_script
 from amllab.kit.scripts import CLASSES, make_script
+from amllab.kit.training_journal import Journal
+from amllab.protocol.submission import Submission
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels
 
 LIKE = 0.9995  # cosine; the rounding of bfloat16 is many times smaller
 # every epoch improves
@@ -14,7 +21,7 @@ LOSSES = [1.0, 0.9, 0.8, 0.7]
 ARGUMENTS: dict[str, Any] = {"max_epochs": 4, "patience": 4}
 
 
-def steps_run(submission, rng):
+def steps_run(submission: Submission, rng: random.Random) -> Run:
     """Run a training in whose batches other losses have other gradients."""
     while True:
         # three batches, so that one step for two of them differs from one per epoch; five examples of four classes, so
@@ -25,7 +32,7 @@ def steps_run(submission, rng):
             return run_script(submission, script, LOSSES, lr=0.05, **ARGUMENTS)
 
 
-def tells_losses_apart(script):
+def tells_losses_apart(script: dict[str, Any]) -> bool:
     """Return whether each of the other losses has a gradient in another direction, in some batch of a script."""
     logits, labels, sizes = script["train_logits"][0], script["train"]["labels"], script["train"]["sizes"]
     parts = list(zip(logits.split(sizes), labels.split(sizes), strict=True))
@@ -35,26 +42,26 @@ def tells_losses_apart(script):
     )
 
 
-def likeness(a, b):
+def likeness(a: Tensor, b: Tensor) -> float:
     """Return the cosine of two gradients."""
     return F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0).item()
 
 
-def _of(loss):
+def _of(loss: Loss) -> Loss:
     """Return the gradient of a loss, as a function of logits and labels."""
 
-    def gradient(logits, labels):
+    def gradient(logits: Tensor, labels: Tensor) -> Tensor:
         z = logits.detach().clone().requires_grad_()
         return torch.autograd.grad(loss(z, labels), z)[0]
 
     return gradient
 
 
-def _one_hot(labels):
+def _one_hot(labels: Tensor) -> Tensor:
     return F.one_hot(labels, CLASSES).float()
 
 
-def _counts(labels):
+def _counts(labels: Tensor) -> Tensor:
     return torch.bincount(labels, minlength=CLASSES)
 
 
@@ -88,7 +95,7 @@ SAYS = {
 }
 
 
-def loss_of(gradient, logits, labels):
+def loss_of(gradient: Tensor, logits: Tensor, labels: Tensor) -> str:
     """Return which loss a gradient is of: ``""`` for cross-entropy, else a symptom."""
     own = logits.softmax(1) - _one_hot(labels)
     # a sum over the batch instead of a mean is the same method with another learning rate
@@ -105,14 +112,14 @@ def loss_of(gradient, logits, labels):
     return "examples weighted" if min(by_example) > LIKE else "another direction"
 
 
-def other_losses(journal):
+def other_losses(journal: Journal) -> set[str]:
     """Return the symptoms of losses used instead of cross-entropy, and of changed images; empty if there are none."""
     first = journal.first_looks
     found = {loss_of(journal.gradients[i], journal.logits(i), journal.labels(journal.batches[i])) for i in first}
     return (found | ({"images changed"} if journal.changed.any() else set())) - {""}
 
 
-def _smoothed(gradient, own, labels):
+def _smoothed(gradient: Tensor, own: Tensor, labels: Tensor) -> bool:
     """Return whether a gradient is that of smoothed labels, to whatever degree."""
     basis = torch.stack([own.flatten(), (_one_hot(labels) - 1 / CLASSES).flatten()], 1).double()
     wanted = gradient.flatten().double()
@@ -120,7 +127,7 @@ def _smoothed(gradient, own, labels):
     return likeness(fitted, wanted) > LIKE
 
 
-def piled_up(journal):
+def piled_up(journal: Journal) -> dict[int, list[bool]]:
     """Return, for each batch, whether the gradient of the previous batch is still in the weight's gradient.
 
     A batch counts only if a step was taken since the previous one.

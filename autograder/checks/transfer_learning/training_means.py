@@ -1,20 +1,24 @@
 """Figures of a history as means over examples: what is expected, and what a wrong figure may be."""
 
-import pytest
+import random
+from typing import Any
 
 from amllab.checks import expect
 from amllab.checks.transfer_learning.training_runs import (
-    RETURNS,
     TASK,
     WATCH,
-    lines,
+    Run,
+    call,
     n_epochs,
     table,
+    wait_for_history,
 )
 from amllab.kit import symptoms
+from amllab.protocol.submission import Submission
 from autograder.checks.transfer_learning.training_figures import (
     MEAN,
     SECOND_PASS,
+    Figures,
     fits,
     last_looks,
     of_trained,
@@ -22,15 +26,11 @@ from autograder.checks.transfer_learning.training_figures import (
 from autograder.checks.transfer_learning.training_gradients import other_losses, steps_run
 
 HINT_2 = "Exercise 3, Hint 2: means over examples"
+UNEVEN: dict[str, Any] = {"train_sizes": (5, 5, 1), "val_sizes": (4, 4, 2)}
+MANY: dict[str, Any] = {"train_sizes": (64, 64, 64, 8), "val_sizes": (50, 50, 20)}  # reveals sums in too few digits
 
 
-UNEVEN = {"train_sizes": (5, 5, 1), "val_sizes": (4, 4, 2)}
-
-
-MANY = {"train_sizes": (64, 64, 64, 8), "val_sizes": (50, 50, 20)}  # reveals sums in too few digits
-
-
-def expect_small_batch(run, submission, rng):
+def expect_small_batch(run: Run, submission: Submission, rng: random.Random) -> None:
     """Fail the check if a batch is left out because it is small."""
     n, trained = len(run.script["train"]["labels"]), run.journal.trained
     if not run.journal.batches or min(trained) >= n:
@@ -45,20 +45,14 @@ def expect_small_batch(run, submission, rng):
         why="an epoch is one pass over the training set, whatever the size of its last batch",
         where=HINT_2,
         symptom="small batch left out",
-        reproduce=lines(
-            run.losses,
-            "",
-            before=WATCH,
-            sizes=f", train_sizes={UNEVEN['train_sizes']}, val_sizes={UNEVEN['val_sizes']}",
-            **run.arguments,
-        ),
+        reproduce=run.lines("", before=WATCH, sizes=call(UNEVEN)),
     )
 
 
-def expect_means(run, sizes, means):
+def expect_means(run: Run, sizes: dict[str, Any], means: Figures) -> None:
     """Fail the check unless the lists of the history are means over examples, in every epoch that they cover."""
     if run.epochs and not run.lists:
-        pytest.skip(f"waits for this check: {RETURNS}")
+        wait_for_history()
     expect(
         run.epochs > 1,
         expected="figures of three epochs that were trained",
@@ -117,15 +111,13 @@ def expect_means(run, sizes, means):
             ),
             where=HINT_2,
             symptom=symptom,
-            reproduce=lines(
-                run.losses,
+            reproduce=run.lines(
                 f'history["{key}"]'
                 + (
                     ", evaluate(model, val_loader)  # the latter: means over examples, of the last epoch"
                     if part != "training"
                     else ""
                 ),
-                sizes=f", train_sizes={sizes['train_sizes']}, val_sizes={sizes['val_sizes']}",
-                **run.arguments,
+                sizes=call(sizes),
             ),
         )

@@ -1,9 +1,13 @@
 """Steps of an optimizer: which batches they were taken on, and how a wrong pattern is explained."""
 
+from collections.abc import Sequence
+
 import torch
 
+from amllab.kit.training_journal import Journal
 
-def batches_in_words(journal, sizes):
+
+def batches_in_words(journal: Journal, sizes: Sequence[int]) -> str:
     """Describe which batches are trained on if some are left out; empty if epochs differ."""
     numbers = torch.arange(sum(sizes), device="cpu")
     parts = {"the last batch is left out": numbers[: -sizes[-1]], "the first batch is left out": numbers[sizes[0] :]}
@@ -45,7 +49,7 @@ STEPS = {
 }
 
 
-def change_pattern(journal, moved, taken):
+def change_pattern(journal: Journal, moved: dict[int, list[bool]], taken: int) -> str:
     """Describe how steps are wrong, as far as the weights show; empty if they are right."""
     if not journal.epochs:
         return "nothing trained"

@@ -23,7 +23,7 @@ def fine(probe: str) -> Any:
     }  # fmt: skip
     model = {
         "type": "Net", "place": "returned", "architecture": "net6", "loaded": 1, "output": [2, 5],
-        "probabilities": False, "error": "", "shapes": {}, "trainable": [], "head": [], "called": True, "state": {},
+        "probabilities": False, "unusable": "", "shapes": {}, "trainable": [], "head": [], "called": True, "state": {},
     }  # fmt: skip
     answers: dict[str, Any] = {
         "freeze": [{"returned": "model", "flagged": "", "trainable": [], "state": {}}],
