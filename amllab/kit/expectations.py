@@ -227,7 +227,7 @@ def returned(type_: str, name: str) -> str:
 def printed(submission: Submission, probe: str, **arguments: Any) -> str:
     """Return what a submission prints at a question, by the lab's probe ``printed``; empty if there is no answer."""
     try:
-        return str(submission.ask("printed", probe=probe, arguments=arguments))
+        return str(submission.ask("printed", probe=probe, arguments=arguments))[:200]
     except SubmissionError:
         return ""
 

@@ -23,9 +23,11 @@ from amllab.protocol.schema import FloatMatrix, declaration, schema_error
 from amllab.protocol.submission import InProcessSubmission, Submission, SubmissionError
 from amllab.protocol.wire import pack
 from amllab.seeds import derive
+from autograder.checks.transfer_learning.corpus import PLAIN
 from autograder.grading.grader import UnreadableSubmission
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.metadata import is_autograded
+from tests.helpers import in_process
 
 CHECKS = '''
 import pytest
@@ -253,7 +255,23 @@ def test_probes_declare_answers() -> None:
     """Every probe declares the type of its answer."""
     own = [getattr(probes, name) for name in probes.__all__]
     found = [f.__name__ for f in own if declaration(f)]
-    assert found == ["build", "build_twice", "fit", "freeze", "predict", "train_frozen", "train_scripted"]
+    assert found == ["build", "build_twice", "fit", "freeze", "predict", "printed", "train_frozen", "train_scripted"]
+
+
+def test_printed_message_is_no_exception(lab: Lab) -> None:
+    """Where a function prints what is wrong and returns, its report says so."""
+    sources = {cell: source.replace("raise ValueError(", "return print(") for cell, source in PLAIN.items()}
+    files = {
+        "build_transfer_model": "test_refuses_fewer_than_two_classes",
+        "freeze_layers": "test_refuses_impossible_numbers",
+        "train_with_early_stopping": "test_refuses_impossible_arguments",
+    }
+    paths = [Path(f"{lab.folder / f'test_{file}.py'}::{check}") for file, check in files.items()]
+    results = run_checks(lab, paths, in_process.submission(lab, **sources))
+    for result, said in zip(results, ("num_classes", "n_trainable", "max_epochs and patience"), strict=True):
+        assert result.failure is not None
+        assert f"no error: it printed '{said}" in result.failure.seen
+        assert result.failure.symptom == "accepts anything"
 
 
 def test_seeds_derived_independently() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from amllab.kit import expectations, gradients, watermarks
 from amllab.kit.expectations import Call
+from amllab.kit.probing import printed_by
 from amllab.kit.snapshots import changes, snapshot
-from amllab.protocol.failure import CheckFailure
+from amllab.kit.state_dicts import misshapen, near, values_changed, without_counts
+from amllab.protocol.failure import CheckFailure, Failure
 from amllab.protocol.schema import declaration, schema_error
 from amllab.protocol.wire import pack, unpack
 
@@ -21,15 +24,20 @@ CALL = Call("loss(x, y)", "x, y = torch.randn(2, 4, 3)", "Exercise 1")
 WHY = "the reason"
 
 
-def failure(check: Callable[[], object]) -> tuple[str, str]:
-    """Return what was seen, and the symptom, of a check that has to fail."""
+def report(check: Callable[[], object]) -> Failure:
+    """Return the report of a check that has to fail."""
     with pytest.raises(CheckFailure) as info:
         check()
     found = info.value.failure
     assert found.why == WHY
     assert found.where == "Exercise 1"
-    assert found.reproduce == "x, y = torch.randn(2, 4, 3)\nloss(x, y)"
-    return found.seen, found.symptom
+    assert found.reproduce.partition("  #")[0] == "x, y = torch.randn(2, 4, 3)\nloss(x, y)"
+    return found
+
+
+def failure(check: Callable[[], object]) -> tuple[str, str]:
+    """Return what was seen, and the symptom, of a check that has to fail."""
+    return report(check).seen, report(check).symptom
 
 
 def test_evaluate_value_and_gradients() -> None:
@@ -111,6 +119,68 @@ def test_returns_and_refuses() -> None:
     assert "`loss(x, y)`" in seen
     assert symptom == "accepts too large"
     assert failure(lambda: expectations.refuses({"negative": other}, calls, why=WHY))[1] == "raised KeyError"
+    said = report(
+        lambda: expectations.returns(error, CALL, why=WHY, expected="a number", more=", at last", symptom="never")
+    )
+    assert (said.expected, said.symptom) == ("a number", "never")
+    assert said.seen.endswith("`, at last")
+
+
+def test_refuses_short_calls() -> None:
+    """Calls are told apart by their short form, and what a call printed is no exception."""
+    error = {"error": ["ValueError", "Exception"], "message": "no", "line": ""}
+    calls = {name: replace(CALL, short=f"y={y}") for name, y in {"negative": -1, "too large": 9}.items()}
+    found = report(
+        lambda: expectations.refuses(
+            {"negative": error, "too large": {}}, calls, why=WHY, printed=lambda words: f"{words}!"
+        )
+    )
+    assert found.expected == "ValueError for y=9"
+    assert found.seen == (
+        "no error: it printed 'too large!' and returned. A printed message is no exception: use "
+        "`raise ValueError(...)`; refused, as it should be: y=-1"
+    )
+    assert found.reproduce.endswith("  # raises ValueError where the arguments are checked")
+
+
+def test_printed() -> None:
+    """What a call prints is one short line, also where an error ends the call."""
+
+    def fails() -> None:
+        print("one\ntwo", "\udc80" + "x" * 300)
+        raise ValueError
+
+    text = printed_by(fails)
+    assert text.startswith("one two ?xxx")
+    assert len(text) == 200
+    assert printed_by(lambda: None) == ""
+
+
+def test_words_of_a_report() -> None:
+    """What was returned, and lists of names, in words."""
+    assert expectations.returned("NoneType", "loss") == "`None` was returned: is `return loss` missing?"
+    assert expectations.returned("list", "loss") == "`list` was returned"
+    assert expectations.some(list("abcde")) == "`a`, `b`, `c` and 2 more"
+    assert expectations.some(list("ab"), most=1) == "`a` and 1 more"
+    assert expectations.some([]) == "none"
+    seen, symptom = failure(
+        lambda: expectations.unchanged(list("abcd"), CALL, why=WHY, expected="4 weights", more=": all", symptom="gone")
+    )
+    assert (seen, symptom) == ("4 changed: `a`, `b`, `c` and 1 more: all", "gone")
+
+
+def test_state_comparisons() -> None:
+    """Counts of batches do not matter; shapes and missing tensors do."""
+    state = {"w": torch.ones(2), "norm.num_batches_tracked": torch.tensor(3)}
+    assert list(without_counts(state)) == ["w"]
+    assert values_changed(state, {"w": torch.ones(2)}) == []
+    assert values_changed(state, {}) == ["w"]
+    assert misshapen(state, {"w": [2], "other": [1]}) == ["norm.num_batches_tracked"]
+    assert misshapen({"w": state["w"]}, {"w": [2, 1]}) == ["w"]
+    assert near(torch.ones(2), torch.ones(2) + 1e-7, rtol=0, atol=1e-6)
+    assert not near(torch.ones(2), torch.ones(2) + 1e-5, rtol=0, atol=1e-6)
+    assert not near(torch.ones(2), torch.ones(1), rtol=1, atol=1)
+    assert not near(None, torch.ones(1), rtol=1, atol=1)
 
 
 def test_same_tensors() -> None:
