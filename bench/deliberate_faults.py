@@ -155,7 +155,7 @@ def first_failure(files: Sequence[str]) -> tuple[str, float]:
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     began = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    test = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
+    test = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.M)
     if done.returncode and not test:
         raise SystemExit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stdout[-2000:]}")
     return test[1] if test else "", time.perf_counter() - began
