@@ -40,13 +40,14 @@ def test_pandas_tables_kept() -> None:
 
 
 def test_clean_html_leaves_nothing_active() -> None:
-    """Nothing that is left can act, links lead to the web only, and cleaning again changes nothing."""
+    """Nothing that is left can act, links lead to the web or to an address, and cleaning again changes nothing."""
     for html in HOSTILE_HTML:
         once = clean_html(html)
         assert active(once) == Counter(), html
         assert clean_html(once) == once
-    fine = '<a href="https://example.org/" rel="noopener noreferrer nofollow">x</a>'
-    assert clean_html(fine) == fine
+    for link in ("https://example.org/", "mailto:ada@example.org"):
+        fine = f'<a href="{link}" rel="noopener noreferrer nofollow">x</a>'
+        assert clean_html(fine) == fine
 
 
 @pytest.mark.parametrize(
