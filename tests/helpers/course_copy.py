@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import runpy
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,19 @@ def blocks_of(page: Path) -> list[Block]:
     """Return all fenced blocks, in order."""
     found = FENCE.finditer(page.read_text(encoding="utf-8"))
     return [Block(match["language"], match["title"] or "", match["text"]) for match in found]
+
+
+def steps_of(page: Path) -> Iterator[tuple[list[Block], list[str]]]:
+    """Yield what a guide says, step by step: the files to write, and the commands to run after that."""
+    files: list[Block] = []
+    for is_file, blocks in itertools.groupby(blocks_of(page), key=lambda block: bool(block.title)):
+        if is_file:
+            files = list(blocks)
+        else:
+            yield files, [command for block in blocks for command in block.text.splitlines()]
+            files = []
+    if files:
+        yield files, []
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -22,12 +21,9 @@ from nbformat import NotebookNode
 from amllab.lab import find_lab
 from autograder.checks.transfer_learning.corpus import BUILD, FREEZE
 from autograder.cli import main
-from autograder.commands import parameters, results
 from autograder.errors import ReferenceFailedError
-from autograder.exports.formats import FORMATS
 from autograder.grading.reference import Reference
 from autograder.notebooks.normalize import read_release
-from autograder.sandbox.launcher import ISOLATIONS
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader_command, new_course, report, sampled, scores, submit
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
@@ -153,82 +149,6 @@ def test_cli_errors(
     assert said.err.startswith("autograder: ")
     assert "Traceback" not in said.err
     assert said.out == ""
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "grade",
-        "grade x --seed -5",
-        "grade x --seed 1e9",
-        "audit x --class-size 0",
-        "calibrate x --jobs 0",
-        "nope",
-        "--nope",
-    ],
-)
-def test_cli_invalid_arguments(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Invalid arguments show the usage and the help option."""
-    assert main(arguments.split()) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("Usage: autograder")
-    assert "--help" in said
-
-
-def test_cli_version() -> None:
-    """``python -m autograder --version`` prints the installed version."""
-    done = subprocess.run([sys.executable, "-m", "autograder", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"autograder, version {version('amllab')}\n"
-
-
-def test_cli_help_without_heavy_imports() -> None:
-    """The help loads neither nbgrader nor PyTorch."""
-    code = "import sys; from autograder.cli import main; main(['grade', '--help']); print({'nbgrader', 'sqlalchemy', 'torch'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("\nset()\n")
-
-
-def test_cli_choices_match_library() -> None:
-    """The command line offers the formats and isolation levels of the library."""
-    assert tuple(FORMATS) == results.FORMATS
-    assert parameters.ISOLATIONS == ISOLATIONS
-
-
-def test_cli_completes_lab_names() -> None:
-    """The shell completes names of labs."""
-    environment = {
-        **os.environ,
-        "_AUTOGRADER_COMPLETE": "bash_complete",
-        "COMP_WORDS": "autograder scores tra",
-        "COMP_CWORD": "2",
-    }
-    code = "from autograder.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == f"plain,{ASSIGNMENT}\n"
-
-
-def test_cli_verbose_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With ``--verbose`` an error shows its traceback."""
-    monkeypatch.chdir(tmp_path)
-    assert main(["--verbose", "scores", ASSIGNMENT]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("Traceback")
-    assert said.splitlines()[-1].startswith("autograder: no nbgrader_config.py")
-
-
-@pytest.mark.parametrize(
-    "command", ["scores", "explain", "regrade", "report", "export", "similar", "bundle", "audit", "build"]
-)
-def test_cli_outside_course(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Outside of a course every command says that the configuration is missing."""
-    monkeypatch.chdir(tmp_path)
-    more = {"explain": ["ada"], "regrade": ["ada"], "export": ["--format", "csv"]}.get(command, [])
-    assert main([command, ASSIGNMENT, *more]) == 2
-    assert "no nbgrader_config.py in this folder or above it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["scores", "explain", "report", "export"])

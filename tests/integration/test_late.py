@@ -13,9 +13,7 @@ from nbgrader.api import Gradebook
 
 from amllab.lab import Lab
 from autograder.labs.corpus import Solution
-from autograder.labs.settings import Deadline
 from autograder.nbgrader_plugins import exporter, late_penalty
-from autograder.nbgrader_plugins.late_penalty import penalty
 from tests.conftest import ASSIGNMENT, nbgrader, new_course, submit
 from tests.helpers.course_copy import CourseCopy
 from tests.helpers.notebooks import notebook_of
@@ -33,16 +31,6 @@ SUBMITTED_AT = {
     "next_year": "2027-01-18 08:00:00 UTC",
     "letter": "2026-12-19 08:00:00 UTC",
 }
-
-
-@pytest.mark.parametrize(
-    ("minutes", "points"),
-    [(0, 0), (15, 0), (15.1, 4), (24 * 60, 4), (24 * 60 + 1, 8), (48 * 60 + 1, 10), (1e6, 10)],
-)
-def test_late_penalty_per_started_day(minutes: float, points: float) -> None:
-    """Each started day costs its share, up to the limit; the grace period costs nothing."""
-    deadline = Deadline(due=DUE, grace_minutes=15.0, penalty_percent=10.0, most_percent=25.0)
-    assert penalty(deadline, 40, 60 * minutes) == points
 
 
 def with_deadline(lab: Lab, **changes: object) -> Lab:

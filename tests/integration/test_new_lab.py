@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ from amllab.lab import all_labs, find_lab
 from autograder import cli
 from autograder.authoring.new_lab import new_lab
 from autograder.course import Course
-from tests.helpers.course_copy import ROOT, CourseCopy, Done, blocks_of
+from tests.helpers.course_copy import ROOT, CourseCopy, Done, blocks_of, steps_of
 
 GUIDE = ROOT / "docs" / "new-lab.md"
 NEW = "label-smoothing"
@@ -170,16 +169,23 @@ def test_new_lab_guide(tmp_path: Path) -> None:
     """The guide, followed literally, leads to a working lab."""
     course = CourseCopy(tmp_path)
     done: list[Done] = []
-    for files_come, blocks in itertools.groupby(blocks_of(GUIDE), key=lambda block: bool(block.title)):
-        if files_come:
-            for block in blocks:
-                course.write(block.title, block.text)
-        else:
-            done += course.run([command for block in blocks for command in block.text.splitlines()])
+    for written, commands in steps_of(GUIDE):
+        for block in written:
+            course.write(block.title, block.text)
+        done += course.run(commands)
 
     assert [d.command for d in done][:2] == [f"autograder new-lab {NEW}", f"autograder build {NEW}"]
     (tests,) = (d.output for d in done if d.command.startswith("pytest"))
     assert "7 passed" in tests  # 3 of the notebooks, 4 of the corpus
+    (calibrated,) = (d.output for d in done if d.command.startswith("autograder calibrate"))
+    verdicts = re.findall(r"^\| (\w+) \| (right|wrong) \| 10 \| .* \| (\d+) \| [^|]* \| [^|]* \|$", calibrated, re.M)
+    assert sorted(verdicts) == [
+        ("built_in", "right", "0"),
+        ("ignores_smoothing", "wrong", "0"),
+        ("other_classes_only", "wrong", "0"),
+        ("plain", "right", "0"),
+    ]
+    assert calibrated.rstrip().endswith("written to thresholds.json and docs/calibration-label-smoothing.md")
     (grades,) = (d.output for d in done if d.command.startswith("autograder grade"))
     marks = re.findall(r"^(\w+)\.ipynb: (\d+) of (\d+) automatic points", grades, re.M)
     assert marks == [
@@ -191,7 +197,8 @@ def test_new_lab_guide(tmp_path: Path) -> None:
     lost = [line for line in wrong.splitlines() if line.startswith(("✗", "–"))]
     assert lost == [
         "✗ Smoothing takes its share from the label, and gives it to all classes alike.  [0/3]",
-        "– not run until the other checks pass: Gradients reach the logits. · The loss is finite for logits of any size.  [0/4]",
+        "– not run until the other checks pass: Gradients reach the logits. · The loss is finite for logits of any size. · "
+        "A classifier that is trained with the loss is as sure of new points as the smoothing says.  [0/4]",
     ]
     (studied,) = (d.output for d in done if d.command.startswith("autograder study"))
     assert "survived" in studied  # a change of the text of an error is no mistake
@@ -200,7 +207,7 @@ def test_new_lab_guide(tmp_path: Path) -> None:
     (findings,) = (d.output for d in done if d.command.startswith("autograder audit"))
     assert re.search(r"^ok .* wrong functions fail their checks and no other +6 wrong functions$", findings, re.M)
     assert re.search(
-        r"^ok .* every check is failed by a wrong submission +5 of 5 checks, by 6 wrong functions and \d+ submissions of .*$",
+        r"^ok .* every check is failed by a wrong submission +6 of 6 checks, by 6 wrong functions and \d+ submissions of .*$",
         findings,
         re.M,
     )

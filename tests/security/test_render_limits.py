@@ -23,7 +23,7 @@ from autograder.notebooks.normalize import normalize
 from autograder.notebooks.sanitize import MAX_OUTPUTS, clean_html, clean_outputs, markdown2html
 from autograder.sandbox.launcher import Launcher
 from tests.conftest import sampled
-from tests.security.test_sanitize import PAGES, rendered
+from tests.security.test_pages import PAGES, rendered
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # without a limit each takes seconds to hours: the time grows at least with the square of the length

@@ -89,6 +89,15 @@ def test_normalize_copied_setup_cell(tmp_path: Path, release: NotebookNode) -> N
     assert [c.source for c in got.notebook.cells[1:]] == [c.source for c in release.cells]
 
 
+def test_normalize_copied_check(tmp_path: Path, release: NotebookNode) -> None:
+    """Of several copies of a check the last one counts, where the student last checked the functions."""
+    submitted = copy.deepcopy(release)
+    submitted.cells.append(copy.deepcopy(by_id(release, "check_freeze_layers")))
+    got = repaired(tmp_path, release, submitted).notebook
+    assert sorted(graded_ids(got)) == sorted(graded_ids(release))
+    assert graded_ids(got)[-1] == "check_freeze_layers"
+
+
 @pytest.mark.parametrize("grade_id", ["freeze_layers", "reflection"])
 def test_normalize_untouched_copy(tmp_path: Path, release: NotebookNode, grade_id: str) -> None:
     """An untouched copy of a cell does not replace the answer."""
