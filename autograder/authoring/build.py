@@ -30,6 +30,8 @@ from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab
 
 _SETTING = re.compile(r"\{\{([a-z_]+(?:\.[a-z_]+)+)\}\}")
+# the grader is imported first: it spares nbgrader a slow import
+_NBGRADER = "import autograder; from nbgrader.apps.nbgraderapp import main; main()"
 
 
 def notebook_of(master: Path) -> NotebookNode:
@@ -195,5 +197,5 @@ def same_text(a: NotebookNode, b: NotebookNode) -> bool:
 
 def _nbgrader(course: Course, *arguments: str, **environment: str) -> None:
     """Run an nbgrader command in the course, with this interpreter's environment even if it is not active."""
-    command = [sys.executable, "-m", "nbgrader", *arguments]
+    command = [sys.executable, "-c", _NBGRADER, *arguments]
     subprocess.run(command, cwd=course.root, env={**os.environ, **environment}, check=True)

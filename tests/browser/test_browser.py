@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -24,7 +22,7 @@ from tests.helpers.notebooks import notebook_of
 
 pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
 
-from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograder_cli, nbgrader, new_course, submit
 from tests.helpers.jupyter import (
     RUN_MILLISECONDS,
     TOKEN,
@@ -168,7 +166,8 @@ def pages(graded: Path, tmp_path_factory: pytest.TempPathFactory, release: Noteb
         ("report", graded, f"{ASSIGNMENT}.html"),
         ("similar", alike, f"{ASSIGNMENT}-similar.html"),
     ):
-        subprocess.run([Path(sys.executable).with_name("autograder"), name, ASSIGNMENT], cwd=course, check=True)
+        done = autograder_cli(course, name, ASSIGNMENT)
+        assert done.returncode == 0, done.stderr
         found[name] = (course / "reports" / page).as_uri()
     return found
 

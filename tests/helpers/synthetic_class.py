@@ -155,3 +155,12 @@ FOUR = [
     Graded("cyd", {"test_slope": "failed", "test_intercept": "skipped", "test_nan": "failed"}),  # 3, waits
     Graded("dan", {"test_slope": 1.5, "test_intercept": "passed", "test_range": "error"}),  # 1.5 + 2 + 1, waits
 ]
+
+
+def build_four(folder: Path) -> Path:
+    """Create a synthetic class of four, with a student who has not submitted and one who is not graded."""
+    course = build(folder, FOUR)
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        gradebook.add_student("eve")
+    (course / "submitted" / "fay" / LAB).mkdir(parents=True)
+    return course

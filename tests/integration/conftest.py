@@ -8,22 +8,17 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from nbgrader.api import Gradebook
 
 from amllab.preflight.document import Document, read
 from tests.conftest import NOTEBOOK
 from tests.helpers.preflight_findings import SOLUTION
-from tests.helpers.synthetic_class import FOUR, LAB, build
+from tests.helpers.synthetic_class import build_four
 
 
 @pytest.fixture
 def four(tmp_path: Path) -> Path:
     """Return a synthetic class of four, with a student who has not submitted and one who is not graded."""
-    course = build(tmp_path, FOUR)
-    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
-        gradebook.add_student("eve")
-    (course / "submitted" / "fay" / LAB).mkdir(parents=True)
-    return course
+    return build_four(tmp_path)
 
 
 @pytest.fixture

@@ -11,9 +11,20 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from autograder.checks.transfer_learning.corpus import BUILD, FREEZE
+from autograder.checks.transfer_learning.corpus import BUILD, FREEZE, TRAIN
 from autograder.labs.corpus import Solution
-from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograded, nbgrader, new_course, report, scores, submit
+from tests.conftest import (
+    ASSIGNMENT,
+    NOTEBOOK,
+    ROOT,
+    autograded,
+    autograder_cli,
+    nbgrader,
+    new_course,
+    report,
+    scores,
+    submit,
+)
 from tests.helpers.notebooks import notebook_of
 
 FULL = {
@@ -24,7 +35,7 @@ FULL = {
 }
 PLAIN = Solution("plain")
 ZERO = dict.fromkeys(FULL, 0)
-LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 10, 'answer_seconds': 45}\nc.GradeChecks.jobs = 3\n"
+LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 6, 'answer_seconds': 45}\n"
 # submissions that are not about training leave out the third exercise, which is slow
 UNTRAINED = {"train_with_early_stopping": ""}
 SHORT = Solution("short", sources=UNTRAINED)
@@ -36,11 +47,14 @@ USED_AGAIN = (
     "def freeze_layers(model, n_trainable):\n    return None",
     "import torch\ntorch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)\ntorch.equal = None",
 )
+FAILING = "raise RuntimeError('an experiment went wrong')"
+NOISY = "import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)"
+HANGING = "import time\nwhile True:\n    time.sleep(1)"
 ENDINGS = ("import threading; threading.Thread(target=exit).start()", "exit()")
 
 
-def freezing(source: str) -> Solution:
-    return Solution("x", sources={"freeze_layers": source, **UNTRAINED})
+def wrong(freeze: str, train: str) -> Solution:
+    return Solution("x", sources={"freeze_layers": freeze, "train_with_early_stopping": train})
 
 
 @pytest.fixture(scope="module")
@@ -49,30 +63,25 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(LIMITS)
 
-    def hand_in(student: str, variant: Solution = SHORT, extra: str = "", behind: tuple[str, ...] = ()) -> None:
+    def hand_in(student: str, variant: Solution, first: tuple[str, ...] = (), last: tuple[str, ...] = ()) -> None:
         notebook = notebook_of(variant, release)
-        notebook.cells += [nbformat.v4.new_code_cell(source) for source in behind]
-        if extra:
-            notebook.cells.insert(2, nbformat.v4.new_code_cell(extra))
+        notebook.cells += map(nbformat.v4.new_code_cell, last)
+        notebook.cells[2:2] = map(nbformat.v4.new_code_cell, first)
         submit(course, student, notebook)
 
     submit(course, "empty_folder", None)
     submit(course, "empty_file", b"")
     submit(course, "a_letter", b"Dear TA, my computer broke.")
     submit(course, "binary", bytes(range(256)) * 9)
-    submit(course, "renamed_file", notebook_of(SHORT, release), "transfer_learning (1).ipynb")
-    hand_in("syntax_error", freezing("def freeze_layers(model, n_trainable:\n    return model"))
-    hand_in(
-        "renamed_function", Solution("x", sources={"freeze_layers": FREEZE.replace("def freeze_layers", "def freeze")})
-    )
-    hand_in("wrong_signature", freezing(FREEZE.replace("(model, n_trainable)", "(model)")))
-    hand_in("unrelated_error", extra="raise RuntimeError('an experiment went wrong')")
-    hand_in("noisy", extra="import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)")
-    hand_in("hanging_cell", extra="import time\nwhile True:\n    time.sleep(1)")
-    both = {"freeze_layers": FREEZE + BUILD, "build_transfer_model": ""}
-    hand_in("one_cell", Solution("x", sources={**both, **UNTRAINED}))
-    hand_in("missing_package", freezing(f"import lightning\n{FREEZE}"))
-    hand_in("names_used_again", behind=(*USED_AGAIN, *ENDINGS))
+    one_cell = {"freeze_layers": FREEZE + BUILD, "build_transfer_model": "", **UNTRAINED}
+    submit(course, "renamed_file", notebook_of(Solution("x", sources=one_cell), release), "transfer_learning (1).ipynb")
+    # the checks of an exercise do not depend on the others: each of these has two mistakes
+    unclosed, without = "def freeze_layers(model, n_trainable:\n    return model", f"import lightning\n{TRAIN}"
+    hand_in("failing_cells", wrong(unclosed, without))
+    other, renamed = FREEZE.replace("(model, n_trainable)", "(model)"), TRAIN.replace("def train_with", "def with")
+    hand_in("failing_functions", wrong(other, renamed))
+    hand_in("unrelated_cells", SHORT, first=(FAILING, NOISY, HANGING))
+    hand_in("names_used_again", SHORT, last=(*USED_AGAIN, *ENDINGS))
     hand_in("zz_last", PLAIN)
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -89,14 +98,9 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
         ("a_letter", ZERO),
         ("binary", ZERO),
         ("renamed_file", WITHOUT_TRAINING),
-        ("syntax_error", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
-        ("renamed_function", FULL | {"check_freeze_layers": 0}),
-        ("wrong_signature", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
-        ("unrelated_error", WITHOUT_TRAINING),
-        ("noisy", WITHOUT_TRAINING),
-        ("hanging_cell", WITHOUT_TRAINING),
-        ("one_cell", WITHOUT_TRAINING),
-        ("missing_package", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
+        ("failing_cells", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
+        ("failing_functions", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
+        ("unrelated_cells", WITHOUT_TRAINING),
         ("names_used_again", WITHOUT_TRAINING),
         ("zz_last", FULL),
     ],
@@ -122,27 +126,32 @@ def test_notes_on_top(graded: tuple[Path, str], student: str, says: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("student", "says"),
+    ("student", "cell", "says"),
     [
-        ("renamed_function", "no function named `freeze_layers`"),
-        ("syntax_error", "because its cell failed with SyntaxError: '(' was never closed (line 1: def freeze_layers"),
         (
-            "missing_package",
+            "failing_cells",
+            "freeze_layers",
+            "because its cell failed with SyntaxError: '(' was never closed (line 1: def freeze_layers",
+        ),
+        (
+            "failing_cells",
+            "train_with_early_stopping",
             "because its cell failed with ModuleNotFoundError: No module named 'lightning' (line 1: import",
         ),
-        ("wrong_signature", "takes 1 positional argument"),
+        ("failing_functions", "freeze_layers", "takes 1 positional argument"),
+        ("failing_functions", "train_with_early_stopping", "no function named `train_with_early_stopping`"),
     ],
 )
-def test_report_names_error(graded: tuple[Path, str], student: str, says: str) -> None:
+def test_report_names_error(graded: tuple[Path, str], student: str, cell: str, says: str) -> None:
     """The report of a check names the error."""
-    assert says in report(graded[0], student, "check_freeze_layers")
+    assert says in report(graded[0], student, f"check_{cell}")
 
 
 def test_feedback_shows_reports(graded: tuple[Path, str]) -> None:
     """The feedback pages show the reports of the checks."""
     pages = list(graded[0].glob("feedback/*/*/*.html"))
-    assert len(pages) == 15
-    (page,) = graded[0].glob("feedback/wrong_signature/*/*.html")
+    assert len(pages) == 10
+    (page,) = graded[0].glob("feedback/failing_functions/*/*.html")
     html = page.read_text()
     assert "freeze_layers</code> works in place" in html
     assert "takes 1 positional argument" in html
@@ -158,8 +167,7 @@ def test_autograde_twice_same_scores(graded: tuple[Path, str]) -> None:
 def test_grade_command_single_notebook(tmp_path: Path) -> None:
     """``autograder grade`` grades a single file and prints JSON."""
     (tmp_path / NOTEBOOK).write_text("Dear TA")
-    command = [sys.executable, "-m", "autograder", "grade", str(tmp_path / NOTEBOOK), "--json", "--seed", "7"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = autograder_cli(ROOT, "grade", str(tmp_path / NOTEBOOK), "--json", "--seed", "7")
     assert done.returncode == 0, done.stderr
     got = json.loads(done.stdout)
     assert (got["score"], got["max_score"], got["seed"]) == (0, 90, 7)

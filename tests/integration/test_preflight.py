@@ -28,12 +28,13 @@ from amllab.preflight.report import Preflight
 from amllab.protocol.failure import Failure
 from amllab.worker.environment import SETTINGS
 from autograder.grading.worker import Worker
-from tests.conftest import NOTEBOOK
+from tests.conftest import NOTEBOOK, SMALL
 from tests.helpers.preflight_findings import SOLUTION, cell_of, plain, texts
 
 
-def test_preflight_environment_of_lab(lab: Lab) -> None:
+def test_preflight_environment_of_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The preflight and a worker give a notebook the variables that the lab declares, and those of all labs."""
+    monkeypatch.setattr(fresh, "_PREPARE", "pass")  # faster without PyTorch
     declared = {"ONE": "1", "AMLLAB_DATA": "drawn", "OMP_NUM_THREADS": "7", "PATH": "/nowhere", "TMPDIR": "/nowhere"}
     other = dataclasses.replace(lab, settings={**lab.settings, "environment": declared})
     names = ("ONE", "AMLLAB_DATA", "OMP_NUM_THREADS", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "AMLLAB_PROGRESS")
@@ -52,6 +53,16 @@ def test_environment_of_lab_1(lab: Lab) -> None:
     """Lab 1 declares the synthetic images; no lab gets them without asking."""
     assert lab.environment == {"AMLLAB_DATA": "drawn"}
     assert "AMLLAB_DATA" not in SETTINGS
+
+
+SHORT_TRAINING = f"""
+from amllab.checks.transfer_learning import accuracy_task
+from amllab.kit import task
+
+budget_of = accuracy_task.budget_of
+accuracy_task.budget_of = lambda lab: budget_of(lab) | {SMALL}
+task.calibrations = lambda own: {{own.data: {{"budget": own.budget, "thresholds": {{"start": 0.0, "full": 0.01}}}}}}
+"""
 
 
 @dataclass
@@ -74,8 +85,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("student")
     path = folder / NOTEBOOK
     notebook = nbformat.read(SOLUTION, as_version=4)
-    # as the notebook server does
-    tell = f"import os\nos.environ['JPY_SESSION_NAME'] = {str(path)!r}"
+    # as the notebook server does; a short training suffices
+    tell = f"import os\nos.environ['JPY_SESSION_NAME'] = {str(path)!r}\n{SHORT_TRAINING}"
     ask = "import amllab\nreport = amllab.preflight()\nreport"
     notebook.cells.append(nbformat.v4.new_code_cell(ask))
     nbformat.write(notebook, path)
@@ -98,7 +109,7 @@ def test_preflight_in_notebook(finished: Finished) -> None:
     text, panel = output.data["text/plain"], output.data["text/html"]
     assert text.startswith(f"Ready: nothing to fix in {NOTEBOOK}, and all public checks passed.")
     assert re.search(r"run again without experiments in \d+ s\.$", text)
-    # 15 s on an idle machine; wall time means nothing on a busy one
+    # 12 s on an idle machine; wall time means nothing on a busy one
     assert finished.seconds < 45
     assert "#d55e00" not in panel
     assert "style=" in panel

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 import numpy as np
@@ -15,13 +16,13 @@ import pytest
 from nbgrader.api import Gradebook
 
 from autograder.cli import main
-from tests.helpers.synthetic_class import ESSAY, HOSTILE, LAB, Graded, build, table
+from tests.helpers.synthetic_class import ESSAY, HOSTILE, LAB, Graded, build, build_four, table
 
 
-def report(course: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
+def report(course: Path, *options: str) -> str:
     """Run the command and return the page."""
-    monkeypatch.chdir(course)
-    assert main(["report", LAB, *options]) == 0
+    with contextlib.chdir(course):
+        assert main(["report", LAB, *options]) == 0
     (page,) = course.glob("reports/*anonymous.html" if "--anonymous" in options else f"reports/{LAB}.html")
     return page.read_text()
 
@@ -61,9 +62,23 @@ class Page(HTMLParser):
         return next(row for row in self.rows if len(row) >= len(beginning) and all(map(str.startswith, row, beginning)))
 
 
-def test_report_scores_match_gradebook(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Reported(NamedTuple):
+    """A course, and the page of its report."""
+
+    course: Path
+    html: str
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """Return the synthetic class of four, reported."""
+    course = build_four(tmp_path_factory.mktemp("four"))
+    return Reported(course, report(course))
+
+
+def test_report_scores_match_gradebook(reported: Reported) -> None:
     """Totals and their statistics are those of the gradebook."""
-    page = Page(report(four, monkeypatch))
+    page = Page(reported.html)
     # totals 15, 10, 3, 4.5: mean 8.125, deviation √(88.6875 / 3), quartiles by linear interpolation
     assert page.row("4", "8.1")[:9] == ["4", "8.1", "5.5", "3", "4.1", "7.2", "11.2", "15", "15"]
     assert page.row("fit", "6")[2:9] == ["4", "3.9", "65 %", "2.6", "4.8", "6", "2"]
@@ -73,7 +88,7 @@ def test_report_scores_match_gradebook(four: Path, monkeypatch: pytest.MonkeyPat
     assert page.row("cyd")[1:] == ["0", "3", "to grade", "", "3", "to grade by hand", "10.0 s"]
     assert page.row("eve")[-2] == "no submission"
     assert page.row("fay")[-2] == "not graded"
-    rows = {row["student"]: row for row in table(four, "students")}
+    rows = {row["student"]: row for row in table(reported.course, "students")}
     assert [rows[s]["total"] for s in ("ada", "ben", "cyd", "dan", "eve", "fay")] == ["15", "10", "3", "4.5", "", ""]
     assert rows["ben"]["late_penalty"] == "2"
     assert [rows[s][ESSAY] for s in ("ada", "cyd", "eve")] == ["5", "", ""]
@@ -82,10 +97,10 @@ def test_report_scores_match_gradebook(four: Path, monkeypatch: pytest.MonkeyPat
     ]  # fmt: skip
 
 
-def test_report_check_statistics(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_check_statistics(reported: Reported) -> None:
     """The statistics of checks of four students match those computed by hand."""
-    page = Page(report(four, monkeypatch))
-    rows = {row["check"]: row for row in table(four, "checks")}
+    page = Page(reported.html)
+    rows = {row["check"]: row for row in table(reported.course, "checks")}
     slope = rows["test_slope"]
     assert [slope[k] for k in ("passed", "failed", "skipped", "broke", "pass_rate")] == ["2", "2", "0", "0", "0.5"]
     # shares 1, 1, 0, 0.375; points 4, 4, 0, 1.5 with the others' 6, 5, 3, 3
@@ -101,9 +116,9 @@ def test_report_check_statistics(four: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "discrimination is not to be trusted" in page.text
 
 
-def test_report_small_class(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_small_class(reported: Reported) -> None:
     """In a small class no checks are singled out for review."""
-    assert "Checks to review" not in report(four, monkeypatch)
+    assert "Checks to review" not in reported.html
 
 
 @pytest.fixture
@@ -126,9 +141,9 @@ def twelve(tmp_path: Path) -> Path:
     )
 
 
-def test_report_checks_to_review(twelve: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_checks_to_review(twelve: Path) -> None:
     """Checks that all or none pass, or that better students fail, are listed for review."""
-    page = Page(report(twelve, monkeypatch))
+    page = Page(report(twelve))
     assert "not to be trusted" not in page.text
     remarks = {row[0]: row[2] for row in page.rows if len(row) == 3}
     assert remarks["1"].startswith("Everyone passes")
@@ -142,7 +157,7 @@ def test_report_checks_to_review(twelve: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (rows["test_range"]["upper_lower_27"], rows["test_nan"]["upper_lower_27"]) == ("1", "-1")
 
 
-def test_report_lists_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_lists_problems(tmp_path: Path) -> None:
     """Every kind of problem with a submission is listed."""
     unreadable = {"readable": False, "notes": ["The file is empty."]}
     course = build(
@@ -164,7 +179,7 @@ def test_report_lists_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )  # fmt: skip
     (course / "autograded" / "lost" / LAB / "lab.ipynb").unlink()
     (course / "autograded" / "cut" / LAB / "lab.ipynb").write_text('{"cells": [')
-    html = report(course, monkeypatch)
+    html = report(course)
     for title, entry in {
         "Checks with internal errors": "<strong>broken</strong>: The slope is that of least squares. — ZeroDivisionError",
         "Ended by a limit": "<strong>stopped</strong>: cell 3: stopped after 60 seconds",
@@ -186,7 +201,7 @@ def test_report_lists_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert {row["students"] for row in table(course, "checks")} == {"6"}
 
 
-def test_report_counts_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_counts_mistakes(tmp_path: Path) -> None:
     """Recognised mistakes are counted."""
 
     def made(name: str) -> dict[str, Any]:
@@ -201,7 +216,7 @@ def test_report_counts_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             Graded("d", more={"mistakes": "?"}),
         ],
     )
-    page = Page(report(course, monkeypatch))
+    page = Page(report(course))
     found = [row for row in page.rows if row and row[0] in ("divides by n + 1", "forgets the intercept")]
     assert found == [
         ["divides by n + 1", "fit", "2", "50 %"],
@@ -209,7 +224,7 @@ def test_report_counts_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ]
 
 
-def test_report_escapes_hostile_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_escapes_hostile_text(tmp_path: Path) -> None:
     """Hostile text in a submission is inert, and the page loads nothing."""
     mistakes = {"mistakes": [{"name": HOSTILE}]}
     notes = {"notes": [HOSTILE * 200], "stopped": [HOSTILE], "isolation": "none"}
@@ -222,7 +237,7 @@ def test_report_escapes_hostile_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
             Graded("plain"),
         ],
     )
-    html = report(course, monkeypatch)
+    html = report(course)
     page = Page(html)
     assert "<img" not in html
     assert "\u202e" not in html
@@ -237,9 +252,9 @@ def test_report_escapes_hostile_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {r"'=cmd|' '!A1", HOSTILE} <= {row["student"] for row in table(course, "students")}
 
 
-def test_report_plot_descriptions(four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_plot_descriptions(reported: Reported) -> None:
     """Plots have text descriptions, and tables have header scopes."""
-    html = report(four, monkeypatch)
+    html = reported.html
     assert len(re.findall(r"<svg", html)) == 4
     assert len(re.findall(r'<svg[^>]*role="img"', html)) == len(re.findall(r"<svg[^>]*aria-labelledby", html)) == 4
     assert "Histogram of the total scores of 4 students: from 3 to 15 of 15 points" in html
@@ -247,7 +262,7 @@ def test_report_plot_descriptions(four: Path, monkeypatch: pytest.MonkeyPatch) -
     assert all("scope=" in head for head in re.findall(r"<th\b[^>]*>", html))
 
 
-def test_report_anonymous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_anonymous(tmp_path: Path) -> None:
     """The anonymous report contains no names and no text of submissions."""
     secret = "notebook of zoe.ipynb"
     students = ["zoe_1", "yan_2", "xia_3"]
@@ -257,7 +272,7 @@ def test_report_anonymous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     course = build(tmp_path, submissions)
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
         gradebook.add_student("wim_4")
-    html = report(course, monkeypatch, "--anonymous")
+    html = report(course, "--anonymous")
     tables = (course / "reports" / f"{LAB}-anonymous-students.csv").read_text()
     for text in [*students, "wim_4", secret]:
         assert text not in html + tables
@@ -265,30 +280,30 @@ def test_report_anonymous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [row["total"] for row in table(course, "students", f"{LAB}-anonymous")] == ["10", "9", "9"]
 
 
-def test_report_one_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_one_submission(tmp_path: Path) -> None:
     """A class of one has no deviation and no discrimination."""
     course = build(tmp_path, [Graded("only", {"test_slope": "failed"}, essay=2.0)])
-    page = Page(report(course, monkeypatch))
+    page = Page(report(course))
     assert page.row("1", "8")[:3] == ["1", "8", "–"]
     assert {row["discrimination"] for row in table(course, "checks")} == {""}
 
 
-def test_report_all_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_all_zero(tmp_path: Path) -> None:
     """A class in which nobody has points gets a report."""
     failed = dict.fromkeys(["test_slope", "test_intercept", "test_range", "test_nan"], "failed")
-    report(build(tmp_path, [Graded(f"s{i}", failed, submission={"seconds": 0.0}) for i in range(12)]), monkeypatch)
+    report(build(tmp_path, [Graded(f"s{i}", failed, submission={"seconds": 0.0}) for i in range(12)]))
 
 
-def test_report_older_version_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_older_version_only(tmp_path: Path) -> None:
     """Without stored results of checks the report has scores only."""
-    page = Page(report(build(tmp_path, [Graded("a", stored=False), Graded("b", stored=False)]), monkeypatch))
+    page = Page(report(build(tmp_path, [Graded("a", stored=False), Graded("b", stored=False)])))
     assert "No results of checks are stored" in page.text
     assert page.row("2", "10")
     assert table(tmp_path, "checks") == []
 
 
 @pytest.mark.slow
-def test_report_large_class_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_large_class_time(tmp_path: Path) -> None:
     """A class of 500 with large notebooks takes seconds."""
     random = np.random.default_rng(0)
     submissions = [
@@ -302,7 +317,7 @@ def test_report_large_class_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         notebook["cells"].append(padding)
         path.write_text(json.dumps(notebook))
     began = time.process_time()
-    html = report(course, monkeypatch)
+    html = report(course)
     assert time.process_time() - began < 30  # typically 5
     assert len(html) < 1_000_000
 

@@ -32,11 +32,14 @@ PROBES = {
     ),
     "trusts": ("", "trusts/lab.toml: probes.trusted: 'torch.autograd.gradient': torch.autograd has no gradient"),
 }
+# grades all labs from one process, with one fork server, so that PyTorch is loaded twice, not twice for each command
 ASK = """
-import json, nbformat, sys
+import contextlib, io, json, nbformat, sys
 from amllab.lab import all_labs, find_lab
+from autograder.cli import main
 from autograder.errors import LabError
-from autograder.grading.worker import Worker
+from autograder.grading.worker import Worker, default_launcher
+from autograder.sandbox.launcher import Launcher
 
 cell = nbformat.v4.new_code_cell("def freeze_layers(model, n_trainable):\\n    return model")
 said = {}
@@ -46,7 +49,10 @@ for name in [*all_labs(), "transfer_learning"]:
             said[name] = str(len(worker.ask("freeze", backbone="net6", calls=[1])))
     except LabError as error:
         said[name] = str(error)
-json.dump(said, sys.stdout)
+Launcher.__init__.__kwdefaults__["address"] = default_launcher().address
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+    status = main(["grade", "--lab", "exits", "assignments/transfer-learning/transfer_learning.ipynb"])
+json.dump({"said": said, "grade": [status, out.getvalue(), err.getvalue()]}, sys.stdout)
 """
 
 
@@ -82,11 +88,19 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> CourseCopy:
     return course
 
 
-def test_probes_of_other_labs_broken(broken: CourseCopy) -> None:
-    """Probes that do not import are named with the reason where their lab is graded; lab 1 is graded as ever."""
+@pytest.fixture(scope="module")
+def asked(broken: CourseCopy) -> dict[str, Any]:
+    """Return what every lab says when it is asked, and status and output of the command that grades a broken one."""
+    shutil.copytree(broken.root / "assignments" / "transfer-learning", broken.root / "assignments" / "exits")
     done = python(broken, "-c", ASK)
     assert done.returncode == 0, done.stderr[-4000:]
-    said: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    found: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return found
+
+
+def test_probes_of_other_labs_broken(asked: dict[str, Any]) -> None:
+    """Probes that do not import are named with the reason where their lab is graded; lab 1 is graded as ever."""
+    said = dict(asked["said"])
     assert said.pop("transfer_learning") == "1"
     assert said.keys() == PROBES.keys()
     for name, (_, expected) in PROBES.items():
@@ -105,14 +119,11 @@ def test_preload_probes_of_one_lab(broken: CourseCopy) -> None:
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr[-4000:]
 
 
-def test_grade_broken_lab_one_sentence(broken: CourseCopy) -> None:
+def test_grade_broken_lab_one_sentence(asked: dict[str, Any]) -> None:
     """Grading a broken lab ends in one sentence, with the exit status of an unusable course."""
-    shutil.copytree(broken.root / "assignments" / "transfer-learning", broken.root / "assignments" / "exits")
-    notebook = "assignments/transfer-learning/transfer_learning.ipynb"
-    done = python(broken, "-m", "autograder", "grade", "--lab", "exits", notebook)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
+    status, out, err = asked["grade"]
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
     assert line.startswith("autograder: the lab exits cannot be used: amllab/checks/exits/probes.py does not import: ")
 
 

@@ -58,6 +58,12 @@ def page() -> dict[str, object]:
     return {"cell": {}, "resources": {}}
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow each text a fifth of the time: each test waits until the time of its texts is up."""
+    monkeypatch.setattr(rendering, "SECONDS", rendering.SECONDS / 5)
+
+
 @pytest.fixture(params=sampled(PAGES, 2))
 def exporter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HTMLExporter:
     (tmp_path / "nbgrader_config.py").write_bytes((ROOT / "nbgrader_config.py").read_bytes())
@@ -65,6 +71,7 @@ def exporter(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     return request.param(tmp_path)
 
 
+@pytest.mark.usefixtures("short")
 def test_render_page_of_slow_texts(exporter: HTMLExporter) -> None:
     """All slow texts are readable as plain text, and the cells between them look as usual."""
     notebook = nbformat.v4.new_notebook()
@@ -90,6 +97,7 @@ def test_render_page_of_slow_texts(exporter: HTMLExporter) -> None:
 
 
 @pytest.mark.parametrize("name", CODE)
+@pytest.mark.usefixtures("short")
 def test_highlight_time_limit(name: str) -> None:
     """Code that takes too long to highlight is shown as plain text."""
     shown = rendering.highlight_code(page(), CODE[name])
@@ -99,6 +107,7 @@ def test_highlight_time_limit(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HTML)
+@pytest.mark.usefixtures("short")
 def test_clean_html_time_limit(name: str) -> None:
     """HTML that takes too long to clean becomes plain text, in the grader and on the page."""
     shown = clean_html(HTML[name])
@@ -112,21 +121,24 @@ def test_clean_html_time_limit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MARKDOWN)
+@pytest.mark.usefixtures("short")
 def test_markdown_time_limit(name: str) -> None:
     """Markdown that takes too long to render is shown as plain text."""
     assert markdown2html(page(), MARKDOWN[name]).startswith("<pre")
 
 
 @pytest.mark.parametrize("name", COLOURS)
+@pytest.mark.usefixtures("short")
 def test_ansi_time_limit(name: str) -> None:
     """Terminal colours are converted in limited time."""
     assert rendering.ansi2html(page(), COLOURS[name]) == "end"
     assert "<span" in rendering.ansi2html(page(), "\x1b[31mred\x1b[0m")
 
 
+@pytest.mark.usefixtures("short")
 def test_render_page_time_budget() -> None:
     """All texts of a page share one time budget."""
-    context = {"cell": {}, "resources": {"rendering": rendering.Budget(seconds=3.0)}}
+    context = {"cell": {}, "resources": {"rendering": rendering.Budget(seconds=0.7)}}
     slow = [f"{CODE['percent signs']}# {i}" for i in range(4)]
     began = time.process_time()
     for text in slow:
@@ -160,6 +172,7 @@ def test_render_ordinary_text() -> None:
     assert rendering.ansi2html(page(), trace).count("<span") == 600
 
 
+@pytest.mark.usefixtures("short")
 def test_normalize_slow_outputs(tmp_path: Path, release: NotebookNode) -> None:
     """The grader reads a notebook with slow outputs in limited time."""
     notebook = copy.deepcopy(release)

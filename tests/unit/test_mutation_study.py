@@ -25,7 +25,7 @@ from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
 from autograder.course import Course
 from autograder.labs.corpus import Solution
 from autograder.labs.study import checks_digest, command
-from tests.conftest import ROOT, sampled
+from tests.conftest import ROOT, examples, sampled
 
 SEED = 7
 
@@ -56,7 +56,7 @@ def verdict(exercise: str, source: str) -> Verdict:
 
 @pytest.mark.parametrize(
     "mistake",
-    sampled([m for m in MISTAKES if (m.name,) not in study().materials.corpus.equivalent], 96),
+    sampled([m for m in MISTAKES if (m.name,) not in study().materials.corpus.equivalent], 384),
     ids=lambda mistake: mistake.name,
 )
 def test_mistake_costs_points_in_its_cell(mistake: Solution) -> None:
@@ -78,7 +78,7 @@ def test_correct_style_full_marks(style: Solution) -> None:
     assert not found.ended
 
 
-@pytest.mark.parametrize("submission", sampled(PUBLIC_CORRECT, 24), ids=lambda submission: submission.name)
+@pytest.mark.parametrize("submission", sampled(PUBLIC_CORRECT, 48), ids=lambda submission: submission.name)
 def test_correct_public_code_full_marks(submission: Solution) -> None:
     """Correct public code loses no points."""
     found = checker().verdict({**PLAIN, **submission.sources})
@@ -99,7 +99,7 @@ CHEAPER = {
 }
 
 
-@pytest.mark.parametrize("submission", sampled(PUBLIC_WRONG, 32), ids=lambda submission: submission.name)
+@pytest.mark.parametrize("submission", sampled(PUBLIC_WRONG, 64), ids=lambda submission: submission.name)
 def test_public_mistake_costs_as_recorded(submission: Solution) -> None:
     """A mistake in public code costs what was recorded for it before grading."""
     found = checker().verdict({**PLAIN, **submission.sources})
@@ -210,7 +210,7 @@ def test_study_points_independent_of_seed() -> None:
     people = [row for row in rows() if row.kind in BY_PEOPLE]
     assert [row.id for row in people if len(row.points_lost) > 1] == []
     sources = {subject.id: subject.sources for subject in study().subjects}
-    for row in people[:: len(people) // 3]:
+    for row in people[:: len(people) // examples(8)]:
         assert sum(checker().verdict(sources[row.id]).lost.values()) == row.lost[0], row.id
 
 

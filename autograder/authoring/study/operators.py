@@ -6,6 +6,7 @@ The operators are those of https://cosmic-ray.readthedocs.io, used as a library 
 from __future__ import annotations
 
 import difflib
+import pickle
 import re
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import parso
+from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import MutationVisitor
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator, operator_names
@@ -118,10 +120,11 @@ def family(operator: str) -> str:
 def mutants(source: str) -> Iterator[Mutant]:
     """Return all mutants of a cell that compile, each source once."""
     seen = {source}
+    tree = get_ast(source)
+    nodes, stored = list(ast_nodes(tree)), pickle.dumps(tree)  # a copy takes a fraction of the time of parsing
     for name, operator in operators().items():
-        occurrence = 0
-        while (code := MutationVisitor.mutate_code(source, operator, occurrence)) is not None:
-            occurrence += 1
+        for occurrence in range(sum(1 for node in nodes for _ in operator.mutation_positions(node))):
+            code = MutationVisitor(occurrence, operator).walk(pickle.loads(stored)).get_code()
             if code in seen or not _compiles(code):
                 continue
             seen.add(code)
