@@ -330,7 +330,7 @@ def merged(found: dict[tuple[str, str], Outcome]) -> list[dict]:
     stored = json.loads(RESULTS.read_text())["attacks"] if RESULTS.is_file() else []
     rows = {row["name"]: row for row in stored}
     for a in ATTACKS:
-        row = {"name": a.name, "group": a.group, "what": a.what, "worth": sum(a.earns.values())}
+        row = {"name": a.name, "group": a.group, "what": a.what, "worth": sum(a.points().values())}
         known = {where: rows.get(a.name, {}).get(where) for where in ("stock", "here")}
         fresh = {where: asdict(found[a.name, where]) for where in known if (a.name, where) in found}
         rows[a.name] = row | known | fresh

@@ -11,8 +11,11 @@ again), the memory that a further process needs (proportional set size, which co
 computing time of checks and submissions in one warm process that does nothing else: no grader can be faster than that
 on these cores.
 
-With ``--without-training``, both courses lack the check that trains, in a copy of this one: what remains is start,
-isolation, repair, all other checks, and the gradebook. Both draw ``docs/throughput.png`` from the latest measurements.
+With ``--lab``, another lab than lab 1 is graded; its figures go to a file of their own, and into no picture.
+
+With ``--without-training``, both courses of lab 1 lack the check that trains, in a copy of this one: what remains is
+start, isolation, repair, all other checks, and the gradebook. Both draw ``docs/throughput.png`` from the latest
+measurements.
 """
 
 from __future__ import annotations
@@ -37,11 +40,12 @@ from pathlib import Path
 import nbformat
 import psutil
 
-from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
-from autograder.checks.transfer_learning.corpus.typical import TYPICAL
-from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, submit
+from amllab.lab import Lab, find_lab
+from autograder.labs.corpus import Corpus, corpus_of
+from autograder.notebooks.metadata import is_autograded
+from tests.conftest import ASSIGNMENT, assignment_of, new_course, submit
 from tests.helpers.course_copy import CourseCopy
-from tests.helpers.notebooks import notebook_of
+from tests.helpers.notebooks import CORPUS, notebook_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = {"with training": "throughput.json", "without training": "throughput-without-training.json"}
@@ -65,7 +69,7 @@ ACCURACY = {
 }
 A_FEW = 8  # submissions whose memory and computing time are measured
 REPEATED = 3  # runs that measure memory
-CELLS = ("freeze_layers", "build_transfer_model", "train_with_early_stopping", "accuracy")
+STYLES, MISTAKES = 3, 35  # so many of the corpus, from its beginning, are in a class
 STOCK_CONFIG = """
 c = get_config()
 c.CourseDirectory.root = {root!r}
@@ -96,6 +100,7 @@ if "_reference" not in globals():
     _reference = InProcessSubmission(_lab.name, _names)
     _submission = InProcessSubmission(_lab.name, globals())
 _files = [_lab.folder / "test_{cell}.py", HIDDEN_CHECKS / _lab.name / "test_{cell}_hidden.py"]
+_files = [file for file in _files if file.is_file()]
 score(run_checks(_lab, _files, _submission, reference=lambda: _reference, seed=20240917))[0]
 ### END HIDDEN TESTS
 """
@@ -161,7 +166,7 @@ def autograde(course: Path, name: str, submissions: int, *, closely: bool = Fals
     environment = {**os.environ, "AMLLAB_PROGRESS": "0", "AMLLAB_DATA": "drawn"}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     began = time.perf_counter()
-    command = [sys.executable, "-m", "nbgrader", "autograde", ASSIGNMENT]
+    command = [sys.executable, "-m", "nbgrader", "autograde", assignment_of(course)]
     with subprocess.Popen(command, cwd=course, env=environment, stderr=subprocess.PIPE, text=True) as run:
         memory = Memory(run.pid, closely=closely)
         memory.start()
@@ -178,24 +183,31 @@ def points(course: Path) -> dict[str, float]:
     from nbgrader.api import Gradebook
 
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
-        submissions = gradebook.assignment_submissions(ASSIGNMENT)
+        submissions = gradebook.assignment_submissions(assignment_of(course))
         return {s.student.id: sum(g.auto_score or 0 for n in s.notebooks for g in n.grades) for s in submissions}
 
 
-def mixed(number: int, release: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode | bytes]:
+def released(lab: Lab, course: Path = ROOT) -> nbformat.NotebookNode:
+    """Return what students get."""
+    return nbformat.read(course / "assignments" / lab.assignment / f"{lab.notebook}.ipynb", as_version=4)
+
+
+def mixed(
+    number: int, release: nbformat.NotebookNode, corpus: Corpus = CORPUS
+) -> dict[str, nbformat.NotebookNode | bytes]:
     """Return submissions like those of a class: half are right, others wrong in one place, one in twenty unreadable."""
-    right, wrong = itertools.cycle(CORRECT), itertools.cycle(TYPICAL)
+    right, wrong = itertools.cycle(corpus.correct[:STYLES]), itertools.cycle(corpus.wrong[:MISTAKES])
     found: dict[str, nbformat.NotebookNode | bytes] = {}
     for i in range(number):
         variant = next(right if i % 2 else wrong)
-        notebook = notebook_of(variant, release)
+        notebook = notebook_of(variant, release, corpus)
         # no two students of a class submit the same file
         notebook.cells.append(nbformat.v4.new_code_cell(f"# student {i}"))
         found[f"s{i:03}"] = b"not a notebook" if i % 20 == 19 else notebook
     return found
 
 
-def computing(number: int) -> float:
+def computing(number: int, lab: Lab) -> float:
     """Return seconds of a core for a submission's functions, the reference and the checks.
 
     Start, isolation, notebook and gradebook are not included.
@@ -203,14 +215,12 @@ def computing(number: int) -> float:
     import torch
 
     from amllab.checks.runner import run_checks
-    from amllab.lab import find_lab
     from amllab.protocol.submission import InProcessSubmission
     from autograder.labs.locations import HIDDEN_CHECKS
     from autograder.notebooks.metadata import skipped_cells
 
     torch.set_num_threads(1)
-    lab = find_lab(ASSIGNMENT)
-    solution = nbformat.read(ROOT / "solutions" / ASSIGNMENT / NOTEBOOK, as_version=4)
+    solution = nbformat.read(ROOT / "solutions" / lab.assignment / f"{lab.notebook}.ipynb", as_version=4)
 
     def functions(notebook: nbformat.NotebookNode) -> InProcessSubmission:
         names: dict[str, object] = {}
@@ -229,18 +239,19 @@ def computing(number: int) -> float:
         run_checks(lab, paths, functions(notebook), reference=lambda: reference, seed=20240917)
         return time.process_time() - began
 
-    release = nbformat.read(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
     graded(solution)  # the first loads what all need
-    notebooks = [n for n in itertools.islice(mixed(number, release).values(), number) if not isinstance(n, bytes)]
+    submissions = mixed(number, released(lab), corpus_of(lab)).values()
+    notebooks = [notebook for notebook in submissions if not isinstance(notebook, bytes)]
     return sum(map(graded, notebooks)) / len(notebooks)
 
 
-def computing_alone(number: int, jobs: int) -> tuple[float, float]:
+def computing_alone(number: int, jobs: int, lab: Lab) -> tuple[float, float]:
     """Run :func:`computing` in one process, then in ``jobs`` processes in parallel.
 
     Cores that share a processor slow each other down.
     """
     command = [sys.executable, "-m", "bench.throughput", "--computing", "--submissions", str(number)]
+    command += ["--lab", lab.assignment]
 
     def at_a_time(n: int) -> float:
         running = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(n)]
@@ -252,27 +263,27 @@ def computing_alone(number: int, jobs: int) -> tuple[float, float]:
     return at_a_time(1), at_a_time(jobs)
 
 
-def stock_course(folder: Path) -> Path:
+def stock_course(folder: Path, lab: Lab) -> Path:
     from autograder.authoring.build import notebook_of as built
 
     folder.mkdir()
     (folder / "nbgrader_config.py").write_text(STOCK_CONFIG.format(root=str(folder)))
-    source = folder / "source" / ASSIGNMENT
+    source = folder / "source" / lab.assignment
     source.mkdir(parents=True)
-    notebook = built(ROOT / "source" / ASSIGNMENT / "transfer_learning.py")
-    solution = str(ROOT / "solutions" / ASSIGNMENT / NOTEBOOK)
+    notebook = built(ROOT / "source" / lab.assignment / f"{lab.notebook}.py")
+    solution = str(ROOT / "solutions" / lab.assignment / f"{lab.notebook}.ipynb")
     for cell in notebook.cells:
-        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id", "")
-        if (name := grade_id.removeprefix("check_")) in CELLS and grade_id != name:
-            cell.source = STOCK_CELL.format(assignment=ASSIGNMENT, solution=solution, cell=name).strip()
+        if is_autograded(cell):
+            name = cell.metadata.nbgrader.grade_id.removeprefix("check_")
+            cell.source = STOCK_CELL.format(assignment=lab.assignment, solution=solution, cell=name).strip()
     # stock nbgrader would run them, for minutes
     notebook.cells = [cell for cell in notebook.cells if "experiment" not in cell.metadata.get("tags", [])]
-    nbformat.write(notebook, source / NOTEBOOK)
+    nbformat.write(notebook, source / f"{lab.notebook}.ipynb")
     environment = {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }
-    command = [sys.executable, "-m", "nbgrader", "generate_assignment", ASSIGNMENT]
+    command = [sys.executable, "-m", "nbgrader", "generate_assignment", lab.assignment]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
@@ -281,14 +292,21 @@ def stock_course(folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--lab", default=ASSIGNMENT, help=f"assignment to grade (default {ASSIGNMENT})")
     parser.add_argument("--submissions", type=int, default=40)
     parser.add_argument("--stock", type=int, default=8, help="how many of them stock nbgrader grades (default 8)")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--without-training", action="store_true", help="leaves out the check that trains")
     parser.add_argument("--computing", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    lab = find_lab(args.lab)
+    corpus = corpus_of(lab)
+    if not (corpus.correct and corpus.wrong):
+        parser.error(f"the corpus of {lab.assignment} has no correct or no wrong solutions")
+    if args.without_training and lab.assignment != ASSIGNMENT:
+        parser.error(f"--without-training is for {ASSIGNMENT}")
     if args.computing:
-        print(computing(args.submissions))
+        print(computing(args.submissions, lab))
         return
     if args.without_training:
         without_training([argument for argument in sys.argv[1:] if argument != "--without-training"])
@@ -298,9 +316,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="throughput-") as base:
         ours = Path(base, "ours")
         ours.mkdir()
-        new_course(ours)
-        release = nbformat.read(ours / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
-        every = mixed(args.submissions, release)
+        new_course(ours, lab.assignment)
+        every = mixed(args.submissions, released(lab, ours), corpus)
 
         def use(number: int) -> None:
             config = ours / "nbgrader_config.py"
@@ -334,14 +351,14 @@ def main() -> None:
         shutil.rmtree(ours / "autograded")
         timed.append(autograde(ours, "from cache", len(every)))
 
-        stock = stock_course(Path(base, "stock"))
-        stock_release = nbformat.read(stock / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
-        for student, notebook in itertools.islice(mixed(args.submissions, stock_release).items(), args.stock):
+        stock = stock_course(Path(base, "stock"), lab)
+        submissions = mixed(args.submissions, released(lab, stock), corpus)
+        for student, notebook in itertools.islice(submissions.items(), args.stock):
             if not isinstance(notebook, bytes):  # it stops at those
                 submit(stock, student, notebook)
         timed.append(autograde(stock, "stock nbgrader", len(list((stock / "submitted").iterdir()))))
 
-    alone, together = computing_alone(A_FEW, args.jobs)
+    alone, together = computing_alone(A_FEW, args.jobs, lab)
     by_name = {run.name: run for run in timed}
     whole, before, plain = by_name[f"{args.jobs} processes"], by_name["from cache"], by_name["stock nbgrader"]
     print(f"{'':42}{'submissions':>12}{'s each':>8}{'a minute':>10}{'MB':>7}{'of stock':>10}")
@@ -358,7 +375,8 @@ def main() -> None:
     same = sum(plain.points[student] == whole.points[student] for student in plain.points)
     print(f"the same points as on stock nbgrader: {same} of {len(plain.points)}")
     print(f"the same points when they come from what was kept: {before.points == whole.points}")
-    FOLDER.joinpath(RESULTS["with training"]).write_text(
+    name = RESULTS["with training"] if lab.assignment == ASSIGNMENT else f"throughput-{lab.assignment}.json"
+    FOLDER.joinpath(name).write_text(
         json.dumps(
             {
                 "jobs": args.jobs,
@@ -371,7 +389,8 @@ def main() -> None:
         )
         + "\n"
     )  # fmt: skip
-    plot()
+    if lab.assignment == ASSIGNMENT:
+        plot()
 
 
 def without_training(arguments: list[str]) -> None:

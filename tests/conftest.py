@@ -17,11 +17,15 @@ from typing import Any, NoReturn
 
 import nbformat
 import pytest
+import sqlalchemy.dialects.sqlite  # noqa: F401
+import timm  # noqa: F401
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderApp
 
-import autograder.nbgrader_plugins.exporter  # noqa: F401  loaded before the forks, each of which would have to load PyTorch
+# like SQLite and timm, loaded before the forks, each of which would have to load it, and PyTorch with it
+import autograder.nbgrader_plugins.exporter
+import autograder.nbgrader_plugins.preprocessors  # noqa: F401
 from amllab.checks.transfer_learning import accuracy_task
 from amllab.kit import task
 from amllab.lab import Lab, find_lab
@@ -29,6 +33,7 @@ from autograder import cli
 from autograder.authoring.build import notebook_of
 from autograder.grading.reference import Reference
 from autograder.sandbox.launcher import Launcher
+from tests.helpers import mini_lab
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSIGNMENT, NOTEBOOK = "transfer-learning", "transfer_learning.ipynb"
@@ -75,6 +80,8 @@ def nbgrader(course: Path, *arguments: str, **variables: str) -> subprocess.Comp
 def nbgrader_command(course: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the real command in a separate process, with an environment in which nothing is activated."""
     environment = {**os.environ, "PATH": "/usr/bin:/bin", **variables}
+    if assignment_of(course) == mini_lab.ASSIGNMENT:
+        environment["PYTHONPATH"] = mini_lab.startup()
     command = [sys.executable, "-m", "nbgrader", *arguments]
     return subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, check=False)
 
@@ -97,7 +104,9 @@ def _launched(arguments: Iterable[str]) -> object:
 @cache
 def _shared_server() -> str:
     """Return the address of the fork server that forked commands share; it ends with this process."""
-    return Launcher().address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", mini_lab.startup())  # it serves courses of both labs
+        return Launcher().address
 
 
 def forked(
@@ -122,6 +131,7 @@ def _become(
 ) -> NoReturn:
     status: object = 1
     try:
+        gc.freeze()  # the garbage collector would copy the memory that this process shares with the tests
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
@@ -129,6 +139,8 @@ def _become(
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(i, mode, closefd=False) for i, mode in enumerate("rww"))
         os.environ.update({"PATH": "/usr/bin:/bin", **variables})
         os.chdir(course)
+        if assignment_of(course) == mini_lab.ASSIGNMENT:
+            mini_lab.register(pytest.MonkeyPatch())
         assert Launcher.__init__.__kwdefaults__ is not None
         Launcher.__init__.__kwdefaults__["address"] = address
         status = command()
@@ -140,48 +152,64 @@ def _become(
         os._exit(status if isinstance(status, int) else 1 if status else 0)
 
 
+def assignment_of(course: Path) -> str:
+    """Return the assignment of a course that :func:`new_course` made; lab 1 in a course of several."""
+    found = [folder.name for folder in (course / "source").glob("[!.]*/")]
+    return found[0] if len(found) == 1 else ASSIGNMENT
+
+
+def notebook_in(course: Path) -> str:
+    """Return the name of the notebook of a course that :func:`new_course` made."""
+    return f"{assignment_of(course).replace('-', '_')}.ipynb"
+
+
 @cache
-def _released() -> Path:
-    """Return a course with the lab built and released, and the shipped solution; created once, to be copied."""
+def _released(assignment: str) -> Path:
+    """Return a course with the lab built and released, and its solution; created once, to be copied."""
     folder = Path(tempfile.mkdtemp(prefix="amllab-course-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # one at a time: the tests themselves run in parallel
     config = (ROOT / "nbgrader_config.py").read_text(encoding="utf-8") + "c.GradeChecks.jobs = 1\n"
     (folder / "nbgrader_config.py").write_text(config, encoding="utf-8")
-    master = ROOT / "source" / ASSIGNMENT / "transfer_learning.py"
-    (folder / "source" / ASSIGNMENT).mkdir(parents=True)
-    shutil.copy(master, folder / "source" / ASSIGNMENT)
-    nbformat.write(notebook_of(master), folder / "source" / ASSIGNMENT / NOTEBOOK)
-    shutil.copytree(ROOT / "solutions", folder / "solutions")
-    done = nbgrader(folder, "generate_assignment", ASSIGNMENT)
+    origin = mini_lab.files() if assignment == mini_lab.ASSIGNMENT else ROOT
+    master = folder / "source" / assignment / f"{assignment.replace('-', '_')}.py"
+    master.parent.mkdir(parents=True)
+    shutil.copy(origin / "source" / assignment / master.name, master)
+    if origin == ROOT:
+        nbformat.write(notebook_of(master), master.with_suffix(".ipynb"))
+        shutil.copytree(ROOT / "solutions" / assignment, folder / "solutions" / assignment)
+        done = nbgrader(folder, "generate_assignment", assignment)
+    else:
+        done = autograder_cli(folder, "build", assignment)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def new_course(folder: Path) -> Path:
-    """Create a separate course with the lab built and released, and the shipped solution."""
-    return Path(shutil.copytree(_released(), folder, dirs_exist_ok=True))
+def new_course(folder: Path, assignment: str = ASSIGNMENT) -> Path:
+    """Create a separate course with a lab built and released, and its solution."""
+    return Path(shutil.copytree(_released(assignment), folder, dirs_exist_ok=True))
 
 
-def submit(course: Path, student: str, notebook: NotebookNode | bytes | None, name: str = NOTEBOOK) -> None:
+def submit(course: Path, student: str, notebook: NotebookNode | bytes | None, name: str = "") -> None:
     """Write a notebook, some bytes, or nothing at all into a student's folder."""
-    folder = course / "submitted" / student / ASSIGNMENT
+    folder = course / "submitted" / student / assignment_of(course)
     folder.mkdir(parents=True)
+    file = folder / (name or notebook_in(course))
     if isinstance(notebook, bytes):
-        (folder / name).write_bytes(notebook)
+        file.write_bytes(notebook)
     elif notebook is not None:
-        nbformat.write(notebook, folder / name)
+        nbformat.write(notebook, file)
 
 
 def scores(course: Path, student: str) -> dict[str, float]:
     """Return the automatic score of each graded cell, from the gradebook."""
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
-        submission = gradebook.find_submission(ASSIGNMENT, student)
+        submission = gradebook.find_submission(assignment_of(course), student)
         return {grade.name: grade.auto_score for notebook in submission.notebooks for grade in notebook.grades}
 
 
 def autograded(course: Path, student: str) -> NotebookNode:
-    return nbformat.read(course / "autograded" / student / ASSIGNMENT / NOTEBOOK, as_version=4)
+    return nbformat.read(course / "autograded" / student / assignment_of(course) / notebook_in(course), as_version=4)
 
 
 def report(course: Path, student: str, cell: str) -> str:
@@ -223,6 +251,14 @@ def lab() -> Lab:
 @pytest.fixture(scope="session")
 def release() -> NotebookNode:
     return nbformat.read(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, as_version=4)
+
+
+@pytest.fixture(scope="session")
+def mini_release() -> NotebookNode:
+    """Return what students get of the mini lab."""
+    return nbformat.read(
+        _released(mini_lab.ASSIGNMENT) / "assignments" / mini_lab.ASSIGNMENT / mini_lab.NOTEBOOK, as_version=4
+    )
 
 
 @pytest.fixture

@@ -20,28 +20,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from nbgrader.api import Gradebook
 
 from autograder.grading.cache import FOLDER
-from autograder.labs.corpus import Solution
-from tests.conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, scores, submit
-from tests.helpers.notebooks import notebook_of
-
-ONLY_FREEZE = Solution("x", sources={"build_transfer_model": "", "train_with_early_stopping": ""})
-NOTHING = Solution("x", sources={"freeze_layers": "", "build_transfer_model": "", "train_with_early_stopping": ""})
-LENT = Solution(
-    "x",
-    sources={
-        "freeze_layers": "GIVEN = {}\n"
-        "def freeze_layers(model, n_trainable):\n"
-        "    return GIVEN[len(list(model.parameters()))](model, n_trainable)",
-        "build_transfer_model": "def build_transfer_model(backbone, num_classes, n_trainable):\n"
-        "    model = load_backbone(backbone)\n"
-        "    model.reset_classifier(num_classes)\n"
-        "    GIVEN[len(list(model.parameters()))] = freeze_layers\n"
-        "    return freeze_layers(model, n_trainable)",
-        "train_with_early_stopping": "",
-    },
-)
-CHECKS = ("check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy")
-ZERO, FROZEN = dict.fromkeys(CHECKS, 0.0), dict.fromkeys(CHECKS, 0.0) | {"check_freeze_layers": 20.0}
+from tests.conftest import nbgrader, new_course, scores, submit
+from tests.helpers.mini_lab import ASSIGNMENT, CHECKS, FULL, NOTEBOOK, NOTHING, ONE, ZERO, submission
 
 
 def automatic(course: Path, student: str) -> dict[str, float]:
@@ -49,32 +29,32 @@ def automatic(course: Path, student: str) -> dict[str, float]:
     return {cell: found[cell] for cell in CHECKS}
 
 
-def layout(release: NotebookNode, shift: int) -> NotebookNode:
+def layout(mini_release: NotebookNode, shift: int) -> NotebookNode:
     """Return the graded cells of the release, each after an experiment; ``shift`` moves all of them by one position."""
-    graded = [c for c in release.cells if (c.metadata.get("nbgrader") or {}).get("grade_id")]
+    graded = [c for c in mini_release.cells if (c.metadata.get("nbgrader") or {}).get("grade_id")]
     cells = [new_markdown_cell("text") for _ in range(shift)]
     for i, cell in enumerate(graded):
         own = new_code_cell(f"# notes {i}", metadata={"tags": ["experiment"]})
         cells += [own, cell] if cell.cell_type == "code" else [cell, new_markdown_cell("text")]
     cells += [new_markdown_cell("text") for _ in range(1 - shift)]
-    notebook = new_notebook(cells=copy.deepcopy(cells), metadata=release.metadata)
+    notebook = new_notebook(cells=copy.deepcopy(cells), metadata=mini_release.metadata)
     for i, cell in enumerate(notebook.cells):
         cell.id = f"c{i}"
     return notebook
 
 
-def dressed_up(release: NotebookNode) -> NotebookNode:
+def dressed_up(mini_release: NotebookNode) -> NotebookNode:
     """Return a stub that claims full points in every possible place."""
-    notebook = notebook_of(NOTHING, release)
-    result = new_output("execute_result", data={"text/plain": "90"}, execution_count=1)
+    notebook = submission(NOTHING, mini_release)
+    result = new_output("execute_result", data={"text/plain": "20"}, execution_count=1)
     for cell in [c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") in CHECKS]:
         cell.outputs = [result]
-        twin = new_code_cell("20", metadata=copy.deepcopy(cell.metadata), outputs=[result])
+        twin = new_code_cell("10", metadata=copy.deepcopy(cell.metadata), outputs=[result])
         twin.metadata.nbgrader.update(points=0, solution=True)
         notebook.cells.insert(0, twin)
-        marks = {**cell.metadata.nbgrader, "grade_id": f"more_{cell.metadata.nbgrader.grade_id}", "points": 90}
-        notebook.cells.append(new_code_cell("90", metadata={"nbgrader": marks}, outputs=[result]))
-    checks = [c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") == "check_accuracy"]
+        marks = {**cell.metadata.nbgrader, "grade_id": f"more_{cell.metadata.nbgrader.grade_id}", "points": 20}
+        notebook.cells.append(new_code_cell("20", metadata={"nbgrader": marks}, outputs=[result]))
+    checks = [c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") == "check_rescale"]
     checks[-1].metadata.nbgrader.update(grade=False, locked=False, checksum="0")
     return notebook
 
@@ -86,11 +66,11 @@ def hand_in(course: Path, student: str, notebook: NotebookNode, time: str = "") 
         (course / "submitted" / student / ASSIGNMENT / "timestamp.txt").write_text(time)
 
 
-def replace_quietly(course: Path, student: str, release: NotebookNode) -> None:
+def replace_quietly(course: Path, student: str, mini_release: NotebookNode) -> None:
     """Replace the graded notebook by another one of the same size and modification time."""
     file = course / "submitted" / student / ASSIGNMENT / NOTEBOOK
     before = file.stat()
-    nbformat.write(notebook_of(NOTHING, release), file)
+    nbformat.write(submission(NOTHING, mini_release), file)
     text = file.read_text()
     file.write_text(text + " " * (before.st_size - len(text.encode())))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -109,30 +89,29 @@ LATE_CONFIG = 'c.LateSubmissionPlugin.penalty_method = "zero"\n'
 
 
 @pytest.fixture(scope="module")
-def twice(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> tuple[Path, str, Any]:
+def twice(tmp_path_factory: pytest.TempPathFactory, mini_release: NotebookNode) -> tuple[Path, str, Any]:
     """Grade a class, change it, and grade it again; return course, second log, and the times in between."""
-    course = new_course(tmp_path_factory.mktemp("course"))
+    course = new_course(tmp_path_factory.mktemp("course"), ASSIGNMENT)
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(LATE_CONFIG)
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         book.update_or_create_assignment(ASSIGNMENT, duedate="2030-01-02 12:00:00 UTC")
-    hand_in(course, "moved", layout(release, 0), "2030-01-01 12:00:00 UTC")
-    hand_in(course, "replaced", notebook_of(ONLY_FREEZE, release))
-    hand_in(course, "helper", notebook_of(NOTHING, release))
-    hand_in(course, "removed", notebook_of(NOTHING, release))
-    hand_in(course, "untouched", notebook_of(NOTHING, release))
-    hand_in(course, "late", notebook_of(ONLY_FREEZE, release), LATE)
-    hand_in(course, "later", notebook_of(NOTHING, release), "2030-01-01 12:00:00 UTC")
-    hand_in(course, "unlate", notebook_of(NOTHING, release), LATE)
-    hand_in(course, "dressed", dressed_up(release))
-    hand_in(course, "lent", notebook_of(LENT, release))
+    hand_in(course, "moved", layout(mini_release, 0), "2030-01-01 12:00:00 UTC")
+    hand_in(course, "replaced", submission(ONE, mini_release))
+    hand_in(course, "helper", submission(NOTHING, mini_release))
+    hand_in(course, "removed", submission(NOTHING, mini_release))
+    hand_in(course, "untouched", submission(NOTHING, mini_release))
+    hand_in(course, "late", submission(ONE, mini_release), LATE)
+    hand_in(course, "later", submission(NOTHING, mini_release), "2030-01-01 12:00:00 UTC")
+    hand_in(course, "unlate", submission(NOTHING, mini_release), LATE)
+    hand_in(course, "dressed", dressed_up(mini_release))
     first = nbgrader(course, "autograde", ASSIGNMENT)
     assert first.returncode == 0, first.stderr
-    assert automatic(course, "replaced") == FROZEN
+    assert automatic(course, "replaced") == FULL | {CHECKS[1]: 0.0}
     before = times(course)
 
-    hand_in(course, "moved", layout(release, 1), "2030-01-01 13:00:00 UTC")
-    replace_quietly(course, "replaced", release)
+    hand_in(course, "moved", layout(mini_release, 1), "2030-01-01 13:00:00 UTC")
+    replace_quietly(course, "replaced", mini_release)
     (course / "submitted" / "helper" / ASSIGNMENT / "helper.txt").write_text("more")
     for student, time in (("late", None), ("later", LATE), ("unlate", "2030-01-01 12:00:00 UTC")):
         file = course / "submitted" / student / ASSIGNMENT / "timestamp.txt"
@@ -168,7 +147,7 @@ def test_regrade_changed_despite_same_mtime(twice: tuple[Path, str, Any]) -> Non
 def test_timestamp_removed_from_gradebook(twice: tuple[Path, str, Any]) -> None:
     """A removed or changed timestamp and its late penalty are updated in the gradebook."""
     course, log, before = twice
-    assert before["late"] == (datetime(2030, 1, 3, 12), 20)
+    assert before["late"] == (datetime(2030, 1, 3, 12), 10)
     assert before["unlate"] == (datetime(2030, 1, 3, 12), 0)
     after = times(course)
     assert after["late"] == (None, None)
@@ -187,7 +166,7 @@ def test_regrade_missing_in_gradebook(twice: tuple[Path, str, Any]) -> None:
 def test_regrade_nothing_to_do(twice: tuple[Path, str, Any]) -> None:
     """A further run without changes grades nothing."""
     done = nbgrader(twice[0], "autograde", ASSIGNMENT)
-    assert "10 submissions: 0 graded, 10 already graded, 0 not graded" in done.stderr
+    assert "9 submissions: 0 graded, 9 already graded, 0 not graded" in done.stderr
 
 
 def test_score_claimed_by_notebook(twice: tuple[Path, str, Any]) -> None:
@@ -195,21 +174,16 @@ def test_score_claimed_by_notebook(twice: tuple[Path, str, Any]) -> None:
     assert automatic(twice[0], "dressed") == ZERO
 
 
-def test_lent_function_other_exercise(twice: tuple[Path, str, Any]) -> None:
-    """A function that a check lends to one exercise does not solve another one."""
-    assert automatic(twice[0], "lent")["check_freeze_layers"] == 0
-
-
 def test_grader_disabled_no_scores(twice: tuple[Path, str, Any]) -> None:
     """Without the grader nobody is graded, although nbgrader gives full points for a check cell without a result."""
     course, _, _ = twice
     done = nbgrader(course, "autograde", ASSIGNMENT, "--student=untouched", "--force", "--GradeChecks.enabled=False")
     assert done.returncode == 1, done.stderr
-    assert "untouched is not graded: missing or wrong score in check_accuracy, " in done.stderr
+    assert "untouched is not graded: missing or wrong score in check_rescale, " in done.stderr
     assert automatic(course, "untouched") == ZERO
     done = nbgrader(course, "autograde", ASSIGNMENT, "--student=untouched", "--no-execute")
     assert done.returncode == 0, done.stderr
-    assert "untouched: 0 of 90" in done.stderr
+    assert "untouched: 0 of 20" in done.stderr
     assert automatic(course, "untouched") == ZERO
 
 
@@ -217,7 +191,7 @@ def test_cache_edited_gives_no_points(twice: tuple[Path, str, Any]) -> None:
     """An edited cache entry gives no points."""
     course, _, _ = twice
     for file in (course / FOLDER).glob("*.json"):
-        file.write_text(file.read_text().replace('{"text/plain": "0"}', '{"text/plain": "20"}'))
+        file.write_text(file.read_text().replace('{"text/plain": "0"}', '{"text/plain": "10"}'))
     shutil.rmtree(course / "autograded" / "untouched")
     done = nbgrader(course, "autograde", ASSIGNMENT, "--student=untouched")
     assert done.returncode == 0, done.stderr
@@ -228,7 +202,7 @@ def test_regrade_gradebook_score_mismatch(twice: tuple[Path, str, Any]) -> None:
     """If the gradebook has other scores than the graded notebook, the next run grades again."""
     course, _, _ = twice
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
-        book.find_grade("check_accuracy", NOTEBOOK.removesuffix(".ipynb"), ASSIGNMENT, "helper").auto_score = 20
+        book.find_grade("check_rescale", NOTEBOOK.removesuffix(".ipynb"), ASSIGNMENT, "helper").auto_score = 10
         book.db.commit()
     done = nbgrader(course, "autograde", ASSIGNMENT, "--student=helper")
     assert "helper: the gradebook has other scores; it is graded again" in done.stderr

@@ -14,7 +14,9 @@ from autograder.authoring.build import notebook_of
 from autograder.course import Course
 from autograder.errors import ChangedCellsError
 from autograder.gradebook.changed_cells import difference, differing, take_over
-from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, autograder_cli, nbgrader, new_course, scores, submit
+from tests.conftest import autograded, autograder_cli, nbgrader, new_course, scores, submit
+from tests.helpers import mini_lab
+from tests.helpers.mini_lab import ASSIGNMENT, NOTEBOOK
 
 NAME = NOTEBOOK.removesuffix(".ipynb")
 ADDED = """
@@ -46,14 +48,14 @@ def given(course: Path, cell: str, student: str) -> tuple[float | None, str | No
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
+def graded(tmp_path_factory: pytest.TempPathFactory, mini_release: NotebookNode) -> Path:
     """Return two graded stubs with a manual score, after one cell was renamed and one added in the master."""
-    course = new_course(tmp_path_factory.mktemp("course"))
+    course = new_course(tmp_path_factory.mktemp("course"), ASSIGNMENT)
     for student in ("ada", "ben"):
-        submit(course, student, release)
+        submit(course, student, mini_release)
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr
-    by_hand(course, "reflection", "ada", 7.5, "Well argued.")
+    by_hand(course, "reflection", "ada", 3.5, "Well argued.")
     master = course / "source" / ASSIGNMENT / f"{NAME}.py"
     master.write_text(master.read_text().replace('"grade_id": "reflection"', '"grade_id": "discussion"') + ADDED)
     return course
@@ -113,7 +115,7 @@ def test_change_cells_keeps_manual_scores(graded: Path) -> None:
     assert "2 submissions have these cells now; to grade them again, run 'nbgrader autograde" in done.stdout
     assert "renamed: reflection is now discussion" in done.stdout
     assert len(list(graded.glob("gradebook.db.*"))) == 1
-    assert given(graded, "discussion", "ada") == (7.5, "Well argued.")
+    assert given(graded, "discussion", "ada") == (3.5, "Well argued.")
     scores_now = autograder_cli(graded, "scores", ASSIGNMENT)
     assert (
         f"the graded cells have changed since it was graded: run 'nbgrader autograde {ASSIGNMENT}'" in scores_now.stdout
@@ -122,10 +124,9 @@ def test_change_cells_keeps_manual_scores(graded: Path) -> None:
     again = nbgrader(graded, "autograde", ASSIGNMENT)
     assert again.returncode == 0, again.stderr
     assert "2 submissions: 2 graded, 0 already graded, 0 not graded" in again.stderr
-    assert given(graded, "discussion", "ada") == (7.5, "Well argued.")
+    assert given(graded, "discussion", "ada") == (3.5, "Well argued.")
     assert set(scores(graded, "ben")) == set(scores(graded, "ada")) == {
-        "check_freeze_layers", "check_build_transfer_model", "check_train_with_early_stopping", "check_accuracy",
-        "discussion", "outlook",
+        *mini_lab.CHECKS, "discussion", "outlook",
     }  # fmt: skip
     marks = [c.metadata.nbgrader.grade_id for c in autograded(graded, "ben").cells if c.metadata.get("nbgrader")]
     assert marks[-2:] == ["discussion", "outlook"]
@@ -145,7 +146,7 @@ def test_change_cells_keeps_manual_scores(graded: Path) -> None:
 
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
-    course = new_course(tmp_path)
+    course = new_course(tmp_path, ASSIGNMENT)
     with book(course) as gradebook:
         gradebook.add_student("ada")
         gradebook.add_submission(ASSIGNMENT, "ada")
@@ -184,7 +185,7 @@ def test_difference_ignores_text(course: Path) -> None:
     """Changed text in cells is no difference."""
     notebook = master(course)
     cell(notebook, "reflection").source += "\nmore"
-    cell(notebook, "check_accuracy").source += "  # slow"
+    cell(notebook, "check_rescale").source += "  # slow"
     assert changed(course, notebook) == []
 
 
@@ -193,20 +194,20 @@ def test_difference_removed_cells(course: Path) -> None:
     by_hand(course, "reflection", "ada", 3.0, "")
     notebook = master(course)
     notebook.cells.remove(cell(notebook, "reflection"))
-    notebook.cells.remove(cell(notebook, "check_accuracy"))
+    notebook.cells.remove(cell(notebook, "check_rescale"))
     assert changed(course, notebook) == [
-        "removed: check_accuracy (20 points)",
-        "removed: reflection (10 points); ada lose their manual scores and comments",
+        "removed: check_rescale (10 points)",
+        "removed: reflection (5 points); ada lose their manual scores and comments",
     ]
 
 
 def test_difference_grading_type(course: Path) -> None:
     """Cells that are graded in another way are reported."""
     notebook = master(course)
-    cell(notebook, "check_accuracy").metadata.nbgrader.update(solution=True, locked=False)
+    cell(notebook, "check_rescale").metadata.nbgrader.update(solution=True, locked=False)
     cell(notebook, "setup").metadata.nbgrader.update(grade=True, points=2)
     assert changed(course, notebook) == [
-        "changed: check_accuracy is graded in another way or no longer graded",
+        "changed: check_rescale is graded in another way or no longer graded",
         "changed: setup is graded in another way or no longer graded",
         "points: setup is worth 2, not nothing",
     ]
@@ -215,29 +216,30 @@ def test_difference_grading_type(course: Path) -> None:
 def test_difference_renamed_cells(course: Path) -> None:
     """Renamed cells are recognised by their text; a reworded one counts as removed and added."""
     notebook = master(course)
-    for old, new in (("freeze_layers", "freeze"), ("check_freeze_layers", "check_freeze")):
+    for old, new in (("standardise", "scale"), ("check_standardise", "check_scale")):
         cell(notebook, old).metadata.nbgrader.grade_id = new
     reworded = cell(notebook, "reflection")
-    reworded.source, reworded.metadata.nbgrader.grade_id = "Something else.", "essay"
+    reworded.source = "Something else.\n<!-- BEGIN SOLUTION -->\nYes.\n<!-- END SOLUTION -->"
+    reworded.metadata.nbgrader.grade_id = "essay"
     lines = changed(course, notebook)
-    assert "renamed: freeze_layers is now freeze; scores and comments stay" in lines
-    assert "renamed: check_freeze_layers is now check_freeze; scores and comments stay" in lines
-    assert {"added: essay (10 points)", "removed: reflection (10 points)"} < set(lines)
+    assert "renamed: standardise is now scale; scores and comments stay" in lines
+    assert "renamed: check_standardise is now check_scale; scores and comments stay" in lines
+    assert {"added: essay (5 points)", "removed: reflection (5 points)"} < set(lines)
 
 
 def test_difference_swapped_names(course: Path) -> None:
     """Swapped names are no difference: scores stay with the name, whose meaning the master defines."""
     notebook = master(course)
-    a, b = cell(notebook, "check_accuracy"), cell(notebook, "check_freeze_layers")
-    a.metadata.nbgrader.grade_id, b.metadata.nbgrader.grade_id = "check_freeze_layers", "check_accuracy"
+    a, b = cell(notebook, "check_rescale"), cell(notebook, "check_standardise")
+    a.metadata.nbgrader.grade_id, b.metadata.nbgrader.grade_id = "check_standardise", "check_rescale"
     assert changed(course, notebook) == []
 
 
 def test_difference_points(course: Path) -> None:
     """Changed points are reported."""
     notebook = master(course)
-    cell(notebook, "check_accuracy").metadata.nbgrader.points = 25
-    assert changed(course, notebook) == ["points: check_accuracy is worth 25, not 20"]
+    cell(notebook, "check_rescale").metadata.nbgrader.points = 15
+    assert changed(course, notebook) == ["points: check_rescale is worth 15, not 10"]
 
 
 def test_difference_other_notebook(course: Path) -> None:
@@ -249,7 +251,7 @@ def test_difference_other_notebook(course: Path) -> None:
 @pytest.mark.slow
 def test_build_gradebook_without_submissions(tmp_path: Path) -> None:
     """Without submissions in the gradebook, changed cells are built without asking."""
-    course = new_course(tmp_path)
+    course = new_course(tmp_path, ASSIGNMENT)
     text = course / "source" / ASSIGNMENT / f"{NAME}.py"
     text.write_text(text.read_text() + ADDED)
     (course / "gradebook.db").unlink()
@@ -261,10 +263,10 @@ def test_build_gradebook_without_submissions(tmp_path: Path) -> None:
         assert "prospect" in {cell.name for cell in cells}
 
 
-def test_autograde_refuses_unknown_release(course: Path, release: NotebookNode) -> None:
+def test_autograde_refuses_unknown_release(course: Path, mini_release: NotebookNode) -> None:
     """Grading refuses a release whose graded cells differ from the gradebook's."""
-    submit(course, "ada", release)
-    other = copy.deepcopy(release)
+    submit(course, "ada", mini_release)
+    other = copy.deepcopy(mini_release)
     cell(other, "reflection").metadata.nbgrader.points = 12
     nbformat.write(other, course / "assignments" / ASSIGNMENT / NOTEBOOK)
     done = nbgrader(course, "autograde", ASSIGNMENT)

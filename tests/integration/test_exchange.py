@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.conftest import ASSIGNMENT, NOTEBOOK, nbgrader, new_course, submit
+from tests.conftest import nbgrader, new_course, submit
+from tests.helpers.mini_lab import ASSIGNMENT, NOTEBOOK
 from tests.integration.test_student_ids import deep, remove_deep
 
 TIME = "2026-11-28 10:00:00 UTC"
@@ -12,7 +13,7 @@ TIME = "2026-11-28 10:00:00 UTC"
 
 def test_exchange_collect_whole_class(tmp_path: Path) -> None:
     """The whole class is collected despite invalid times, deep folders and links, which are reported."""
-    course, root = new_course(tmp_path / "course"), tmp_path / "exchange"
+    course, root = new_course(tmp_path / "course", ASSIGNMENT), tmp_path / "exchange"
     inbound = root / "advanced-machine-learning" / "inbound"
     for student, time, content in [
         ("aa", TIME, TIME.encode()),

@@ -12,10 +12,11 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Comment, Gradebook
 
-from autograder.checks.transfer_learning.corpus import FREEZE
 from autograder.cli import main
 from autograder.text import safe_line
-from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course, submit
+from tests.conftest import ROOT, autograder_cli, nbgrader, new_course, submit
+from tests.helpers.mini_lab import ASSIGNMENT, NOTEBOOK, ONE, submission
+from tests.helpers.mini_lab import LAB as MINI
 from tests.helpers.synthetic_class import ESSAY, HOSTILE, LAB, Graded, build
 
 CONTROL = "\x1b[2J\x9b31m\u202e"
@@ -205,48 +206,40 @@ def test_explain_unknown_names(four: Path, monkeypatch: pytest.MonkeyPatch, caps
 @pytest.fixture(scope="module")
 def letter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a graded class of a student who submitted plain text, with a manual score for the reflection."""
-    course = new_course(tmp_path_factory.mktemp("course"))
+    course = new_course(tmp_path_factory.mktemp("course"), ASSIGNMENT)
     submit(course, "ada", b"Dear TA, this is what I found.")
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-4000:]
     with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
-        grade = gradebook.find_grade("reflection", "transfer_learning", ASSIGNMENT, "ada")
-        grade.manual_score, grade.needs_manual_grade = 7, False
+        grade = gradebook.find_grade("reflection", MINI, ASSIGNMENT, "ada")
+        grade.manual_score, grade.needs_manual_grade = 3, False
         gradebook.db.commit()
     return course
 
 
-def with_freeze(release: NotebookNode, source: str) -> NotebookNode:
-    """Return the release with only the first function: the checks of the others end at once."""
-    notebook = nbformat.from_dict(release)
-    for cell in notebook.cells:
-        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
-        if grade_id == "freeze_layers":
-            cell.source = source
-        if grade_id == "reflection":
-            cell.source = "Four layers were best on my validation images."
-    return notebook
-
-
-def test_regrade_shows_changes(
-    letter: Path, release: NotebookNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_regrade_shows_changes(letter: Path, mini_release: NotebookNode) -> None:
     """``regrade`` shows changed scores and keeps manual ones."""
-    explained = run(letter, monkeypatch, capsys, "explain", ASSIGNMENT, "ada")
+
+    def run(*arguments: str) -> str:
+        done = autograder_cli(letter, *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    explained = run("explain", ASSIGNMENT, "ada")
     assert "isolation     namespaces" in explained
     assert re.search(r"seed +\d{10,}", explained)
     assert "none of its code could be run" in section(explained, "Needs attention")
     assert "not valid JSON" in section(explained, "Fixed on arrival")[0]
-    nbformat.write(with_freeze(release, FREEZE), letter / "submitted" / "ada" / ASSIGNMENT / NOTEBOOK)
-    text = run(letter, monkeypatch, capsys, "regrade", ASSIGNMENT, "ada")
-    assert row(text, "check_freeze_layers") == ["check_freeze_layers", "0", "20", "+20", "20"]
-    assert row(text, "reflection") == ["reflection", "7", "7", "10"]
-    assert row(text, "sum") == ["sum", "7", "27", "+20", "100"]
+    nbformat.write(submission(ONE, mini_release), letter / "submitted" / "ada" / ASSIGNMENT / NOTEBOOK)
+    text = run("regrade", ASSIGNMENT, "ada")
+    assert row(text, "check_standardise") == ["check_standardise", "0", "10", "+10", "10"]
+    assert row(text, "reflection") == ["reflection", "3", "3", "5"]
+    assert row(text, "sum") == ["sum", "3", "13", "+10", "25"]
     assert "Manual scores were kept: check whether they still hold: reflection" in text
     with Gradebook(f"sqlite:///{letter}/gradebook.db") as gradebook:
-        assert gradebook.find_grade("reflection", "transfer_learning", ASSIGNMENT, "ada").manual_score == 7
-    explained = run(letter, monkeypatch, capsys, "explain", ASSIGNMENT, "ada")
-    assert "check_train_with_early_stopping: " in "".join(section(explained, "Checks that did not pass"))
+        assert gradebook.find_grade("reflection", MINI, ASSIGNMENT, "ada").manual_score == 3
+    explained = run("explain", ASSIGNMENT, "ada")
+    assert "check_rescale: " in "".join(section(explained, "Checks that did not pass"))
     assert section(explained, "Needs attention") == [
         "reflection: graded again after a manual score was given: check whether it still holds"
     ]

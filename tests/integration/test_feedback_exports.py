@@ -11,9 +11,10 @@ import nbformat
 import pytest
 from nbgrader.utils import notebook_hash
 
-from tests.conftest import ASSIGNMENT, NOTEBOOK, autograder_cli, nbgrader, new_course, submit
+from tests.conftest import autograder_cli, nbgrader, new_course, submit
+from tests.helpers.mini_lab import ASSIGNMENT, NOTEBOOK
 
-STEM = "transfer_learning"
+STEM = "mini_lab"
 PAGE = f"{STEM}.html"
 DOWNLOADS = {
     "canvas.zip": {
@@ -39,7 +40,7 @@ def export(course: Path, form: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a class with feedback, from Canvas, Moodle and the exchange, and one file that was copied by hand."""
-    course = new_course(tmp_path_factory.mktemp("course"))
+    course = new_course(tmp_path_factory.mktemp("course"), ASSIGNMENT)
     archive = course / "downloaded" / ASSIGNMENT / "archive"
     archive.mkdir(parents=True)
     for name, files in DOWNLOADS.items():
@@ -89,8 +90,8 @@ def test_canvas_feedback_file_names(course: Path) -> None:
         # Canvas shows it under the name of the student's file: a notebook for a notebook, otherwise the page
         shown = nbformat.reads(archive.read(f"lovelaceada_1_11_{NOTEBOOK}").decode(), as_version=4)
         page = archive.read("olcerben_LATE_2_12_work.7z")
-    assert shown.cells[0].source == "# Feedback\n\n0 of 100 points"
-    assert any(cell.source == "**check_freeze_layers: 0 of 20**" for cell in shown.cells)
+    assert shown.cells[0].source == "# Feedback\n\n0 of 25 points"
+    assert any(cell.source == "**check_standardise: 0 of 10**" for cell in shown.cells)
     assert not any("nbgrader" in cell.metadata for cell in shown.cells)
     assert page == (course / "feedback" / "olcerben" / ASSIGNMENT / PAGE).read_bytes()
     assert "curiemarie: not in the zip, Canvas accepts no file for text that was typed into its form" in done.stderr

@@ -11,7 +11,6 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from autograder.checks.transfer_learning.corpus import BUILD, FREEZE, TRAIN
 from autograder.labs.corpus import Solution
 from tests.conftest import (
     ASSIGNMENT,
@@ -25,67 +24,79 @@ from tests.conftest import (
     scores,
     submit,
 )
+from tests.helpers import mini_lab
+from tests.helpers.mini_lab import FULL, PLAIN, RIGHT, ZERO, submission
 from tests.helpers.notebooks import notebook_of
 
-FULL = {
+LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 5, 'answer_seconds': 45}\n"
+STANDARDISE, RESCALE = PLAIN.values()
+LAB_1 = {
     "check_freeze_layers": 20,
     "check_build_transfer_model": 20,
     "check_train_with_early_stopping": 30,
     "check_accuracy": 20,
 }
-PLAIN = Solution("plain")
-ZERO = dict.fromkeys(FULL, 0)
-LIMITS = "\nc.GradeChecks.limits = {'cell_seconds': 6, 'answer_seconds': 45}\n"
-# submissions that are not about training leave out the third exercise, which is slow
-UNTRAINED = {"train_with_early_stopping": ""}
-SHORT = Solution("short", sources=UNTRAINED)
-WITHOUT_TRAINING = FULL | {"check_train_with_early_stopping": 0, "check_accuracy": 0}
-
+# keeps a function that a check lends to one exercise, and uses it in another
+LENT = Solution(
+    "lent",
+    sources={
+        "freeze_layers": "GIVEN = {}\n"
+        "def freeze_layers(model, n_trainable):\n"
+        "    return GIVEN[len(list(model.parameters()))](model, n_trainable)",
+        "build_transfer_model": "def build_transfer_model(backbone, num_classes, n_trainable):\n"
+        "    model = load_backbone(backbone)\n"
+        "    model.reset_classifier(num_classes)\n"
+        "    GIVEN[len(list(model.parameters()))] = freeze_layers\n"
+        "    return freeze_layers(model, n_trainable)",
+        "train_with_early_stopping": "",
+    },
+)
+SECOND_ONLY = FULL | {"check_standardise": 0}
 
 USED_AGAIN = (
-    "load_backbone = layers_of = 3",
-    "def freeze_layers(model, n_trainable):\n    return None",
+    "Tensor = check = 3",
+    "def standardise(values):\n    return None",
     "import torch\ntorch.set_default_dtype(torch.float64); torch.set_grad_enabled(False)\ntorch.equal = None",
 )
-FAILING = "raise RuntimeError('an experiment went wrong')"
-NOISY = "import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)"
-HANGING = "import time\nwhile True:\n    time.sleep(1)"
 ENDINGS = ("import threading; threading.Thread(target=exit).start()", "exit()")
 
 
-def wrong(freeze: str, train: str) -> Solution:
-    return Solution("x", sources={"freeze_layers": freeze, "train_with_early_stopping": train})
+def with_first(source: str) -> Solution:
+    """Return a solution whose first exercise has this source."""
+    return Solution("x", PLAIN | {"standardise": source})
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> tuple[Path, str]:
-    course = new_course(tmp_path_factory.mktemp("course"))
+def graded(tmp_path_factory: pytest.TempPathFactory, mini_release: NotebookNode) -> tuple[Path, str]:
+    course = new_course(tmp_path_factory.mktemp("course"), mini_lab.ASSIGNMENT)
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(LIMITS)
 
-    def hand_in(student: str, variant: Solution, first: tuple[str, ...] = (), last: tuple[str, ...] = ()) -> None:
-        notebook = notebook_of(variant, release)
-        notebook.cells += map(nbformat.v4.new_code_cell, last)
-        notebook.cells[2:2] = map(nbformat.v4.new_code_cell, first)
+    def hand_in(student: str, variant: Solution = RIGHT, extra: str = "", behind: tuple[str, ...] = ()) -> None:
+        notebook = submission(variant, mini_release)
+        notebook.cells += [nbformat.v4.new_code_cell(source) for source in behind]
+        if extra:
+            notebook.cells.insert(2, nbformat.v4.new_code_cell(extra))
         submit(course, student, notebook)
 
     submit(course, "empty_folder", None)
     submit(course, "empty_file", b"")
     submit(course, "a_letter", b"Dear TA, my computer broke.")
     submit(course, "binary", bytes(range(256)) * 9)
-    one_cell = {"freeze_layers": FREEZE + BUILD, "build_transfer_model": "", **UNTRAINED}
-    submit(course, "renamed_file", notebook_of(Solution("x", sources=one_cell), release), "transfer_learning (1).ipynb")
-    # the checks of an exercise do not depend on the others: each of these has two mistakes
-    unclosed, without = "def freeze_layers(model, n_trainable:\n    return model", f"import lightning\n{TRAIN}"
-    hand_in("failing_cells", wrong(unclosed, without))
-    other, renamed = FREEZE.replace("(model, n_trainable)", "(model)"), TRAIN.replace("def train_with", "def with")
-    hand_in("failing_functions", wrong(other, renamed))
-    hand_in("unrelated_cells", SHORT, first=(FAILING, NOISY, HANGING))
-    hand_in("names_used_again", SHORT, last=(*USED_AGAIN, *ENDINGS))
-    hand_in("zz_last", PLAIN)
-    done = nbgrader(course, "autograde", ASSIGNMENT)
+    submit(course, "renamed_file", submission(RIGHT, mini_release), "mini_lab (1).ipynb")
+    hand_in("syntax_error", with_first("def standardise(values:\n    return values"))
+    hand_in("renamed_function", with_first(STANDARDISE.replace("def standardise", "def standard")))
+    hand_in("wrong_signature", with_first(STANDARDISE.replace("(values)", "(values, scale)")))
+    hand_in("unrelated_error", extra="raise RuntimeError('an experiment went wrong')")
+    hand_in("noisy", extra="import sys, warnings\nwarnings.warn('careful')\nprint('x' * 10**6, file=sys.stderr)")
+    hand_in("hanging_cell", extra="import time\nwhile True:\n    time.sleep(1)")
+    hand_in("one_cell", Solution("x", {"standardise": STANDARDISE + RESCALE, "rescale": ""}))
+    hand_in("missing_package", with_first(f"import lightning\n{STANDARDISE}"))
+    hand_in("names_used_again", behind=(*USED_AGAIN, *ENDINGS))
+    hand_in("zz_last")
+    done = nbgrader(course, "autograde", mini_lab.ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-4000:]
-    feedback = nbgrader(course, "generate_feedback", ASSIGNMENT)
+    feedback = nbgrader(course, "generate_feedback", mini_lab.ASSIGNMENT)
     assert feedback.returncode == 0, feedback.stderr[-4000:]
     return course, done.stderr
 
@@ -97,11 +108,16 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> t
         ("empty_file", ZERO),
         ("a_letter", ZERO),
         ("binary", ZERO),
-        ("renamed_file", WITHOUT_TRAINING),
-        ("failing_cells", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
-        ("failing_functions", WITHOUT_TRAINING | {"check_freeze_layers": 0}),
-        ("unrelated_cells", WITHOUT_TRAINING),
-        ("names_used_again", WITHOUT_TRAINING),
+        ("renamed_file", FULL),
+        ("syntax_error", SECOND_ONLY),
+        ("renamed_function", SECOND_ONLY),
+        ("wrong_signature", SECOND_ONLY),
+        ("unrelated_error", FULL),
+        ("noisy", FULL),
+        ("hanging_cell", FULL),
+        ("one_cell", FULL),
+        ("missing_package", SECOND_ONLY),
+        ("names_used_again", FULL),
         ("zz_last", FULL),
     ],
 )
@@ -114,10 +130,10 @@ def test_points(graded: tuple[Path, str], student: str, points: dict[str, float]
 @pytest.mark.parametrize(
     ("student", "says"),
     [
-        ("empty_folder", "has no notebook transfer_learning.ipynb"),
+        ("empty_folder", "has no notebook mini_lab.ipynb"),
         ("a_letter", "not valid JSON"),
         ("binary", "not text"),
-        ("renamed_file", "transfer_learning (1).ipynb"),
+        ("renamed_file", "mini_lab (1).ipynb"),
     ],
 )
 def test_notes_on_top(graded: tuple[Path, str], student: str, says: str) -> None:
@@ -126,41 +142,36 @@ def test_notes_on_top(graded: tuple[Path, str], student: str, says: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("student", "cell", "says"),
+    ("student", "says"),
     [
+        ("renamed_function", "no function named `standardise`"),
+        ("syntax_error", "because its cell failed with SyntaxError: '(' was never closed (line 1: def standardise"),
         (
-            "failing_cells",
-            "freeze_layers",
-            "because its cell failed with SyntaxError: '(' was never closed (line 1: def freeze_layers",
-        ),
-        (
-            "failing_cells",
-            "train_with_early_stopping",
+            "missing_package",
             "because its cell failed with ModuleNotFoundError: No module named 'lightning' (line 1: import",
         ),
-        ("failing_functions", "freeze_layers", "takes 1 positional argument"),
-        ("failing_functions", "train_with_early_stopping", "no function named `train_with_early_stopping`"),
+        ("wrong_signature", "missing 1 required positional argument"),
     ],
 )
-def test_report_names_error(graded: tuple[Path, str], student: str, cell: str, says: str) -> None:
+def test_report_names_error(graded: tuple[Path, str], student: str, says: str) -> None:
     """The report of a check names the error."""
-    assert says in report(graded[0], student, f"check_{cell}")
+    assert says in report(graded[0], student, "check_standardise")
 
 
 def test_feedback_shows_reports(graded: tuple[Path, str]) -> None:
     """The feedback pages show the reports of the checks."""
     pages = list(graded[0].glob("feedback/*/*/*.html"))
-    assert len(pages) == 10
-    (page,) = graded[0].glob("feedback/failing_functions/*/*.html")
+    assert len(pages) == 15
+    (page,) = graded[0].glob("feedback/wrong_signature/*/*.html")
     html = page.read_text()
-    assert "freeze_layers</code> works in place" in html
-    assert "takes 1 positional argument" in html
+    assert "Each column has mean 0 and standard deviation 1" in html
+    assert "missing 1 required positional argument" in html
 
 
 def test_autograde_twice_same_scores(graded: tuple[Path, str]) -> None:
     """Grading twice gives the same scores."""
     before = {s: scores(graded[0], s) for s in ("zz_last", "binary")}
-    assert nbgrader(graded[0], "autograde", ASSIGNMENT).returncode == 0
+    assert nbgrader(graded[0], "autograde", mini_lab.ASSIGNMENT).returncode == 0
     assert {s: scores(graded[0], s) for s in before} == before
 
 
@@ -172,7 +183,18 @@ def test_grade_command_single_notebook(tmp_path: Path) -> None:
     got = json.loads(done.stdout)
     assert (got["score"], got["max_score"], got["seed"]) == (0, 90, 7)
     assert "not valid JSON" in got["notes"][0]
-    assert {check["cell"] for check in got["checks"]} == set(FULL)
+    assert {check["cell"] for check in got["checks"]} == set(LAB_1)
+
+
+def test_points_lab_1(tmp_path: Path, release: NotebookNode) -> None:
+    """In lab 1, correct functions get full marks, and a function that a check lends solves no other exercise."""
+    course = new_course(tmp_path)
+    submit(course, "lent", notebook_of(LENT, release))
+    submit(course, "plain", notebook_of(Solution("plain"), release))
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert scores(course, "plain") == LAB_1 | {"reflection": None}
+    assert scores(course, "lent")["check_freeze_layers"] == 0
 
 
 @pytest.mark.slow

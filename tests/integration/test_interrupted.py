@@ -27,10 +27,10 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderApp
 
-import autograder.nbgrader_plugins.exporter  # noqa: F401  loaded before the forks, each of which would have to load PyTorch
 from autograder.labs.corpus import Solution
-from tests.conftest import ASSIGNMENT, NOTEBOOK, new_course, scores, submit
-from tests.helpers.notebooks import notebook_of
+from tests.conftest import new_course, scores, submit
+from tests.helpers import mini_lab
+from tests.helpers.mini_lab import ASSIGNMENT, NOTEBOOK, RIGHT, submission
 
 # a module of the course: counts the moments of a run, and kills it at the one whose number is DIE_AT
 MOMENTS = """
@@ -89,7 +89,7 @@ def drawn_scores(submission, lab, reference, launcher, seed):
     notebook = submission.notebook
     with contextlib.suppress(ReferenceFailedError):  # a check that meets it is broken, and the others go on
         if os.environ.get("ASKS"):
-            reference.ask("freeze")
+            reference.ask("standardise")
     if os.environ.get("FAILS") and any(os.environ["FAILS"] in cell.source for cell in notebook.cells):
         raise RuntimeError("out of paper")
     draw = random.Random(seed)
@@ -143,6 +143,8 @@ def _become(course: Path, log: int, arguments: tuple[str, ...], environment: dic
     """Run the command in the child process, which exits here."""
     status: object = 70
     try:
+        gc.freeze()  # the garbage collector would copy the memory that this process shares with the tests
+        mini_lab.register(pytest.MonkeyPatch())
         os.setsid()
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -191,36 +193,36 @@ def hand_in(course: Path, student: str, timestamp: str, notebook: NotebookNode |
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
+def fresh(tmp_path_factory: pytest.TempPathFactory, mini_release: NotebookNode) -> Path:
     """Return an ungraded class: a late notebook, an unreadable one, and none at all."""
-    course = new_course(tmp_path_factory.mktemp("fresh"))
+    course = new_course(tmp_path_factory.mktemp("fresh"), ASSIGNMENT)
     (course / "moments.py").write_text(MOMENTS)
     (course / "stand_in.py").write_text(STAND_IN)
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(CONFIG + "import stand_in\n")
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         book.update_or_create_assignment(ASSIGNMENT, duedate=DUE)
-    hand_in(course, "ada", LATE, notebook_of(Solution("plain"), release))
+    hand_in(course, "ada", LATE, submission(RIGHT, mini_release))
     hand_in(course, "ben", IN_TIME, b"Dear TA")
     hand_in(course, "cyd", IN_TIME, None)
     return course
 
 
 @pytest.fixture(scope="module")
-def by_hand(fresh: Path, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
+def by_hand(fresh: Path, tmp_path_factory: pytest.TempPathFactory, mini_release: NotebookNode) -> Path:
     """Return the class with manual scores, after all students have submitted again."""
     course = copy_of(fresh, tmp_path_factory.mktemp("by_hand"))
     assert autograde(course).status == 0
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         for student in STUDENTS:
             mark = book.find_grade("reflection", NOTEBOOK.removesuffix(".ipynb"), ASSIGNMENT, student)
-            mark.manual_score, mark.extra_credit, mark.needs_manual_grade = 7.5, 1.0, False
-            book.find_grade("check_accuracy", NOTEBOOK.removesuffix(".ipynb"), ASSIGNMENT, student).manual_score = 20
+            mark.manual_score, mark.extra_credit, mark.needs_manual_grade = 3.5, 1.0, False
+            book.find_grade("check_rescale", NOTEBOOK.removesuffix(".ipynb"), ASSIGNMENT, student).manual_score = 10
             comment = book.find_comment("reflection", NOTEBOOK.removesuffix(".ipynb"), ASSIGNMENT, student)
             comment.manual_comment = f"Well argued, {student}."
         book.db.commit()
     for student in STUDENTS:
-        hand_in(course, student, AGAIN, notebook_of(Solution("again", sources={"freeze_layers": student}), release))
+        hand_in(course, student, AGAIN, submission(Solution("again", {"standardise": student}), mini_release))
     return course
 
 
@@ -282,7 +284,7 @@ def test_regrade_keeps_manual_scores(by_hand: Path, tmp_path: Path, force: tuple
     assert first.graded == list(STUDENTS)
     assert second.graded == (list(STUDENTS) if force else [])
     assert marks(course) == wanted
-    assert sum(row[1] == 7.5 and row[2] == 1.0 for row in wanted) == len(STUDENTS)
+    assert sum(row[1] == 3.5 and row[2] == 1.0 for row in wanted) == len(STUDENTS)
 
 
 def test_regrade_after_partial_removal(by_hand: Path, tmp_path: Path) -> None:
@@ -326,7 +328,7 @@ def test_autograde_unreadable_named_at_end(course: Path) -> None:
     """Unreadable submissions are named at the end of the log."""
     last = autograde(course).log.splitlines()[-3:]
     assert "3 submissions: 3 graded, 0 already graded, 0 not graded" in last[0]
-    assert "Look at ben: transfer_learning.ipynb is not a notebook" in last[1]
+    assert "Look at ben: mini_lab.ipynb is not a notebook" in last[1]
     assert "Look at cyd: The submission has no notebook" in last[2]
 
 
@@ -370,8 +372,9 @@ def test_autograde_command_killed(course: Path) -> None:
     for student in ("ada", "cyd"):
         shutil.rmtree(course / "submitted" / student)
     command, log = [sys.executable, "-m", "nbgrader", "autograde", ASSIGNMENT], course / "log.txt"
+    environment = {**os.environ, "PYTHONPATH": mini_lab.startup()}
     with log.open("wb") as file:
-        first = subprocess.Popen(command, cwd=course, stderr=file, start_new_session=True)
+        first = subprocess.Popen(command, cwd=course, env=environment, stderr=file, start_new_session=True)
         while "Autograding" not in log.read_text():
             assert first.poll() is None, log.read_text()
             time.sleep(0.05)
@@ -379,7 +382,9 @@ def test_autograde_command_killed(course: Path) -> None:
         assert first.wait() == -signal.SIGKILL
     assert set(scores(course, "ben").values()) == {None}
     with log.open("wb") as file:
-        assert subprocess.run(command, cwd=course, stderr=file, check=False).returncode == 0, log.read_text()
+        assert subprocess.run(command, cwd=course, env=environment, stderr=file, check=False).returncode == 0, (
+            log.read_text()
+        )
     assert "ben: grading was interrupted; it is graded again" in log.read_text()
     assert "1 submissions: 1 graded, 0 already graded, 0 not graded" in log.read_text()
     assert set(scores(course, "ben").values()) == {0}

@@ -14,7 +14,8 @@ from autograder.cli import main
 from autograder.gradebook.regrading import digest_of
 from autograder.notebooks.metadata import STORED, STORED_VERSION, SUBMITTED
 from autograder.results.stored_checks import read
-from tests.conftest import ASSIGNMENT, NOTEBOOK, autograded, nbgrader, new_course, submit
+from tests.conftest import autograded, nbgrader, new_course, submit
+from tests.helpers.mini_lab import ASSIGNMENT, CHECKS, NOTEBOOK
 from tests.helpers.synthetic_class import Graded, notebook_of, table
 
 
@@ -53,10 +54,10 @@ def test_stored_checks_grade_cells_only(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Path:
+def graded(tmp_path_factory: pytest.TempPathFactory, mini_release: NotebookNode) -> Path:
     """Return a graded class: an untouched notebook that claims results in every possible place, and plain text."""
-    course = new_course(tmp_path_factory.mktemp("course"))
-    forged = nbformat.from_dict(json.loads(json.dumps(release)))
+    course = new_course(tmp_path_factory.mktemp("course"), ASSIGNMENT)
+    forged = nbformat.from_dict(json.loads(json.dumps(mini_release)))
     claim = {"version": STORED_VERSION, "checks": [], "submission": {"seconds": 1e6, "notes": ["forged"]}}
     shown = nbformat.v4.new_output("display_data", data={"text/plain": "own"}, metadata={STORED: claim})
     forged.metadata[STORED] = claim
@@ -85,7 +86,7 @@ def test_stored_checks_survive_nbgrader(graded: Path) -> None:
         if STORED in output.get("metadata", {})
     ]
     assert all(name.startswith("check_") for name, _ in with_results)
-    assert len(with_results) == 4
+    assert len(with_results) == len(CHECKS)
     digest = digest_of(graded / "submitted" / "forger" / ASSIGNMENT)
     assert notebook.metadata[STORED] == {SUBMITTED: digest}, (
         "what the grader writes takes the place of what was claimed"
@@ -96,8 +97,8 @@ def test_stored_checks_survive_nbgrader(graded: Path) -> None:
     assert stored.notes == []
     assert stored.isolation == "namespaces"
     assert 0 < (stored.seconds or 0) < 1e5
-    freeze = stored.checks["check_freeze_layers"]
-    assert {(check.outcome, check.symptom) for check in freeze if check.outcome == "failed"} == {("failed", "missing")}
+    first = stored.checks[CHECKS[0]]
+    assert {(check.outcome, check.symptom) for check in first if check.outcome == "failed"} == {("failed", "missing")}
     assert sum(data.get("submission", {}).get("seed", "").isdigit() for _, data in with_results) == 1
 
 
@@ -107,9 +108,9 @@ def test_feedback_hides_stored_checks(graded: Path) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
     (page,) = graded.glob("feedback/forger/*/*.html")
     html = page.read_text()
-    assert "0 of 20 points" in html
+    assert "0 of 10 points" in html
     digest = digest_of(graded / "submitted" / "forger" / ASSIGNMENT)
-    machine = ("symptom", "test_freezes", '"outcome"', "&#34;outcome", "namespaces", digest)
+    machine = ("symptom", "test_mean_and_deviation", '"outcome"', "&#34;outcome", "namespaces", digest)
     assert not any(word in html for word in machine)
 
 
@@ -119,8 +120,8 @@ def test_report_graded_class(graded: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert main(["report", ASSIGNMENT]) == 0
     html = (graded / "reports" / f"{ASSIGNMENT}.html").read_text()
     assert "forged" not in html
-    assert "<strong>letter</strong>: transfer_learning.ipynb is not a notebook" in html
+    assert "<strong>letter</strong>: mini_lab.ipynb is not a notebook" in html
     rows = table(graded, "checks", ASSIGNMENT)
     assert {row["students"] for row in rows} == {"1"}
-    assert sum(float(row["points"]) for row in rows) == 90
+    assert sum(float(row["points"]) for row in rows) == 20
     assert {row["total"] for row in table(graded, "students", ASSIGNMENT)} == {"0"}

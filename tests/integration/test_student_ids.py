@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from autograder.collect.submission_folders import MAX_BESIDE, MAX_DEPTH, refusal
-from tests.conftest import ASSIGNMENT, NOTEBOOK, autograder_cli, nbgrader, new_course, scores, submit
+from tests.conftest import autograder_cli, nbgrader, new_course, scores, submit
+from tests.helpers.mini_lab import ASSIGNMENT, NOTEBOOK
 
 GRADED = [
     "aa", "zz", "Ada", "ada", "a +@b.org", "50%25", "{student_id}", "--help", "ölçer", "^(a|b),$(touch x)`id`;#~",
@@ -105,7 +106,7 @@ FOLDERS = {
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
-    course = new_course(tmp_path_factory.mktemp("course"))
+    course = new_course(tmp_path_factory.mktemp("course"), ASSIGNMENT)
     for student in [*GRADED, *REFUSED, *FOLDERS]:
         submit(course, student, b"Dear TA")
     for student, (make, _) in FOLDERS.items():

@@ -14,7 +14,8 @@ from nbgrader.apps.api import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 
 from autograder.gradebook.timestamps import ASIDE, NAME, read_timestamp
-from tests.conftest import ASSIGNMENT, nbgrader, new_course, scores, submit
+from tests.conftest import nbgrader, new_course, scores, submit
+from tests.helpers.mini_lab import ASSIGNMENT
 
 TEN = datetime(2026, 11, 28, 10)
 NO_TIMES = {
@@ -86,7 +87,7 @@ def _chosen() -> list[tuple[str, bytes]]:
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    course = new_course(tmp_path_factory.mktemp("course"))
+    course = new_course(tmp_path_factory.mktemp("course"), ASSIGNMENT)
     for student, content in [("aa", TIMES["nbgrader"]), ("zz", TIMES["nbgrader"]), *_chosen()]:
         submit(course, student, b"Dear TA")
         (course / "submitted" / student / ASSIGNMENT / NAME).write_bytes(content)
