@@ -5,7 +5,7 @@
 12
 
 Names are imported on first use, so that commands that need no model, such as ``autograder scores``, start without
-loading PyTorch.
+loading PyTorch. The course's backbones are registered with timm as soon as both packages are imported.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 # imported eagerly: a later import of the submodule of the same name would replace the function
 from amllab.preflight import preflight
+from amllab.registration import register_backbones
 
 if TYPE_CHECKING:
     from amllab import plots
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from amllab.numerics import best_device, fast_math
     from amllab.progress import Epochs
     from amllab.reptiles import reptile_loaders
+    from amllab.species import draw_species
     from amllab.training import evaluate, predict
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "UnknownBackbone",
     "best_device",
     "check",
+    "draw_species",
     "evaluate",
     "fast_math",
     "layers_of",
@@ -50,6 +53,7 @@ _PLACES = {
     "UnknownBackbone": "amllab.loading",
     "best_device": "amllab.numerics",
     "check": "amllab.checks.notebook",
+    "draw_species": "amllab.species",
     "evaluate": "amllab.training",
     "fast_math": "amllab.numerics",
     "layers_of": "amllab.layers",
@@ -58,6 +62,8 @@ _PLACES = {
     "reptile_loaders": "amllab.reptiles",
     "scripted_training": "amllab.kit.scripted_model",
 }
+
+register_backbones()
 
 
 def __getattr__(name: str) -> Any:
