@@ -23,21 +23,27 @@ if TYPE_CHECKING:
     from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
     from amllab.numerics import best_device, fast_math
     from amllab.progress import Epochs
+    from amllab.representations import extract_features, knn_accuracy, linear_evaluation
     from amllab.reptiles import reptile_loaders
     from amllab.species import draw_species
     from amllab.training import evaluate, predict
+    from amllab.views import RandomViews
 
 __all__ = [
     "BackboneUnavailable",
     "Epochs",
     "Layer",
+    "RandomViews",
     "UnknownBackbone",
     "best_device",
     "check",
     "draw_species",
     "evaluate",
+    "extract_features",
     "fast_math",
+    "knn_accuracy",
     "layers_of",
+    "linear_evaluation",
     "load_backbone",
     "plots",
     "predict",
@@ -50,13 +56,17 @@ _PLACES = {
     "BackboneUnavailable": "amllab.loading",
     "Epochs": "amllab.progress",
     "Layer": "amllab.layers",
+    "RandomViews": "amllab.views",
     "UnknownBackbone": "amllab.loading",
     "best_device": "amllab.numerics",
     "check": "amllab.checks.notebook",
     "draw_species": "amllab.species",
     "evaluate": "amllab.training",
+    "extract_features": "amllab.representations",
     "fast_math": "amllab.numerics",
+    "knn_accuracy": "amllab.representations",
     "layers_of": "amllab.layers",
+    "linear_evaluation": "amllab.representations",
     "load_backbone": "amllab.loading",
     "predict": "amllab.training",
     "reptile_loaders": "amllab.reptiles",

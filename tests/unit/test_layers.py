@@ -167,7 +167,7 @@ def test_net5_is_an_encoder() -> None:
 def test_net5_pretrained(tag: str, tmp_path: Path) -> None:
     """Weights of an encoder load by tag, and leave a new classifier as it was initialized."""
     from amllab.backbones import WEIGHTS
-    from amllab.pretrain import save_weights
+    from amllab.pretrain.checkpoints import save_weights
 
     trained = timm.create_model("net5")
     save_weights(trained, tmp_path / "w.safetensors")
