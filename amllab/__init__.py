@@ -5,7 +5,7 @@
 12
 
 Names are imported on first use, so that commands that need no model, such as ``autograder scores``, start without
-loading PyTorch.
+loading PyTorch. The course's backbones are registered with timm as soon as both packages are imported.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 # imported eagerly: a later import of the submodule of the same name would replace the function
 from amllab.preflight import preflight
+from amllab.registration import register_backbones
 
 if TYPE_CHECKING:
     from amllab import plots
@@ -22,19 +23,27 @@ if TYPE_CHECKING:
     from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
     from amllab.numerics import best_device, fast_math
     from amllab.progress import Epochs
+    from amllab.representations import extract_features, knn_accuracy, linear_evaluation
     from amllab.reptiles import reptile_loaders
+    from amllab.species import draw_species
     from amllab.training import evaluate, predict
+    from amllab.views import RandomViews
 
 __all__ = [
     "BackboneUnavailable",
     "Epochs",
     "Layer",
+    "RandomViews",
     "UnknownBackbone",
     "best_device",
     "check",
+    "draw_species",
     "evaluate",
+    "extract_features",
     "fast_math",
+    "knn_accuracy",
     "layers_of",
+    "linear_evaluation",
     "load_backbone",
     "plots",
     "predict",
@@ -47,17 +56,24 @@ _PLACES = {
     "BackboneUnavailable": "amllab.loading",
     "Epochs": "amllab.progress",
     "Layer": "amllab.layers",
+    "RandomViews": "amllab.views",
     "UnknownBackbone": "amllab.loading",
     "best_device": "amllab.numerics",
     "check": "amllab.checks.notebook",
+    "draw_species": "amllab.species",
     "evaluate": "amllab.training",
+    "extract_features": "amllab.representations",
     "fast_math": "amllab.numerics",
+    "knn_accuracy": "amllab.representations",
     "layers_of": "amllab.layers",
+    "linear_evaluation": "amllab.representations",
     "load_backbone": "amllab.loading",
     "predict": "amllab.training",
     "reptile_loaders": "amllab.reptiles",
     "scripted_training": "amllab.kit.scripted_model",
 }
+
+register_backbones()
 
 
 def __getattr__(name: str) -> Any:

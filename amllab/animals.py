@@ -1,4 +1,4 @@
-"""Shapes of the animals in the synthetic images.
+"""Shapes of the animals in the synthetic images, and the parts that species are made of.
 
 Each builder returns parts ``(n, k, 8)``, in a frame where the animal faces right, is about 2 long and centred near 0,
 and a flag for each image: an animal that is seen from above may be turned by any angle. Columns of a part: x and y of
@@ -37,7 +37,7 @@ def maybe(rng: Rng, probability: float, *shape: int) -> NDArray[np.bool_]:
     return rng.random(shape) < probability
 
 
-def _points(*pairs: tuple[Array | float, Array | float], n: int) -> Array:
+def points_of(*pairs: tuple[Array | float, Array | float], n: int) -> Array:
     """Return points ``(n, len(pairs), 2)`` from pairs of coordinates, each a number or ``(n,)``."""
     columns = [np.stack([np.broadcast_to(np.float32(v), n) for v in pair], -1) for pair in pairs]
     return np.stack(columns, 1).astype(np.float32)
@@ -61,18 +61,18 @@ def walk(start: Array, heading: Array, step: Array) -> Array:
     return np.concatenate([start[:, None], start[:, None] + moves.cumsum(1)], 1).astype(np.float32)
 
 
-def _tail(rng: Rng, start: Array, heading: Array, length: Array, bend: float, radii: Array, m: int = 6) -> Array:
+def tail_parts(rng: Rng, start: Array, heading: Array, length: Array, bend: float, radii: Array, m: int = 6) -> Array:
     """Build a tail of ``m`` parts that bends by up to ``bend`` radians in total, more towards its tip."""
     n = len(start)
     turn = uniform(rng, -bend, bend, n, 1) * (np.arange(m) + 1) ** 1.5 / m**1.5
     return chain(walk(start, heading[:, None] + turn, np.broadcast_to(length[:, None] / m, (n, m))), radii)
 
 
-def _legs_from_above(rng: Rng, x: Array, side: Array, thigh: Array, shin: Array, radius: Array) -> Array:
-    """Build legs of two parts at ``x (n, 2)``, on both sides of the body axis at distance ``side (n,)``."""
-    n = len(x)
+def legs_from_above(rng: Rng, x: Array, side: Array, thigh: Array, shin: Array, radius: Array) -> Array:
+    """Build legs of two parts at each of ``x (n, pairs)``, on both sides of the body axis at distance ``side (n,)``."""
+    n, pairs = x.shape
     legs = []
-    for pair in (0, 1):
+    for pair in range(pairs):
         for sign in (-1.0, 1.0):
             out = sign * (np.pi / 2 + uniform(rng, -0.6, 0.6, n))
             bend = out + sign * uniform(rng, -0.9, 0.9, n)
@@ -82,11 +82,11 @@ def _legs_from_above(rng: Rng, x: Array, side: Array, thigh: Array, shin: Array,
     return np.concatenate(legs, 1)
 
 
-def _legs_from_side(rng: Rng, x: Array, y: Array, length: Array, radius: Array, swing: float = 0.5) -> Array:
-    """Build a near and a far leg of two parts at each of ``x (n, 2)``, hanging from height ``y (n,)``."""
-    n = len(x)
+def legs_from_side(rng: Rng, x: Array, y: Array, length: Array, radius: Array, swing: float = 0.5) -> Array:
+    """Build a far and a near leg of two parts at each of ``x (n, pairs)``, hanging from height ``y (n,)``."""
+    n, pairs = x.shape
     legs = []
-    for pair in (0, 1):
+    for pair in range(pairs):
         for tone in (0.6, 1.0):
             down = -np.pi / 2 + uniform(rng, -swing, swing, n)
             knee = down + uniform(rng, -swing, swing, n)
@@ -110,26 +110,26 @@ def _crocodile(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
     """
     above = maybe(rng, 0.45, n)
     girth = uniform(rng, 0.17, 0.23, n)
-    x = _points((1.0, 0.0), (0.72, 0.0), (0.5, 0.0), (0.35, 0.0), (0.1, 0.0), (-0.2, 0.0), n=n)
+    x = points_of((1.0, 0.0), (0.72, 0.0), (0.5, 0.0), (0.35, 0.0), (0.1, 0.0), (-0.2, 0.0), n=n)
     bend = uniform(rng, -0.25, 0.25, n)[:, None]
     x[..., 1] = bend * (x[..., 0] - 0.2) ** 2
     profile = as_floats([0.3, 0.36, 0.7, 0.62, 1.0, 0.9])
     trunk = chain(x, girth[:, None] * profile)
     taper = girth[:, None] * np.linspace(0.85, 0.08, 7, dtype=np.float32)
-    tail = _tail(rng, x[:, -1], np.pi + uniform(rng, -0.15, 0.15, n), uniform(rng, 0.75, 0.95, n), 1.0, taper)
+    tail = tail_parts(rng, x[:, -1], np.pi + uniform(rng, -0.15, 0.15, n), uniform(rng, 0.75, 0.95, n), 1.0, taper)
     reach = uniform(rng, 0.1, 0.15, n)
     hips = np.stack([uniform(rng, 0.2, 0.32, n), uniform(rng, -0.25, -0.1, n)], -1)
-    legs = _legs_from_above(rng, hips, girth * 0.8, reach, reach * 0.8, girth * 0.33)
+    legs = legs_from_above(rng, hips, girth * 0.8, reach, reach * 0.8, girth * 0.33)
     top = np.concatenate([legs, tail, trunk], 1)
 
-    jaw = walk(_points((0.52, 0.0), n=n)[:, 0], uniform(rng, 0.0, 0.5, n, 1), np.full((n, 1), 0.45, np.float32))
+    jaw = walk(points_of((0.52, 0.0), n=n)[:, 0], uniform(rng, 0.0, 0.5, n, 1), np.full((n, 1), 0.45, np.float32))
     upper = chain(jaw, girth[:, None] * as_floats([0.5, 0.22]))
     ridges = []
     for at in (1, 2, 3, 4, 5):  # upright scutes along the tail and the back
         root = tail[:, at, :2]
         tip = root + np.stack([-0.03 + 0 * girth, tail[:, at, RA] + 0.09], -1)
         ridges.append(chain(np.stack([root, tip], 1), as_floats([[0.05, 0.005]]), tone=0.8))
-    short = _legs_from_side(rng, hips, -girth * 0.5, uniform(rng, 0.18, 0.26, n), girth * 0.36)
+    short = legs_from_side(rng, hips, -girth * 0.5, uniform(rng, 0.18, 0.26, n), girth * 0.36)
     side = np.concatenate([short[:, :2], short[:, 4:6], tail, trunk, upper, *ridges, short[:, 2:4], short[:, 6:]], 1)
     return _choose(above, top, side), above
 
@@ -137,23 +137,23 @@ def _crocodile(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
 def _dinosaur(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
     """Build dinosaurs on long legs: a barrel with a long raised neck, or an upright biped with a big head."""
     girth = uniform(rng, 0.2, 0.3, n)
-    body = chain(_points((0.2, 0.02), (-0.25, 0.0), n=n), np.stack([girth * 0.9, girth], -1))
+    body = chain(points_of((0.2, 0.02), (-0.25, 0.0), n=n), np.stack([girth * 0.9, girth], -1))
     rise = uniform(rng, 0.5, 1.3, n)[:, None] + uniform(rng, -0.8, 0.2, n)[:, None] * np.linspace(
         0, 1, 4, dtype=np.float32
     )
-    spine = walk(_points((0.3, 0.1), n=n)[:, 0], rise, np.broadcast_to(uniform(rng, 0.16, 0.24, n, 1), (n, 4)))
+    spine = walk(points_of((0.3, 0.1), n=n)[:, 0], rise, np.broadcast_to(uniform(rng, 0.16, 0.24, n, 1), (n, 4)))
     neck = chain(spine, girth[:, None] * as_floats([0.6, 0.4, 0.32, 0.28, 0.26]))
     snout = walk(spine[:, -1], uniform(rng, -0.6, 0.2, n, 1), np.full((n, 1), 0.14, np.float32))
     head = chain(snout, girth[:, None] * as_floats([0.38, 0.26]))
     taper = girth[:, None] * np.linspace(0.75, 0.06, 7, dtype=np.float32)
-    start = _points((-0.3, 0.0), n=n)[:, 0]
-    tail = _tail(rng, start, np.pi + uniform(rng, -0.2, 0.5, n), uniform(rng, 0.6, 0.9, n), 0.7, taper)
+    start = points_of((-0.3, 0.0), n=n)[:, 0]
+    tail = tail_parts(rng, start, np.pi + uniform(rng, -0.2, 0.5, n), uniform(rng, 0.6, 0.9, n), 0.7, taper)
     hips = np.stack([np.full(n, 0.22), np.full(n, -0.28)], -1).astype(np.float32)
-    legs = _legs_from_side(rng, hips, -girth * 0.5, uniform(rng, 0.4, 0.55, n), girth * 0.36, 0.25)
+    legs = legs_from_side(rng, hips, -girth * 0.5, uniform(rng, 0.4, 0.55, n), girth * 0.36, 0.25)
     sauropod = np.concatenate([legs[:, :2], legs[:, 4:6], tail, neck, head, body, legs[:, 2:4], legs[:, 6:]], 1)
 
     lean = uniform(rng, 0.3, 1.1, n)
-    hip = _points((-0.1, 0.0), n=n)[:, 0]
+    hip = points_of((-0.1, 0.0), n=n)[:, 0]
     chest = walk(hip, np.stack([lean, lean + uniform(rng, -0.1, 0.6, n)], -1), np.full((n, 2), 0.3, np.float32))
     torso = chain(chest, girth[:, None] * as_floats([0.85, 0.75, 0.42]))
     jaw = walk(chest[:, -1], uniform(rng, -0.4, 0.25, n, 1), uniform(rng, 0.24, 0.34, n, 1))
@@ -162,8 +162,8 @@ def _dinosaur(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
         walk(chest[:, -1] - as_floats([0, 0.05]), uniform(rng, -0.8, -0.3, n, 1), np.full((n, 1), 0.26, np.float32)),
         girth[:, None] * as_floats([0.35, 0.14]),
     )
-    behind = _tail(rng, hip, np.pi + uniform(rng, -0.3, 0.5, n), uniform(rng, 0.7, 0.95, n), 0.6, taper)
-    two = _legs_from_side(rng, hips * 0 - 0.1, -girth * 0.3, uniform(rng, 0.6, 0.75, n), girth * 0.42, 0.5)
+    behind = tail_parts(rng, hip, np.pi + uniform(rng, -0.3, 0.5, n), uniform(rng, 0.7, 0.95, n), 0.6, taper)
+    two = legs_from_side(rng, hips * 0 - 0.1, -girth * 0.3, uniform(rng, 0.6, 0.75, n), girth * 0.42, 0.5)
     arm = walk(chest[:, 1], np.stack([lean - 1.6, lean - 0.8], -1), np.full((n, 2), 0.12, np.float32))
     arms = chain(arm, as_floats([[0.05, 0.04, 0.03]]), tone=0.85)
     biped = np.concatenate([two[:, :2], behind, torso, skull, lower, arms, two[:, 2:4]], 1)
@@ -177,15 +177,15 @@ def _lizard(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
     """
     above = maybe(rng, 0.7, n)
     girth = uniform(rng, 0.085, 0.13, n)
-    x = _points((0.92, 0.0), (0.78, 0.0), (0.62, 0.0), (0.35, 0.0), (0.05, 0.0), n=n)
+    x = points_of((0.92, 0.0), (0.78, 0.0), (0.62, 0.0), (0.35, 0.0), (0.05, 0.0), n=n)
     x[..., 1] = uniform(rng, -0.5, 0.5, n)[:, None] * (x[..., 0] - 0.4) ** 2
     trunk = chain(x, girth[:, None] * as_floats([0.5, 0.95, 0.6, 1.0, 0.8]))
     taper = girth[:, None] * np.linspace(0.75, 0.1, 9, dtype=np.float32)
-    tail = _tail(rng, x[:, -1], np.pi + uniform(rng, -0.3, 0.3, n), uniform(rng, 0.95, 1.3, n), 2.8, taper, m=8)
+    tail = tail_parts(rng, x[:, -1], np.pi + uniform(rng, -0.3, 0.3, n), uniform(rng, 0.95, 1.3, n), 2.8, taper, m=8)
     hips = np.stack([uniform(rng, 0.48, 0.56, n), uniform(rng, 0.08, 0.18, n)], -1)
     reach = uniform(rng, 0.16, 0.24, n)
-    legs = _legs_from_above(rng, hips, girth * 0.6, reach, reach * 0.9, girth * 0.38)
-    low = _legs_from_side(rng, hips, -girth * 0.3, uniform(rng, 0.28, 0.38, n), girth * 0.38, 1.0)
+    legs = legs_from_above(rng, hips, girth * 0.6, reach, reach * 0.9, girth * 0.38)
+    low = legs_from_side(rng, hips, -girth * 0.3, uniform(rng, 0.28, 0.38, n), girth * 0.38, 1.0)
     return _choose(above, np.concatenate([legs, tail, trunk], 1), np.concatenate([low, tail, trunk], 1)), above
 
 
@@ -212,25 +212,25 @@ def _turtle(rng: Rng, n: int) -> tuple[Array, NDArray[np.bool_]]:
     above = maybe(rng, 0.5, n)
     shell = uniform(rng, 0.42, 0.52, n)
     half = uniform(rng, 0.08, 0.2, n)
-    oval = chain(_points((half, 0.0), (-half, 0.0), n=n), np.stack([shell * 0.95, shell], -1), tone=0.85)
+    oval = chain(points_of((half, 0.0), (-half, 0.0), n=n), np.stack([shell * 0.95, shell], -1), tone=0.85)
     nose = walk(
         np.stack([half + shell * 0.8, 0 * half], -1), uniform(rng, -0.4, 0.4, n, 1), uniform(rng, 0.18, 0.34, n, 1)
     )
     head = chain(nose, as_floats([[0.09, 0.12]]))
     hips = np.stack([half + shell * 0.5, -half - shell * 0.5], -1)
     flipper = np.where(maybe(rng, 0.35, n), 0.36, 0.16).astype(np.float32)
-    legs = _legs_from_above(rng, hips, shell * 0.65, flipper, flipper * 0.5, uniform(rng, 0.09, 0.13, n))
-    stub = chain(_points((-half - shell * 0.8, 0.0), (-half - shell - 0.15, 0.0), n=n), as_floats([[0.06, 0.01]]))
+    legs = legs_from_above(rng, hips, shell * 0.65, flipper, flipper * 0.5, uniform(rng, 0.09, 0.13, n))
+    stub = chain(points_of((-half - shell * 0.8, 0.0), (-half - shell - 0.15, 0.0), n=n), as_floats([[0.06, 0.01]]))
     top = np.concatenate([legs, head, stub, oval], 1)
 
-    dome = chain(_points((half, -0.15), (-half, -0.15), n=n), np.stack([shell, shell], -1), tone=0.85, cut=1.0)
-    rim = chain(_points((half + shell * 0.8, -0.15), (-half - shell * 0.8, -0.15), n=n), as_floats([[0.08, 0.08]]))
+    dome = chain(points_of((half, -0.15), (-half, -0.15), n=n), np.stack([shell, shell], -1), tone=0.85, cut=1.0)
+    rim = chain(points_of((half + shell * 0.8, -0.15), (-half - shell * 0.8, -0.15), n=n), as_floats([[0.08, 0.08]]))
     start = np.stack([half + shell * 0.8, 0 * half - 0.12], -1)
     reach = walk(
         start, np.stack([uniform(rng, -0.2, 0.9, n), uniform(rng, -0.3, 0.3, n)], -1), np.full((n, 2), 0.16, np.float32)
     )
     neck = chain(reach, as_floats([[0.08, 0.09, 0.11]]))
-    feet = _legs_from_side(rng, hips, 0 * half - 0.2, uniform(rng, 0.2, 0.3, n), uniform(rng, 0.09, 0.13, n))
+    feet = legs_from_side(rng, hips, 0 * half - 0.2, uniform(rng, 0.2, 0.3, n), uniform(rng, 0.09, 0.13, n))
     side = np.concatenate([feet, neck, stub - as_floats([0, 0.15, 0, 0.15, 0, 0, 0, 0]), rim, dome], 1)
     return _choose(above, top, side), above
 

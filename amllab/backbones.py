@@ -1,9 +1,10 @@
-"""The course's backbones, registered with timm: ``net12`` (12 layers) and ``net6`` (6 layers).
+"""The course's backbones, registered with timm: ``net12`` (12 layers), ``net6`` (6 layers) and ``net5`` (5 layers).
 
-Both are small convolutional networks for 32x32 images, pretrained on CIFAR-10 by ``python -m amllab.pretrain``;
-``net12`` has residual branches. The family follows two sources: the residual block of He et al., *Deep Residual
-Learning for Image Recognition* (CVPR 2016), and the layout "convolution, pooling, two convolutions with a skip" of
-the fast CIFAR-10 networks of Page, *How to Train Your ResNet* (2018).
+All are small convolutional networks for 32x32 images, pretrained by ``python -m amllab.pretrain``: ``net12`` and
+``net6`` on the labelled images of CIFAR-10, ``net5`` on images without labels. ``net12`` has residual branches. The
+family follows two sources: the residual block of He et al., *Deep Residual Learning for Image Recognition* (CVPR 2016),
+and the layout "convolution, pooling, two convolutions with a skip" of the fast CIFAR-10 networks of Page, *How to Train
+Your ResNet* (2018).
 
 >>> import timm, amllab
 >>> timm.create_model("net12", pretrained=True, num_classes=5).num_classes
@@ -13,6 +14,8 @@ the fast CIFAR-10 networks of Page, *How to Train Your ResNet* (2018).
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +27,33 @@ from torch import Tensor, nn
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
+Activation = Callable[[], nn.Module]
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 
 class ConvNormAct(nn.Module):
-    """3x3 convolution, optional 2x2 max pooling, batch normalisation and optional GELU."""
+    """Convolution (3x3, stride 1), optional 2x2 max pooling, batch normalisation and optional activation."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, pool: bool = False, act: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        pool: bool = False,
+        act_layer: Activation = nn.GELU,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        padding = (kernel_size - stride + 1) // 2  # the side of the output is that of the input, divided by the stride
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
         self.norm = nn.BatchNorm2d(out_channels)
-        self.act = nn.GELU() if act else nn.Identity()
+        self.act = act_layer()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h, w)``; half of h and w with pooling."""
+        """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / d, w / d)``; pooling doubles d = stride."""
         out: Tensor = self.act(self.norm(self.pool(self.conv(x))))
         return out
 
@@ -46,14 +61,14 @@ class ConvNormAct(nn.Module):
 class Stage(nn.Module):
     """A convolution that halves the resolution, followed by a residual branch of two if ``residual`` is set."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, residual: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, residual: bool, act_layer: Activation) -> None:
         super().__init__()
-        self.conv1 = ConvNormAct(in_channels, out_channels, pool=True)
+        self.conv1 = ConvNormAct(in_channels, out_channels, pool=True, act_layer=act_layer)
         self.residual = residual
         if residual:
-            self.conv2 = ConvNormAct(out_channels, out_channels)
-            self.conv3 = ConvNormAct(out_channels, out_channels, act=False)
-            self.act = nn.GELU()
+            self.conv2 = ConvNormAct(out_channels, out_channels, act_layer=act_layer)
+            self.conv3 = ConvNormAct(out_channels, out_channels, act_layer=nn.Identity)
+            self.act = act_layer()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, in_channels, h, w)`` to ``(batch, out_channels, h / 2, w / 2)``."""
@@ -69,6 +84,9 @@ class CifarNet(nn.Module):
     Args:
         widths: numbers of channels of the stem and of each stage.
         residual: whether each stage has a residual branch (three convolutions) or not (one).
+        stem_size: side length of the kernel of the first convolution.
+        stem_stride: its stride.
+        act_layer: makes the activations.
         num_classes: number of outputs of the classifier; 0 for no classifier.
         in_chans: number of channels of the input images.
         global_pool: timm's name for the pooling before the classifier.
@@ -80,6 +98,9 @@ class CifarNet(nn.Module):
         widths: tuple[int, ...],
         *,
         residual: bool,
+        stem_size: int = 3,
+        stem_stride: int = 1,
+        act_layer: Activation = nn.GELU,
         num_classes: int = 10,
         in_chans: int = 3,
         global_pool: str = "avg",
@@ -88,10 +109,10 @@ class CifarNet(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = widths[-1]
-        self.stem = ConvNormAct(in_chans, widths[0])
+        self.stem = ConvNormAct(in_chans, widths[0], kernel_size=stem_size, stride=stem_stride, act_layer=act_layer)
         pairs = itertools.pairwise(widths)
-        self.stages = nn.Sequential(*(Stage(i, o, residual=residual) for i, o in pairs))
-        self.final_conv = ConvNormAct(widths[-1], widths[-1])
+        self.stages = nn.Sequential(*(Stage(i, o, residual=residual, act_layer=act_layer) for i, o in pairs))
+        self.final_conv = ConvNormAct(widths[-1], widths[-1], act_layer=act_layer)
         self.head = ClassifierHead(widths[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate)
 
     @torch.jit.ignore
@@ -113,7 +134,8 @@ class CifarNet(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images to feature maps.
 
-        Shapes are ``(batch, in_chans, h, w)`` and ``(batch, num_features, h / 2**stages, w / 2**stages)``.
+        Shapes are ``(batch, in_chans, h, w)`` and ``(batch, num_features, h / d, w / d)``, where d is
+        ``stem_stride * 2**stages``.
         """
         features: Tensor = self.final_conv(self.stages(self.stem(x)))
         return features
@@ -128,10 +150,10 @@ class CifarNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def _cfg(name: str) -> dict[str, Any]:
+def _cfg(name: str, num_classes: int = 10) -> dict[str, Any]:
     return {
         "file": str(WEIGHTS / f"{name}.safetensors"),
-        "num_classes": 10,
+        "num_classes": num_classes,
         "input_size": (3, 32, 32),
         "pool_size": None,
         "crop_pct": 1.0,
@@ -145,7 +167,15 @@ def _cfg(name: str) -> dict[str, Any]:
     }
 
 
-default_cfgs = generate_default_cfgs({"net12.cifar10": _cfg("net12"), "net6.cifar10": _cfg("net6")})
+default_cfgs = generate_default_cfgs(
+    {
+        "net12.cifar10": _cfg("net12"),
+        "net6.cifar10": _cfg("net6"),
+        # encoders without a classifier: the first is the default
+        "net5.ssl_cifar10": _cfg("net5-ssl_cifar10", num_classes=0),
+        "net5.ssl_species": _cfg("net5-ssl_species", num_classes=0),
+    }
+)
 
 
 def _create(name: str, pretrained: bool, **kwargs: Any) -> CifarNet:
@@ -168,3 +198,18 @@ def net6(pretrained: bool = False, **kwargs: Any) -> CifarNet:
     The layers are the stem, three stages of one convolution each, one convolution and the head.
     """
     return _create("net6", pretrained, **{"widths": (24, 48, 96, 160), "residual": False, **kwargs})
+
+
+@register_model
+def net5(pretrained: bool = False, **kwargs: Any) -> CifarNet:
+    """Create an encoder of 4 layers and 0.14 M parameters, fast enough to be pretrained in a notebook.
+
+    The layers are the stem (4x4 patches with stride 2), two stages of one convolution each and one convolution. By
+    default there is no classifier, and the outputs are features ``(batch, 96)``; with ``num_classes`` above 0, the
+    classifier is the fifth layer.
+    """
+    stem = {"stem_size": 4, "stem_stride": 2}
+    relu = partial(nn.ReLU, inplace=True)  # a fifth more images a second than with GELU
+    return _create(
+        "net5", pretrained, **{"widths": (24, 48, 96), "residual": False, "act_layer": relu, **stem, **kwargs}
+    )

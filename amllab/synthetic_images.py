@@ -10,6 +10,7 @@ response properties of cortical cells*, 1987).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from amllab.animals import (
-    AX,
-    AY,
     BUILDERS,
-    BX,
-    BY,
-    CUT,
     RA,
     RB,
-    TONE,
     Array,
     Builder,
     Rng,
@@ -64,8 +59,23 @@ class Difficulty:
 
 
 DIFFICULTY = Difficulty()
+EASY = Difficulty(
+    shift=0.12,
+    turn=0.3,
+    camouflage=(0.0, 0.15),
+    coat=(0.0, 0.35),
+    behind=1,
+    before=0,
+    relief=(0.04, 0.18),
+    contrast=(0.85, 1.15),
+    shade=0.2,
+    noise=(0.0, 0.015),
+)
+
+# from generator, number of images, their side, their mean colours (n, 3) and the difficulty to (n, 3, size, size)
+Coat = Callable[[Rng, int, int, Array, Difficulty], Array]
 CHUNK = 32  # images drawn at a time
-RASTERISED = 8  # images rasterised at a time: the distances of all pixels to all parts fit into a processor's cache
+RASTERISED = 1 << 14  # pixels rasterised at a time: a few arrays of this size fit into a processor's cache
 PALETTE = np.array(  # of animals and backgrounds: greens, browns, sand, greys, rust, blue-greys
     [
         [0.30, 0.42, 0.18],
@@ -112,7 +122,7 @@ def draw(n: int, seed: int, size: int = 32) -> LabelledImages:
         members = np.flatnonzero(labels == label)
         for start in range(0, len(members), CHUNK):
             chunk = members[start : start + CHUNK]
-            images[chunk] = _render(builder, len(chunk), rng, size)
+            images[chunk] = render(builder, len(chunk), rng, size)
     return LabelledImages(
         torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), CLASSES, "drawn reptiles"
     )
@@ -121,8 +131,19 @@ def draw(n: int, seed: int, size: int = 32) -> LabelledImages:
 # Rendering. Images are (n, size, size) or (n, 3, size, size) in [0, 1]; coordinates run from -1 to 1, y upwards.
 
 
-def _render(builder: Builder, n: int, rng: Rng, size: int, hard: Difficulty = DIFFICULTY) -> NDArray[np.uint8]:
-    """Render ``n`` finished images of one class, uint8 ``(n, 3, size, size)``."""
+def render(
+    builder: Builder, n: int, rng: Rng, size: int, hard: Difficulty = DIFFICULTY, coat: Coat | None = None
+) -> NDArray[np.uint8]:
+    """Render ``n`` finished images of one class, uint8 ``(n, 3, size, size)``.
+
+    Args:
+        builder: builds the shapes of the animals.
+        n: number of images.
+        rng: source of all randomness.
+        size: side length in pixels.
+        hard: settings that determine how hard the images are.
+        coat: returns the colours of the animals; by default, they are sampled from the same distribution for all.
+    """
     picture = _background(n, rng, size, hard)
     picture = _strew(picture, rng, hard.behind, size, stones=True)
     parts, above = builder(rng, n)
@@ -130,8 +151,8 @@ def _render(builder: Builder, n: int, rng: Rng, size: int, hard: Difficulty = DI
     light = uniform(rng, 0, 2 * np.pi, n)
     shadow = np.roll(_blur(cover, np.full(n, 0.06, np.float32)), (size // 16, size // 32), (1, 2))
     picture = picture * (1 - uniform(rng, 0, 0.5, n, 1, 1, 1) * shadow[:, None])
-    coat = _coat(rng, n, size, picture.mean((2, 3)), hard)
-    body = coat * tone[:, None] * _shading(height, light, size)[:, None]
+    colours = (coat or _coat)(rng, n, size, picture.mean((2, 3)), hard)
+    body = colours * tone[:, None] * _shading(height, light, size)[:, None]
     picture = picture + cover[:, None] * (body - picture)
     picture = _strew(picture, rng, hard.before, size, stones=False)
     return _expose(picture, rng, size, hard)
@@ -154,39 +175,58 @@ def _place(parts: Array, above: NDArray[np.bool_], rng: Rng, hard: Difficulty) -
     return placed
 
 
-def _grid(size: int) -> tuple[Array, Array]:
+def grid(size: int) -> tuple[Array, Array]:
+    """Return the coordinates of the pixels: x ``(1, size)`` and y ``(size, 1)``."""
     centre = ((np.arange(size) + 0.5) / size * 2 - 1).astype(np.float32)
     return centre[None, :], -centre[:, None]
 
 
 def _rasterise(parts: Array, size: int) -> tuple[Array, ...]:
     """Return coverage in [0, 1], height above ground and brightness of the nearest part, each ``(n, size, size)``."""
+    step = max(1, RASTERISED // size**2)
     # at least one piece, so that zero images also give arrays
-    some = [_rasterise_some(parts[i : i + RASTERISED], size) for i in range(0, max(len(parts), 1), RASTERISED)]
+    some = [_rasterise_some(parts[i : i + step], size) for i in range(0, max(len(parts), 1), step)]
     return tuple(map(np.concatenate, zip(*some, strict=True)))
 
 
 def _rasterise_some(parts: Array, size: int) -> tuple[Array, Array, Array]:
-    """Rasterise all images at once; see :func:`_rasterise`."""
-    x, y = _grid(size)
-    p = parts[..., None, None]
-    ax, ay, ra = p[:, :, AX], p[:, :, AY], p[:, :, RA]
-    dx, dy = p[:, :, BX] - ax, p[:, :, BY] - ay
-    ux, uy = x - ax, y - ay
-    length = dx * dx + dy * dy + 1e-9
-    along = np.clip((ux * dx + uy * dy) / length, 0, 1)
-    off = (ux - along * dx) ** 2 + (uy - along * dy) ** 2
-    radius = ra + along * (p[:, :, RB] - ra)
-    distance = np.sqrt(off) - radius
-    for part in np.flatnonzero(parts[..., CUT].any(0)):
-        x_part, y_part = dx[:, part], dy[:, part]
-        below = (x_part * uy[:, part] - y_part * ux[:, part]) / np.sqrt(length[:, part]) * -np.sign(x_part)
-        cut = p[:, part, CUT] > 0
-        distance[:, part] = np.where(cut, np.maximum(distance[:, part], below), distance[:, part])
-    nearest = distance.min(1)
-    tone = np.where(distance <= nearest[:, None], p[:, :, TONE], 0).max(1)
-    height = np.sqrt(np.maximum((radius * radius - off).max(1), 0))
-    return np.clip(0.5 - nearest * size / 2, 0, 1), height, tone
+    """Rasterise all images at once, part by part; see :func:`_rasterise`."""
+    x, y = grid(size)
+    shape = len(parts), size, size
+    nearest, tone = np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32)
+    depth = np.full(shape, -np.inf, np.float32)
+    across = np.empty(shape, np.float32)
+    for part in np.moveaxis(parts, (1, 2), (0, 1))[..., None, None]:
+        ax, ay, bx, by, ra, rb, own_tone, cut = part
+        dx, dy = bx - ax, by - ay
+        ux, uy = x - ax, y - ay
+        length = dx * dx + dy * dy + 1e-9
+        along = ux * dx + uy * dy
+        along /= length
+        np.clip(along, 0, 1, out=along)
+        off = along * dx
+        np.subtract(ux, off, out=off)
+        off *= off
+        np.multiply(along, dy, out=across)
+        np.subtract(uy, across, out=across)
+        across *= across
+        off += across
+        along *= rb - ra
+        along += ra  # now the radius
+        distance = np.sqrt(off, out=across)
+        distance -= along
+        if cut.any():
+            below = (dx * uy - dy * ux) / np.sqrt(length) * -np.sign(dx)
+            np.maximum(distance, below, out=distance, where=cut > 0)
+        # of parts at the same distance, the brightest counts
+        # (products, because np.where takes much longer)
+        tone *= nearest <= distance
+        np.maximum(tone, own_tone * (distance <= nearest), out=tone)
+        np.minimum(nearest, distance, out=nearest)
+        along *= along
+        along -= off
+        np.maximum(depth, along, out=depth)
+    return np.clip(0.5 - nearest * size / 2, 0, 1), np.sqrt(np.maximum(depth, 0)), tone
 
 
 def _shading(height: Array, light: Array, size: int) -> Array:
@@ -198,7 +238,7 @@ def _shading(height: Array, light: Array, size: int) -> Array:
     return brightness
 
 
-def _noise(rng: Rng, shape: tuple[int, ...], size: int, slope: Array, stretch: Array | float = 1.0) -> Array:
+def noise(rng: Rng, shape: tuple[int, ...], size: int, slope: Array, stretch: Array | float = 1.0) -> Array:
     """Return noise ``(*shape, size, size)`` of unit variance, with amplitude ~ 1 / frequency**slope.
 
     A ``stretch`` above 1 elongates its structures horizontally.
@@ -209,11 +249,11 @@ def _noise(rng: Rng, shape: tuple[int, ...], size: int, slope: Array, stretch: A
     amplitude = np.where(frequency > 0, np.maximum(frequency, 0.5) ** -slope, 0).astype(np.float32)
     white = np.fft.rfft2(rng.standard_normal((*shape, size, size), dtype=np.float32))
     field = np.fft.irfft2(white * amplitude, (size, size))
-    noise: Array = (field / (field.std((-2, -1), keepdims=True) + 1e-6)).astype(np.float32)
-    return noise
+    scaled: Array = (field / (field.std((-2, -1), keepdims=True) + 1e-6)).astype(np.float32)
+    return scaled
 
 
-def _colours(rng: Rng, *shape: int) -> Array:
+def random_colours(rng: Rng, *shape: int) -> Array:
     """Return random colours ``(*shape, 3)``: slightly perturbed mixtures of two palette colours."""
     first, second = (PALETTE[rng.integers(len(PALETTE), size=shape)] for _ in range(2))
     mixed = first + uniform(rng, 0, 0.6, *shape, 1) * (second - first)
@@ -225,14 +265,14 @@ def _colours(rng: Rng, *shape: int) -> Array:
 def _background(n: int, rng: Rng, size: int, hard: Difficulty) -> Array:
     """Paint backgrounds: two areas (like sand, water, foliage, sky) that meet at a horizon or in patches."""
     slope, stretch = uniform(rng, 0.7, 1.8, n, 1), np.exp2(rng.uniform(-1.5, 3, (n, 1))).astype(np.float32)
-    relief = _noise(rng, (n, 4), size, slope, stretch) * uniform(rng, *hard.relief, n, 1, 1, 1)
-    patches = _noise(rng, (n,), size, np.full(n, 1.8))
-    _, y = _grid(size)
+    relief = noise(rng, (n, 4), size, slope, stretch) * uniform(rng, *hard.relief, n, 1, 1, 1)
+    patches = noise(rng, (n,), size, np.full(n, 1.8))
+    _, y = grid(size)
     horizon = uniform(rng, -0.6, 1.2, n, 1, 1)
     scene = maybe(rng, 0.6, n, 1, 1)
     share = np.where(scene, (y - horizon + 0.06 * patches) * 8, patches * 2)
     share = 1 / (1 + np.exp(-np.clip(share, -20, 20)))
-    low, high = _colours(rng, 2, n, 1, 1).transpose(0, 1, 4, 2, 3)
+    low, high = random_colours(rng, 2, n, 1, 1).transpose(0, 1, 4, 2, 3)
     ground = low + share[:, None] * (high - low)
     lit: Array = ground * np.exp(0.6 * relief[:, :1] + 0.25 * relief[:, 1:])
     return lit
@@ -242,7 +282,7 @@ def _strew(picture: Array, rng: Rng, most: int, size: int, *, stones: bool) -> A
     """Paint up to ``most`` objects: grass from below, leaves and, if ``stones`` is set, also stones and stems."""
     n = len(picture)
     number = rng.integers(0, most + 1, n)
-    tint = _colours(rng, n, 1)
+    tint = random_colours(rng, n, 1)
     for i in range(most):
         start = uniform(rng, -1, 1, n, 2)
         grass = maybe(rng, 0.5, n)
@@ -255,7 +295,7 @@ def _strew(picture: Array, rng: Rng, most: int, size: int, *, stones: bool) -> A
         if stones:
             thick = as_floats(thick * as_floats(np.where(maybe(rng, 0.25, n), 2.2, 1.0)))
         parts = chain(path, thick[:, None] * as_floats([0.7, 1.0, 0.3]))
-        own = 0.5 * tint[:, 0] + 0.5 * _colours(rng, n)
+        own = 0.5 * tint[:, 0] + 0.5 * random_colours(rng, n)
         there = i < number
         cover, height, _ = _rasterise(parts[there], size)
         colour = as_floats(own[there][:, :, None, None] * (0.8 + 2 * np.minimum(height, 0.2))[:, None])
@@ -268,13 +308,13 @@ def _coat(rng: Rng, n: int, size: int, ground: Array, hard: Difficulty) -> Array
 
     Two tones form stripes, spots or fine scales; the base tone is mixed with the colour of the ground.
     """
-    x, y = _grid(size)
+    x, y = grid(size)
     angle, period = uniform(rng, 0, np.pi, n, 1, 1), uniform(rng, 0.15, 0.5, n, 1, 1)
     ripple = np.sin(2 * np.pi / period * (np.cos(angle) * x + np.sin(angle) * y))
-    spots = _noise(rng, (n,), size, uniform(rng, 0.2, 1.5, n))
+    spots = noise(rng, (n,), size, uniform(rng, 0.2, 1.5, n))
     kind = rng.integers(0, 3, (n, 1, 1))
     pattern = np.where(kind == 0, np.clip(3 * ripple, -1, 1), np.where(kind == 1, np.clip(3 * spots, -1, 1), spots / 2))
-    first, second, marks = _colours(rng, 3, n)
+    first, second, marks = random_colours(rng, 3, n)
     nearer = np.abs(first - ground).sum(1) < np.abs(second - ground).sum(1)
     base = np.where(nearer[:, None], second, first)  # the colour that stands out more from the ground
     mix = uniform(rng, *hard.camouflage, n, 1)
@@ -290,6 +330,7 @@ def _blur(field: Array, sigma: Array) -> Array:
     step = np.arange(size, dtype=np.float32) * 2 / size
     kernel = np.exp(-0.5 * ((step[:, None] - step) / np.maximum(sigma, 1e-3)[:, None, None]) ** 2)
     kernel /= kernel.sum(-1, keepdims=True)
+    kernel[kernel < np.finfo(np.float32).tiny] = 0  # sums with subnormal numbers are slow
     kernel = kernel.reshape(len(field), *(1,) * (field.ndim - 3), size, size)
     blurred: Array = kernel @ field @ kernel.swapaxes(-1, -2)
     return blurred
@@ -298,7 +339,7 @@ def _blur(field: Array, sigma: Array) -> Array:
 def _expose(picture: Array, rng: Rng, size: int, hard: Difficulty) -> NDArray[np.uint8]:
     """Turn pictures into photographs: patchy light, colour cast, contrast, blur, noise and eight bits."""
     n = len(picture)
-    light = _noise(rng, (n,), size, np.full(n, 2.0))[:, None] * uniform(rng, 0, hard.shade, n, 1, 1, 1)
+    light = noise(rng, (n,), size, np.full(n, 2.0))[:, None] * uniform(rng, 0, hard.shade, n, 1, 1, 1)
     picture = picture * np.exp(0.5 * light) * uniform(rng, 0.88, 1.12, n, 3, 1, 1)
     middle = picture.mean((1, 2, 3), keepdims=True)
     target = 0.47 + uniform(rng, -hard.brightness, hard.brightness, n, 1, 1, 1)

@@ -35,7 +35,7 @@ def evaluate(model: nn.Module, loader: Batches) -> dict[str, float]:
     ['accuracy', 'loss']
     """
     loss, correct, examples = 0.0, 0, 0
-    with _measuring(model):
+    with measuring(model):
         for logits, labels, _ in _outputs(model, loader):
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             correct += int((logits.argmax(1) == labels).sum())
@@ -63,7 +63,7 @@ def predict(model: nn.Module, loader: Batches) -> tuple[Tensor, Tensor, Tensor]:
         ValueError: the loader is empty.
     """
     parts = []
-    with _measuring(model):
+    with measuring(model):
         for logits, labels, images in _outputs(model, loader):
             parts.append((logits.softmax(1).cpu(), labels.cpu(), images.float().cpu()))
     if not parts:
@@ -73,7 +73,7 @@ def predict(model: nn.Module, loader: Batches) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @contextmanager
-def _measuring(model: nn.Module) -> Iterator[None]:
+def measuring(model: nn.Module) -> Iterator[None]:
     """Set eval mode without gradients, then restore the mode of each module (frozen BatchNorm may be in eval mode)."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -25,9 +25,9 @@ from tqdm import tqdm
 from amllab.layers import layers_of
 from amllab.loading import load_backbone
 from amllab.numerics import best_device, fast_math
-from amllab.pretrain import normalise
 from amllab.reptiles import reptile_loaders
 from amllab.synthetic_images import draw
+from amllab.views import normalise
 
 LAYERS = 12
 ROWS = {"from scratch, all 12": (False, LAYERS)} | {f"pretrained, {k} of 12": (True, k) for k in (1, 4, 8, LAYERS)}

@@ -12,7 +12,7 @@ distinguish; line style, marker or hatching convey the same information.
 
 from amllab.plots.figure import VERMILLION, Plot, note
 from amllab.plots.layers import frozen
-from amllab.plots.predictions import confusion, images, mistakes
+from amllab.plots.predictions import confusion, gallery, images, mistakes
 from amllab.plots.training import curves, sweep
 
-__all__ = ["VERMILLION", "Plot", "confusion", "curves", "frozen", "images", "mistakes", "note", "sweep"]
+__all__ = ["VERMILLION", "Plot", "confusion", "curves", "frozen", "gallery", "images", "mistakes", "note", "sweep"]

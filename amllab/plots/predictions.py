@@ -13,6 +13,8 @@ from torch import Tensor
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 from amllab.plots.figure import PERCENT, STYLE, Plot, sentence, titled
 
+GAP = 1  # pixels between the images of a gallery
+
 
 def confusion(
     labels: Tensor | Sequence[int], predictions: Tensor | Sequence[int], classes: Sequence[str], title: str = ""
@@ -139,6 +141,61 @@ def images(
     figure = _grid(shown, captions, title)
     told = f": {', '.join(captions)}" if labels is not None else ""
     figure.alt_text = sentence(title, f"{len(shown)} images{told}.")
+    return figure
+
+
+def gallery(
+    batch: Tensor,
+    labels: Tensor,
+    classes: Sequence[str] | None = None,
+    n: int = 10,
+    *,
+    mean: Sequence[float] = CIFAR10_MEAN,
+    std: Sequence[float] = CIFAR10_STD,
+    title: str = "",
+) -> Plot:
+    """Show the first images of each class, one row for each class.
+
+    Args:
+        batch: ``(batch, 3, height, width)``, either normalised float or uint8.
+        labels: classes, int64 ``(batch,)``.
+        classes: names of the classes; without them, the rows are named by their labels.
+        n: largest number of images of a class to show.
+        mean: channel means with which the images were normalised.
+        std: channel standard deviations with which the images were normalised.
+        title: title of the plot.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    labels = torch.as_tensor(labels).cpu()
+    if not len(labels):
+        raise ValueError("gallery() needs at least one image")
+    rows = {int(label): (labels == label).nonzero().squeeze(1)[:n] for label in labels.unique()}
+    names = [str(label) if classes is None else classes[label] for label in rows]
+    columns = max(map(len, rows.values()))
+    high, wide = batch.shape[2] + GAP, batch.shape[3] + GAP
+    canvas = np.ones((len(rows) * high - GAP, columns * wide - GAP, 3), np.float32)
+    for row, index in enumerate(rows.values()):
+        for column, image in enumerate(_pixels(torch.as_tensor(batch)[index], mean, std)):
+            canvas[row * high :, column * wide :][: high - GAP, : wide - GAP] = image
+    with mpl.rc_context(STYLE):
+        figure = Plot(
+            max(0.6 * columns + 1.4, 4.5), 0.6 * len(rows) * high / wide + 0.3 * len(titled(title).splitlines())
+        )
+        figure.set_layout_engine("compressed")
+        ax = figure.subplots()
+        ax.imshow(canvas, interpolation="nearest")
+        ax.set_yticks([row * high + (high - GAP) / 2 - 0.5 for row in range(len(rows))], names, fontsize=10)
+        ax.set_xticks([])
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        figure.suptitle(titled(title))
+    told = ", ".join(f"{len(index)} of {name}" for name, index in zip(names, rows.values(), strict=True))
+    figure.alt_text = sentence(title, f"Images, a row for each class: {told}.")
     return figure
 
 

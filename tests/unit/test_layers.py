@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,13 @@ from torch import nn
 
 from amllab.layers import layers_of
 from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
+from tests.conftest import ROOT
 
 # name, number of layers, a parameter of the first layer (one of the model itself, if there is any)
 ARCHITECTURES = [
     ("net12", 12, "stem.conv.weight"),
     ("net6", 6, "stem.conv.weight"),
+    ("net5", 5, "stem.conv.weight"),
     ("resnet18", 10, "conv1.weight"),
     ("resnet50", 18, "conv1.weight"),
     ("mobilenetv3_small_100", 14, "conv_stem.weight"),
@@ -145,3 +149,54 @@ def test_backbone_sizes(name: str, parameters: int, size: int) -> None:
 
     assert sum(p.numel() for p in load_backbone(name).parameters()) <= parameters
     assert (WEIGHTS / f"{name}.safetensors").stat().st_size <= size
+
+
+def test_net5_is_an_encoder() -> None:
+    """net5 returns features unless it gets a classifier, and takes images of any even side."""
+    encoder = timm.create_model("net5")
+    assert 136_000 <= sum(p.numel() for p in encoder.parameters()) <= 140_000
+    assert encoder.num_features == 96
+    assert encoder(torch.randn(2, 3, 32, 32)).shape == (2, 96)
+    assert encoder(torch.randn(2, 3, 64, 48)).shape == (2, 96)
+    assert encoder.forward_features(torch.randn(2, 3, 32, 32)).shape == (2, 96, 4, 4)
+    assert timm.create_model("net5", num_classes=7)(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+    assert [layer.name for layer in layers_of(encoder)] == ["stem", "stages.0.conv1", "stages.1.conv1", "final_conv"]
+
+
+@pytest.mark.parametrize("tag", ["ssl_cifar10", "ssl_species"])
+def test_net5_pretrained(tag: str, tmp_path: Path) -> None:
+    """Weights of an encoder load by tag, and leave a new classifier as it was initialized."""
+    from amllab.backbones import WEIGHTS
+    from amllab.pretrain.checkpoints import save_weights
+
+    trained = timm.create_model("net5")
+    save_weights(trained, tmp_path / "w.safetensors")
+    assert timm.models.get_pretrained_cfg(f"net5.{tag}").file == str(WEIGHTS / f"net5-{tag}.safetensors")
+    for num_classes in (0, 5):
+        overlay = {"file": str(tmp_path / "w.safetensors")}
+        loaded = timm.create_model(
+            f"net5.{tag}", pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=overlay
+        )
+        state = loaded.state_dict()
+        for name, value in trained.state_dict().items():
+            assert torch.equal(state[name], value.half().float() if value.is_floating_point() else value), name
+        assert set(state) - set(trained.state_dict()) == ({"head.fc.weight", "head.fc.bias"} if num_classes else set())
+
+
+@pytest.mark.parametrize("order", ["import timm, amllab", "import amllab, timm", "import timm.data, amllab"])
+def test_backbones_registered(order: str) -> None:
+    """timm knows the backbones once both packages are imported, in any order."""
+    code = f"{order}; print([len(timm.list_models(name)) for name in ('net12', 'net6', 'net5')])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[1, 1, 1]", done.stderr
+
+
+def test_library_does_not_load_timm() -> None:
+    """The library alone loads neither timm nor PyTorch, and reports a missing timm as Python does."""
+    code = (
+        "import sys, amllab; print(sorted({'timm', 'torch'} & {*sys.modules}))\n"
+        "sys.path[:] = [path for path in sys.path if 'site-packages' not in path]\n"
+        "try:\n    import timm\nexcept ModuleNotFoundError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["[]", "No module named 'timm'"], done.stderr

@@ -66,6 +66,7 @@ ALL: dict[str, Callable[[], plots.Plot]] = {
         torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.eye(3)[:2].flip(1), CLASSES, title="a title"
     ),
     "images": lambda: plots.images(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 2]), CLASSES, title="a title"),
+    "gallery": lambda: plots.gallery(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 1]), CLASSES, title="a title"),
     "frozen": lambda: plots.frozen(net(), title="a title"),
 }
 
@@ -254,3 +255,25 @@ def test_frozen_all_or_none(trainable: bool) -> None:
     """Models with all or no layers frozen can be plotted."""
     figure = plots.frozen(net().requires_grad_(trainable))
     assert figure.axes[0].get_title().startswith(f"{6 * trainable} of 6 layers trainable")
+
+
+def test_gallery_has_a_row_for_each_class() -> None:
+    """Each row of a gallery shows images of one class, in their order, up to the requested number."""
+    batch = torch.arange(6, dtype=torch.uint8).mul(40).view(6, 1, 1, 1).expand(6, 3, 4, 4)
+    figure = plots.gallery(batch, torch.tensor([2, 0, 2, 2, 0, 2]), CLASSES, n=3)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["crocodile", "lizard"]
+    shown = np.asarray(ax.images[0].get_array())
+    assert shown.shape == (9, 14, 3)
+    brightness = (shown[1::5, 1::5, 0] * 255 / 40).round().tolist()
+    white = 255 / 40
+    assert brightness == [[1, 4, round(white)], [0, 2, 3]]
+    assert figure.alt_text == "Images, a row for each class: 2 of crocodile, 3 of lizard."
+
+
+def test_gallery_without_names_or_images() -> None:
+    """A gallery names its rows by their labels if there are no names, and refuses an empty batch."""
+    figure = plots.gallery(torch.zeros(2, 3, 4, 4), torch.tensor([7, 3]))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["3", "7"]
+    with pytest.raises(ValueError, match="at least one image"):
+        plots.gallery(torch.zeros(0, 3, 4, 4), torch.zeros(0).long())

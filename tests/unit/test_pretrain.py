@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from amllab import pretrain as module
 from amllab.images import LabelledImages
-from amllab.pretrain import (
+from amllab.pretrain import supervised as module
+from amllab.pretrain.checkpoints import save_weights
+from amllab.pretrain.supervised import (
     Recipe,
     cutout,
     pretrain,
     random_crop,
-    save_weights,
     training_batches,
     whiten_stem,
     write_card,

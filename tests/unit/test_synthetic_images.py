@@ -1,9 +1,11 @@
 """Drawn images: determined by the seed, balanced, any number and size, classes not separable by colour."""
 
+import numpy as np
 import pytest
 import torch
 
-from amllab.synthetic_images import CLASSES, draw
+from amllab.animals import BUILDERS
+from amllab.synthetic_images import CLASSES, _rasterise, draw, grid
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +88,33 @@ def test_colour_does_not_reveal_class():
     pixels = drawn.images.float().flatten(2)
     assert nearest_centroid_accuracy(pixels.mean(2), drawn.labels) < 0.28
     assert nearest_centroid_accuracy(torch.cat([pixels.mean(2), pixels.std(2)], 1), drawn.labels) < 0.32
+
+
+@pytest.mark.parametrize("size", [8, 32, 200])
+def test_rasterised_as_defined(size):
+    """The rasteriser, which goes through the parts one by one, gives to the bit what the formulas give at once."""
+    rng = np.random.default_rng(size)
+    for builder in BUILDERS:
+        parts, _ = builder(rng, 5)
+        parts[:2, -1] = parts[:2, -2]  # two parts at the same distance
+        parts[0, -1, 6] = 0.7
+        for got, wanted in zip(_rasterise(parts, size), at_once(parts, size), strict=True):
+            assert np.array_equal(got, wanted)
+
+
+def at_once(parts, size):
+    """Return what the rasteriser returns, from the distances of all pixels to all parts."""
+    x, y = grid(size)
+    ax, ay, bx, by, ra, rb, tone, cut = np.moveaxis(parts[..., None, None], 2, 0)
+    dx, dy, ux, uy = bx - ax, by - ay, x - ax, y - ay
+    length = dx * dx + dy * dy + 1e-9
+    along = np.clip((ux * dx + uy * dy) / length, 0, 1)
+    off = (ux - along * dx) ** 2 + (uy - along * dy) ** 2
+    radius = ra + along * (rb - ra)
+    below = (dx * uy - dy * ux) / np.sqrt(length) * -np.sign(dx)
+    distance = np.sqrt(off) - radius
+    distance = np.where(cut > 0, np.maximum(distance, below), distance)
+    nearest = distance.min(1)
+    brightness = np.where(distance <= nearest[:, None], tone, 0).max(1)
+    height = np.sqrt(np.maximum((radius * radius - off).max(1), 0))
+    return np.clip(0.5 - nearest * size / 2, 0, 1), height, brightness

@@ -1,9 +1,7 @@
-"""Pretrain a course backbone on CIFAR-10: ``python -m amllab.pretrain net12 --data data/cifar10``.
+"""Pretraining on the labelled images of CIFAR-10.
 
 Training uses SGD with Nesterov momentum, linear warm-up and linear decay, label smoothing, random crop, flip and
-cutout. A checkpoint is written after every epoch; after an interruption, the same command resumes from it and ends
-with the same weights. At the end, the weights (fp16 safetensors) and a model card with the measured test accuracy are
-written to the same folder.
+cutout.
 
 Sources: Page, *How to Train Your ResNet* (2018); Jordan, *94% on CIFAR-10 in 3.29 Seconds on a Single GPU* (2024), for
 the flip that alternates between epochs; DeVries and Taylor, *Improved Regularization of Convolutional Neural Networks
@@ -12,9 +10,6 @@ with Cutout* (2017).
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -24,14 +19,14 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD, WEIGHTS
 from amllab.images import LabelledImages, cifar10
 from amllab.numerics import autocast_dtype, best_device, fast_math
+from amllab.pretrain.checkpoints import load_checkpoint, save_checkpoint
+from amllab.views import normalise
 
 
 @dataclass(frozen=True)
@@ -63,12 +58,6 @@ class Recipe:
     pad: int = 4
     cutout: int = 8
     seed: int = 0
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Normalise uint8 images ``(n, 3, h, w)`` by CIFAR-10's channel means and deviations; float32, channels last."""
-    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
-    return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def random_crop(images: Tensor, pad: int) -> Tensor:
@@ -166,12 +155,7 @@ def pretrain(recipe: Recipe, data_root: Path, checkpoint: Path) -> tuple[nn.Modu
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
     start, seconds, losses = 0, 0.0, []
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        if state["recipe"] != asdict(recipe):
-            raise ValueError(
-                f"{checkpoint.name} was written with a different recipe: {state['recipe']}; move or delete it to start again"
-            )
+    if (state := load_checkpoint(checkpoint, asdict(recipe), device)) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
@@ -195,7 +179,6 @@ def pretrain(recipe: Recipe, data_root: Path, checkpoint: Path) -> tuple[nn.Modu
         losses.append(total / per_epoch)
         seconds += time.perf_counter() - began
         bar.set_postfix(loss=f"{losses[-1]:.3f}")
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "recipe": asdict(recipe),
             "model": model.state_dict(),
@@ -205,17 +188,9 @@ def pretrain(recipe: Recipe, data_root: Path, checkpoint: Path) -> tuple[nn.Modu
             "seconds": seconds,
             "losses": losses,
         }
-        unfinished = checkpoint.with_suffix(".tmp")
-        torch.save(state, unfinished)
-        os.replace(unfinished, checkpoint)  # if killed while writing, the previous checkpoint stays intact
+        save_checkpoint(checkpoint, state)
     figures = {"seconds": round(seconds), "losses": [round(v, 4) for v in losses], "device": device.type}
     return model, {**figures, "autocast": str(autocast_dtype(device)), "test_accuracy": accuracy(model, test, device)}
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write parameters and buffers as fp16 safetensors (counters keep their integer type)."""
-    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    save_file({k: v.cpu().contiguous() for k, v in state.items()}, path, metadata={"format": "pt"})
 
 
 def write_card(path: Path, recipe: Recipe, figures: dict[str, Any], parameters: int, size: int) -> None:
@@ -234,33 +209,3 @@ def write_card(path: Path, recipe: Recipe, figures: dict[str, Any], parameters: 
         f"| setting | value |\n|---|---|\n{rows}\n\n"
         f"Training loss by epoch: {', '.join(f'{v:.3f}' for v in figures['losses'])}\n"
     )
-
-
-def main() -> None:
-    """Run the command: train, then write the weights and the model card."""
-    defaults = Recipe("net12")
-    parser = argparse.ArgumentParser(prog="python -m amllab.pretrain", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", choices=["net12", "net6"])
-    parser.add_argument(
-        "--data", type=Path, default=Path("data/cifar10"), help="folder of CIFAR-10; downloaded if empty"
-    )
-    parser.add_argument("--epochs", type=int, default=defaults.epochs)
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for weights and model card")
-    args = parser.parse_args()
-    recipe = Recipe(args.model, epochs=args.epochs, seed=args.seed)
-    model, figures = pretrain(recipe, args.data, args.checkpoints / f"{args.model}-seed{args.seed}.pt")
-    args.out.mkdir(parents=True, exist_ok=True)
-    weights = args.out / f"{args.model}.safetensors"
-    save_weights(model, weights)
-    shipped = timm.create_model(args.model, pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
-    shipped = shipped.to(best_device(), memory_format=torch.channels_last)
-    figures["test_accuracy"] = accuracy(shipped, cifar10(args.data, train=False), best_device())
-    parameters = sum(p.numel() for p in shipped.parameters())
-    write_card(args.out / f"{args.model}.md", recipe, figures, parameters, weights.stat().st_size)
-    print(json.dumps({k: v for k, v in figures.items() if k != "losses"}))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,101 @@
+"""The command ``python -m amllab.pretrain``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from amllab import pretrain
+from amllab.backbones import WEIGHTS
+from amllab.images import cifar10
+from amllab.numerics import best_device
+from amllab.pretrain import self_supervised, supervised
+from amllab.pretrain.checkpoints import save_weights
+
+CIFAR10 = Path("data/cifar10")
+SUPERVISED, ENCODERS = ("net12", "net6"), ("net5",)
+
+
+def arguments(words: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m amllab.pretrain",
+        description=(pretrain.__doc__ or "").partition(":")[0],
+        epilog=f"With labels: {', '.join(SUPERVISED)}. Without: {', '.join(ENCODERS)}.",
+    )
+    parser.add_argument("model", nargs="?", choices=[*SUPERVISED, *ENCODERS], help="default without labels: net5")
+    parser.add_argument("--self-supervised", action="store_true", help="train an encoder on images without labels")
+    parser.add_argument(
+        "--data",
+        help="folder of CIFAR-10, downloaded if empty (data/cifar10), or without labels also: cifar10, species",
+    )
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for weights and model card")
+    args = parser.parse_args(words)
+    args.model = args.model or (ENCODERS[0] if args.self_supervised else None)
+    possible = ENCODERS if args.self_supervised else SUPERVISED
+    if args.model not in possible:
+        without = "--self-supervised" if args.self_supervised else "without --self-supervised"
+        parser.error(f"{without}, the model is one of: {', '.join(possible)}")
+    if args.epochs is not None and args.epochs < 1:
+        parser.error("--epochs must be at least 1")
+    return args
+
+
+def main(words: list[str] | None = None) -> None:
+    """Run the command: train, then write the weights and the model card."""
+    args = arguments(words)
+    args.out.mkdir(parents=True, exist_ok=True)
+    figures = _without_labels(args) if args.self_supervised else _with_labels(args)
+    print(json.dumps({k: v for k, v in figures.items() if k != "losses"}))
+
+
+def _with_labels(args: argparse.Namespace) -> dict[str, Any]:
+    root = Path(args.data or CIFAR10)
+    epochs = {} if args.epochs is None else {"epochs": args.epochs}
+    recipe = supervised.Recipe(args.model, seed=args.seed, **epochs)
+    model, figures = supervised.pretrain(recipe, root, args.checkpoints / f"{args.model}-seed{args.seed}.pt")
+    weights = args.out / f"{args.model}.safetensors"
+    save_weights(model, weights)
+    shipped = _loaded(args.model, weights)
+    figures["test_accuracy"] = supervised.accuracy(shipped, cifar10(root, train=False), best_device())
+    parameters = sum(p.numel() for p in shipped.parameters())
+    supervised.write_card(args.out / f"{args.model}.md", recipe, figures, parameters, weights.stat().st_size)
+    return figures
+
+
+def _without_labels(args: argparse.Namespace) -> dict[str, Any]:
+    source: self_supervised.Source = "species" if args.data == "species" else "cifar10"
+    root = Path(args.data) if args.data not in (None, "cifar10", "species") else CIFAR10
+    epochs = {} if args.epochs is None else {"epochs": args.epochs}
+    recipe = self_supervised.SelfSupervisedRecipe(source, args.model, seed=args.seed, **epochs)
+    name = f"{args.model}-ssl_{source}"
+    checkpoint = args.checkpoints / f"{name}-seed{args.seed}.pt"
+    encoder, figures = self_supervised.pretrain_without_labels(recipe, root, checkpoint)
+    weights = args.out / f"{name}.safetensors"
+    save_weights(encoder, weights)
+    shipped = _loaded(f"{args.model}.ssl_{source}", weights)
+    images = self_supervised.evaluation_images(recipe, root)
+    after, before = (self_supervised.evaluated(m, *images) for m in (shipped, self_supervised.untrained(recipe)))
+    accuracies = {name: (after[name], before[name]) for name in after}
+    parameters = sum(p.numel() for p in shipped.parameters())
+    card = args.out / f"{name}.md"
+    self_supervised.write_encoder_card(card, recipe, figures, accuracies, parameters, weights.stat().st_size)
+    return {**figures, **after}
+
+
+def _loaded(name: str, weights: Path) -> torch.nn.Module:
+    """Return the model as it will be loaded: with its weights in fp16."""
+    model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
+    return model.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+if __name__ == "__main__":
+    main()
