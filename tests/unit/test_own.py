@@ -32,6 +32,7 @@ from autograder.labs.calibrated import Calibrated, Style, calibrated_of
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.labs.own import own_file, require_thresholds
 from autograder.labs.settings import load_lab, problems_of, settings_of
+from tests import conftest
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, new_course
 from tests.helpers.drawings import SETS, drawn_folder
 
@@ -122,7 +123,7 @@ def test_use_data_before_calibration(
     assert not (course / "autograded").exists()
 
 
-def test_use_data_leaves_students_alone(images: Path, lab: Lab) -> None:
+def test_use_data_leaves_students_alone(images: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """What students get does not change, and their own check needs no folder."""
     shipped = {file: file.read_bytes() for file in lab.folder.iterdir() if file.is_file()}
     use_data(ASSIGNMENT, str(images))
@@ -130,6 +131,7 @@ def test_use_data_leaves_students_alone(images: Path, lab: Lab) -> None:
     assert {file: file.read_bytes() for file in lab.folder.iterdir() if file.is_file()} == shipped
     assert find_lab(ASSIGNMENT).settings == lab.settings
     assert not own_file(lab).is_relative_to(ROOT / "amllab")
+    monkeypatch.setattr(conftest, "_small", True)  # a short training suffices
     (plain,) = [style for style in STYLES if style.name == "AdamW"]
     student = find_lab(ASSIGNMENT)
     results = run_checks(
