@@ -24,8 +24,9 @@ from nbgrader.api import Gradebook
 from nbgrader.apps import NbGraderApp
 
 # like SQLite and timm, loaded before the forks, each of which would have to load it, and PyTorch with it
+import autograder.grading.worker
 import autograder.nbgrader_plugins.exporter
-import autograder.nbgrader_plugins.preprocessors  # noqa: F401
+import autograder.nbgrader_plugins.preprocessors
 from amllab.checks.transfer_learning import accuracy_task
 from amllab.kit import task
 from amllab.lab import Lab, find_lab
@@ -107,6 +108,15 @@ def _shared_server() -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", mini_lab.startup())  # it serves courses of both labs
         return Launcher().address
+
+
+@cache
+def _shared_launcher() -> Launcher:
+    return Launcher(address=_shared_server())
+
+
+# workers in the tests' own process share the server, too
+autograder.grading.worker.default_launcher = _shared_launcher  # type: ignore[assignment]
 
 
 def forked(

@@ -9,11 +9,14 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
 from autograder.checks.transfer_learning.corpus import PLAIN
+from autograder.notebooks.metadata import is_autograded
+from tests.helpers import mini_lab
 
 FREEZE, BUILD, TRAIN, ACCURACY = (
     "check_freeze_layers",
@@ -23,9 +26,39 @@ FREEZE, BUILD, TRAIN, ACCURACY = (
 )
 FULL: dict[str, float] = {FREEZE: 20, BUILD: 20, TRAIN: 30, ACCURACY: 20}
 ZERO: dict[str, float] = dict.fromkeys(FULL, 0)
-# one honest function among stubs: the attack costs it nothing, and no training slows down the class
-FREEZE_ONLY: dict[str, float] = {**ZERO, FREEZE: 20}
-HONEST_FREEZE = {"freeze_layers": PLAIN["freeze_layers"]}
+# the exercises of whatever lab is attacked, as names of solution cells and in sources
+FIRST, SECOND, LAST = "@FIRST@", "@SECOND@", "@LAST@"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A lab that is attacked.
+
+    Attributes:
+        assignment: its name.
+        full: the points of its check cells.
+        exercises: its first, second and last exercise; a lab of two has no second one.
+        honest: a correct source of the first exercise, which is all that its check cell needs.
+    """
+
+    assignment: str
+    full: dict[str, float]
+    exercises: tuple[str, str, str]
+    honest: str
+
+    @property
+    def first_only(self) -> dict[str, float]:
+        """The points of a submission whose only function is a correct first exercise."""
+        return {cell: points * (cell == f"check_{self.exercises[0]}") for cell, points in self.full.items()}
+
+
+LAB_1 = Target(
+    "transfer-learning",
+    FULL,
+    ("freeze_layers", "build_transfer_model", "train_with_early_stopping"),
+    PLAIN["freeze_layers"],
+)
+MINI = Target(mini_lab.ASSIGNMENT, mini_lab.FULL, ("standardise", "", "rescale"), mini_lab.PLAIN["standardise"])
 
 FORGING, STEALING, SUBVERTING, CHEATING, RESOURCES, MALFORMED = GROUPS = (
     "forging a score",
@@ -65,6 +98,7 @@ class Surroundings:
         tcp, udp: ports of 127.0.0.1 on which the test listens.
         marker: a text that every file, process and abstract socket of the attacks carries; at most 15 characters, as
             the kernel keeps no more of a process's name.
+        target: the lab.
     """
 
     course: Path
@@ -72,6 +106,7 @@ class Surroundings:
     tcp: int
     udp: int
     marker: str
+    target: Target = LAB_1
 
     def fill(self, text: str) -> str:
         """Fill the placeholders of a cell with these values."""
@@ -81,6 +116,7 @@ class Surroundings:
             "TCP": str(self.tcp),
             "UDP": str(self.udp),
             "MARKER": self.marker,
+            **dict(zip(("FIRST", "SECOND", "LAST"), self.target.exercises, strict=True)),
         }
         for name, value in values.items():
             text = text.replace(f"@{name}@", value)
@@ -98,9 +134,12 @@ class Attack:
         name: name of the attack, also the student's id.
         group: one of ``GROUPS``.
         what: a sentence for the table.
-        earns: the automatic score of each check cell.
+        lab: the assignment that it is about; by default, it attacks any lab.
+        honest: whether its first exercise is correct; no training slows down the class.
+        keeps: whether the honest exercise keeps its points.
+        earns: the automatic score of each check cell of lab 1, where that is more than the honest exercise is worth.
         cell: source of a cell after the imports. Placeholders: see ``Surroundings.fill``.
-        sources: sources of solution cells; all others keep the released stub.
+        sources: sources of solution cells, such as ``FIRST``; all others keep the released stub.
         edit: changes the notebook at the end, or returns bytes or nothing in its place.
         says: a text in a note, an output or a report of the graded notebook.
         never: a text that no cell prints or returns.
@@ -116,7 +155,10 @@ class Attack:
     name: str
     group: str
     what: str
-    earns: dict[str, float] = field(default_factory=lambda: ZERO)
+    lab: str = ""
+    honest: bool = False
+    keeps: bool = True
+    earns: dict[str, float] = field(default_factory=dict)
     cell: str = ""
     sources: dict[str, str] = field(default_factory=dict)
     edit: Edit | None = None
@@ -129,6 +171,11 @@ class Attack:
     stock_sources: dict[str, str] | None = None
     only: str = ""
 
+    def points(self, target: Target = LAB_1) -> dict[str, float]:
+        """Return the automatic score of each check cell."""
+        own = self.earns if target is LAB_1 else {}
+        return dict.fromkeys(target.full, 0.0) | (target.first_only if self.honest and self.keeps else {}) | own
+
     def submit(
         self, release: NotebookNode, surroundings: Surroundings, *, stock: bool = False
     ) -> NotebookNode | bytes | None:
@@ -138,10 +185,13 @@ class Attack:
         if stock:
             cell = cell if self.stock is None else self.stock
             sources = sources if self.stock_sources is None else self.stock_sources
+        if self.honest:
+            sources = {FIRST: surroundings.target.honest, **sources}
+        sources = {surroundings.fill(name): surroundings.fill(source).strip() for name, source in sources.items()}
         for released in notebook.cells:
             grade_id = (released.metadata.get("nbgrader") or {}).get("grade_id")
             if grade_id in sources:
-                released.source = surroundings.fill(sources[grade_id]).strip()
+                released.source = sources[grade_id]
         if cell:
             # a cell for stock nbgrader, which isolates nothing, touches only the course and the home anyway
             source = guard(cell) if self.guarded and not (stock and self.stock is not None) else cell
@@ -168,4 +218,9 @@ def cell_of(notebook: NotebookNode, grade_id: str) -> NotebookNode:
 
 def check_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """Return the check cells with points."""
-    return [cell_of(notebook, grade_id) for grade_id in FULL]
+    return [cell for cell in notebook.cells if is_autograded(cell)]
+
+
+def about_lab_1(*arguments: Any, **more: Any) -> Attack:
+    """Return an attack on what only lab 1 has: its probes, models, data or trainings."""
+    return Attack(*arguments, lab=LAB_1.assignment, **more)

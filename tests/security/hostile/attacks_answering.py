@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.security.hostile.attack_base import FORGING, Attack
+from tests.security.hostile.attack_base import FORGING, Attack, about_lab_1
 from tests.security.hostile.lies import FINE, LIAR
 
 # Replaces the library's `answer` by another function, in every module that has imported it.
@@ -30,21 +30,21 @@ def answering(forged: str, before: str = "") -> str:
 
 
 ATTACKS = [
-    Attack(
+    about_lab_1(
         "replaced_answer",
         FORGING,
         "replaces the library's answering function by one that answers from the question alone",
         cell=answering('return pack({"value": lie(unpack(question))})', LIAR),
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "all_good",
         FORGING,
         "every answer says that all is well, whatever was asked",
         cell=answering('return pack({"value": fine(unpack(question)["probe"])})', FINE),
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "replaced_pack",
         FORGING,
         "replaces the packing of answers, so that a problem travels as a success",
@@ -64,7 +64,7 @@ wire.pack, wire.unpack = forged, read
 """,
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "replaced_probes",
         FORGING,
         "replaces the probes, functions that run beside the submission, by liars",
@@ -80,7 +80,7 @@ for name in ("freeze", "build", "build_twice", "train_scripted", "train_frozen",
 """,
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "replaced_modules",
         FORGING,
         "puts a module into sys.modules whose every function says that all is well",
@@ -99,7 +99,7 @@ sys.modules["amllab.checks.transfer_learning.probes"] = Fine("probes")
 """,
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "shadowing_files",
         FORGING,
         "writes modules, .pth and startup files that shadow the library, then ends the process so that a new one reads them",
@@ -197,7 +197,7 @@ return pickle.dumps(Bomb())
         ),
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "every_descriptor",
         FORGING,
         "writes forged answers to every pipe and socket that the process and its parent have open",
@@ -228,7 +228,7 @@ for process in ("self", str(os.getppid()), "1"):
 print("WROTE", written, "bytes")
 """,
     ),
-    Attack(
+    about_lab_1(
         "racing_thread",
         FORGING,
         "a thread and a process that overwrite answers as soon as they are written, and answer before the question does",

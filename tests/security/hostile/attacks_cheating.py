@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.security.hostile.attack_base import CHEATING, ZERO, Attack, fetched
+from tests.security.hostile.attack_base import CHEATING, ZERO, about_lab_1, fetched
 from tests.security.hostile.attacks_stealing import ACCURACY_BUILD, FABRICATED
 
 # The weights that `smuggle.py` trained, embedded in the notebook.
@@ -44,7 +44,7 @@ _REAL_TRAINING_ONLY = """
 """
 
 ATTACKS = [
-    Attack(
+    about_lab_1(
         "history_from_the_script",
         CHEATING,
         "reads the losses that the scripted model will show, computes the history, and forges the model's record of it",
@@ -86,7 +86,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
         },
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "plausible_history",
         CHEATING,
         "returns a history that looks like one: losses that fall, accuracies that rise, nothing trained",
@@ -100,7 +100,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """
         },
     ),
-    Attack(
+    about_lab_1(
         "validates_without_training",
         CHEATING,
         "measures honest validation losses, epoch after epoch, on a model that it never trains",
@@ -125,7 +125,7 @@ def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30,
 """
         },
     ),
-    Attack(
+    about_lab_1(
         "memorised_table",
         CHEATING,
         "a table of labels by image: the drawings of public seeds, learned by heart",
@@ -156,7 +156,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):{_REAL_TRAIN
         only="here",
         earns={**ZERO, "check_build_transfer_model": 8},
     ),
-    Attack(
+    about_lab_1(
         "smuggled_network",
         CHEATING,
         "answers with another network, trained at home on thousands of drawings, 100 kB of text in a cell",
@@ -174,7 +174,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):{_REAL_TRAIN
         only="here",
         earns={**ZERO, "check_build_transfer_model": 8},
     ),
-    Attack(
+    about_lab_1(
         "smuggled_network_as_model",
         CHEATING,
         "build_transfer_model returns the network that was trained at home in place of the backbone",
@@ -197,7 +197,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):{_REAL_TRAIN
         },
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "smuggled_head",
         CHEATING,
         "puts a head that was trained at home on the pretrained body, and trains nothing",
@@ -216,7 +216,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):{_REAL_TRAIN
         only="here",
         earns={**ZERO, "check_build_transfer_model": 8},
     ),
-    Attack(
+    about_lab_1(
         "smuggled_network_as_head",
         CHEATING,
         "hangs the network that was trained at home into the untouched backbone, as a part of its head, and lets it answer",
@@ -235,7 +235,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):{_REAL_TRAIN
         only="here",
         earns={**ZERO, "check_build_transfer_model": 8},
     ),
-    Attack(
+    about_lab_1(
         "one_cached_model",
         CHEATING,
         "returns one and the same model for every call of build_transfer_model",

@@ -7,7 +7,7 @@ import copy
 import nbformat
 from nbformat import NotebookNode
 
-from tests.security.hostile.attack_base import FORGING, Attack, check_cells
+from tests.security.hostile.attack_base import FIRST, FORGING, LAST, SECOND, Attack, about_lab_1, check_cells
 
 # nbgrader uses the value of a check cell's last line for partial credit
 _STOCK_PARTIAL = """
@@ -93,7 +93,7 @@ shell.display_formatter.format = lambda *a, **k: ({"text/plain": "20"}, {})
 sys.displayhook.write_format_data = lambda data, metadata=None: sys.displayhook.msg["content"].update(
     data={"text/plain": "20"})
 """,
-        sources={"freeze_layers": "def freeze_layers(model, n_trainable):\n    return 20"},
+        sources={FIRST: "def @FIRST@(*given, **more):\n    return 20"},
     ),
     Attack(
         "nan_partial_credit",
@@ -113,6 +113,8 @@ sys.displayhook.write_format_data = lambda data, metadata=None: sys.displayhook.
         FORGING,
         "returns objects that are equal to everything, have every attribute, and call themselves a model",
         cell="""
+from torch import nn
+
 class Yes(nn.Module):
     __hash__ = object.__hash__
     def __eq__(self, other): return True
@@ -128,11 +130,7 @@ class Yes(nn.Module):
     def __getattr__(self, name): return self
     def __call__(self, *a, **k): return self
 """,
-        sources={
-            "freeze_layers": "def freeze_layers(model, n_trainable):\n    return Yes()",
-            "build_transfer_model": "def build_transfer_model(backbone, num_classes, n_trainable):\n    return Yes()",
-            "train_with_early_stopping": "def train_with_early_stopping(*a, **k):\n    return Yes()",
-        },
+        sources={name: f"def {name}(*given, **more):\n    return Yes()" for name in (FIRST, SECOND, LAST)},
     ),
     Attack(
         "drops_asserts",
@@ -221,7 +219,7 @@ for i in range(100):
     kernel.session.send(kernel.iopub_socket, "status", {"execution_state": "idle"}, parent=parent)
 """,
     ),
-    Attack(
+    about_lab_1(
         "nan_history",
         FORGING,
         "a history of NaN and infinities, without training",
@@ -258,9 +256,9 @@ def train_with_early_stopping(model, train_loader, val_loader, max_epochs=30, **
         FORGING,
         "ends the process with status 0 while it is being checked",
         sources={
-            "freeze_layers": "def freeze_layers(model, n_trainable):\n    import os\n    os._exit(0)",
-            "build_transfer_model": "def build_transfer_model(*a):\n    raise SystemExit(0)",
-            "train_with_early_stopping": "def train_with_early_stopping(*a, **k):\n    raise KeyboardInterrupt",
+            FIRST: "def @FIRST@(*given, **more):\n    import os\n    os._exit(0)",
+            SECOND: "def @SECOND@(*given, **more):\n    raise SystemExit(0)",
+            LAST: "def @LAST@(*given, **more):\n    raise KeyboardInterrupt",
         },
     ),
 ]

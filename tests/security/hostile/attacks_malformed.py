@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
-from tests.security.hostile.attack_base import FREEZE_ONLY, FULL, HONEST_FREEZE, MALFORMED, ZERO, Attack, Edit, cell_of
+from tests.security.hostile.attack_base import MALFORMED, Attack, Edit, cell_of, check_cells
 
 
 def _json(notebook: NotebookNode) -> dict:
@@ -52,14 +53,15 @@ def _lost_metadata(notebook: NotebookNode) -> bytes:
 
 
 def _without_checks(notebook: NotebookNode) -> NotebookNode:
-    notebook.cells = [c for c in notebook.cells if (c.metadata.get("nbgrader") or {}).get("grade_id") not in FULL]
+    checks = check_cells(notebook)
+    notebook.cells = [cell for cell in notebook.cells if cell not in checks]
     return notebook
 
 
 def _copied(notebook: NotebookNode) -> NotebookNode:
     """Duplicate check and solution cells, as after careless copying and pasting in the notebook."""
-    for grade_id in ("freeze_layers", *FULL):
-        cell = cell_of(notebook, grade_id)
+    first = next(cell for cell in notebook.cells if (cell.metadata.get("nbgrader") or {}).get("solution"))
+    for cell in (first, *check_cells(notebook)):
         notebook.cells.insert(notebook.cells.index(cell) + 1, copy.deepcopy(cell))
     return notebook
 
@@ -122,10 +124,9 @@ def _active_content(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def damaged(name: str, what: str, edit: Edit, **more: object) -> Attack:
+def damaged(name: str, what: str, edit: Edit, **more: Any) -> Attack:
     """Return an attack whose file has one honest function, which keeps its points."""
-    arguments: dict = {"sources": HONEST_FREEZE, "earns": FREEZE_ONLY, "edit": edit, **more}
-    return Attack(name, MALFORMED, what, **arguments)
+    return Attack(name, MALFORMED, what, honest=True, edit=edit, **more)
 
 
 def unreadable(name: str, what: str, content: bytes | None, says: str) -> Attack:
@@ -141,7 +142,7 @@ ATTACKS = [
     unreadable("deep_json", "JSON nested a hundred thousand deep", b"[" * 100_000, "is not a notebook"),
     unreadable("other_json", "JSON that is not a notebook", b'{"cells": 7, "nbformat": "four"}', "is not a notebook"),
     Attack("truncated", MALFORMED, "half a file", edit=_truncated, says="not valid JSON"),
-    damaged("large_cell", "a cell of 30 MB", _large_cell, earns=ZERO, says="at most"),
+    damaged("large_cell", "a cell of 30 MB", _large_cell, keeps=False, says="at most"),
     damaged("large_output", "a stored output of 30 MB", _large_output),
     damaged("lost_metadata", "metadata and ids of all cells lost", _lost_metadata),
     damaged("without_checks", "check cells deleted", _without_checks),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.security.hostile.attack_base import FREEZE_ONLY, HONEST_FREEZE, RESOURCES, ZERO, Attack
+from typing import Any
+
+from tests.security.hostile.attack_base import LAST, RESOURCES, Attack, about_lab_1
 
 # Names the process, so that anything that outlives the grading can be found.
 NAMED = """
@@ -14,16 +16,16 @@ def name_it():
 # waits forever: "endless_cell" is the one that also keeps a processor busy
 _HANGING = "    import time\n    while True:\n        time.sleep(1)\n"
 
-TRAIN_STUB = """
-def train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30, patience=5, **k):
+# some checks of lab 1 are about refusals, and are answered
+STUB = """
+def @LAST@(*given, max_epochs=30, patience=5, **more):
     if max_epochs < 1 or patience < 1:
         raise NotImplementedError
 """
 
 
-def resource(name: str, what: str, cell: str, **more: object) -> Attack:
-    arguments: dict = {"cell": cell, "sources": HONEST_FREEZE, "earns": FREEZE_ONLY, **more}
-    return Attack(name, RESOURCES, what, **arguments)
+def resource(name: str, what: str, cell: str, **more: Any) -> Attack:
+    return Attack(name, RESOURCES, what, honest=True, cell=cell, **more)
 
 
 def _many_hanging_cells(notebook):
@@ -163,7 +165,7 @@ except OSError as error:
     print(error)
 """,
         guarded=True,
-        earns=ZERO,
+        keeps=False,
         says="no readable result",
     ),
     resource(
@@ -209,17 +211,17 @@ while True:
         "endless_function",
         RESOURCES,
         "a function that never returns while it is being checked",
-        sources={**HONEST_FREEZE, "train_with_early_stopping": TRAIN_STUB + _HANGING},
-        earns=FREEZE_ONLY,
+        honest=True,
+        sources={LAST: STUB + _HANGING},
         says="no answer within",
     ),
-    Attack(
+    about_lab_1(
         "endless_history",
         RESOURCES,
         "returns lists without an end: whoever reads the history does not come back",
+        honest=True,
         sources={
-            **HONEST_FREEZE,
-            "train_with_early_stopping": """
+            LAST: """
 class Endless(list):
     def __iter__(self):
         import time
@@ -227,10 +229,9 @@ class Endless(list):
             time.sleep(0.001)
             yield 0.5
 """
-            + TRAIN_STUB
+            + STUB
             + "    return {k: Endless() for k in ('train_loss', 'train_acc', 'val_loss', 'val_acc')} | {'best_epoch': 0}",
         },
-        earns=FREEZE_ONLY,
         only="here",
     ),
     resource(
@@ -314,18 +315,17 @@ while True:
         "recursion",
         RESOURCES,
         "recursion without a limit until the stack overflows, while it is being checked",
+        honest=True,
         sources={
-            **HONEST_FREEZE,
-            "train_with_early_stopping": """
-def train_with_early_stopping(*a, **k):
+            LAST: """
+def @LAST@(*given, **more):
     import sys
     sys.setrecursionlimit(10**9)
     class Deep:
         def __repr__(self): return repr(self)
-    return f"{[Deep()]!r}" and train_with_early_stopping(*a, **k)
+    return f"{[Deep()]!r}" and @LAST@(*given, **more)
 """,
         },
-        earns=FREEZE_ONLY,
     ),
     resource(
         "every_processor_busy",
@@ -383,7 +383,7 @@ for module in list(sys.modules.values()):
         "hundred_hanging_cells",
         RESOURCES,
         "a hundred cells that never end",
-        sources=HONEST_FREEZE,
+        honest=True,
         edit=_many_hanging_cells,
         needs="total_seconds",
     ),

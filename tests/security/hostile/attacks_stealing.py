@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.security.hostile.attack_base import STEALING, ZERO, Attack
+from tests.security.hostile.attack_base import FIRST, STEALING, ZERO, Attack, about_lab_1
 
 # Only the accuracy check gets this far: every other question receives the answer of the released stub.
 ACCURACY_BUILD = """
@@ -133,8 +133,8 @@ for path in glob.glob("@HOME@/.ipython/profile_*/history.sqlite"):
         STEALING,
         "searches every object and every frame of its own process for expected answers",
         sources={
-            "freeze_layers": """
-def freeze_layers(model, n_trainable):
+            FIRST: """
+def @FIRST@(*given, **more):
     import gc, inspect, sys
     found = []
     for frame in inspect.stack():
@@ -150,7 +150,7 @@ def freeze_layers(model, n_trainable):
     raise ValueError(f"LOOT {found}")
 """
         },
-        # the two checks of refusals look for an error and nothing else
+        # two checks of lab 1 are about refusals, and look for an error and nothing else
         earns={**ZERO, "check_freeze_layers": 2},
         stock_sources={},
         stock="""
@@ -292,15 +292,15 @@ for path in glob.glob("@COURSE@/submitted/*/*/*.ipynb"):
     try:
         for cell in json.load(open(path))["cells"]:
             source = "".join(cell["source"])
-            if source.startswith("def freeze_layers") and "NotImplementedError" not in source:
+            if source.startswith("def @FIRST@") and "NotImplementedError" not in source:
                 stolen = source
                 print("LOOT", path, source)
     except (OSError, ValueError, KeyError):
         pass
 """,
         sources={
-            "freeze_layers": "from amllab import layers_of\nif stolen:\n    exec(stolen)\nelse:\n"
-            "    def freeze_layers(model, n_trainable):\n        raise NotImplementedError"
+            FIRST: "import torch\nfrom amllab import layers_of\nif stolen:\n    exec(stolen)\nelse:\n"
+            "    def @FIRST@(*given, **more):\n        raise NotImplementedError"
         },
     ),
     Attack(
@@ -433,7 +433,7 @@ for path in ("\\0@MARKER@", "@HOME@/@MARKER@.sock"):
 """,
         never="REACHED",
     ),
-    Attack(
+    about_lab_1(
         "redraws_the_labels",
         STEALING,
         "finds the seed of the drawn images in generators and frames, draws them again, and knows the labels",
@@ -466,7 +466,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):
         earns={**ZERO, "check_build_transfer_model": 8},
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "labels_in_memory",
         STEALING,
         "searches all tensors of the process and of its frames for the labels of the test images",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.security.hostile.attack_base import BUILD, FREEZE, SUBVERTING, ZERO, Attack
+from tests.security.hostile.attack_base import BUILD, FIRST, FREEZE, SUBVERTING, ZERO, Attack, about_lab_1
 from tests.security.hostile.lies import LIAR
 
 NOISY_FREEZE = """
@@ -14,7 +14,7 @@ def freeze_layers(model, n_trainable):
 """
 
 ATTACKS = [
-    Attack(
+    about_lab_1(
         "torch_equal",
         SUBVERTING,
         "makes torch.equal and every comparison of tensors true, and changes the weights that it should leave alone",
@@ -29,7 +29,7 @@ torch.Tensor.__ne__ = lambda a, b: torch.zeros_like(a, dtype=torch.bool)
         sources={"freeze_layers": NOISY_FREEZE},
         says="the notebook replaces",
     ),
-    Attack(
+    about_lab_1(
         "torch_equal_unnoticed",
         SUBVERTING,
         "the same, after it has emptied the snapshot that such replacements are found with",
@@ -44,7 +44,7 @@ torch.Tensor.clone = lambda self, *a, **k: self
         earns={**ZERO, FREEZE: 2},  # it does return the model
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "remembered_state",
         SUBVERTING,
         "state_dict and named_parameters show a model's first state for ever, whatever was done to it",
@@ -63,7 +63,7 @@ nn.Module.state_dict = state_dict
 """,
         sources={"freeze_layers": NOISY_FREEZE},
     ),
-    Attack(
+    about_lab_1(
         "state_dict_lies",
         SUBVERTING,
         "builds a network with random weights whose state_dict shows the pretrained ones",
@@ -102,9 +102,9 @@ random.Random.getrandbits = lambda self, n: 4
 random.randint = lambda a, b: a
 numpy.random.default_rng = lambda *a: numpy.random.Generator(numpy.random.PCG64(0))
 """,
-        sources={"freeze_layers": "def freeze_layers(model, n_trainable):\n    raise NotImplementedError"},
+        sources={FIRST: "def @FIRST@(*given, **more):\n    raise NotImplementedError"},
     ),
-    Attack(
+    about_lab_1(
         "standard_library",
         SUBVERTING,
         "replaces json, time, safetensors, open and the exceptions' machinery by its own",
@@ -145,7 +145,7 @@ for place in (".", "@COURSE@", "@HOME@"):
             pass
 """,
     ),
-    Attack(
+    about_lab_1(
         "scripted_record",
         SUBVERTING,
         "replaces what the scripted model records of a training by a good record",
@@ -169,7 +169,7 @@ def train_with_early_stopping(model, train_loader, val_loader, **k):
         },
         only="here",
     ),
-    Attack(
+    about_lab_1(
         "replaced_batches",
         SUBVERTING,
         "replaces the loaders of the checks by ones that hand out the test images",

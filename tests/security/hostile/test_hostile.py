@@ -15,22 +15,12 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
-from amllab.lab import Lab, find_lab
+from amllab.lab import find_lab
 from autograder.labs.corpus import Solution
-from tests.conftest import (
-    ASSIGNMENT,
-    NOTEBOOK,
-    autograded,
-    nbgrader,
-    new_course,
-    report,
-    sampled,
-    scores,
-    selected,
-    submit,
-)
+from tests.conftest import autograded, nbgrader, new_course, report, scores, submit
+from tests.helpers import mini_lab
 from tests.helpers.notebooks import notebook_of
-from tests.security.hostile.attack_base import FULL, Attack, Surroundings
+from tests.security.hostile.attack_base import FULL, LAB_1, MINI, Attack, Surroundings, Target
 from tests.security.hostile.attacks import ATTACKS
 from tests.security.hostile.hostile_traces import Ears, marked_files, marked_processes, snapshot
 
@@ -47,8 +37,21 @@ LIMITS = {
     "memory_bytes": 3 << 30,
     "scratch_bytes": 256 << 20,
 }
-KNOWN = find_lab(ASSIGNMENT).limits
+KNOWN = find_lab(LAB_1.assignment).limits
 PLAYED = [attack for attack in ATTACKS if attack.only != "stock" and (not attack.needs or attack.needs in KNOWN)]
+ON_MINI = [attack for attack in PLAYED if not attack.lab]
+TARGETS = [
+    pytest.param(MINI, id=MINI.assignment),
+    pytest.param(LAB_1, id=LAB_1.assignment, marks=pytest.mark.slow),
+]
+# each attack on the small lab; and on lab 1, where some are about its checks
+GAMES = [
+    *(
+        pytest.param(MINI, attack, id=attack.name, marks=() if i % 12 == 0 else pytest.mark.slow)
+        for i, attack in enumerate(ON_MINI)
+    ),
+    *(pytest.param(LAB_1, attack, id=f"lab1-{attack.name}", marks=pytest.mark.slow) for attack in PLAYED),
+]
 
 
 @dataclass
@@ -56,12 +59,14 @@ class Batch:
     """The graded attacks, and their results.
 
     Attributes:
+        target: the lab.
         course: the course of all students.
         students: the students who submitted.
         canaries: secrets that must not appear anywhere.
         traces: what was found but should not exist: names of files, processes, connections.
     """
 
+    target: Target
     course: Path
     students: set[str]
     canaries: list[str]
@@ -69,9 +74,25 @@ class Batch:
 
 
 @pytest.fixture(scope="module")
-def batch(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode
-) -> Iterator[Batch]:
+def target(request: pytest.FixtureRequest) -> Target:
+    return request.param
+
+
+def selected_on(request: pytest.FixtureRequest, target: Target) -> list[Attack]:
+    """Return the attacks on a lab whose tests were selected."""
+    played = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    return list({p["attack"].name: p["attack"] for p in played if "attack" in p and p.get("target") is target}.values())
+
+
+def honest(target: Target, request: pytest.FixtureRequest) -> NotebookNode:
+    """Return a correct submission."""
+    if target is MINI:
+        return mini_lab.submission(mini_lab.RIGHT, request.getfixturevalue("mini_release"))
+    return notebook_of(Solution("plain"), request.getfixturevalue("release"))
+
+
+@pytest.fixture(scope="module")
+def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, target: Target) -> Iterator[Batch]:
     """Grade the attacks whose tests were selected: ``pytest tests/security/hostile -k memory`` is quick."""
     base = tmp_path_factory.mktemp("hostile")
     marker = f"amlh{secrets.token_hex(5)}"
@@ -81,21 +102,22 @@ def batch(
     (home / ".netrc").write_text(f"machine example.org login ta password {canaries[1]}\n")
     (base / "secret.txt").write_text(canaries[0])
     ears = Ears(marker, home)
-    course = new_course(base / "course")
+    course = new_course(base / "course", target.assignment)
     (course / "secret.txt").write_text(canaries[0])
     limits = {key: value for key, value in LIMITS.items() if key in KNOWN}
     with (course / "nbgrader_config.py").open("a") as config:
         config.write(f"\nc.GradeChecks.limits = {limits!r}\nc.GradeChecks.jobs = {AT_A_TIME}\n")
-    surroundings = Surroundings(course, home, ears.tcp, ears.udp, marker)
-    attacks = selected(request, "attack")
+    surroundings = Surroundings(course, home, ears.tcp, ears.udp, marker, target)
+    release = request.getfixturevalue("mini_release" if target is MINI else "release")
+    attacks = selected_on(request, target)
     for attack in attacks:
         submit(course, attack.name, attack.submit(release, surroundings))
     for student in HONEST:
-        submit(course, student, notebook_of(Solution("plain"), release))
+        submit(course, student, honest(target, request))
     before = snapshot(course, home)
     secret = {"HOME": str(home), "COURSE_SECRET": canaries[2], "OMP_NUM_THREADS": "1"}
-    done = nbgrader(course, "autograde", ASSIGNMENT, **secret)
-    found = Batch(course, {*HONEST, *(attack.name for attack in attacks)}, canaries)
+    done = nbgrader(course, "autograde", target.assignment, **secret)
+    found = Batch(target, course, {*HONEST, *(attack.name for attack in attacks)}, canaries)
     found.traces["commands that failed"] = [done.stderr[-3000:]] if done.returncode else []
     found.traces["processes left"] = marked_processes(marker)
     after = snapshot(course, home)
@@ -105,7 +127,7 @@ def batch(
     found.traces["files added"] = sorted(new)
     found.traces["files written"] = marked_files(marker, base)
     found.traces["connections"] = ears.heard
-    made = nbgrader(course, "generate_feedback", ASSIGNMENT)
+    made = nbgrader(course, "generate_feedback", target.assignment)
     found.traces["commands that failed"] += [made.stderr[-3000:]] if made.returncode else []
     yield found
     ears.close()
@@ -123,28 +145,29 @@ def printed(course: Path, student: str) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize("attack", sampled(PLAYED, 48), ids=lambda attack: attack.name)
+@pytest.mark.parametrize(("target", "attack"), GAMES, indirect=["target"])
 def test_attack_points(batch: Batch, attack: Attack) -> None:
     """An attack earns the points of its honest work."""
     course = batch.course
     got = scores(course, attack.name)
-    reports = "\n\n".join(report(course, attack.name, cell) for cell in FULL)
-    assert {cell: got[cell] for cell in FULL} == attack.earns, reports
+    cells = batch.target.full
+    reports = "\n\n".join(report(course, attack.name, cell) for cell in cells)
+    assert {cell: got[cell] for cell in cells} == attack.points(batch.target), reports
     assert not got["reflection"], "an untouched answer is worth zero, any other waits for a person"
     assert "! " not in reports, "a check itself broke"
 
 
-@pytest.mark.parametrize("attack", sampled(PLAYED, 48), ids=lambda attack: attack.name)
+@pytest.mark.parametrize(("target", "attack"), GAMES, indirect=["target"])
 def test_attack_leaks_nothing(batch: Batch, attack: Attack) -> None:
     """An attack learns no secret, and its report and feedback are as expected."""
     course = batch.course
     text = json.dumps(autograded(course, attack.name))
-    (page,) = course.glob(f"feedback/{attack.name}/{ASSIGNMENT}/*.html")
+    (page,) = course.glob(f"feedback/{attack.name}/*/*.html")
     html = page.read_text()
     assert [c for c in batch.canaries if c in text or c in html] == []
     shown = printed(course, attack.name)
     assert "REFUSED:" not in shown, "the attack was not tried: its process is not shut off"
-    assert attack.says in text, "\n\n".join(report(course, attack.name, cell) for cell in FULL)
+    assert attack.says in text, "\n\n".join(report(course, attack.name, cell) for cell in batch.target.full)
     if attack.never:
         assert attack.never not in shown
     if attack.inert:
@@ -152,14 +175,16 @@ def test_attack_leaks_nothing(batch: Batch, attack: Attack) -> None:
     assert len(text) < 20_000_000
 
 
+@pytest.mark.parametrize("target", TARGETS, indirect=True)
 @pytest.mark.parametrize("student", HONEST)
 def test_honest_students_points(batch: Batch, student: str) -> None:
     """Honest students keep their points."""
     got = scores(batch.course, student)
-    assert {cell: got[cell] for cell in FULL} == FULL
+    assert {cell: got[cell] for cell in batch.target.full} == batch.target.full
     assert got["reflection"] is None
 
 
+@pytest.mark.parametrize("target", TARGETS, indirect=True)
 @pytest.mark.parametrize(
     "trace", ["commands that failed", "processes left", "files changed", "files added", "files written", "connections"]
 )
@@ -168,10 +193,11 @@ def test_attack_leaves_no_traces(batch: Batch, trace: str) -> None:
     assert batch.traces[trace] == []
 
 
+@pytest.mark.parametrize("target", TARGETS, indirect=True)
 def test_gradebook_only_grader_scores(batch: Batch) -> None:
     """The gradebook contains only what the grader wrote."""
     with Gradebook(f"sqlite:///{batch.course}/gradebook.db") as gradebook:
-        submissions = gradebook.assignment_submissions(ASSIGNMENT)
+        submissions = gradebook.assignment_submissions(batch.target.assignment)
         graded = {s.student.id for s in submissions}
         manual = [g.manual_score for s in submissions for n in s.notebooks for g in n.grades]
         waiting = [g.name for s in submissions for n in s.notebooks for g in n.grades if g.needs_manual_grade]
@@ -180,8 +206,9 @@ def test_gradebook_only_grader_scores(batch: Batch) -> None:
     assert set(waiting) == {"reflection"}
 
 
-def test_attack_collection(lab: Lab) -> None:
-    """At least 40 attacks are played, each with the points that it should earn."""
-    assert len(PLAYED) >= 40
-    assert all(attack.earns.keys() == FULL.keys() for attack in ATTACKS)
-    assert NOTEBOOK.startswith(lab.notebook)
+def test_attack_collection() -> None:
+    """At least 40 attacks are played on each lab, each with the points that it should earn."""
+    assert len(ON_MINI) >= 40
+    assert len(PLAYED) >= len(ON_MINI) + 20
+    assert all(attack.points().keys() == FULL.keys() for attack in ATTACKS)
+    assert all(not attack.earns or sum(attack.earns.values()) for attack in ATTACKS)
