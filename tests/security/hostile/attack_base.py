@@ -30,7 +30,7 @@ ZERO: dict[str, float] = dict.fromkeys(FULL, 0)
 FIRST, SECOND, LAST = "@FIRST@", "@SECOND@", "@LAST@"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """A lab that is attacked.
 

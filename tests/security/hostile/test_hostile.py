@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,11 +75,6 @@ class Batch:
     traces: dict[str, list[str]] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="module")
-def target(request: pytest.FixtureRequest) -> Target:
-    return request.param
-
-
 def selected_on(request: pytest.FixtureRequest, target: Target) -> list[Attack]:
     """Return the attacks on a lab whose tests were selected."""
     played = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
@@ -92,16 +89,28 @@ def honest(target: Target, request: pytest.FixtureRequest) -> NotebookNode:
 
 
 @pytest.fixture(scope="module")
-def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, target: Target) -> Iterator[Batch]:
-    """Grade the attacks whose tests were selected: ``pytest tests/security/hostile -k memory`` is quick."""
-    base = tmp_path_factory.mktemp("hostile")
+def batches(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Target], Batch]]:
+    """Grade the attacks whose tests were selected, once on each lab: ``pytest tests/security/hostile -k memory``."""
+    with ExitStack() as stack:
+        yield cache(lambda target: graded(request, tmp_path_factory.mktemp("hostile"), target, stack))
+
+
+@pytest.fixture
+def batch(batches: Callable[[Target], Batch], target: Target) -> Batch:
+    return batches(target)
+
+
+def graded(request: pytest.FixtureRequest, base: Path, target: Target, stack: ExitStack) -> Batch:
+    """Grade the attacks on a lab whose tests were selected, and look for what they left behind."""
     marker = f"amlh{secrets.token_hex(5)}"
     canaries = [f"{marker}-canary-{place}" for place in ("file", "home", "environment")]
     home = base / "home"
     home.mkdir()
     (home / ".netrc").write_text(f"machine example.org login ta password {canaries[1]}\n")
     (base / "secret.txt").write_text(canaries[0])
-    ears = Ears(marker, home)
+    ears = stack.enter_context(closing(Ears(marker, home)))
     course = new_course(base / "course", target.assignment)
     (course / "secret.txt").write_text(canaries[0])
     limits = {key: value for key, value in LIMITS.items() if key in KNOWN}
@@ -129,8 +138,7 @@ def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     found.traces["connections"] = ears.heard
     made = nbgrader(course, "generate_feedback", target.assignment)
     found.traces["commands that failed"] += [made.stderr[-3000:]] if made.returncode else []
-    yield found
-    ears.close()
+    return found
 
 
 def printed(course: Path, student: str) -> str:
@@ -145,7 +153,7 @@ def printed(course: Path, student: str) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize(("target", "attack"), GAMES, indirect=["target"])
+@pytest.mark.parametrize(("target", "attack"), GAMES)
 def test_attack_points(batch: Batch, attack: Attack) -> None:
     """An attack earns the points of its honest work."""
     course = batch.course
@@ -157,7 +165,7 @@ def test_attack_points(batch: Batch, attack: Attack) -> None:
     assert "! " not in reports, "a check itself broke"
 
 
-@pytest.mark.parametrize(("target", "attack"), GAMES, indirect=["target"])
+@pytest.mark.parametrize(("target", "attack"), GAMES)
 def test_attack_leaks_nothing(batch: Batch, attack: Attack) -> None:
     """An attack learns no secret, and its report and feedback are as expected."""
     course = batch.course
@@ -175,7 +183,7 @@ def test_attack_leaks_nothing(batch: Batch, attack: Attack) -> None:
     assert len(text) < 20_000_000
 
 
-@pytest.mark.parametrize("target", TARGETS, indirect=True)
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("student", HONEST)
 def test_honest_students_points(batch: Batch, student: str) -> None:
     """Honest students keep their points."""
@@ -184,7 +192,7 @@ def test_honest_students_points(batch: Batch, student: str) -> None:
     assert got["reflection"] is None
 
 
-@pytest.mark.parametrize("target", TARGETS, indirect=True)
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(
     "trace", ["commands that failed", "processes left", "files changed", "files added", "files written", "connections"]
 )
@@ -193,7 +201,7 @@ def test_attack_leaves_no_traces(batch: Batch, trace: str) -> None:
     assert batch.traces[trace] == []
 
 
-@pytest.mark.parametrize("target", TARGETS, indirect=True)
+@pytest.mark.parametrize("target", TARGETS)
 def test_gradebook_only_grader_scores(batch: Batch) -> None:
     """The gradebook contains only what the grader wrote."""
     with Gradebook(f"sqlite:///{batch.course}/gradebook.db") as gradebook:
