@@ -126,7 +126,7 @@ def lie(asked: dict[str, Any]) -> Any:
             "logits": 9.0 * F.one_hot(labels, 5).float(),
             "state": dict(timm.create_model("net6", num_classes=5).state_dict()),
         }
-    return None
+    return fine(probe)
 
 
 # the functions as cells define them
