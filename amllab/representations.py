@@ -175,10 +175,10 @@ def _regression_accuracy(
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(known @ weight + bias, train_labels) + penalty * weight.pow(2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     with torch.no_grad():
         return float(((asked @ weight + bias).argmax(1) == labels).double().mean())

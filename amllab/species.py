@@ -240,7 +240,8 @@ def _legs(traits: Traits, rng: Rng, length: Array, girth: Array) -> Array:
     at = length[:, None] * np.linspace(0.8, -0.8, traits.leg_pairs, dtype=np.float32)
     reach, width = _varied(rng, traits.leg_length, len(length)), girth * np.float32(traits.leg_width)
     if traits.above:
-        return legs_from_above(rng, at, girth * 0.8, reach / 2, reach / 2, width)
+        half = as_floats(reach / 2)
+        return legs_from_above(rng, at, girth * 0.8, half, half, width)
     return legs_from_side(rng, at, -girth * 0.5, as_floats(reach + girth * 0.3), width, 0.35)
 
 

@@ -93,8 +93,9 @@ def _without_labels(args: argparse.Namespace) -> dict[str, Any]:
 
 def _loaded(name: str, weights: Path) -> torch.nn.Module:
     """Return the model as it will be loaded: with its weights in fp16."""
-    model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
-    return model.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    model: torch.nn.Module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(weights)})
+    model.to(best_device(), memory_format=torch.channels_last)
+    return model
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class SelfSupervisedRecipe:
     lr: float = 3e-3
     weight_decay: float = 1e-4
     warmup: float = 0.1
-    expander: int = 256
+    expander: int = 512
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 1.0
@@ -90,10 +90,11 @@ def variance_invariance_covariance(first: Tensor, second: Tensor, recipe: SelfSu
 
 
 def expander(features: int, width: int) -> nn.Sequential:
-    """Return a network from features to embeddings, with one hidden layer."""
-    return nn.Sequential(
-        nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True), nn.Linear(width, width)
-    )
+    """Return a network from features to embeddings, with two hidden layers."""
+    layers: list[nn.Module] = []
+    for inputs in (features, width):
+        layers += [nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(width, width))
 
 
 def pairs_of_views(images: Tensor, recipe: SelfSupervisedRecipe, epoch: int) -> Iterator[Tensor]:
@@ -148,9 +149,9 @@ def pretrain_without_labels(
     if not per_epoch:
         raise ValueError(f"{len(images)} images are fewer than one batch of {recipe.batch_size}")
     torch.manual_seed(recipe.seed)
-    encoder = timm.create_model(recipe.model, num_classes=0)
+    encoder: Any = timm.create_model(recipe.model, num_classes=0)
     whole = nn.Sequential(encoder, expander(encoder.num_features, recipe.expander))
-    whole = whole.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    whole = whole.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(whole.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * per_epoch
 
@@ -172,9 +173,10 @@ def pretrain_without_labels(
         for views in tqdm(batches, total=per_epoch, unit="batch", leave=False, mininterval=5):
             with fast_math(device):
                 embeddings = whole(views.to(device))
-            loss = variance_invariance_covariance(*embeddings.float().chunk(2), recipe)
+            first, second = embeddings.float().chunk(2)
+            loss = variance_invariance_covariance(first, second, recipe)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             scheduler.step()
             total += loss.item()
@@ -210,7 +212,8 @@ def untrained(recipe: SelfSupervisedRecipe) -> nn.Module:
     """Return the encoder as it was before its training."""
     torch.manual_seed(recipe.seed)
     encoder: nn.Module = timm.create_model(recipe.model, num_classes=0)
-    return encoder.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder.to(best_device(), memory_format=torch.channels_last)
+    return encoder
 
 
 def write_encoder_card(
