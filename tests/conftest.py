@@ -12,6 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -142,6 +143,7 @@ def _become(
     status: object = 1
     try:
         gc.freeze()  # the garbage collector would copy the memory that this process shares with the tests
+        _forget_fork_server()
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
@@ -160,6 +162,12 @@ def _become(
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(status if isinstance(status, int) else 1 if status else 0)
+
+
+def _forget_fork_server() -> None:
+    """Let multiprocessing start a fork server for this process; it cannot wait for the one of its parent."""
+    inherited = forkserver._forkserver  # type: ignore[attr-defined]
+    inherited._forkserver_pid = inherited._forkserver_address = None
 
 
 def assignment_of(course: Path) -> str:
