@@ -77,6 +77,7 @@ def gradings(session: ClassSession, student: str) -> int:
     return len(list(Path(session.config.secret).glob(f"{student}-*")))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_dask_errors_and_lost_scheduler(cluster: Cluster, submissions: Any) -> None:
     """An error affects only its own submission; a restarted scheduler affects none, and cached gradings are reused."""

@@ -187,13 +187,21 @@ def test_grade_command_single_notebook(tmp_path: Path) -> None:
 
 
 def test_points_lab_1(tmp_path: Path, release: NotebookNode) -> None:
-    """In lab 1, correct functions get full marks, and a function that a check lends solves no other exercise."""
+    """In lab 1, correct functions get full marks."""
     course = new_course(tmp_path)
-    submit(course, "lent", notebook_of(LENT, release))
     submit(course, "plain", notebook_of(Solution("plain"), release))
     done = nbgrader(course, "autograde", ASSIGNMENT)
     assert done.returncode == 0, done.stderr[-4000:]
     assert scores(course, "plain") == LAB_1 | {"reflection": None}
+
+
+@pytest.mark.slow
+def test_lent_function_solves_no_other_exercise(tmp_path: Path, release: NotebookNode) -> None:
+    """A function that a check lends for one exercise is of no use in another one."""
+    course = new_course(tmp_path)
+    submit(course, "lent", notebook_of(LENT, release))
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr[-4000:]
     assert scores(course, "lent")["check_freeze_layers"] == 0
 
 

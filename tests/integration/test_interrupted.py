@@ -287,6 +287,7 @@ def test_regrade_keeps_manual_scores(by_hand: Path, tmp_path: Path, force: tuple
     assert sum(row[1] == 3.5 and row[2] == 1.0 for row in wanted) == len(STUDENTS)
 
 
+@pytest.mark.slow
 def test_regrade_after_partial_removal(by_hand: Path, tmp_path: Path) -> None:
     """An old grading without its timestamp is graded again: nbgrader removes the folder file by file."""
     course = copy_of(by_hand, tmp_path)

@@ -164,6 +164,7 @@ def test_preflight_notebook_with_mistakes(
     assert "waits for this check" not in text
 
 
+@pytest.mark.slow
 def test_preflight_hanging_and_exiting_cells(
     solution: NotebookNode,
     saved: Callable[[NotebookNode], Document],

@@ -181,6 +181,7 @@ ENDING = {
 HARMLESS = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
 
 
+@pytest.mark.slow
 def test_delayed_exit_blamed_once(short: Lab) -> None:
     """A cell that ends the process later is named once; questions, other cells and harmless threads lose nothing."""
     pause = "import time; time.sleep(3)"

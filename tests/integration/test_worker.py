@@ -76,6 +76,7 @@ def test_packages_that_break_on_import() -> None:
     assert lab_imports.modules_of(["Pillow>=1", "scikit.no"]) == ["PIL"]
 
 
+@pytest.mark.slow
 def test_worker_hanging_and_exiting_cells(hasty: Lab) -> None:
     """Cells that hang or end the process affect only themselves."""
     nb = notebook("while True: pass", FREEZE.format(body="pass"), "import os; os._exit(3)")

@@ -104,6 +104,7 @@ def test_cores_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(share) for share in Cores(20).shares] == [1] * 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor")
 def test_cores_per_submission(lab: Lab) -> None:
     """Each submission runs on its own processors and cannot leave them."""

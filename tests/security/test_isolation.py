@@ -275,6 +275,7 @@ def test_limit_total_time(launcher: Launcher, lab: Lab) -> None:
     assert got[-1] == "Grading: not run: the time for the whole submission, 7 seconds, is used up"
 
 
+@pytest.mark.slow
 def test_isolation_grader_killed(tmp_path: Path) -> None:
     """If the grader is killed, its fork server and workers end."""
     script = tmp_path / "grader.py"

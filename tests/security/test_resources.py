@@ -176,7 +176,7 @@ children(4, hide)
 }
 
 
-@pytest.mark.parametrize("kind", sampled(MEMORY, 4))
+@pytest.mark.parametrize("kind", sampled(MEMORY, 8))
 def test_memory_every_kind_counts(launcher: Launcher, small: Lab, kind: str) -> None:
     """Memory of every kind counts towards the limit."""
     got, after = inside(launcher, small, MEMORY[kind] + "\nprint('TOOK it')", "print('goes on')")
@@ -187,6 +187,7 @@ def test_memory_every_kind_counts(launcher: Launcher, small: Lab, kind: str) -> 
     assert after == "goes on\n"
 
 
+@pytest.mark.slow
 def test_memory_watcher_not_slowed(launcher: Launcher, small: Lab) -> None:
     """The watcher keeps up with busy processes everywhere and a first process that is slowed as far as allowed."""
     slow = (

@@ -183,12 +183,28 @@ def test_net5_pretrained(tag: str, tmp_path: Path) -> None:
         assert set(state) - set(trained.state_dict()) == ({"head.fc.weight", "head.fc.bias"} if num_classes else set())
 
 
-@pytest.mark.parametrize("order", ["import timm, amllab", "import amllab, timm", "import timm.data, amllab"])
-def test_backbones_registered(order: str) -> None:
+# PyTorch is loaded once; each order of imports has a process of its own
+ORDERS = """
+import os, sys
+import torch, torchvision
+for order in ("import timm, amllab", "import amllab, timm", "import timm.data, amllab"):
+    child = os.fork()
+    if not child:
+        exec(order)
+        print(order, [len(timm.list_models(name)) for name in ("net12", "net6", "net5")], flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_backbones_registered() -> None:
     """timm knows the backbones once both packages are imported, in any order."""
-    code = f"{order}; print([len(timm.list_models(name)) for name in ('net12', 'net6', 'net5')])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "[1, 1, 1]", done.stderr
+    done = subprocess.run([sys.executable, "-c", ORDERS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        "import timm, amllab [1, 1, 1]",
+        "import amllab, timm [1, 1, 1]",
+        "import timm.data, amllab [1, 1, 1]",
+    ], done.stderr
 
 
 def test_library_does_not_load_timm() -> None:

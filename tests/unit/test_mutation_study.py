@@ -78,7 +78,7 @@ def test_correct_style_full_marks(style: Solution) -> None:
     assert not found.ended
 
 
-@pytest.mark.parametrize("submission", sampled(PUBLIC_CORRECT, 48), ids=lambda submission: submission.name)
+@pytest.mark.parametrize("submission", sampled(PUBLIC_CORRECT, 96), ids=lambda submission: submission.name)
 def test_correct_public_code_full_marks(submission: Solution) -> None:
     """Correct public code loses no points."""
     found = checker().verdict({**PLAIN, **submission.sources})
@@ -99,7 +99,7 @@ CHEAPER = {
 }
 
 
-@pytest.mark.parametrize("submission", sampled(PUBLIC_WRONG, 64), ids=lambda submission: submission.name)
+@pytest.mark.parametrize("submission", sampled(PUBLIC_WRONG, 128), ids=lambda submission: submission.name)
 def test_public_mistake_costs_as_recorded(submission: Solution) -> None:
     """A mistake in public code costs what was recorded for it before grading."""
     found = checker().verdict({**PLAIN, **submission.sources})

@@ -205,7 +205,7 @@ entries = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["0", "1", "", "__metadata__"]), entries | st.none(), max_size=3),
     st.binary(max_size=16),
