@@ -18,10 +18,13 @@ from amllab.registration import register_backbones
 if TYPE_CHECKING:
     from amllab import plots
     from amllab.checks import check
+    from amllab.downloads import DataUnavailable
+    from amllab.kept_models import keep, kept
     from amllab.kit.scripted_model import scripted_training
     from amllab.layers import Layer, layers_of
     from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
     from amllab.numerics import best_device, fast_math
+    from amllab.photographs import cifar10_photographs
     from amllab.progress import Epochs
     from amllab.representations import extract_features, knn_accuracy, linear_evaluation
     from amllab.reptiles import reptile_loaders
@@ -31,16 +34,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackboneUnavailable",
+    "DataUnavailable",
     "Epochs",
     "Layer",
     "RandomViews",
     "UnknownBackbone",
     "best_device",
     "check",
+    "cifar10_photographs",
     "draw_species",
     "evaluate",
     "extract_features",
     "fast_math",
+    "keep",
+    "kept",
     "knn_accuracy",
     "layers_of",
     "linear_evaluation",
@@ -54,16 +61,20 @@ __all__ = [
 
 _PLACES = {
     "BackboneUnavailable": "amllab.loading",
+    "DataUnavailable": "amllab.downloads",
     "Epochs": "amllab.progress",
     "Layer": "amllab.layers",
     "RandomViews": "amllab.views",
     "UnknownBackbone": "amllab.loading",
     "best_device": "amllab.numerics",
     "check": "amllab.checks.notebook",
+    "cifar10_photographs": "amllab.photographs",
     "draw_species": "amllab.species",
     "evaluate": "amllab.training",
     "extract_features": "amllab.representations",
     "fast_math": "amllab.numerics",
+    "keep": "amllab.kept_models",
+    "kept": "amllab.kept_models",
     "knn_accuracy": "amllab.representations",
     "layers_of": "amllab.layers",
     "linear_evaluation": "amllab.representations",

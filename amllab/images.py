@@ -104,3 +104,28 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
         first.append(index[n:])
         second.append(index[:n])
     return torch.cat(first), torch.cat(second)
+
+
+def labelled_subset(labels: Tensor, per_class: int, generator: torch.Generator) -> Tensor:
+    """Choose examples at random, equally many of each class.
+
+    Args:
+        labels: int64 ``(n,)``.
+        per_class: number of examples of each class.
+        generator: source of all randomness.
+
+    Returns:
+        Their indices, int64 ``(classes * per_class,)``, grouped by class.
+
+    Raises:
+        ValueError: ``per_class`` is below 1, or a class has fewer examples.
+    """
+    if per_class < 1:
+        raise ValueError(f"per_class must be at least 1, not {per_class}")
+    chosen = []
+    for label in labels.unique().tolist():
+        index = (labels == label).nonzero().squeeze(1)
+        if len(index) < per_class:
+            raise ValueError(f"class {label} has {len(index)} examples, but {per_class} are needed")
+        chosen.append(index[torch.randperm(len(index), generator=generator)[:per_class]])
+    return torch.cat(chosen)

@@ -1,7 +1,7 @@
 """Numeric settings for this machine: device, precision, memory and threads.
 
-None of them changes what a model computes beyond rounding: bfloat16 for convolutions and matrix products if the
-hardware has instructions for it, float32 otherwise.
+None of them changes what a model computes beyond rounding: bfloat16 for convolutions and matrix products where the
+hardware is faster with it, float32 otherwise.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     if device.type == "mps":
         return None
     cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has_bf16 = cpu.get("avx512_bf16") or cpu.get("amx_bf16") or cpu.get("amx_tile")
-    return torch.bfloat16 if has_bf16 else None
+    # Matrix units are faster with bfloat16. AVX512-BF16 alone is slower than float32: see bench/precision.py.
+    return torch.bfloat16 if cpu.get("amx_bf16") or cpu.get("amx_tile") else None
 
 
 def fast_math(device: torch.device | None = None) -> AbstractContextManager[object]:

@@ -10,8 +10,6 @@ CIFAR-100: A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -24,6 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import CIFAR100, ImageFolder
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
+from amllab.downloads import ROOT, DataUnavailable, first_line, problem_with
 from amllab.images import LabelledImages, read_folder, stratified_split
 from amllab.loaders import Batch, ImageBatches, augmentation, finisher, loader
 from amllab.synthetic_images import draw
@@ -31,18 +30,12 @@ from amllab.synthetic_images import draw
 Part = Literal["train", "test"]
 
 REPTILES = ("crocodile", "dinosaur", "lizard", "snake", "turtle")
-CIFAR100_ROOT = Path("data")  # torchvision's download folder, below the working directory
-CONNECTION_SECONDS = 3.0
 VARIABLE = "AMLLAB_DATA"
 VALIDATION = 0.2  # share of the training images that is used for validation
 HELD_OUT = 0.2  # share of a folder's images that is used for testing if the folder has no test part
 HELD_OUT_SEED = 0  # fixed, so that no loader seed can move test images into training
 LARGEST_SIDE = 224  # pixels, of a folder's images unless image_size is given: large photographs would fill the memory
 DRAWN = {"train": (2500, 100), "test": (500, 200)}  # number of images and seed; CIFAR-100 has as many reptiles
-
-
-class DataUnavailable(RuntimeError):  # noqa: N818
-    """Raised when the requested data set is neither on this machine nor available for download."""
 
 
 def reptile_loaders(
@@ -174,7 +167,7 @@ def _choose(source: str | Path) -> tuple[str, str]:
     if named == "auto" and os.environ.get(VARIABLE):
         named, why = os.environ[VARIABLE], f"named by the environment variable {VARIABLE}"
     if named == "auto":
-        problem = _cifar100_problem()
+        problem = problem_with(CIFAR100)
         if problem is None:
             return "cifar100", ""
         return "drawn", f"CIFAR-100 is not on this machine and could not be downloaded: {problem}"
@@ -192,38 +185,15 @@ def _drawn(part: Part) -> LabelledImages:
     return draw(*DRAWN[part])
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-@cache  # all loaders of a run get the same data, and a sweep waits for a dead connection only once
-def _cifar100_problem() -> str | None:
-    """Make CIFAR-100 available and return ``None``, or return the reason why this is not possible."""
-    try:
-        CIFAR100(str(CIFAR100_ROOT), train=True, download=False)
-        return None
-    except RuntimeError:  # missing or incomplete
-        pass
-    try:
-        request = urllib.request.Request(CIFAR100.url, method="HEAD")
-        urllib.request.urlopen(request, timeout=CONNECTION_SECONDS).close()
-        CIFAR100(str(CIFAR100_ROOT), train=True, download=True)
-        return None
-    except urllib.error.URLError as error:
-        return _first_line(error) if not isinstance(error.reason, Exception) else _first_line(error.reason)
-    except (OSError, RuntimeError) as error:
-        return _first_line(error)
-
-
 @cache
 def _cifar100(part: Part) -> LabelledImages:
     """Return the reptiles of CIFAR-100, labelled 0 to 4 in alphabetical order."""
     try:
-        dataset = CIFAR100(str(CIFAR100_ROOT), train=part == "train", download=True)
+        dataset = CIFAR100(str(ROOT), train=part == "train", download=True)
     except Exception as error:  # whatever torchvision, the network or the disk raises, the remedy is the same
         raise DataUnavailable(
-            f"CIFAR-100 is not in {CIFAR100_ROOT}/ and could not be downloaded ({_first_line(error)}). Connect to the "
-            f'internet and try again, or unpack cifar-100-python.tar.gz in {CIFAR100_ROOT}/, or use source="drawn".'
+            f"CIFAR-100 is not in {ROOT}/ and could not be downloaded ({first_line(error)}). Connect to the "
+            f'internet and try again, or unpack cifar-100-python.tar.gz in {ROOT}/, or use source="drawn".'
         ) from error
     fine = torch.tensor(dataset.targets)
     reptiles = torch.tensor([dataset.class_to_idx[name] for name in REPTILES])
@@ -271,7 +241,7 @@ def _open(path: str) -> Image.Image:
     try:
         return Image.open(path).convert("RGB")
     except Exception as error:  # Pillow's decoders raise exceptions of many kinds
-        raise ValueError(f"{path} cannot be read as an image ({_first_line(error)}): repair or remove it") from error
+        raise ValueError(f"{path} cannot be read as an image ({first_line(error)}): repair or remove it") from error
 
 
 def _read_classes(folder: Path, side: int, *, needed: int) -> LabelledImages:

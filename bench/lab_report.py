@@ -257,9 +257,9 @@ def write_report(results: Results, settings: Settings, out: Path, command: str) 
     parts = (on_transfer, on_few_layers, on_many_layers, on_overfitting, on_trust)
     sections = [
         "# Lab report",
-        _wrapped(_introduction(results, settings)),
+        wrapped(_introduction(results, settings)),
         table(results),
-        _wrapped(
+        wrapped(
             "In bold: the strategy with the best mean validation accuracy. Training and validation accuracy are those "
             "of the best epoch, test accuracy is that of the model that early stopping hands back. The original report "
             f"gives {ORIGINAL_TRANSFER} % for its best transfer, and says that fine-tuning all layers overfits."
@@ -267,15 +267,15 @@ def write_report(results: Results, settings: Settings, out: Path, command: str) 
         f"![Test accuracy over trainable layers: mean and spread over seeds, baseline as a band]({sweep_file.name})",
         f"![Loss and accuracy over epochs for {len(shown)} strategies, one seed]({curves_file.name})",
         "## Discussion",
-        *(_wrapped(part(results)) for part in parts),
+        *(wrapped(part(results)) for part in parts),
         "## How it was measured",
         f"```\n{command}\n```",
-        _wrapped(_circumstances(results, settings)),
+        wrapped(_circumstances(results, settings)),
     ]
     out.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def _wrapped(paragraph: str) -> str:
+def wrapped(paragraph: str) -> str:
     return textwrap.fill(paragraph, 118, break_long_words=False, break_on_hyphens=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +76,8 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
 
     Args:
         cell: Name of the exercise: ``"freeze_layers"``, ``"build_transfer_model"``, ...
-        lab: Name of the lab, if two labs have an exercise of the same name.
+        lab: Name of the lab, if two labs have an exercise of the same name and the functions that this notebook defines
+            do not tell which of them is meant.
 
     Returns:
         The results; on the last line of a cell they are shown as a panel.
@@ -92,7 +94,7 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
     shell = get_ipython()
     if shell is None:
         raise RuntimeError("check() inspects the functions of a notebook: call it in a notebook or in IPython")
-    chosen, file = _find(cell.removeprefix("check_"), lab)
+    chosen, file = _find(cell.removeprefix("check_"), lab, shell.user_ns)
     submission = InProcessSubmission(chosen.name, shell.user_ns)
     results = run_checks(chosen, [file], submission, seed=secrets.randbits(63))
     if os.environ.get("NBGRADER_EXECUTION") != "validate" and "NBGRADER_VALIDATING" not in os.environ:
@@ -102,17 +104,28 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
     return _Passed(results)
 
 
-def _find(cell: str, lab: str | None) -> tuple[Lab, Path]:
+def _find(cell: str, lab: str | None, namespace: Mapping[str, object]) -> tuple[Lab, Path]:
     """Return the lab that has an exercise, and the file of its checks.
 
-    Only the settings of this lab are read: mistakes in those of another lab do not matter here.
+    If several labs have an exercise of this name, such as ``accuracy``, it is the one most of whose exercises are
+    functions of the notebook. Only the settings of this lab are read: mistakes in those of another lab do not matter
+    here.
     """
     names = [find_lab(lab).name] if lab else all_labs()
-    having = [name for name in names if (CHECKS / name / f"test_{cell}.py").is_file()]
+    exercises = {name: _exercises(name) for name in names}
+    having = [name for name in names if cell in exercises[name]]
+    if len(having) > 1:
+        defined = {name: sum(callable(namespace.get(other)) for other in exercises[name]) for name in having}
+        having = [name for name in having if defined[name] == max(defined.values())]
     if len(having) == 1:
         found = find_lab(having[0])
         return found, found.folder / f"test_{cell}.py"
     if having:
         raise LookupError(f"several labs have an exercise {cell!r}: pass lab=, one of {having}")
-    known = sorted(file.stem.removeprefix("test_") for name in names for file in (CHECKS / name).glob("test_*.py"))
+    known = sorted({exercise for of in exercises.values() for exercise in of})
     raise LookupError(f"no exercise {cell!r}; there are: {', '.join(known)}")
+
+
+def _exercises(lab: str) -> list[str]:
+    """Return the names of a lab's exercises that have public checks."""
+    return [file.stem.removeprefix("test_") for file in (CHECKS / lab).glob("test_*.py")]

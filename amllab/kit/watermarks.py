@@ -58,17 +58,24 @@ class Draws:
 
     Args:
         seed: Seed of the noise.
+
+    Attributes:
+        made: Number of draws so far.
+        drawn_from: For each draw, the number of the image and the number of the draw that it was made from:
+            ``UNDRAWN`` for an image as the loader gives it, another number for a view of a view.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed, self.made = seed, 0
+        self.drawn_from: list[list[int]] = []
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return a view of every image, of the same shape; the images stay as they are."""
-        numbers, _ = read(images)
+        numbers, draws = read(images)
         views = []
-        for number, image in zip(numbers.tolist(), images, strict=True):
+        for number, draw, image in zip(numbers.tolist(), draws.tolist(), images, strict=True):
             self.made += 1
+            self.drawn_from.append([number, draw])
             views.append(self.view(image, number, self.made))
         return torch.stack(views) if views else images.clone()
 

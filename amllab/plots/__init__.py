@@ -1,4 +1,4 @@
-"""Plots of training runs, freezing and predictions.
+"""Plots of training runs, freezing, predictions and features.
 
 Every function returns a :class:`Plot`: a matplotlib figure that a notebook shows when it is the last value of a cell
 or is passed to ``display``. Each plot has a description in words for readers who cannot see it. The module does not
@@ -11,8 +11,28 @@ distinguish; line style, marker or hatching convey the same information.
 """
 
 from amllab.plots.figure import VERMILLION, Plot, note
+from amllab.plots.image_rows import neighbours, views
 from amllab.plots.layers import frozen
 from amllab.plots.predictions import confusion, gallery, images, mistakes
+from amllab.plots.self_supervised import ablation, label_efficiency, pretraining, similarities, spectrum
 from amllab.plots.training import curves, sweep
 
-__all__ = ["VERMILLION", "Plot", "confusion", "curves", "frozen", "gallery", "images", "mistakes", "note", "sweep"]
+__all__ = [
+    "VERMILLION",
+    "Plot",
+    "ablation",
+    "confusion",
+    "curves",
+    "frozen",
+    "gallery",
+    "images",
+    "label_efficiency",
+    "mistakes",
+    "neighbours",
+    "note",
+    "pretraining",
+    "similarities",
+    "spectrum",
+    "sweep",
+    "views",
+]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -19,6 +21,7 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     "#56B4E9",
     "#000000",
 )
+CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 GREY = "#666666"
 STYLE: dict[Any, Any] = {"font.size": 11, "axes.titlesize": 12, "figure.titlesize": 13, "hatch.linewidth": 0.8}
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
@@ -76,3 +79,13 @@ def decorate(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -
 def sentence(title: str, text: str) -> str:
     """Return the alternative text of a plot: its title, the note of :func:`note`, and a description."""
     return ". ".join(filter(None, (title, _noted, text)))
+
+
+def deviation_of(values: Sequence[float]) -> float:
+    """Return the sample standard deviation; 0 for a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def spread_words(values: Sequence[float]) -> str:
+    """Return the mean of shares in percent, with the standard deviation if there are several."""
+    return f"{np.mean(values):.1%}" + (f" ± {100 * deviation_of(values):.1f}" if len(values) > 1 else "")

@@ -103,7 +103,7 @@ def mistakes(
     captions = [f"{classes[int(labels[i])]}\n→ {classes[int(predicted[i])]} {confidence[i]:.0%}" for i in shown]
     count = f"{len(wrong)} mistakes in {len(labels)} images"
     heading = title or (f"{count}; the {len(shown)} most confident" if len(shown) < len(wrong) else count)
-    figure = _grid(_pixels(torch.as_tensor(images)[shown], mean, std), captions, heading)
+    figure = _grid(to_pixels(torch.as_tensor(images)[shown], mean, std), captions, heading)
     told = "; ".join(caption.replace("\n→", " predicted as") for caption in captions)
     figure.alt_text = sentence(heading, f"Images with true class, predicted class and confidence: {told or 'none'}.")
     return figure
@@ -133,7 +133,7 @@ def images(
     Returns:
         The figure.
     """
-    shown = _pixels(torch.as_tensor(batch)[:n], mean, std)
+    shown = to_pixels(torch.as_tensor(batch)[:n], mean, std)
     captions = [""] * len(shown)
     if labels is not None:
         names = [int(label) for label in torch.as_tensor(labels)[:n]]
@@ -180,7 +180,7 @@ def gallery(
     high, wide = batch.shape[2] + GAP, batch.shape[3] + GAP
     canvas = np.ones((len(rows) * high - GAP, columns * wide - GAP, 3), np.float32)
     for row, index in enumerate(rows.values()):
-        for column, image in enumerate(_pixels(torch.as_tensor(batch)[index], mean, std)):
+        for column, image in enumerate(to_pixels(torch.as_tensor(batch)[index], mean, std)):
             canvas[row * high :, column * wide :][: high - GAP, : wide - GAP] = image
     with mpl.rc_context(STYLE):
         figure = Plot(
@@ -199,7 +199,7 @@ def gallery(
     return figure
 
 
-def _pixels(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+def to_pixels(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """Convert images ``(n, 3, h, w)``, uint8 or normalised, to ``(n, h, w, 3)`` with values in [0, 1]."""
     batch = batch.detach().cpu()
     if batch.dtype == torch.uint8:

@@ -13,26 +13,23 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from amllab.plots.figure import (
-    BLACK,
     BLUE,
-    GREEN,
+    CYCLE,
     GREY,
     ORANGE,
     PERCENT,
-    PURPLE,
     SKY,
     STYLE,
     VERMILLION,
     Plot,
     decorate,
+    deviation_of,
     sentence,
+    spread_words,
     titled,
 )
 
 History = Mapping[str, Any]
-
-
-CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 
 
 def curves(history: History | Mapping[str, History], title: str = "") -> Plot:
@@ -90,7 +87,7 @@ def sweep(results: Mapping[int, Sequence[float]], baseline: Sequence[float] | No
         raise ValueError("sweep() needs at least one accuracy for each n_trainable")
     numbers = sorted(results)
     means = np.array([np.mean(results[n]) for n in numbers])
-    deviations = np.array([_deviation(results[n]) for n in numbers])
+    deviations = np.array([deviation_of(results[n]) for n in numbers])
     several = max(len(values) for values in results.values()) > 1
     with mpl.rc_context(STYLE):
         figure = Plot(8, 4.6)
@@ -117,8 +114,8 @@ def sweep(results: Mapping[int, Sequence[float]], baseline: Sequence[float] | No
         ax.yaxis.set_major_formatter(PERCENT)
         ax.xaxis.set_major_locator(FixedLocator(numbers) if len(numbers) <= 14 else MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    points = ", ".join(f"{n}: {_spread(results[n])}" for n in numbers)
-    against = f" From scratch: {_spread(baseline)}." if baseline is not None and len(baseline) else ""
+    points = ", ".join(f"{n}: {spread_words(results[n])}" for n in numbers)
+    against = f" From scratch: {spread_words(baseline)}." if baseline is not None and len(baseline) else ""
     figure.alt_text = sentence(title, f"Accuracy by number of trainable layers: {points}.{against}")
     return figure
 
@@ -170,16 +167,9 @@ def _curve_words(history: History) -> str:
     )
 
 
-def _deviation(values: Sequence[float]) -> float:
-    """Return the sample standard deviation; 0 for a single value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.1%}" + (f" ± {100 * _deviation(values):.1f}" if len(values) > 1 else "")
-
-
 def _band(ax: Axes, baseline: Sequence[float]) -> None:
-    mean, deviation = float(np.mean(baseline)), _deviation(baseline)
-    ax.axhline(mean, color=GREY, linestyle="--", linewidth=1.5, label=f"from scratch: {_spread(baseline)}", zorder=1)
+    mean, deviation = float(np.mean(baseline)), deviation_of(baseline)
+    ax.axhline(
+        mean, color=GREY, linestyle="--", linewidth=1.5, label=f"from scratch: {spread_words(baseline)}", zorder=1
+    )
     ax.axhspan(mean - deviation, mean + deviation, color=GREY, alpha=0.18, linewidth=0, zorder=0)

@@ -18,6 +18,7 @@ from amllab.pretrain import self_supervised, supervised
 from amllab.pretrain.checkpoints import save_weights
 
 CIFAR10 = Path("data/cifar10")
+STATISTICS = 2000  # images for the BatchNorm statistics of the untrained encoder
 SUPERVISED, ENCODERS = ("net12", "net6"), ("net5",)
 
 
@@ -32,7 +33,7 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--self-supervised", action="store_true", help="train an encoder on images without labels")
     parser.add_argument(
         "--data",
-        help="folder of CIFAR-10, downloaded if empty (data/cifar10), or without labels also: cifar10, species",
+        help="folder of CIFAR-10, downloaded if empty (default: data/cifar10); without labels: cifar10 or species",
     )
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -82,8 +83,9 @@ def _without_labels(args: argparse.Namespace) -> dict[str, Any]:
     weights = args.out / f"{name}.safetensors"
     save_weights(encoder, weights)
     shipped = _loaded(f"{args.model}.ssl_{source}", weights)
-    images = self_supervised.evaluation_images(recipe, root)
-    after, before = (self_supervised.evaluated(m, *images) for m in (shipped, self_supervised.untrained(recipe)))
+    known, asked = self_supervised.evaluation_images(recipe, root)
+    baseline = self_supervised.untrained(recipe, known.images[:STATISTICS])
+    after, before = (self_supervised.evaluated(model, known, asked) for model in (shipped, baseline))
     accuracies = {name: (after[name], before[name]) for name in after}
     parameters = sum(p.numel() for p in shipped.parameters())
     card = args.out / f"{name}.md"

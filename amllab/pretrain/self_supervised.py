@@ -27,7 +27,7 @@ from amllab.numerics import autocast_dtype, best_device, fast_math
 from amllab.pretrain.checkpoints import load_checkpoint, save_checkpoint
 from amllab.representations import extract_features, knn_accuracy, linear_evaluation
 from amllab.species import draw_species
-from amllab.views import RandomViews
+from amllab.views import RandomViews, normalise
 
 Source = Literal["cifar10", "species"]
 
@@ -208,11 +208,17 @@ def evaluated(encoder: nn.Module, known: LabelledImages, asked: LabelledImages) 
     }
 
 
-def untrained(recipe: SelfSupervisedRecipe) -> nn.Module:
-    """Return the encoder as it was before its training."""
+def untrained(recipe: SelfSupervisedRecipe, images: Tensor) -> nn.Module:
+    """Return the encoder as it was before its training, with the BatchNorm statistics of ``images``, uint8."""
     torch.manual_seed(recipe.seed)
     encoder: nn.Module = timm.create_model(recipe.model, num_classes=0)
     encoder.to(best_device(), memory_format=torch.channels_last)
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics become the mean over all batches
+    with torch.no_grad():
+        for batch in images.split(recipe.batch_size):
+            encoder.train()(normalise(batch).to(best_device()))
     return encoder
 
 

@@ -127,7 +127,7 @@ def _built(course: Course, lab: Lab, notebook: NotebookNode) -> Iterator[Finding
     code = [cell for cell in solution.cells if cell.cell_type == "code"] if solution is not None and right else []
     errors = sum(output.output_type == "error" for cell in code for output in cell.outputs)
     if right and any(cell.execution_count is None for cell in code):
-        again = f"it has no outputs of a run: {build} --execute"
+        again = f"it has no stored outputs: {build} --execute"
         yield Finding("the solution runs from top to bottom", "not measured", again)
     elif right:
         yield Finding.of(
@@ -164,7 +164,7 @@ def _graded(course: Course, session: GradingSession, checks: Sequence[Check], cl
     """Grade the reference, the release and the wrong functions, check their points, and estimate the grading time."""
 
     def graded(notebook: NotebookNode | None, seed: int = SEED) -> GradingResult:
-        assert notebook is not None, "the built files were looked at before"
+        assert notebook is not None, "the built files were checked before"
         return session.grade(notebook, seed)
 
     lab = session.lab

@@ -65,7 +65,7 @@ def _with_settings(text: str, master: Path) -> str:
             value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, (str, int, float)):
             raise SettingsError(
-                f"{master.parent.name}/{master.name}: lab.toml has no number or text {found[1]}, as in {found[0]}"
+                f"{master.parent.name}/{master.name}: {found[0]} needs a number or text {found[1]} in lab.toml"
             )
         return str(value)
 

@@ -128,7 +128,9 @@ class Calibration:
         right, wrong = ({s.name: values(s, fitted) for s in chosen if s.right is side} for side in (True, False))
         thresholds = fit(right, wrong, spread, score)
         if ceiling is not None and score.beats(thresholds["full"], ceiling):
-            raise ThresholdError(f"full points from {thresholds['full']}: attempts stop at {ceiling}, change CEILINGS")
+            raise ThresholdError(
+                f"full points begin at {thresholds['full']}, but attempts stop at {ceiling}: change CEILINGS"
+            )
         enough = thresholds["full"] if ceiling is None else ceiling
         names = {s.name for s in chosen}
         verdicts = [judge(s.name, s.right, values(s, fresh), thresholds["full"], spread, score) for s in styles]

@@ -104,7 +104,7 @@ def fit(
         return below, min(((full - mean) / sd, name) for name, (mean, sd) in wrongs.items())
 
     if not wrongs or not rights:
-        raise ThresholdError("thresholds need both right and wrong variants to lie between")
+        raise ThresholdError("thresholds lie between right and wrong variants: both kinds are needed")
     means = [mean for mean, _ in (*wrongs.values(), *rights.values())]
     steps = range(math.floor(min(means) / score.step), math.ceil(max(means) / score.step) + 1)
     full = max((_rounded(i * score.step) for i in steps), key=lambda value: min(side[0] for side in nearest(value)))

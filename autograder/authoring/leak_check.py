@@ -212,7 +212,7 @@ def _in_member(name: str, content: bytes, secrets: dict[str, str]) -> Iterator[L
     if "autograder" in path or path[-1].startswith("autograder."):
         yield Leak(name, "a part of the autograder package")
     if path[-1].endswith(_BYTECODE):
-        yield Leak(name, "bytecode, which may be of a source that is not here")
+        yield Leak(name, "bytecode, which may contain code that cannot be searched")
     members = _members(content)
     if members is not None:
         for member, inner in members:

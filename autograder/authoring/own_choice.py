@@ -154,7 +154,7 @@ def fitting_side(backbone: str, side: int, classes: int) -> int:
     for candidate in (side, trained):
         if SMALLEST <= candidate <= LARGEST and _takes(model, candidate, classes):
             return candidate
-    raise SettingsError(f"{backbone} does not take images of {side} pixels, and neither of {trained} pixels")
+    raise SettingsError(f"{backbone} takes images neither of {side} pixels nor of {trained} pixels")
 
 
 def _takes(model: nn.Module, side: int, classes: int) -> bool:
@@ -170,7 +170,7 @@ def _lab(name: str) -> Lab:
     module = budget_module(lab.name)
     if not hasattr(module, "Own"):
         raise LookupError(
-            f"{lab.title} takes no images and no backbone of your own: autograder/checks/{lab.name}/budget.py has no Own"
+            f"{lab.title} cannot use your own images or backbone: autograder/checks/{lab.name}/budget.py has no class Own"
         )
     return lab
 

@@ -57,7 +57,7 @@ def new_lab(name: str, root: Path | None) -> None:
 def bundle(lab: str) -> None:
     """Write the zip for students.
 
-    It has the notebook, the library and a page to start with.
+    It contains the notebook, the library and a start page.
     """
     from autograder.authoring.bundle import bundle
     from autograder.course import Course
@@ -91,12 +91,14 @@ def audit(lab: str, class_size: int, strict: bool) -> int:
 @click.command()
 @lab_argument
 @click.argument("folder")
-@click.option("--side", type=int, metavar="PIXELS", help="Side of the images.  [default: the shortest of any image]")
+@click.option(
+    "--side", type=int, metavar="PIXELS", help="Side of the images.  [default: the shortest side of any image]"
+)
 def use_data(lab: str, folder: str, side: int | None) -> None:
     """Grade a lab with your own images.
 
-    FOLDER has a folder of images for each class. The images stay there, and students do not get them. The name of the
-    lab's own images, such as drawn, returns to these.
+    FOLDER contains one folder of images for each class. The images stay there, and students do not get them. To return
+    to the lab's own images, give their name, such as drawn.
     """
     from autograder.authoring.own_choice import use_data
 
@@ -137,9 +139,7 @@ def _say_what_is_in_force(name: str, table: dict[str, Any]) -> None:
 
 @click.command()
 @lab_argument
-@click.option(
-    "--data", type=click.Choice(["drawn", "cifar100"]), help="Images of the library instead of those in force."
-)
+@click.option("--data", type=click.Choice(["drawn", "cifar100"]), help="Use images of the library, not your own.")
 @click.option("--seeds", type=click.IntRange(min=1), default=20, help="Number of seeds to fit the thresholds on.")
 @click.option("--fresh", type=click.IntRange(min=1), default=40, help="Number of further seeds to evaluate them on.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Number of processes, with one thread each.")
@@ -181,14 +181,14 @@ def calibrate(lab: str, data: str | None, seeds: int, fresh: int, jobs: int, run
     "--mutant-seeds",
     type=click.IntRange(min=1),
     default=1,
-    help="Number of seeds of these for mutants; what people wrote is checked with all of them.",
+    help="Number of these seeds for mutants. Submissions that people wrote are checked with all seeds.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Number of processes, with one thread each.")
 @click.option("--only", default="", metavar="TEXT", help="Check submissions whose id contains this, and write nothing.")
 @click.option(
-    "--rest", is_flag=True, help="Also run the checks that belong to no exercise on what survives the others."
+    "--rest", is_flag=True, help="Also run the checks of no exercise, such as accuracy, on what passes all others."
 )
-@click.option("--report-only", is_flag=True, help="Check nothing; write what is known.")
+@click.option("--report-only", is_flag=True, help="Check nothing; write the stored results again.")
 def study(lab: str, seeds: int, mutant_seeds: int, jobs: int, only: str, rest: bool, report_only: bool) -> None:
     """Measure whether the checks of a lab find all mistakes.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("notebooks", type=PATH, nargs=-1, required=True, metavar="NOTEBOOK...")
 @click.option(
-    "--lab", type=LabName(), help="Assignment of all notebooks; needed where their cells and names tell of none."
+    "--lab", type=LabName(), help="Assignment of all notebooks; needed if cells and names do not identify it."
 )
 @click.option(
     "--seed",
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def grade(notebooks: tuple[Path, ...], lab: str | None, seed: int | None, isolation: str, as_json: bool) -> None:
     """Grade notebooks without using the gradebook.
 
-    Notebooks of several labs are graded each by its own lab.
+    Each notebook is graded with the checks of its own lab.
     """
     require_files(notebooks)
     from autograder.course import Course

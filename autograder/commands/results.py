@@ -52,7 +52,7 @@ def explain(lab: str, student: str) -> None:
 def report(lab: str, output: Path | None, anonymous: bool) -> None:
     """Write a class report.
 
-    It is an HTML page with statistics of the checks, and CSV tables.
+    The report is an HTML page with statistics of the checks, and CSV tables.
     """
     from autograder.course import Course
     from autograder.report import write_report
@@ -78,7 +78,7 @@ def similar(lab: str, output: Path | None, threshold: float | None) -> None:
 
 @click.command()
 @lab_argument
-@click.option("--format", "fmt", required=True, type=click.Choice(FORMATS), help="What to write, and for whom.")
+@click.option("--format", "fmt", required=True, type=click.Choice(FORMATS), help="Contents and platform of the export.")
 @click.option(
     "--output", type=PATH, metavar="FILE", help="File to write.  [default: in reports/ or dist/ of the course]"
 )

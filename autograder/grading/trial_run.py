@@ -28,7 +28,7 @@ _NO_PATH = (
 _INSTALL = (
     "install the course with all its dependencies: pip install -e '.[grader]'; then run 'autograder doctor' again"
 )
-_NO_LAB = "a lab gives the limits of the trial: add one with 'autograder new-lab', or correct the one that is named"
+_NO_LAB = "the trial uses the limits of a lab: add a lab with 'autograder new-lab', or correct the one named above"
 _PATH = re.compile(r"'(/[^']+)'")
 
 

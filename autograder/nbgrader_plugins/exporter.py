@@ -301,7 +301,7 @@ class SubmissionExporter(NotebookExporter):
                 self.log.warning("%s: %s; it is graded again", student, why)
                 rmtree(str(folder))
             else:
-                self.log.warning("%s: left to another run that is in progress", student)
+                self.log.warning("%s: skipped, because another run is grading it", student)
         self.run.share_lock()
 
 

@@ -55,7 +55,7 @@ def penalty(deadline: Deadline, possible: float, seconds_late: float) -> float:
 def set_due_date(lab: Lab, assignment: Any) -> bool:
     """Set an assignment's due date in the gradebook to that of the lab, as naive UTC like nbgrader.
 
-    A lab without a deadline leaves a due date that was set by hand.
+    A lab without a deadline leaves a due date that a person has set.
 
     Returns:
         Whether the due date changed.

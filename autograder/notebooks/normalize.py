@@ -142,9 +142,7 @@ def _limit_prose(cells: list[SubmittedCell], notes: list[str]) -> None:
             cell.source, cell.attachments, cut = words, {}, cut + 1
         words_left -= len(words)
     if cut:
-        notes.append(
-            f"There was more text, or there were more or larger pictures, than the limits allow: {cut} cells were cut."
-        )
+        notes.append(f"There was too much text, or too many or too large pictures: {cut} cells were shortened.")
 
 
 def _own(place: Place[SubmittedCell]) -> NotebookNode:

@@ -93,7 +93,7 @@ def read_cells(path: Path, notes: list[str]) -> list[SubmittedCell]:
     """
     raw = _parsed(_content(path), named(path), notes)
     if not isinstance(raw, dict) or not {"nbformat", "cells", "worksheets"} & raw.keys():
-        raise NotebookError(f"{named(path)} is not a notebook: it is JSON, but not that of a notebook.")
+        raise NotebookError(f"{named(path)} is not a notebook: it is JSON, but has no cells.")
     listed = _listed_cells(raw)
     if listed is None:
         raise NotebookError(f"{named(path)} is not a notebook, or is damaged: it has no list of cells.")

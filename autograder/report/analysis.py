@@ -243,8 +243,8 @@ def _remarks(results: ClassResults) -> Iterator[Remark]:
     )
     yield Remark(
         "Checks with internal errors",
-        "A fault of the check or of the course, not of the submission, which earned nothing for it: fix the check and "
-        "grade these students again.",
+        "The fault is in the check or the course, but these submissions earned no points for it: fix the check and grade "
+        "them again.",
         [(s.student, f"{c.title} — {c.broke}") for s, c in _each(current, results) if c.outcome == "error"],
     )
     yield Remark(

@@ -332,7 +332,7 @@ def _handed_in(course: Course, assignment: str) -> Iterator[str]:
 
 
 def status(submission: Submission) -> str:
-    """Return the progress of grading: ``not graded``, ``to grade by hand`` or ``graded``."""
+    """Return the progress of grading: ``not graded``, ``to grade manually`` or ``graded``."""
     if not submission.graded:
         return "not graded"
-    return "to grade by hand" if submission.waiting else "graded"
+    return "to grade manually" if submission.waiting else "graded"

@@ -158,7 +158,7 @@ def _cells(results: ClassResults, submission: Submission, given: dict[str, Given
     if submission.penalty:
         rows.append(["late penalty", "", "", "", number(-submission.penalty), ""])
     rows.append(["sum", "", "", "", number(submission.total), number(results.points)])
-    return table(["cell", "automatic", "by hand", "extra credit", "score", "of"], rows)
+    return table(["cell", "automatic", "manual", "extra credit", "score", "of"], rows)
 
 
 def _of_the_grading(submission: Submission) -> Iterator[str]:

@@ -14,7 +14,7 @@ from autograder.text import closest, csv_text, number, safe_line, table
 
 FAULT, NOTHING = "fault", "no submission"
 WAITS = "waits for a score"
-_ORDER = (FAULT, "not graded", "to grade by hand", "graded", NOTHING)  # submissions that need a person come first
+_ORDER = (FAULT, "not graded", "to grade manually", "graded", NOTHING)  # submissions that need a person come first
 
 
 def find(results: ClassResults, student: str) -> Submission:
@@ -35,7 +35,7 @@ def state(results: ClassResults, submission: Submission) -> str:
     """Return the state of a submission.
 
     Returns:
-        ``graded``, ``to grade by hand``, ``not graded``, or ``fault`` if grading itself failed.
+        ``graded``, ``to grade manually``, ``not graded``, or ``fault`` if grading itself failed.
     """
     return FAULT if submission.graded and faults(results, submission) else status(submission)
 

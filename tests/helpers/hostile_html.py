@@ -1,4 +1,4 @@
-"""Texts that attack who looks at them, and what is active in a page."""
+"""Texts that attack their readers, and a search for active content in pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several labs in a folder of checks: lab 1 as it is, and small ones that a test writes beside it."""
+"""Several labs in a folder of checks: lab 1 as it is, and small ones that a test writes next to it."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_build_matches_shipped_files(tmp_path: Path) -> None:
 
 
 def test_build_numbers_from_settings(tmp_path: Path) -> None:
-    """Numbers in the prose come from the settings; one that does not exist is named."""
+    """Numbers in the text come from the settings; the error for an unknown one names it."""
     assert "{{accuracy.max_epochs}}" in MASTER.read_text()
     prose = "\n".join(cell.source for cell in notebook_of(MASTER).cells)
     assert f"for {find_lab(ASSIGNMENT).settings['accuracy']['max_epochs']} epochs on drawn reptiles" in prose
@@ -187,7 +187,7 @@ def test_build_keeps_release_on_failure(changed: Path, monkeypatch: pytest.Monke
 
 
 def test_build_replaces_files_without_exchange(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where folders cannot be exchanged, every file is replaced, and those that are gone are removed."""
+    """If folders cannot be exchanged, every file is replaced, and files of the old build are removed."""
     (changed / "assignments" / ASSIGNMENT / "more" / "deeper").mkdir(parents=True)
     (changed / "assignments" / ASSIGNMENT / "more" / "deeper" / "x").touch()
     staged(monkeypatch, lambda now: None)
@@ -202,7 +202,7 @@ def test_build_replaces_files_without_exchange(changed: Path, monkeypatch: pytes
 
 
 def test_build_refuses_second_build(changed: Path) -> None:
-    """Two builds of a lab at a time would mix their drafts."""
+    """A second build of the same lab is refused while one is running."""
     with drafts.locked(changed / "source" / ASSIGNMENT):
         done = autograder_cli(changed, "build", ASSIGNMENT)
     assert done.returncode == 2
@@ -210,7 +210,7 @@ def test_build_refuses_second_build(changed: Path) -> None:
 
 
 def test_build_keeps_release_if_nbgrader_fails(changed: Path) -> None:
-    """What nbgrader refuses half-way leaves release and solution, too."""
+    """Release and solution also stay if nbgrader fails half-way."""
     before = content(changed)
     master = changed / "source" / ASSIGNMENT / "transfer_learning.py"
     twice = '\n# %% nbgrader={"grade": false, "grade_id": "setup", "locked": true, "schema_version": 3, "solution": false, "task": false}\n1\n'

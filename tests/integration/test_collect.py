@@ -53,7 +53,8 @@ def collect(course: Path, *options: str, status: int = 0) -> tuple[dict[str, str
     return {name.replace(f"/{ASSIGNMENT}/", "/"): content for name, content in files.items()}, done.stderr
 
 
-def test_canvas(course: Path) -> None:
+def test_collect_canvas_download(course: Path) -> None:
+    """Files of a Canvas download go to their students; of several attempts, the last one counts."""
     deliver(
         course,
         "submissions.zip",
@@ -96,7 +97,8 @@ def test_canvas(course: Path) -> None:
     assert "Not collected: notes of the TA.ipynb in submissions.zip: the file name does not tell whose it is" in log
 
 
-def test_moodle(course: Path) -> None:
+def test_collect_moodle_downloads(course: Path) -> None:
+    """Folders of Moodle downloads go to their students; a later download replaces an earlier one."""
     folder = "{}_{}_assignsubmission_file_"
     deliver(
         course,

@@ -66,11 +66,11 @@ def test_scores_attention_first(
         "check_predict: test_range raised an internal error",
     ]
     assert lines[3][:2] == ["fay", "not graded"]
-    assert lines[4] == ["cyd", "to grade by hand", "0", "3", "to grade", "3"]
+    assert lines[4] == ["cyd", "to grade manually", "0", "3", "to grade", "3"]
     assert lines[5] == ["ada", "graded", "6", "4", "5", "15"]
     assert lines[6] == ["ben", "graded", "6", "3", "3", "-2", "10"]
     assert lines[7] == ["eve", "no submission"]
-    assert lines[9][0].startswith("6 students: 1 fault, 1 not graded, 1 to grade by hand, 2 graded, 1 no submission")
+    assert lines[9][0].startswith("6 students: 1 fault, 1 not graded, 1 to grade manually, 2 graded, 1 no submission")
     with (four / "class.csv").open(newline="") as file:
         rows = {r["student"]: r for r in csv.DictReader(file)}
     assert list(rows) == ["dan", "fay", "cyd", "ada", "ben", "eve"]

@@ -114,7 +114,8 @@ def test_csv_same_as_nbgrader(four: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert path.name == f"{LAB}-grades.csv"
 
 
-def test_canvas(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_canvas_new_file(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file has Canvas's columns; students without a grade have an empty field, and a line gives the reason."""
     path, remarks = export(four, monkeypatch, capsys, "--format", "canvas", "--column", "Lab 1 (4711)")
     assert rows_of(path) == [
         [*CANVAS, "Lab 1 (4711)"],
@@ -148,6 +149,7 @@ CANVAS_EXPORT = (
 
 
 def test_canvas_roster(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A roster from Canvas stays as it is, except for the grades; students without a grade or row are reported."""
     (four / "canvas.csv").write_text(CANVAS_EXPORT, encoding="utf-8", newline="")
     path, remarks = export(four, monkeypatch, capsys, "--format", "canvas", "--roster", "canvas.csv")
     # Ada is found by her address, Ben by Canvas's id; Cyd has no grade, so Canvas's value stays
@@ -195,7 +197,8 @@ def test_canvas_roster_ambiguous_row(
     assert remarks.count("not filled in, row 2 (Lovelace, Ada) matches several students") == 2
 
 
-def test_moodle(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_moodle_new_file(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file has Moodle's columns; students without an e-mail address are reported."""
     path, remarks = export(four, monkeypatch, capsys, "--format", "moodle")
     rows = rows_of(path)
     assert rows[0] == MOODLE
@@ -208,6 +211,7 @@ def test_moodle(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_moodle_worksheet(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Grades are filled into Moodle's worksheet; what cannot be filled in is reported."""
     date = '"Monday, 4 May 2026, 9:00 AM"'
     sheet = (
         f"\ufeff{','.join(MOODLE)}\n"
@@ -264,13 +268,14 @@ def test_export_escapes_formulas(
         (["--format", "gradescope-autograder"], f"no lab '{LAB}'"),
     ],
 )
-def test_errors(
+def test_export_errors(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     says: str,
 ) -> None:
+    """Wrong arguments and unusable rosters end with status 2 and a message."""
     course = build(tmp_path, [Graded("ada")])
     (course / "binary").write_bytes(b"PK\x03\x04\xff\xfe")
     (course / "moodle.csv").write_text("Identifier,Grade\n")

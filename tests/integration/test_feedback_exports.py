@@ -39,7 +39,7 @@ def export(course: Path, form: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a class with feedback, from Canvas, Moodle and the exchange, and one file that was copied by hand."""
+    """Return a class with feedback, from Canvas, Moodle and the exchange, and one file that was copied manually."""
     course = new_course(tmp_path_factory.mktemp("course"), ASSIGNMENT)
     archive = course / "downloaded" / ASSIGNMENT / "archive"
     archive.mkdir(parents=True)

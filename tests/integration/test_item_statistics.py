@@ -9,7 +9,7 @@ from autograder.report.item_statistics import Item, correlation, items, summary,
 
 
 def test_item_statistics() -> None:
-    """Difficulty and discrimination match values computed by hand."""
+    """Difficulty and discrimination match manual calculations."""
     earned = np.array([[1, 0, 2.0], [1, 1, 0.0], [1, 1, 2.0], [1, np.nan, 0.0]])
     always, second, third = items(earned, np.array([1.0, 1.0, 2.0]))
     assert always == Item(4, 1.0, None, None)

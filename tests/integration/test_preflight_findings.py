@@ -153,7 +153,7 @@ OTHER_LABS = {
 def test_preflight_answer_of_other_lab(
     release: NotebookNode, saved: Callable[[NotebookNode], Document], released: str, kind: str
 ) -> None:
-    """An answer cell that still says what the release says is named, whatever that is."""
+    """An answer cell that still has the text of the release is named, whatever that text is."""
 
     def found(source: str) -> list[str]:
         looked = saved(release)
@@ -225,6 +225,7 @@ def test_preflight_renamed_function(solution: NotebookNode, saved: Callable[[Not
 
 
 def test_is_stub() -> None:
+    """A function is a stub if it only raises NotImplementedError."""
     assert is_stub('def f(x):\n    """Doc."""\n    # YOUR CODE HERE\n    raise NotImplementedError()', "f")
     assert is_stub("def f(x): raise NotImplementedError", "f")
     assert not is_stub("def f(x):\n    raise ValueError", "f")

@@ -85,7 +85,7 @@ def test_report_scores_match_gradebook(reported: Reported) -> None:
     assert page.row("discussion", "5")[2:5] == ["2", "4", "80 %"]
     assert page.row("ada")[1:] == ["6", "4", "5", "", "15", "graded", "10.0 s"]
     assert page.row("ben")[1:] == ["6", "3", "3", "2", "10", "graded", "10.0 s"]
-    assert page.row("cyd")[1:] == ["0", "3", "to grade", "", "3", "to grade by hand", "10.0 s"]
+    assert page.row("cyd")[1:] == ["0", "3", "to grade", "", "3", "to grade manually", "10.0 s"]
     assert page.row("eve")[-2] == "no submission"
     assert page.row("fay")[-2] == "not graded"
     rows = {row["student"]: row for row in table(reported.course, "students")}
@@ -93,12 +93,12 @@ def test_report_scores_match_gradebook(reported: Reported) -> None:
     assert rows["ben"]["late_penalty"] == "2"
     assert [rows[s][ESSAY] for s in ("ada", "cyd", "eve")] == ["5", "", ""]
     assert [rows[s]["status"] for s in ("ada", "dan", "eve", "fay")] == [
-        "graded", "to grade by hand", "missing", "not graded",
+        "graded", "to grade manually", "missing", "not graded",
     ]  # fmt: skip
 
 
 def test_report_check_statistics(reported: Reported) -> None:
-    """The statistics of checks of four students match those computed by hand."""
+    """The statistics of checks of four students match manual calculations."""
     page = Page(reported.html)
     rows = {row["check"]: row for row in table(reported.course, "checks")}
     slope = rows["test_slope"]

@@ -1,4 +1,4 @@
-"""A course with a second lab beside lab 1, followed through the real commands: neither lab notices the other."""
+"""A course with a second lab next to lab 1, through the real commands: neither lab affects the other."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def asked(broken: CourseCopy) -> dict[str, Any]:
 
 
 def test_probes_of_other_labs_broken(asked: dict[str, Any]) -> None:
-    """Probes that do not import are named with the reason where their lab is graded; lab 1 is graded as ever."""
+    """Broken probes are named, with the reason, when their lab is graded; lab 1 is graded as before."""
     said = dict(asked["said"])
     assert said.pop("transfer_learning") == "1"
     assert said.keys() == PROBES.keys()
@@ -120,7 +120,7 @@ def test_preload_probes_of_one_lab(broken: CourseCopy) -> None:
 
 
 def test_grade_broken_lab_one_sentence(asked: dict[str, Any]) -> None:
-    """Grading a broken lab ends in one sentence, with the exit status of an unusable course."""
+    """Grading a broken lab ends with one sentence and exit status 2."""
     status, out, err = asked["grade"]
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
@@ -129,7 +129,7 @@ def test_grade_broken_lab_one_sentence(asked: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> CourseCopy:
-    """A course with a second lab, built, beside lab 1."""
+    """A course with a second lab, built, next to lab 1."""
     course = CourseCopy(tmp_path_factory.mktemp("second"))
     course.run(["autograder new-lab second", "autograder build second"])
     return course
@@ -149,7 +149,7 @@ def test_grade_two_labs_at_once(second: CourseCopy) -> None:
 
 @pytest.mark.slow
 def test_course_without_lab_1(second: CourseCopy) -> None:
-    """Without lab 1, the library has all its names, and the other lab is graded and checked on the machine."""
+    """Without lab 1, the library still has all its names, and the other lab can be graded."""
     for folder in ("amllab/checks", "autograder/checks"):
         shutil.rmtree(second.root / folder / "transfer_learning")
     for folder in ("source", "assignments", "solutions"):

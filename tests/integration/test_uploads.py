@@ -307,7 +307,7 @@ def test_download_unreadable_exit_status(tmp_path: Path) -> None:
     (archive / "first.zip").write_bytes(whole)
     (archive / "second.zip").write_bytes(whole[:-20])
     (archive / "class.7z").write_bytes(b"7z\xbc\xaf'\x1c")
-    (archive / f"ben_3_4_{NOTEBOOK}").write_bytes(GOOD)  # from a download that was unpacked by hand
+    (archive / f"ben_3_4_{NOTEBOOK}").write_bytes(GOOD)  # from a download that a person unpacked
     # names within a student's zip do not refer to other students
     (archive / "mm_5_6_evil.zip").write_bytes(packed((f"ada_1_999_{NOTEBOOK}", notebook("evil"))))
     os.symlink("nowhere", archive / "gone.zip")

@@ -56,7 +56,7 @@ def test_worker_packages_of_lab(lab: Lab) -> None:
 
 
 def test_packages_that_break_on_import() -> None:
-    """What does not import, hangs, ends its process or starts threads is not imported by the server itself."""
+    """The server itself does not import packages that fail, hang, exit or start threads."""
     thread = "import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()"
     actions = {
         "x = 1": "",
@@ -118,7 +118,7 @@ def test_worker_hanging_and_exiting_answers(hasty: Lab) -> None:
 
 
 def test_worker_stalled_machine(hasty: Lab) -> None:
-    """A kernel that stands still for three seconds, as if memory or processors were short, costs nothing."""
+    """A kernel that stops for three seconds, as on an overloaded machine, still answers."""
     wake = "import os, signal, time; time.sleep(3); os.kill(os.getppid(), signal.SIGCONT)"
     body = f"""import os, signal, subprocess, sys
     subprocess.Popen([sys.executable, "-c", {wake!r}])
@@ -153,7 +153,7 @@ def test_worker_error_names_submission_line(lab: Lab) -> None:
     ],
 )
 def test_worker_forged_replies(hasty: Lab, monkeypatch: pytest.MonkeyPatch, reply: str, kind: str) -> None:
-    """Replies of a worker that was taken over count as wrong answers; the grader reads straight from it here."""
+    """Forged replies of a compromised worker count as wrong answers; the test reads the socket directly."""
     data = eval(reply) if reply and "no frame" not in reply else reply.encode() * 40
     with Worker(hasty, notebook("x = 1")) as worker:
         assert worker._tree is not None

@@ -112,7 +112,7 @@ def declaring(lab: Lab, *names: str) -> Lab:
     ],
 )
 def test_integrity_declared_by_lab(lab: Lab, name: str, line: str, seen: str) -> None:
-    """A function that a lab declares as trusted is noticed when a submission replaces it, whatever the way."""
+    """Replacing a function that a lab declares as trusted is noticed, however it is done."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import torch\n{line}")])
     with Worker(declaring(lab, name), notebook) as worker, pytest.raises(SubmissionError) as info:
         worker.ask("freeze", backbone="net6", calls=[1])
@@ -120,8 +120,8 @@ def test_integrity_declared_by_lab(lab: Lab, name: str, line: str, seen: str) ->
     assert f"`{seen or name}`" in info.value.failure.seen
 
 
-def test_integrity_trusted_before_labs_declared_them(lab: Lab) -> None:
-    """Nothing that was trusted for lab 1 before labs declared it is missing from its list."""
+def test_integrity_trusted_functions_of_lab_1(lab: Lab) -> None:
+    """Lab 1's list has all functions that were trusted before labs had lists."""
     names = "full manual_seed randperm Generator is_tensor autocast equal Tensor.norm Tensor.__eq__ nn.Linear.forward"
     names += " nn.functional.cross_entropy nn.Module.state_dict optim.Optimizer.__init__ nn.Parameter.__new__"
     known = {f"{owner}.{name}" for owner, found in integrity.identities(lab).items() for name in found}
@@ -139,8 +139,8 @@ def test_integrity_trusted_before_labs_declared_them(lab: Lab) -> None:
         ("torch.nn.Module.forward.x", "torch.nn.Module.forward has no x"),
     ],
 )
-def test_integrity_declared_names_that_do_not_exist(lab: Lab, name: str, reason: str) -> None:
-    """A declared name that names no function is named, with the reason."""
+def test_integrity_unknown_declared_names(lab: Lab, name: str, reason: str) -> None:
+    """The error for a declared name that is not a function gives the name and the reason."""
     with pytest.raises(LookupError, match=r"probes\.trusted") as info:
         integrity.identities(declaring(lab, name))
     assert f"transfer_learning/lab.toml: probes.trusted: {name!r}: {reason}" in str(info.value)

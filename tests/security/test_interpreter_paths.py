@@ -117,7 +117,7 @@ def test_environment_behind_symlinks(cluster: Cluster, copy: CourseCopy) -> None
 
 @pytest.mark.slow
 def test_packages_from_pythonpath(cluster: Cluster, copy: CourseCopy) -> None:
-    """Packages from ``PYTHONPATH``, as of a module system: no environment, no file in the interpreter's folders."""
+    """Grading works with packages from ``PYTHONPATH``, as in a module system, without an environment."""
     hidden = [str(copy.root / "autograder" / "grading" / "grader.py"), str(copy.root / "solutions")]
     path = os.pathsep.join(["", str(copy.root), str(cluster.packages)])
     got = graded(cluster.apps / "bin" / "python3", copy.root, CELL.format(hidden=hidden), PYTHONPATH=path)

@@ -55,7 +55,7 @@ def trainable(model: nn.Module) -> list[str]:
 
 @pytest.mark.parametrize("capture", CAPTURES)
 def test_lent_function_expires(capture: str) -> None:
-    """A kept lent function fails after its question and freezes nothing."""
+    """A lent function that the notebook stores fails after its question and freezes nothing."""
     namespace = asked(CAPTURES[capture])
     model = load_backbone("net6")
     everything = trainable(model)
@@ -65,14 +65,14 @@ def test_lent_function_expires(capture: str) -> None:
 
 
 def test_lent_function_expires_after_error() -> None:
-    """It fails also after a question that ended with an error."""
+    """The lent function also fails after a question that ended with an error."""
     namespace = asked("KEPT = freeze_layers", "raise OSError")
     with pytest.raises(RuntimeError, match="which is over"):
         namespace["KEPT"](load_backbone("net6"), 1)
 
 
 def test_lent_function_expires_in_thread() -> None:
-    """A thread that outlives the question cannot use it."""
+    """A thread that outlives the question cannot use the lent function."""
     namespace = asked(
         "go = threading.Event()\nfound = []\ndef wait(freeze):\n    go.wait()\n    try:\n        freeze(model, 0)\n"
         "    except RuntimeError as error:\n        found.append(error)\n"

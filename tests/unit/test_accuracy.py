@@ -256,7 +256,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", sampled(FAULTS, 3))
 def test_accuracy_replaces_wrong_model(small: Lab, name: str) -> None:
-    """A wrongly built model costs nothing here: the exercise that builds it charges the points."""
+    """A wrongly built model costs no points here, only in the exercise that builds it."""
     submission = functions(small, build_transfer_model=FAULTS[name])
     assert score(accuracy_checks(small, submission)) == (20, 20)
     found = measured(submission, TransferTask(small), 7)

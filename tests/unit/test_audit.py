@@ -68,7 +68,7 @@ def test_audit_stops_on_outdated_files(
 def test_trusted_function_that_does_not_exist(
     command: str, lab: Lab, course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Building and auditing a lab that trusts a function that does not exist names the entry, and writes nothing."""
+    """Building and auditing name a trusted function that does not exist, and write nothing."""
     trusted = [*lab.trusted, "torch.autograd.gradient"]
     other = replace(lab, settings={**lab.settings, "probes": {"trusted": trusted}})
     monkeypatch.setattr(settings, "find_lab", lambda name: other)
@@ -185,7 +185,7 @@ def test_study_damaged_file(text: str, tmp_path: Path, lab: Lab, monkeypatch: py
 
 
 def test_digest_covers_imported_kit(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the kit, the digest covers the modules that the lab imports, also through one another, and no others."""
+    """The digest covers exactly the kit modules that the lab imports, directly or indirectly."""
     present = study_module.checks_digest(lab)
     kit = shutil.copytree(study_module.KIT, tmp_path / "kit")
     monkeypatch.setattr(study_module, "KIT", kit)

@@ -129,7 +129,7 @@ def released(root: Path, additions: Iterable[str]) -> None:
 
 
 def test_bundle_holds_one_lab(two_labs: Path) -> None:
-    """The bundle of a lab contains nothing of another one, whatever state that one is in."""
+    """The bundle of a lab contains nothing of another lab, whatever state that lab is in."""
     for name in ("releases/second/second.ipynb", "checks/third/probes.py", "checks/third/data.npz"):
         (two_labs / "amllab" / name).parent.mkdir(parents=True, exist_ok=True)
         (two_labs / "amllab" / name).write_text("import nothing")
@@ -303,7 +303,7 @@ def test_leaks_planted(bundle: Path, lab: Lab, course: Course, tmp_path: Path) -
     assert any(w.startswith(f"{FOLDER}/{NOTEBOOK}, cell 6, line") and what == "marking scheme" for w, what in found)
     assert (f"{FOLDER}/README.md, line 3", "hidden check test_freeze_layers_hidden.py") in found
     assert (f"{FOLDER}/helper.py, line 3", "an import of the autograder package") in found
-    assert (f"{FOLDER}/compiled.pyc", "bytecode, which may be of a source that is not here") in found
+    assert (f"{FOLDER}/compiled.pyc", "bytecode, which may contain code that cannot be searched") in found
     assert any(w.startswith(f"{FOLDER}/compiled.pyc, byte") and "hidden check" in what for w, what in found)
     assert (f"{FOLDER}/inner.whl!autograder/grading/grader.py", "a part of the autograder package") in found
     assert (f"{FOLDER}/inner.whl!amllab/notes.txt, line 2", "hidden check test_freeze_layers_hidden.py") in found

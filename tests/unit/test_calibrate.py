@@ -81,7 +81,7 @@ def test_fit_allows_for_spread() -> None:
 
 
 def test_fit_lower_is_better() -> None:
-    """For an error, the thresholds and verdicts of the mirrored accuracies are mirrored too."""
+    """For errors, thresholds and verdicts are those of the mirrored accuracies, mirrored."""
     error = Score("error", worst=1.0, step=0.005, higher_is_better=False)
     right, wrong = {"a": normal(0.6, 0.02), "b": normal(0.55, 0.02)}, {"c": normal(0.2, 0.02)}
     mirrored = [{name: [1 - v for v in values] for name, values in side.items()} for side in (right, wrong)]
@@ -101,7 +101,7 @@ def test_fit_needs_both_sides() -> None:
 
 
 def test_spread_lower_bound() -> None:
-    """A measured spread below that of counting test images is replaced by the latter."""
+    """The spread is at least the counting error of the test images."""
     assert fit({"a": [0.6] * 5}, {"b": [0.2] * 5}, SPREAD)["start"] >= 0.2 + 3 * SPREAD
     assert judge("b", False, [0.2] * 5, 0.4, SPREAD).probability > 0
 

@@ -160,7 +160,7 @@ def test_points_add_up(lab: Lab, release: NotebookNode) -> None:
 
 
 def test_printed_message_is_no_exception(lab: Lab) -> None:
-    """Where a function prints what is wrong and returns, its report says so."""
+    """If a function prints an error message and returns, its report says so."""
     sources = {cell: source.replace("raise ValueError(", "return print(") for cell, source in PLAIN.items()}
     files = {
         "build_transfer_model": "test_refuses_fewer_than_two_classes",

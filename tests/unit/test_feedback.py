@@ -330,6 +330,7 @@ def test_symptoms_of_missing_and_raising() -> None:
     ],
 )
 def test_symptoms_of_freezing(trainable: Any, symptom: str) -> None:
+    """Each way to make the wrong layers trainable has its own symptom, with a reason."""
     layers = layer_names("net6")
     asked = [("net6", n, {name for layer in trainable(layers, n) for name in layer}) for n in (1, 3, 6, 0)]
     assert freezing.symptom(asked) == symptom
@@ -337,6 +338,7 @@ def test_symptoms_of_freezing(trainable: Any, symptom: str) -> None:
 
 
 def test_layers_in_words() -> None:
+    """Reports name layers by their numbers, and say if only parts of a layer are meant."""
     layers = layer_names("net6")
     assert freezing.layers_in_words("net6", {*layers[4], *layers[5]}) == "layers 4, 5"
     assert freezing.layers_in_words("net6", set()) == "none"

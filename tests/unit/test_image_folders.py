@@ -1,4 +1,4 @@
-"""Folders of class images: what is read whatever its format, and one sentence for each folder that cannot be used."""
+"""Folders of class images: usable ones are read in any format; for others, the error is one sentence."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_folder_is_read(images: Path) -> None:
 
 
 def test_folder_digest_is_of_the_content(images: Path, tmp_path: Path) -> None:
-    """The digest and the order follow from classes and contents, not from names of files, copies or hidden files."""
+    """Digest and order depend on classes and contents, not on file names, copies or hidden files."""
     found = class_folder(images)
     before = found.read(SIDE).images
     assert digest_of(images) == found.digest
@@ -118,8 +118,8 @@ def test_folder_of_any_mode(images: Path, save: Callable[[Path], int]) -> None:
     assert (found.read(SIDE).images[place].float() - level).abs().max() <= 4
 
 
-def test_folder_turned_images(images: Path) -> None:
-    """A photograph that its camera only marked as turned is turned."""
+def test_folder_rotated_images(images: Path) -> None:
+    """A photograph whose file only stores a rotation is rotated."""
     values = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
     values[:4] = 255
     exif = Image.Exif()
@@ -239,7 +239,7 @@ def test_folder_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_folder_too_large_for_memory(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More images than memory is meant to hold are refused, with the number that is possible."""
+    """Too many images for the memory are refused; the error says how many are possible."""
     monkeypatch.setattr("amllab.image_folders.MOST_BYTES", 11 * 3 * SIDE * SIDE)
     with pytest.raises(FolderError, match="12 images of 20 pixels are too many to hold in memory: use at most 11"):
         class_folder(images)

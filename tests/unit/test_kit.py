@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from amllab.kit import expectations, gradients, watermarks
 from amllab.kit.expectations import Call
+from amllab.kit.lent_functions import lent_function
 from amllab.kit.probing import printed_by
 from amllab.kit.snapshots import changes, snapshot
 from amllab.kit.state_dicts import misshapen, near, values_changed, without_counts
+from amllab.kit.steps import MOST, Steps, recorded_steps
 from amllab.protocol.failure import CheckFailure, Failure
 from amllab.protocol.schema import declaration, schema_error
+from amllab.protocol.submission import Functions
 from amllab.protocol.wire import pack, unpack
 
 CALL = Call("loss(x, y)", "x, y = torch.randn(2, 4, 3)", "Exercise 1")
@@ -92,7 +95,7 @@ def test_evaluate_mistakes(function: Callable[..., Any], reached: set[str], chan
 
 @pytest.mark.parametrize("value", [None, 3.0, [torch.ones(2)], {"loss": torch.ones(())}])
 def test_evaluate_other_types(value: object) -> None:
-    """What is no tensor is described by its type."""
+    """A value that is not a tensor is described by its type."""
     got = gradients.evaluate(lambda a: value, {"a": torch.ones(2)}, ["a"])
     assert got["type"] == type(value).__name__
     assert got["value"] == {}
@@ -127,7 +130,7 @@ def test_returns_and_refuses() -> None:
 
 
 def test_refuses_short_calls() -> None:
-    """Calls are told apart by their short form, and what a call printed is no exception."""
+    """Reports distinguish calls by their short form; printed text does not count as an exception."""
     error = {"error": ["ValueError", "Exception"], "message": "no", "line": ""}
     calls = {name: replace(CALL, short=f"y={y}") for name, y in {"negative": -1, "too large": 9}.items()}
     found = report(
@@ -211,7 +214,7 @@ def test_close_special_numbers(seen: float, close: bool) -> None:
 
 
 def test_close_zeros() -> None:
-    """Zeros may be missed by rounding, and by nothing else."""
+    """A zero may differ by rounding, and by nothing more."""
     assert expectations.close(torch.zeros(2), torch.full((2,), 1e-8))
     assert not expectations.close(torch.zeros(2), torch.full((2,), 1e-6))
 
@@ -267,13 +270,21 @@ def test_watermarks_draws_can_be_computed() -> None:
     assert torch.equal(watermarks.Draws(9).view(images[1], 1, 4), second[1])
 
 
+def test_watermarks_view_of_a_view() -> None:
+    """If a view is augmented again, the record says which image and which view it was made from."""
+    images, augment = watermarks.watermarked(2, first=7), watermarks.Draws()
+    augment(augment(images))
+    undrawn = watermarks.UNDRAWN
+    assert augment.drawn_from == [[7, undrawn], [8, undrawn], [7, 1], [8, 2]]
+
+
 @pytest.mark.parametrize(
     "change",
     [lambda x: x * 0.5 + 0.1, lambda x: x.flip(-1), lambda x: x.roll(1, 0).lerp(x, 0.3), lambda x: x * torch.nan],
     ids=["scaled", "mirrored", "mixed", "NaN"],
 )
 def test_watermarks_changed_images(change: Callable[[Tensor], Tensor]) -> None:
-    """Images that were scaled, mirrored or mixed have no number."""
+    """Images that were scaled, mirrored or mixed have no readable number."""
     numbers, _ = watermarks.read(change(watermarks.watermarked(4, first=7)))
     assert (numbers == watermarks.UNREADABLE).all()
 
@@ -282,7 +293,7 @@ def test_watermarks_changed_images(change: Callable[[Tensor], Tensor]) -> None:
     "images", [torch.ones(3), torch.ones(2, 3, 4, 4).byte(), torch.ones(2, 1, 1, 1), torch.ones(())]
 )
 def test_watermarks_not_images(images: Tensor) -> None:
-    """Whatever a model is called with can be read."""
+    """Inputs that are not images can be read, too."""
     numbers, draws = watermarks.read(images)
     assert (numbers == watermarks.UNREADABLE).all()
     assert numbers.shape == draws.shape
@@ -301,3 +312,60 @@ def test_snapshot_changes() -> None:
     assert found["modes"] == ["layers.1"]
     assert found["requires_grad"] == ["layers.0.bias"]
     assert "layers.0.weight" in found["gradients"]
+
+
+def test_steps_of_two_optimizers() -> None:
+    """Each step is recorded with the gradients of all parameters, and with those that its optimizer has."""
+    first, second = (nn.Parameter(torch.ones(n)) for n in (2, 3))
+    optimizers = [torch.optim.SGD([parameter], lr=0.1) for parameter in (first, second)]
+    with recorded_steps([first, second]) as steps:
+        (2 * first.sum()).backward()
+        optimizers[0].step()
+        (3 * second.sum()).backward()
+        optimizers[1].step()
+    optimizers[1].step()  # no longer recorded
+    assert steps["owned"].tolist() == [[1, 0], [0, 1]]
+    assert steps["gradients"].tolist() == [[2, 2, 0, 0, 0], [2, 2, 3, 3, 3]]
+    assert schema_error(unpack(pack(dict(steps))), Steps) == ""
+
+
+def test_steps_none_and_many() -> None:
+    """Without steps, the record is empty and valid; of very many steps, only the first are recorded."""
+    parameter = nn.Parameter(torch.ones(2))
+    with recorded_steps([parameter]) as steps:
+        pass
+    assert (tuple(steps["gradients"].shape), tuple(steps["owned"].shape)) == ((0, 2), (0, 1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    with recorded_steps([parameter]) as steps:
+        for _ in range(MOST + 5):
+            optimizer.step()
+    assert len(steps["owned"]) == len(steps["gradients"]) == MOST
+
+
+@pytest.mark.parametrize("own", [{}, {"loss": len}])
+def test_lent_function_ends(own: dict[str, Any]) -> None:
+    """The notebook calls the lent function within the context; then it has its own one, and a stored one fails."""
+    namespace: dict[str, Any] = dict(own)
+    with lent_function(Functions(namespace), "loss", lambda x: x + 1):
+        kept = namespace["loss"]
+        assert kept(1) == 2
+    assert namespace == own
+    with pytest.raises(RuntimeError, match="lent this loss for one question, which is over"):
+        kept(1)
+
+
+def test_lent_function_ends_after_error() -> None:
+    """The same holds if the question ends with an error, or if the notebook has deleted the lent function."""
+    namespace: dict[str, Any] = {}
+    kept = []
+
+    def question() -> None:
+        with lent_function(Functions(namespace), "loss", len):
+            kept.append(namespace.pop("loss"))
+            raise KeyError("loss")
+
+    with pytest.raises(KeyError):
+        question()
+    assert namespace == {}
+    with pytest.raises(RuntimeError, match="which is over"):
+        kept[0]([])

@@ -141,7 +141,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     [*(("accuracy", change) for change in CHANGES), ("environment", "in place"), ("own", "in place")],
 )
 def test_key_images(root: Path, tmp_path: Path, change: str, settings: str) -> None:
-    """A folder of images that the settings name counts with its content, also where sizes and times stay the same."""
+    """The content of an image folder in the settings counts, even if sizes and times stay the same."""
     folder = images(tmp_path / "images")
     named = {
         "accuracy": {"accuracy": {"data": str(folder)}},
@@ -154,8 +154,8 @@ def test_key_images(root: Path, tmp_path: Path, change: str, settings: str) -> N
     assert key(root, **named) != before
 
 
-def test_key_images_in_place_after_memo(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that was read before is read again if anything about it has changed, and not otherwise."""
+def test_key_image_changed_after_reading(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is read again only if something about it has changed."""
     folder = images(tmp_path / "images")
     monkeypatch.setattr(lab_digest, "_RECENT_SECONDS", -1.0)
     before = key(root, accuracy={"data": str(folder)})
@@ -174,7 +174,7 @@ def test_key_images_in_place_after_memo(root: Path, tmp_path: Path, monkeypatch:
 
 
 def test_key_images_odd_folders(root: Path, tmp_path: Path) -> None:
-    """Links in circles, broken links, pipes and paths that are none end in a key."""
+    """Circular links, broken links, pipes and invalid paths still give a key."""
     folder = images(tmp_path / "images")
     plain = key(root, accuracy={"data": str(folder)})
     (folder / "a" / "circle").symlink_to(folder)

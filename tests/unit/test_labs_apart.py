@@ -1,4 +1,4 @@
-"""Labs are apart: a mistake in one lab, or an edit of it, changes nothing for the others."""
+"""Labs are independent: a mistake in one lab, or a change to it, does not affect the others."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def broken(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_settings_of_another_lab_broken(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken settings of one lab are named where it is asked for, and nowhere else."""
+    """Broken settings of a lab are reported only where this lab is used."""
     assert all_labs() == ["a_second", "transfer_learning"]
     assert find_lab(ASSIGNMENT) == load_lab(ASSIGNMENT)
     with pytest.raises(ValueError, match=rf"^a_second/lab\.toml: {broken}"):
@@ -54,13 +54,25 @@ def test_settings_of_another_lab_broken(broken: str, tmp_path: Path, monkeypatch
     with pytest.raises(SettingsError, match=r"^a_second/lab\.toml"):
         load_lab("a-second")
 
-    assert notebook._find("freeze_layers", None)[0].name == "transfer_learning"
+    assert notebook._find("freeze_layers", None, {})[0].name == "transfer_learning"
     with pytest.raises(ValueError, match=r"a_second/lab\.toml"):
-        notebook._find("other", None)
+        notebook._find("other", None, {})
     with pytest.raises(ValueError, match=r"a_second/lab\.toml"):
-        notebook._find("freeze_layers", "a-second")
+        notebook._find("freeze_layers", "a-second", {})
     with pytest.raises(LookupError, match=r"no exercise 'x'; there are: .*freeze_layers, other"):
-        notebook._find("x", None)
+        notebook._find("x", None, {})
+
+
+def test_exercise_of_two_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If several labs have the same exercise, the functions of the notebook decide which one is meant."""
+    folder = write_lab(labs_in(tmp_path / "checks", monkeypatch) / "a_second")
+    (folder / "test_accuracy.py").write_text("")
+    assert notebook._find("accuracy", None, {"freeze_layers": len, "other": 3})[0].name == "transfer_learning"
+    assert notebook._find("accuracy", None, {"other": len})[0].name == "a_second"
+    assert notebook._find("accuracy", "a-second", {"freeze_layers": len})[0].name == "a_second"
+    for namespace in ({}, {"other": len, "freeze_layers": len}):
+        with pytest.raises(LookupError, match=r"pass lab=, one of \['a_second', 'transfer_learning'\]"):
+            notebook._find("accuracy", None, namespace)
 
 
 def test_trial_another_lab_broken(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:

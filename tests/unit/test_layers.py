@@ -120,6 +120,7 @@ def test_backbone_weights_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["net12", "net6"])
 def test_shipped_backbones(name: str) -> None:
+    """Loading a shipped backbone twice gives equal weights that share no memory."""
     first, second = load_backbone(name), load_backbone(name)
     assert first.num_classes == 10
     for (key, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):

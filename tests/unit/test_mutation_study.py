@@ -132,6 +132,7 @@ def test_checker_skips_unaffected_checks() -> None:
 
 
 def test_styles_differ() -> None:
+    """Each style has its own name and source."""
     names = [style.name for style in TRAINING_STYLES]
     assert len(set(names)) == len(names) >= 12
     assert len({style.sources["train_with_early_stopping"] for style in TRAINING_STYLES}) == len(TRAINING_STYLES)

@@ -61,7 +61,8 @@ def test_normalize_deleted_solution_cell(tmp_path: Path, release: NotebookNode) 
     assert "NotImplementedError" not in by_id(got.notebook, "freeze_layers").source
 
 
-def test_repair_is_idempotent(tmp_path: Path, release: NotebookNode) -> None:
+def test_normalize_is_idempotent(tmp_path: Path, release: NotebookNode) -> None:
+    """Normalizing the result again adds and removes no cell of the release."""
     (tmp_path / NAME).write_text("nonsense")
     once = normalize(tmp_path / NAME, release).notebook
     nbformat.write(once, tmp_path / NAME)
@@ -126,6 +127,7 @@ def test_normalize_several_answers(tmp_path: Path, release: NotebookNode) -> Non
 
 @pytest.mark.parametrize("ids", [True, False])
 def test_lost_metadata(tmp_path: Path, release: NotebookNode, ids: bool) -> None:
+    """Cells without metadata, with or without ids, are identified by their content."""
     submitted = copy.deepcopy(release)
     by_id(submitted, "build_transfer_model").source = "def build_transfer_model(backbone, num_classes, n): return 1"
     by_id(submitted, "reflection").source = by_id(release, "reflection").source.replace("YOUR ANSWER HERE", "4 points")

@@ -32,8 +32,8 @@ PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 28).decode()
         (b"", "empty"),
         (b"import torch", "not valid JSON"),
         (b"\x80\x81\xff\x00", "not text"),
-        (b"[1, 2]", "not that of a notebook"),
-        (b"{}", "not that of a notebook"),
+        (b"[1, 2]", "it is JSON, but has no cells"),
+        (b"{}", "it is JSON, but has no cells"),
         (b'{"nbformat": 4}', "damaged"),
         (b'{"nbformat": 4, "cells": [3]}', "damaged"),
         (b"[" * 100_000, "nested too deeply|not valid JSON"),
@@ -64,6 +64,7 @@ def test_files_missing_and_renamed(tmp_path: Path, release: NotebookNode) -> Non
 
 
 def test_old_notebook_format(tmp_path: Path, release: NotebookNode) -> None:
+    """A notebook in format 3 keeps its graded cells."""
     nbformat.write(nbformat.convert(copy.deepcopy(release), 3), tmp_path / NAME, version=3)
     got = normalize(tmp_path / NAME, release)
     assert graded_ids(got.notebook) == graded_ids(release)
@@ -113,6 +114,7 @@ def test_nbgrader_schema_versions(tmp_path: Path, release: NotebookNode, schema:
     "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "bom+latin-1"]
 )
 def test_encodings(tmp_path: Path, release: NotebookNode, encoding: str) -> None:
+    """Notebooks in other encodings are read; a note mentions Latin-1."""
     text = json.dumps(raw_of(release), ensure_ascii=False).encode("latin-1", "ignore").decode("latin-1")
     bom = b"\xef\xbb\xbf" if encoding.startswith("bom") else b""
     (tmp_path / NAME).write_bytes(bom + text.encode(encoding.removeprefix("bom+")))
@@ -170,6 +172,7 @@ def test_json_malformed_cells(tmp_path: Path, release: NotebookNode) -> None:
 
 
 def test_old_notebook_format_with_damage(tmp_path: Path, release: NotebookNode) -> None:
+    """Of a damaged notebook in format 3, the readable cells are kept."""
     old = json.loads(nbformat.writes(nbformat.convert(copy.deepcopy(release), 3), version=3))
     cells = old["worksheets"][0]["cells"]
     code = {"cell_type": "code", "input": "mine = 1", "metadata": {"tags": ["experiment"]}, "prompt_number": "x"}
@@ -246,6 +249,7 @@ def test_files_named_by_downloads(tmp_path: Path, release: NotebookNode, name: s
 
 
 def test_limits_of_code_and_cells(tmp_path: Path, release: NotebookNode) -> None:
+    """A notebook with too much code or too many cells is not graded, and a note says why."""
     code = copy.deepcopy(release)
     code.cells.append(nbformat.v4.new_code_cell("weights = '" + "x" * MAX_SOURCE_BYTES + "'"))
     got = repaired(tmp_path, release, code)

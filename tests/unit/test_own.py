@@ -67,7 +67,7 @@ def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def shorten(hidden: Path, **values: Any) -> None:
-    """Change the budget in the file by hand, as an instructor may."""
+    """Edit the budget in the file, as an instructor may."""
     lab = find_lab(ASSIGNMENT)
     own.write_own(lab, {"learning_rates": [0.003], "test_images": 200, **values})
 
@@ -123,8 +123,8 @@ def test_use_data_before_calibration(
     assert not (course / "autograded").exists()
 
 
-def test_use_data_leaves_students_alone(images: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What students get does not change, and their own check needs no folder."""
+def test_use_data_changes_nothing_for_students(images: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Students get the same files as before, and their own check needs no folder."""
     shipped = {file: file.read_bytes() for file in lab.folder.iterdir() if file.is_file()}
     use_data(ASSIGNMENT, str(images))
     shutil.rmtree(images)
@@ -192,7 +192,7 @@ def test_own_images_changed(images: Path, hidden: Path, tmp_path: Path, untraine
 
 
 def test_return_to_the_labs_own_images(images: Path, lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    """The name of the lab's own images returns to these, and the file disappears."""
+    """``use-data`` with the name of the lab's own images returns to these and removes the file."""
     use_data(ASSIGNMENT, str(images))
     assert own_file(lab).is_file()
     assert main(["use-data", ASSIGNMENT, "drawn"]) == 0
@@ -223,7 +223,7 @@ def test_evidence_for_each_choice(images: Path, hidden: Path, tmp_path: Path, we
 
 @pytest.mark.slow
 def test_own_transformer_is_graded(images: Path, hidden: Path, tmp_path: Path, weights: Path) -> None:
-    """A transformer on own images is trained and judged; predictions of another network earn less."""
+    """A transformer is trained on own images and graded; predictions of another network earn less."""
     use_data(ASSIGNMENT, str(images))
     table = use_backbone(ASSIGNMENT, VIT)
     assert (table["backbone"], table["side"], table["classes"]) == (VIT, 32, 6)
@@ -266,7 +266,7 @@ def test_backbone_sets_the_side(images: Path) -> None:
     """A backbone that takes only one size gets images of that size."""
     assert fitting_side("net6", 17, 3) == 17
     assert fitting_side("test_vit3", 32, 3) == 160
-    with pytest.raises(SettingsError, match="does not take images of 32 pixels, and neither of 384 pixels"):
+    with pytest.raises(SettingsError, match="takes images neither of 32 pixels nor of 384 pixels"):
         fitting_side("vit_small_patch16_384", 32, 3)
 
 
@@ -331,7 +331,7 @@ def test_lent_weights_come_before_stored_ones(weights: Path) -> None:
         ("[accuracy\n", "not valid TOML"),
     ],
 )
-def test_own_file_edited_by_hand(hidden: Path, text: str, message: str) -> None:
+def test_own_file_with_mistake(hidden: Path, text: str, message: str) -> None:
     """A mistake in the file is reported with its line."""
     (hidden / "own.toml").write_text(text)
     with pytest.raises(SettingsError) as error:
@@ -361,8 +361,8 @@ def test_use_data_bad_arguments(images: Path, tmp_path: Path, lab: Lab, capsys: 
     assert not own_file(lab).exists()
 
 
-def test_side_is_kept(images: Path, weights: Path) -> None:
-    """Another backbone leaves the chosen side of the images, if it takes them."""
+def test_use_backbone_keeps_image_size(images: Path, weights: Path) -> None:
+    """A new backbone keeps the chosen size of the images if it takes it."""
     assert use_data(ASSIGNMENT, str(images), side=48)["side"] == 48
     assert use_backbone(ASSIGNMENT, VIT)["side"] == 48
 
@@ -378,7 +378,7 @@ def test_training_too_long(lab: Lab) -> None:
 def test_right_variant_that_breaks_a_rule(
     images: Path, hidden: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
-    """A rule of the check that rejects a right variant ends the calibration: so it would reject submissions."""
+    """Calibration stops if a rule of the check rejects a right variant: it would reject submissions, too."""
     use_data(ASSIGNMENT, str(images))
     shorten(hidden, max_epochs=1, train_images=60)
     monkeypatch.setattr("amllab.checks.transfer_learning.accuracy.AGREEING", 1.1)
@@ -392,14 +392,14 @@ def test_export_to_gradescope_is_refused(images: Path, tmp_path: Path) -> None:
     from autograder.exports.gradescope.package import write_zip
 
     use_data(ASSIGNMENT, str(images))
-    with pytest.raises(ValueError, match=r"own\.toml is in force"):
+    with pytest.raises(ValueError, match=r"own\.toml is in use"):
         write_zip(Course.find(ROOT), ASSIGNMENT, tmp_path / "a.zip")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["net6", VIT])
 @pytest.mark.parametrize("name", SETS)
-def test_own_images_walk(
+def test_own_images_of_any_kind(
     name: str, backbone: str, hidden: Path, tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With any classes, sizes, colour modes and kind of backbone, right functions earn points and wrong ones do not."""

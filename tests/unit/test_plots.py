@@ -144,6 +144,7 @@ def test_curves_of_non_finite_losses(loss: float) -> None:
 
 
 def test_curves_of_one_epoch() -> None:
+    """A history of one epoch can be plotted; without a best epoch, none is marked."""
     one = {key: values[:1] for key, values in HISTORY.items() if key != "best_epoch"}
     plots.curves({**one, "best_epoch": 0})._repr_mimebundle_()
     assert stars(plots.curves(one)) == [[], []]  # without a best epoch, none is marked
@@ -181,6 +182,7 @@ def test_sweep_empty() -> None:
 
 
 def test_confusion_counts_and_row_percent() -> None:
+    """Cells show counts and the percentage of the true class; the title has the accuracy."""
     labels, predictions = torch.tensor([0, 0, 0, 0, 1, 2]), torch.tensor([0, 0, 0, 1, 1, 0])
     figure = plots.confusion(labels, predictions, CLASSES)
     ax = figure.axes[0]
@@ -217,6 +219,7 @@ def test_mistakes_empty() -> None:
 
 
 def test_images_are_denormalised() -> None:
+    """Normalised and uint8 images are shown in their original colours, with their class."""
     pixels = torch.rand(2, 3, 8, 8)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CIFAR10_MEAN, CIFAR10_STD))
     for batch in ((pixels - mean) / std, (pixels * 255).to(torch.uint8)):

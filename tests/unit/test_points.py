@@ -77,7 +77,7 @@ def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab: Lab) -> Path:
 
 
 def test_points_of_hidden_checks(lab: Lab, hidden: Path) -> None:
-    """Points of hidden checks are read from a file beside them, and lab.toml cannot give them any."""
+    """Points of hidden checks are read from a file next to them, and lab.toml cannot set any of them."""
     before = {check.name: check.points for check in checks_of(lab)}
     (hidden / "points.toml").write_text("test_thaws = 2.5\ntest_returns_the_model = 9\n")
     for one in (lab, weighted(lab, test_thaws=9)):

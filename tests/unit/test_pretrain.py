@@ -70,6 +70,7 @@ def test_checkpoint_of_another_recipe(data_root: Path, tmp_path: Path) -> None:
 
 
 def test_weights_and_card(data_root: Path, tmp_path: Path) -> None:
+    """The model card states the test accuracy, and no path of the machine."""
     model, figures = pretrain(Recipe("net6", epochs=1, batch_size=16), data_root, tmp_path / "c.pt")
     save_weights(model, tmp_path / "w.safetensors")
     write_card(tmp_path / "card.md", RECIPE, figures, 5, 7)
@@ -79,6 +80,7 @@ def test_weights_and_card(data_root: Path, tmp_path: Path) -> None:
 
 
 def test_augmentation() -> None:
+    """Crops differ and keep the shape of the images; cutout removes one square of each image."""
     torch.manual_seed(0)
     images = torch.arange(3 * 8 * 8).view(1, 3, 8, 8).repeat(6, 1, 1, 1).to(torch.uint8)
     cropped = random_crop(images, 2)

@@ -50,6 +50,7 @@ def test_loss_of_known_embeddings() -> None:
 
 
 def test_views_follow_from_seed_and_epoch() -> None:
+    """An epoch always has the same pairs of views, another epoch has others."""
     images = draw_species(4, 10, seed=0).images
     first, again, other = (list(pairs_of_views(images, RECIPE, epoch)) for epoch in (1, 1, 2))
     assert [batch.shape for batch in first] == [(32, 3, 32, 32)] * 2
@@ -67,8 +68,13 @@ def test_resumes_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A killed run resumes and ends with the same weights."""
     whole, figures = pretrain_without_labels(RECIPE, tmp_path, tmp_path / "whole.pt")
     assert len(figures["losses"]) == 3
-    before = module.untrained(RECIPE).state_dict()
+    before = module.untrained(RECIPE, module.training_images(RECIPE, tmp_path)).state_dict()
     assert not any(torch.equal(value, before[name]) for name, value in whole.state_dict().items())
+    torch.manual_seed(RECIPE.seed)
+    initial = timm.create_model("net5").state_dict()
+    assert {name for name, value in initial.items() if torch.equal(value, before[name])} == {
+        name for name in initial if name.endswith(("weight", "bias"))
+    }
     assert figures["images"] == 40
     original = module.pairs_of_views
 
@@ -92,13 +98,14 @@ def test_resumes_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("few_species")
 def test_too_few_images(tmp_path: Path) -> None:
+    """Fewer images than one batch are refused."""
     with pytest.raises(ValueError, match="40 images are fewer than one batch of 128"):
         pretrain_without_labels(SelfSupervisedRecipe("species", epochs=1), tmp_path, tmp_path / "c.pt")
 
 
 @pytest.mark.usefixtures("few_species")
 @pytest.mark.parametrize("data", ["species", "cifar10"])
-def test_command(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_writes_weights_and_card(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command writes weights that load by tag, and a card with accuracies."""
     monkeypatch.setattr(module, "PER_SPECIES", 40)  # more than one batch
     monkeypatch.setattr(module, "PER_CLASS", 3)
@@ -143,7 +150,8 @@ def photographs(folder: Path) -> Path:
         (["net6", "--epochs", "0"], "--epochs must be at least 1"),
     ],
 )
-def test_command_refuses(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_refuses_arguments(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Arguments that do not fit together are refused with a message."""
     with pytest.raises(SystemExit):
         main(words)
     assert message in capsys.readouterr().err

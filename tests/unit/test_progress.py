@@ -113,6 +113,7 @@ def test_notebook_batches_and_figures(outputs: dict[int, list[str]]) -> None:
 
 
 def test_early_stop_shows_epochs_run(outputs: dict[int, list[str]]) -> None:
+    """After an early stop, the display shows how many epochs were run."""
     loop(Epochs(10), stop=3)
     assert "4/10" in outputs[0][-1]
     assert "epoch 3: " in outputs[0][-1]
@@ -120,7 +121,8 @@ def test_early_stop_shows_epochs_run(outputs: dict[int, list[str]]) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("in the loop")])
-def test_interrupted(outputs: dict[int, list[str]], error: BaseException) -> None:
+def test_error_closes_display(outputs: dict[int, list[str]], error: BaseException) -> None:
+    """An error in the loop closes the display and is raised again."""
     with pytest.raises(type(error)):
         loop(Epochs(5), error=error)
     assert "1/5" in outputs[0][-1]
@@ -194,6 +196,7 @@ def test_displays_of_nested_loops(outputs: dict[int, list[str]]) -> None:
 
 
 def test_loader_of_unknown_length(outputs: dict[int, list[str]]) -> None:
+    """The batches of a loader without a length are counted."""
     for _ in (epochs := Epochs(1)):
         for _ in epochs.batches(iter([1, 2])):
             epochs.show(loss=float("nan"))
@@ -209,6 +212,7 @@ def test_epochs_without_loop(outputs: dict[int, list[str]]) -> None:
 
 
 def test_terminal_has_plain_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal shows bars and one line of figures for each epoch."""
     written = io.StringIO()
     monkeypatch.setattr(written, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stderr", written)
@@ -232,7 +236,8 @@ def test_terminal_reports_interrupt_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("tty", [True, False])
-def test_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tty: bool) -> None:
+def test_display_switched_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tty: bool) -> None:
+    """Nothing is shown without a terminal, or if the environment variable says so."""
     if tty:
         monkeypatch.setenv("AMLLAB_PROGRESS", "0")
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
@@ -256,7 +261,8 @@ def test_silent_with_captured_output(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress._place() == "nowhere"
 
 
-def test_numbers() -> None:
+def test_numbers_are_shortened() -> None:
+    """Figures are shown with few digits."""
     text = progress._text({"a": 0.0, "b": 12.3456, "c": 1e-4, "d": float("nan")})
     assert text == "a 0.000  b 12.346  c 0.0001  d nan"
 

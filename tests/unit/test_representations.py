@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from amllab import draw_species, extract_features, knn_accuracy, linear_evaluation
-from amllab.representations import labelled_subset
+from amllab.images import labelled_subset
 from amllab.views import normalise
 
 CLASSES = 4
@@ -40,6 +40,7 @@ def test_features():
 
 
 def test_features_of_other_modules():
+    """Any module with outputs `(batch, d)` can be used; other outputs are refused."""
     assert extract_features(nn.Flatten(), torch.zeros(3, 3, 2, 2)).shape == (3, 12)
     with pytest.raises(ValueError, match="at least one image"):
         extract_features(nn.Flatten(), torch.zeros(0, 3, 2, 2))
@@ -67,6 +68,7 @@ def test_nearest_neighbours_vote():
 
 
 def test_nearest_neighbours_do_not_depend_on_origin_and_scale():
+    """Shifted and scaled features give the same accuracy."""
     parts = clusters(200, 1.0), clusters(300, 1.0, seed=1)
     wanted = knn_accuracy(*parts[0], *parts[1])
     moved = [(7 * (features - 4), labels) for features, labels in parts]
@@ -86,6 +88,7 @@ def test_linear_evaluation_with_few_labels():
 
 
 def test_labelled_subset():
+    """The subset has the same number of examples of each class, chosen at random."""
     labels = torch.tensor([2, 0, 2, 0, 2, 5, 5])
     index = labelled_subset(labels, 2, torch.Generator().manual_seed(0))
     assert labels[index].tolist() == [0, 0, 2, 2, 5, 5]
@@ -100,6 +103,7 @@ def test_labelled_subset():
 
 @pytest.mark.parametrize("evaluation", [knn_accuracy, linear_evaluation])
 def test_impossible_evaluations(evaluation):
+    """Features without labels, an empty test set and zero draws are refused."""
     features, labels = clusters(8, 1.0)
     with pytest.raises(ValueError, match="the training features"):
         evaluation(features[:5], labels, features, labels)

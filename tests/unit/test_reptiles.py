@@ -22,7 +22,7 @@ REPTILES = ("crocodile", "dinosaur", "lizard", "snake", "turtle")
 def forget():
     data._drawn.cache_clear()
     data._cifar100.cache_clear()
-    data._cifar100_problem.cache_clear()
+    data.problem_with.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +77,7 @@ def everything(loader):
 
 
 def test_split_is_stratified_and_complete(small_drawn):
+    """Both parts together have all images, with the same share of each class."""
     train, val = data.reptile_loaders(source="drawn")
     for loader, each in ((train, 40), (val, 10)):
         assert torch.bincount(everything(loader)[1]).tolist() == [each] * 5
@@ -85,6 +86,7 @@ def test_split_is_stratified_and_complete(small_drawn):
 
 
 def test_batches(small_drawn):
+    """Batches have the documented shapes and types, and normalised values."""
     train, val = data.reptile_loaders(32, source="drawn")
     images, labels = next(iter(train))
     assert images.shape == (32, 3, 32, 32)
@@ -95,6 +97,7 @@ def test_batches(small_drawn):
 
 
 def test_same_seed_same_batches(small_drawn):
+    """The seed determines all batches; the global generator has no effect."""
     first, second = (data.reptile_loaders(seed=3, source="drawn") for _ in range(2))
     for one, other in zip(first, second, strict=True):
         for _epoch in range(2):
@@ -170,6 +173,7 @@ def test_augmentation_keeps_global_rng_state(small_drawn):
 
 
 def test_single_item(small_drawn):
+    """A single item equals the same item of a batch."""
     _, val = data.reptile_loaders(source="drawn")
     image, label = val.dataset[7]
     assert torch.equal(image, everything(val)[0][7])
@@ -321,6 +325,7 @@ def test_cifar100_labels_match_images(cifar100_on_disk):
 
 
 def test_folder_of_other_classes_and_sizes(flat_folder):
+    """A folder sets the classes and the image size, and is split into three parts."""
     train, val = data.reptile_loaders(8, source=flat_folder)
     assert train.dataset.classes == ("apple", "pear", "quince")
     assert next(iter(train))[0].shape == (8, 3, 20, 20)
@@ -342,6 +347,7 @@ def test_folder_test_part_stays_apart(flat_folder):
 
 
 def test_folder_with_its_own_test_part(tmp_path):
+    """A folder with train/ and test/ is tested on the images in test/."""
     for part, n, first in (("train", 10, 0), ("test", 3, 100)):
         for i, name in enumerate(("cat", "dog")):
             write_class(
@@ -407,6 +413,7 @@ def test_train_without_test(tmp_path):
 
 
 def test_parts_with_other_classes(tmp_path):
+    """Parts of a folder with different classes are refused."""
     for part, names in (("train", ("cat", "dog")), ("test", ("cat", "cow"))):
         for name in names:
             write_class(tmp_path / "pets" / part / name, 5)

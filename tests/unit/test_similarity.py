@@ -148,7 +148,7 @@ def test_similarity_short_independent_solutions(boilerplate: str) -> None:
 
 
 def test_similarity_very_short_code() -> None:
-    """What can hardly be written in another way is not compared."""
+    """Code that can hardly be written in another way is not compared."""
     one_line = (
         "def smoothed(logits, labels, epsilon):\n    return F.cross_entropy(logits, labels, label_smoothing=epsilon)\n"
     )

@@ -18,6 +18,7 @@ def drawn_afresh(*arguments, **options):
 
 
 def test_format():
+    """Images, labels and names have the documented shapes, types and order."""
     data = draw_species(3, 5, seed=1)
     assert data.images.shape == (15, 3, 32, 32)
     assert (data.images.dtype, data.labels.dtype) == (torch.uint8, torch.int64)
@@ -101,7 +102,8 @@ def test_impossible_requests(n_species, per_species, size):
         draw_species(n_species, per_species, seed=0, size=size)
 
 
-def test_difficulty_counts():
+def test_difficulty_changes_images():
+    """The same seed with another difficulty gives other images."""
     easy, hard = draw_species(2, 3, seed=1), draw_species(2, 3, seed=1, difficulty=DIFFICULTY)
     assert not torch.equal(easy.images, hard.images)
 

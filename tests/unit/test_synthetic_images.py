@@ -37,6 +37,7 @@ def test_draw_independent_of_global_rng():
 
 
 def test_format(drawn):
+    """Images and labels have the documented shapes and types."""
     assert drawn.images.shape == (300, 3, 32, 32)
     assert drawn.images.dtype == torch.uint8
     assert drawn.labels.dtype == torch.int64
@@ -92,7 +93,7 @@ def test_colour_does_not_reveal_class():
 
 @pytest.mark.parametrize("size", [8, 32, 200])
 def test_rasterised_as_defined(size):
-    """The rasteriser, which goes through the parts one by one, gives to the bit what the formulas give at once."""
+    """Drawing part by part gives bit for bit the same image as the formulas."""
     rng = np.random.default_rng(size)
     for builder in BUILDERS:
         parts, _ = builder(rng, 5)

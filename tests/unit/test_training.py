@@ -113,6 +113,7 @@ def test_evaluate_ignores_autocast_cache(model: nn.Sequential, batches: list[tup
 
 
 def test_predict(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]]) -> None:
+    """Probabilities, labels and images come in the order of the loader."""
     probabilities, labels, images = predict(model, batches)
     assert probabilities.shape == (16, 5)
     assert probabilities.dtype == images.dtype == torch.float32

@@ -32,6 +32,7 @@ def denormalised(views):
 
 
 def test_format(images):
+    """Views are normalised floats in channels-last format, of the same size as the images."""
     views = seeded()(images[:7])
     assert views.shape == (7, 3, 32, 32)
     assert views.dtype == torch.float32
@@ -42,7 +43,8 @@ def test_format(images):
     assert seeded()(images[:0]).shape == (0, 3, 32, 32)
 
 
-def test_seeded(images):
+def test_generator_determines_views(images):
+    """The generator determines all views; images and the global generator stay as they are."""
     before, original = torch.random.get_rng_state(), images.clone()
     views = seeded()
     first, second = views(images), views(images)
@@ -52,7 +54,8 @@ def test_seeded(images):
     assert torch.equal(images, original)
 
 
-def test_global_generator(images):
+def test_global_generator_determines_views(images):
+    """Without a generator of their own, views follow from PyTorch's global one."""
     torch.manual_seed(4)
     first = RandomViews()(images[:5])
     torch.manual_seed(4)
@@ -76,6 +79,7 @@ def test_switched_off(images):
 
 
 def test_floats_as_bytes(images):
+    """Floats in [0, 1] give the same views as bytes."""
     assert torch.allclose(seeded()(images), seeded()(images / 255), atol=1e-5)
 
 
@@ -97,6 +101,7 @@ def test_crops_are_those_of_torchvision():
 
 
 def test_statistics_are_those_of_torchvision(images):
+    """Colours and brightness vary as much as with torchvision's transforms."""
     torch.manual_seed(0)
     got, wanted = statistics(seeded()(images)), statistics(one_by_one()(images))
     for what, values in wanted.items():

@@ -74,7 +74,7 @@ def write_zip(course: Course, assignment: str, path: Path, isolation: str = ISOL
     lab = find_lab(assignment)
     if own_file(lab).is_file():
         raise ValueError(
-            f"{own_file(lab).name} is in force: images and backbones of your own are not on Gradescope's machines, so "
+            f"{own_file(lab).name} is in use: Gradescope's machines do not have your own images and backbone, so "
             f"grade {assignment} with 'nbgrader autograde'"
         )
     notebooks = {"release.ipynb": course.release(lab), "solution.ipynb": course.solution(lab)}

@@ -1,4 +1,4 @@
-"""Attacks that answer falsely do so in the form that the checks accept: what stops them is not an outdated form."""
+"""Attacks that forge answers use the form that the checks accept, so an outdated form never stops them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def form_error(question: bytes, answer: bytes) -> str:
 
 @pytest.mark.parametrize("name", LIES)
 def test_lies_have_declared_form(told: dict[str, tuple[Lying, list[CheckResult]]], name: str) -> None:
-    """Every lie reaches the checks, whatever was asked."""
+    """Every false answer has the declared form, whatever the question."""
     questions = {**told["lie"][0].seen, **told["fine"][0].seen}
     asked = {unpack(question)["probe"] for question in questions}
     assert asked | {"predict"} == set(probes.__all__)
@@ -80,7 +80,7 @@ def test_lies_have_declared_form(told: dict[str, tuple[Lying, list[CheckResult]]
 
 
 def test_lies_to_checks(told: dict[str, tuple[Lying, list[CheckResult]]]) -> None:
-    """Checks that look at a lie do not break, and no exercise can be had by lying alone."""
+    """False answers break no check, and alone they earn less than three quarters of an exercise."""
     results = {name: result for name, (_, result) in told.items()}
     assert {r.outcome for found in results.values() for r in found} <= {"passed", "failed", "skipped"}
     assert score(results["fine"])[0] == 0
@@ -91,10 +91,10 @@ def test_lies_to_checks(told: dict[str, tuple[Lying, list[CheckResult]]]) -> Non
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)
-def test_liars_answer_in_declared_form(
+def test_attacks_answer_in_declared_form(
     told: dict[str, tuple[Lying, list[CheckResult]]], tmp_path: Path, name: str
 ) -> None:
-    """What the library would send after an attack's cell has run is a lie of the declared form."""
+    """After an attack's cell has run, the library sends false answers in the declared form."""
     questions = random.Random(0).sample(list(told["lie"][0].seen), 12)
 
     def attacked() -> None:
@@ -110,13 +110,13 @@ def test_liars_answer_in_declared_form(
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_liars_tell_known_lies(name: str) -> None:
-    """Attacks whose answers take another way tell the same lies."""
+def test_attacks_send_known_lies(name: str) -> None:
+    """Attacks that send answers in another way use the same false answers."""
     cell = BY_NAME[name].cell
     assert FINE in cell or repr(FINE)[1:-1] in cell
 
 
-def test_liars_are_all_known() -> None:
-    """Every attack that forges an answer is one of those above."""
+def test_attacks_that_lie_are_listed() -> None:
+    """Every attack that forges an answer is in one of the lists above."""
     lying = {attack.name for attack in ATTACKS if "def fine(" in attack.cell or '"returned"' in attack.cell}
     assert lying == {*IN_PROCESS, *ELSEWHERE, "standard_library"}

@@ -1,0 +1,47 @@
+"""Photographs of CIFAR-10, for pretraining without labels.
+
+A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images* (2009).
+"""
+
+from __future__ import annotations
+
+import torch
+from torchvision.datasets import CIFAR10
+
+from amllab.downloads import ROOT, DataUnavailable, problem_with
+from amllab.images import LabelledImages, cifar10, labelled_subset
+
+
+def cifar10_photographs(n: int = 5000, n_test: int = 1000, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
+    """Return some training images and some test images of CIFAR-10, equally many of each of its ten classes.
+
+    The data set is downloaded into ``data/`` if it is not there yet (170 MB). Labels come along to measure features
+    with; pretraining does not look at them.
+
+    Args:
+        n: number of training images, a multiple of 10 from 10 to 50,000.
+        n_test: number of test images, a multiple of 10 from 10 to 10,000.
+        seed: seed of the choice.
+
+    Returns:
+        The training and the test images, uint8 ``(n, 3, 32, 32)``, in random order.
+
+    Raises:
+        DataUnavailable: CIFAR-10 is not on this machine and cannot be downloaded.
+        ValueError: a number is not one of those above.
+    """
+    for name, number, most in (("n", n, 50_000), ("n_test", n_test, 10_000)):
+        if number % 10 or not 10 <= number <= most:
+            raise ValueError(f"{name} must be a multiple of 10 from 10 to {most:,}, not {number}")
+    if (problem := problem_with(CIFAR10)) is not None:
+        raise DataUnavailable(
+            f"CIFAR-10 is not in {ROOT}/ and could not be downloaded ({problem}). Connect to the internet and try "
+            f"again, or unpack cifar-10-python.tar.gz in {ROOT}/."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for train, number in ((True, n), (False, n_test)):
+        everything = cifar10(ROOT, train=train)
+        index = labelled_subset(everything.labels, number // 10, generator)
+        parts.append(everything.subset(index[torch.randperm(len(index), generator=generator)]))
+    return parts[0], parts[1]

@@ -1,0 +1,123 @@
+"""Models that one lab keeps for the next: they are stored and found again, and errors say what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from amllab import keep, kept, kept_models
+from amllab.kept_models import FOLDER
+
+NAME = "species-encoder"
+FILE = FOLDER / f"{NAME}.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a notebook, next to that of another one."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    return tmp_path / "first"
+
+
+def encoder(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    model: nn.Module = timm.create_model("net5", num_classes=0).to(memory_format=torch.channels_last)
+    model(torch.randn(8, 3, 32, 32))  # statistics of BatchNorm
+    return model
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_kept_model_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """All weights and buffers come back, in eval mode; the message names the file."""
+    model = encoder(1)
+    keep(NAME, model)
+    again = kept(NAME)
+    assert same(model, again)
+    assert not again.training
+    assert capsys.readouterr().out.splitlines() == [
+        f"Kept for the next lab: {FILE.as_posix()}",
+        f"Kept by an earlier notebook: {FILE.as_posix()}",
+    ]
+
+
+def test_found_in_the_folder_of_another_lab(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook finds the model that a notebook in a folder next to it has kept."""
+    keep(NAME, encoder(2))
+    monkeypatch.chdir(notebook.parent / "second")
+    assert same(kept(NAME), encoder(2))
+
+
+def test_which_kept_model_counts(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If several notebooks have kept a model, this notebook's own counts first, then the latest."""
+    for seed, folder in enumerate(("first", "second")):
+        monkeypatch.chdir(notebook.parent / folder)
+        keep(NAME, encoder(seed))
+        os.utime(FILE, (1000 + seed, 1000 + seed))
+    monkeypatch.chdir(notebook)
+    assert same(kept(NAME), encoder(0))
+    (notebook.parent / "third").mkdir()
+    monkeypatch.chdir(notebook.parent / "third")
+    assert same(kept(NAME), encoder(1))
+
+
+def test_kept_again_replaces(notebook: Path) -> None:
+    """A second model under the same name replaces the first, and leaves no other file."""
+    keep(NAME, encoder(1))
+    keep(NAME, encoder(2))
+    assert same(kept(NAME), encoder(2))
+    assert os.listdir(FOLDER) == [FILE.name]
+
+
+def test_nothing_kept(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing has been kept, a model of the library is used, and a message says so."""
+    monkeypatch.setitem(kept_models.SHIPPED, NAME, "net6")
+    assert sum(p.numel() for p in kept(NAME).parameters()) == sum(
+        p.numel() for p in timm.create_model("net6").parameters()
+    )
+    assert capsys.readouterr().out == f"No {NAME} has been kept: net6 of the library is used\n"
+
+
+def test_other_architectures_keep_their_classifier() -> None:
+    """Any model of timm can be kept, with as many classes as it has."""
+    torch.manual_seed(0)
+    model = timm.create_model("net6", num_classes=3)
+    keep(NAME, model)
+    assert same(kept(NAME), model)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no tensors", None])
+def test_damaged_file_is_named(damage: bytes | None) -> None:
+    """The error for a damaged file names it and says what to do."""
+    keep(NAME, encoder(1))
+    FILE.write_bytes(FILE.read_bytes()[:1000] if damage is None else damage)
+    with pytest.raises(ValueError, match=r"species-encoder\.safetensors cannot be read.*Delete it"):
+        kept(NAME)
+
+
+def test_models_that_cannot_be_kept() -> None:
+    """A model that timm cannot create again is refused before anything is written."""
+    with pytest.raises(ValueError, match=r"models of timm.*this is a Sequential"):
+        keep(NAME, nn.Sequential(encoder(0)))
+    changed = timm.create_model("net5", num_classes=0)
+    changed.extra = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="layers are not those of 'net5'"):
+        keep(NAME, changed)
+    assert not FOLDER.exists()
+
+
+def test_unknown_names() -> None:
+    """The error for an unknown name lists the known ones."""
+    for call in (lambda: keep("mine", encoder(0)), lambda: kept("mine")):
+        with pytest.raises(ValueError, match="no lab keeps a model named 'mine'; the names are: species-encoder"):
+            call()

@@ -1,0 +1,88 @@
+"""Photographs of CIFAR-10: how they are chosen, and the error if they are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torchvision.datasets import CIFAR10
+
+from amllab import DataUnavailable, cifar10_photographs
+from amllab.downloads import problem_with
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No network, no data, no answers from other tests."""
+
+    def unreachable(*_args: Any, **_kwargs: Any) -> None:
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    problem_with.cache_clear()
+    yield
+    problem_with.cache_clear()
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small CIFAR-10 in its format on disk; the value of an image's pixels is its number."""
+    folder = tmp_path / "data" / CIFAR10.base_folder
+    folder.mkdir(parents=True)
+    contents: dict[str, dict[str, Any]] = {"batches.meta": {"label_names": [f"class{i}" for i in range(10)]}}
+    for part, each in (("data_batch_1", 8), ("test_batch", 4)):
+        pixels = np.repeat(np.arange(10 * each, dtype=np.uint8)[:, None], 3072, axis=1)
+        contents[part] = {"data": pixels, "labels": list(range(10)) * each}
+    sums = {}
+    for name, content in contents.items():
+        raw = pickle.dumps(content)
+        (folder / name).write_bytes(raw)
+        sums[name] = hashlib.md5(raw).hexdigest()
+    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", sums["data_batch_1"]]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_equally_many_of_each_class() -> None:
+    """Each class has its share, no image is repeated, and classes are mixed."""
+    train, test = cifar10_photographs(50, 20)
+    for part, each in ((train, 5), (test, 2)):
+        assert part.images.shape == (10 * each, 3, 32, 32)
+        assert torch.bincount(part.labels).tolist() == [each] * 10
+        numbers = part.images[:, 0, 0, 0]
+        assert len(numbers.unique()) == len(numbers)
+        assert torch.equal(numbers % 10, part.labels)
+        assert not torch.equal(part.labels, part.labels.sort().values)
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_seed_determines_the_images() -> None:
+    """The same seed gives the same images, another seed others."""
+    first, again, other = (cifar10_photographs(50, 20, seed)[0].images for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_missing_data_is_explained() -> None:
+    """The error gives the reason and two ways out."""
+    with pytest.raises(
+        DataUnavailable, match=r"no network in tests.*Connect.*unpack cifar-10-python\.tar\.gz in data/"
+    ):
+        cifar10_photographs()
+
+
+@pytest.mark.parametrize(("n", "n_test", "name"), [(5, 10, "n"), (15, 10, "n"), (0, 10, "n"), (10, 20_000, "n_test")])
+def test_numbers_outside_the_range(n: int, n_test: int, name: str) -> None:
+    """A number that cannot be divided among the classes is refused before anything is downloaded."""
+    with pytest.raises(ValueError, match=rf"^{name} must be a multiple of 10"):
+        cifar10_photographs(n, n_test)
