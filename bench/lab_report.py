@@ -135,7 +135,7 @@ def difference(sample: Sample) -> str:
     return f"{sample.mean:+.1f} ± {sample.sd:.1f} points{verdict}"
 
 
-# The text of the discussion is written by hand; every number and every verdict in it is computed.
+# The text of the discussion is fixed; every number and every verdict in it is computed.
 
 
 def on_transfer(results: Results) -> str:
@@ -283,7 +283,7 @@ def _introduction(results: Results, settings: Settings) -> str:
     train, val, test = results.runs(SCRATCH)[0]["sizes"]
     return (
         "Transfer learning from CIFAR-10 to the five reptiles of CIFAR-100 with net12, measured with the functions of "
-        "the lab's own solution, beside the report that the lab grew from. Mean ± standard deviation over "
+        "the lab's own solution, next to the report that the lab grew from. Mean ± standard deviation over "
         f"{len(results.seeds)} seeds; {train:,} training, {val:,} validation and {test:,} test images; AdamW, learning "
         f"rate {settings.lr:g}, batches of {settings.batch_size}; early stopping with patience {settings.patience}, "
         f"at most {settings.max_epochs} epochs, for all strategies alike."

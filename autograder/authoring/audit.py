@@ -111,8 +111,8 @@ def passes(findings: Sequence[Finding], *, strict: bool = False) -> bool:
 def _built(course: Course, lab: Lab, notebook: NotebookNode) -> Iterator[Finding]:
     """Check that the notebook, the release and the solution are what the master text builds."""
     build = f"run autograder build {lab.assignment}"
-    beside = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
-    problems = [] if _read(beside) == notebook else [f"{_name(course, beside)} is out of date: {build}"]
+    from_master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.ipynb"
+    problems = [] if _read(from_master) == notebook else [f"{_name(course, from_master)} is out of date: {build}"]
     with tempfile.TemporaryDirectory(prefix="amllab-audit-") as folder:
         other = _course_of_one(course, lab, notebook, Path(folder))
         generate_assignment(other, lab.assignment)

@@ -16,7 +16,7 @@ from autograder.collect.uploads import short
 
 MAX_DEPTH = 40  # levels of nested folders
 MAX_FILES = 10_000  # files and folders in total; nbgrader compares each file with all others in its folder
-MAX_BESIDE = 3_000  # files and folders in one folder
+MAX_ENTRIES = 3_000  # files and folders in one folder
 MAX_ID = 128  # characters of an id that the gradebook accepts
 _HTML, _PATTERN = set("<>\"'&"), set("*?[]")
 
@@ -85,8 +85,8 @@ def inside(folder: Path) -> str:
             except OSError as error:
                 return f"its folder {_shown(path)} cannot be opened ({error.strerror}); correct its permissions and grade again"
             count += len(entries)
-            if count > MAX_FILES or len(entries) > MAX_BESIDE:
-                return f"it has more than {MAX_BESIDE if len(entries) > MAX_BESIDE else MAX_FILES:,} files; leave only the notebook in it and grade again"
+            if count > MAX_FILES or len(entries) > MAX_ENTRIES:
+                return f"it has more than {MAX_ENTRIES if len(entries) > MAX_ENTRIES else MAX_FILES:,} files; leave only the notebook in it and grade again"
             for entry in entries:
                 mode = entry.stat(follow_symlinks=False).st_mode
                 if not entry.name.isprintable():

@@ -127,7 +127,7 @@ class ClassSession(GradingSession):
             return *self._grade(student, notebook, repaired), []
         crowded = ""
         try:
-            with self.launcher.turns.beside():
+            with self.launcher.turns.shared():
                 attempt, grading = self._grade(student, notebook, repaired)
                 crowded = grading.crowded
         except WorkerError as error:  # a worker did not start in time; the only transient cause is a busy machine

@@ -22,7 +22,7 @@ class Turns:
         self._folder = folder
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
+    def shared(self) -> Iterator[None]:
         """Grade at the same time as others, after waiting for any process that grades exclusively or is about to."""
         with self._locked("room", fcntl.LOCK_SH):
             yield

@@ -144,7 +144,7 @@ STAGES = [
 
 
 def content(course: Path) -> dict[str, bytes]:
-    """Return what release and solution hold, and what is beside them."""
+    """Return what release and solution hold, and what is next to them."""
     files = [path for role in ("assignments", "solutions") for path in (course / role).rglob("*") if path.is_file()]
     return {str(path.relative_to(course)): path.read_bytes() for path in files}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.collect.submission_folders import MAX_BESIDE, MAX_DEPTH, refusal
+from autograder.collect.submission_folders import MAX_DEPTH, MAX_ENTRIES, refusal
 from tests.conftest import autograder_cli, nbgrader, new_course, scores, submit
 from tests.helpers.mini_lab import ASSIGNMENT, NOTEBOOK
 
@@ -74,7 +74,7 @@ def loop(folder: Path) -> None:
 
 
 def crowd(folder: Path) -> None:
-    for i in range(MAX_BESIDE + 1):
+    for i in range(MAX_ENTRIES + 1):
         (folder / f"{i}.txt").touch()
 
 

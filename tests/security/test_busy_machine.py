@@ -145,20 +145,20 @@ def test_turns_exclusive_and_fair(tmp_path: Path) -> None:
             events.append("alone ends")
 
     def later() -> None:
-        with Turns(tmp_path).beside():
+        with Turns(tmp_path).shared():
             events.append("later")
 
-    with turns.beside(), Turns(tmp_path).beside():
+    with turns.shared(), Turns(tmp_path).shared():
         first = threading.Thread(target=alone)
         first.start()
         while is_free(tmp_path / "door"):  # until it holds the door
             time.sleep(0.01)
         second = threading.Thread(target=later)
         second.start()
-        events.append("beside ends")
+        events.append("shared ends")
     for thread in (first, second):
         thread.join()
-    assert events == ["beside ends", "alone", "alone ends", "later"]
+    assert events == ["shared ends", "alone", "alone ends", "later"]
 
 
 @pytest.mark.parametrize("cause", ["a limit was reached", "it did not start"])

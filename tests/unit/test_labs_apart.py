@@ -129,7 +129,7 @@ def test_trial_without_labs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A second lab with a release, beside lab 1; return the folder for notebooks."""
+    """A second lab with a release, next to lab 1; return the folder for notebooks."""
     write_lab(labs_in(tmp_path / "checks", monkeypatch) / "second")
     cells = [new_code_cell("def other(): pass", metadata={"nbgrader": {"grade_id": "other", "solution": True}})]
     cells += [new_code_cell("", metadata={"nbgrader": {"grade_id": "check_other", "grade": True}})]
@@ -193,7 +193,7 @@ def test_grade_each_notebook_by_its_lab(
     assert {lab for lab, _ in Session.graded} == {"second"}
 
 
-def test_grade_beside_broken_lab(
+def test_grade_next_to_broken_lab(
     second: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A lab whose settings cannot be read does not stop grading of another one, and is named where it matters."""

@@ -11,7 +11,7 @@ from amllab.species import CHUNK, MOTTLED, PLAIN, SPOTS, STRIPES, _drawn, builde
 from amllab.synthetic_images import DIFFICULTY
 
 
-def drawn_afresh(*arguments, **options):
+def drawn_without_cache(*arguments, **options):
     """Return what a new process would draw."""
     _drawn.cache_clear()
     return draw_species(*arguments, **options)
@@ -28,16 +28,16 @@ def test_format():
 
 
 def test_same_seed_same_pixels():
-    first = drawn_afresh(3, 7, seed=5).images
-    assert torch.equal(first, drawn_afresh(3, 7, seed=5).images)
-    assert not (first == drawn_afresh(3, 7, seed=6).images).flatten(1).all(1).any()
+    first = drawn_without_cache(3, 7, seed=5).images
+    assert torch.equal(first, drawn_without_cache(3, 7, seed=5).images)
+    assert not (first == drawn_without_cache(3, 7, seed=6).images).flatten(1).all(1).any()
 
 
 @pytest.mark.parametrize("per_species", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 3])
 def test_first_images_stay_the_same(per_species):
     """The first species and the first individuals do not depend on how many are drawn."""
-    whole = drawn_afresh(4, 2 * CHUNK + 3, seed=2).images.unflatten(0, (4, -1))
-    fewer = drawn_afresh(3, per_species, seed=2).images.unflatten(0, (3, -1))
+    whole = drawn_without_cache(4, 2 * CHUNK + 3, seed=2).images.unflatten(0, (4, -1))
+    fewer = drawn_without_cache(3, per_species, seed=2).images.unflatten(0, (3, -1))
     assert torch.equal(fewer, whole[:3, :per_species])
 
 
@@ -46,11 +46,11 @@ def test_independent_of_global_generators():
     torch.manual_seed(1)
     np.random.seed(1)
     state = torch.random.get_rng_state()
-    first = drawn_afresh(2, 3, seed=5).images
+    first = drawn_without_cache(2, 3, seed=5).images
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(2)
     np.random.seed(2)
-    assert torch.equal(first, drawn_afresh(2, 3, seed=5).images)
+    assert torch.equal(first, drawn_without_cache(2, 3, seed=5).images)
 
 
 def test_changed_images_are_not_drawn_again():

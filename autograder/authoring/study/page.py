@@ -35,8 +35,8 @@ def page(lab: Lab, exercises: Sequence[str], rows: Sequence[Row], versions: Mapp
         f"# Mutation study: {lab.title}",
         f"Written by `{command}`; every figure comes from `autograder/checks/{lab.name}/evidence/study.jsonl`.",
         f"Correct functions were changed in one place at a time: {len(made)} changes were made by the operators of cosmic-ray "
-        f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} by hand, as typical student "
-        f"mistakes, and {len(public)} as they occur in public code. {len(styles)} correct submissions were written in other "
+        f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} are typical student "
+        f"mistakes, and {len(public)} occur like this in public code. {len(styles)} correct submissions were written in other "
         f"styles. All were checked with the checks of {len(exercises)} exercises. Seeds of the checks, for each submission: "
         f"{span([len(r.lost) for r in people])} for what people wrote, {span([len(r.lost) for r in made])} for what the "
         f"tool made (torch {versions['torch']}, timm {versions['timm']}, Python {versions['python']}).",

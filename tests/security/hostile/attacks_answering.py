@@ -67,7 +67,7 @@ wire.pack, wire.unpack = forged, read
     about_lab_1(
         "replaced_probes",
         FORGING,
-        "replaces the probes, functions that run beside the submission, by liars",
+        "replaces the probes, functions that run in the submission's process, by ones that lie",
         cell=LIAR
         + """
 import amllab.checks.transfer_learning.probes as probes

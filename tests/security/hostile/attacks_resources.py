@@ -218,7 +218,7 @@ while True:
     about_lab_1(
         "endless_history",
         RESOURCES,
-        "returns lists without an end: whoever reads the history does not come back",
+        "returns lists without an end: reading the history never ends",
         honest=True,
         sources={
             LAST: """
