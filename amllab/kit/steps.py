@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import torch
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from amllab.protocol.schema import FloatMatrix, IntMatrix
 
@@ -30,12 +30,23 @@ class Steps(TypedDict):
 
 @contextmanager
 def recorded_steps(parameters: Sequence[nn.Parameter]) -> Iterator[Steps]:
-    """Yield what the steps of all optimizers within the context do to some parameters; it is complete at its end."""
+    """Yield what the steps of all optimizers within the context do to some parameters; it is complete at its end.
+
+    A step that is taken within another one, by an optimizer that is wrapped or by the class that was extended, is part
+    of that other one.
+    """
+    running = 0
     gradients: list[torch.Tensor] = []
     owned: list[list[int]] = []
 
+    def begin(*_: object) -> None:
+        nonlocal running
+        running += 1
+
     def note(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        if len(owned) < MOST:
+        nonlocal running
+        running -= 1
+        if len(owned) < MOST and not running:
             own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
             owned.append([int(id(parameter) in own) for parameter in parameters])
             gradients.append(flat_gradients(parameters))
@@ -44,11 +55,12 @@ def recorded_steps(parameters: Sequence[nn.Parameter]) -> Iterator[Steps]:
         "gradients": torch.zeros(0, sum(parameter.numel() for parameter in parameters)),
         "owned": torch.zeros(0, len(parameters), dtype=torch.int64),
     }
-    handle = register_optimizer_step_post_hook(note)
+    handles = register_optimizer_step_pre_hook(begin), register_optimizer_step_post_hook(note)
     try:
         yield steps
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         if owned:
             steps["gradients"], steps["owned"] = torch.stack(gradients), torch.tensor(owned)
 

@@ -329,6 +329,29 @@ def test_steps_of_two_optimizers() -> None:
     assert schema_error(unpack(pack(dict(steps))), Steps) == ""
 
 
+class Extended(torch.optim.SGD):
+    """An optimizer whose step takes that of its class, and that of another optimizer."""
+
+    inner: torch.optim.Optimizer
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        self.inner.step()
+
+
+def test_steps_within_a_step() -> None:
+    """What is taken within another step is part of that one."""
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = Extended([parameter], lr=0.1)
+    optimizer.inner = torch.optim.SGD([parameter], lr=0.1)
+    with recorded_steps([parameter]) as steps:
+        for _ in range(3):
+            parameter.sum().backward()
+            optimizer.step()
+    assert steps["gradients"].tolist() == [[1, 1], [2, 2], [3, 3]]
+    assert parameter.tolist() == pytest.approx([1 - 0.1 * 2 * (1 + 2 + 3)] * 2)
+
+
 def test_steps_none_and_many() -> None:
     """Without steps, the record is empty and valid; of very many steps, only the first are recorded."""
     parameter = nn.Parameter(torch.ones(2))
