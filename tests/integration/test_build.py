@@ -54,7 +54,7 @@ def test_build_numbers_from_settings(tmp_path: Path) -> None:
     other = tmp_path / ASSIGNMENT / MASTER.name
     other.parent.mkdir()
     other.write_text(MASTER.read_text().replace("{{accuracy.max_epochs}}", "{{accuracy.epochs}}"))
-    with pytest.raises(SettingsError, match=r"no number or text accuracy\.epochs"):
+    with pytest.raises(SettingsError, match=r"needs a number or text accuracy\.epochs in lab\.toml"):
         notebook_of(other)
 
 

@@ -96,7 +96,7 @@ def test_fit_lower_is_better() -> None:
 
 def test_fit_needs_both_sides() -> None:
     """Without wrong variants there is nothing to fit."""
-    with pytest.raises(ThresholdError, match="both right and wrong"):
+    with pytest.raises(ThresholdError, match="right and wrong variants: both kinds are needed"):
         fit({"a": normal(0.6, 0.02)}, {}, SPREAD)
 
 
