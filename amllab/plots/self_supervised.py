@@ -31,7 +31,7 @@ from amllab.plots.figure import (
 )
 
 MARKERS = "osD^vPX"
-DASHES = ("-", "--", "-.", ":")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":")
 BINS = 50
 SMALLEST = 1e-5  # of the singular values that are shown
 TINY = 1e-30
