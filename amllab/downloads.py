@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from functools import cache
 from pathlib import Path
 
 from torchvision.datasets import CIFAR10
@@ -22,7 +21,6 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-@cache  # all loaders of a run get the same data, and a sweep waits for a dead connection only once
 def problem_with(dataset: type[CIFAR10]) -> str | None:
     """Download CIFAR-10 or CIFAR-100 unless it is there; return why this is not possible, or ``None`` if it is.
 

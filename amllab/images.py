@@ -71,8 +71,18 @@ def read_folder(folder: Path, *, size: int | None = None) -> LabelledImages:
 def cifar10(root: Path, *, train: bool) -> LabelledImages:
     """Return CIFAR-10, from ``root/{train,test}/<class>/`` if it exists, else through torchvision (with download)."""
     part = Path(root) / ("train" if train else "test")
-    if part.is_dir():
-        return read_folder(part, size=32)
+    return read_folder(part, size=32) if part.is_dir() else downloaded_cifar10(root, train=train)
+
+
+def downloaded_cifar10(root: Path, *, train: bool) -> LabelledImages:
+    """Return CIFAR-10 as torchvision stores it below ``root``, after a download if it is not there.
+
+    Returns:
+        Images, uint8 ``(n, 3, 32, 32)``, with their labels, int64 ``(n,)``.
+
+    Raises:
+        RuntimeError: files are missing or damaged and cannot be downloaded.
+    """
     dataset = CIFAR10(str(root), train=train, download=True)
     images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
     return LabelledImages(images, torch.tensor(dataset.targets), tuple(dataset.classes), "CIFAR-10")

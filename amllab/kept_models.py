@@ -32,11 +32,13 @@ def keep(name: str, model: nn.Module) -> None:
 
     Raises:
         ValueError: the name is unknown, or the model has other layers than timm's model of its name.
+        OSError: the file cannot be written.
 
     >>> keep("species-encoder", encoder)  # doctest: +SKIP
     Kept for the next lab: data/kept/species-encoder.safetensors
     """
     _check(name)
+    model = getattr(model, "_orig_mod", model)  # of a model that torch.compile returned
     architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
     classes = getattr(model, "num_classes", None)
     if architecture is None or classes is None:
@@ -68,6 +70,7 @@ def kept(name: str) -> nn.Module:
 
     Raises:
         ValueError: the name is unknown, or a file cannot be read.
+        BackboneUnavailable: nothing has been kept, and the weights of the library are not there either.
     """
     _check(name)
     file = FOLDER / f"{name}.safetensors"
@@ -96,5 +99,5 @@ def _read(file: Path) -> nn.Module:
 
 
 def _check(name: str) -> None:
-    if name not in SHIPPED:
+    if name not in [*SHIPPED]:  # a name of any type
         raise ValueError(f"no lab keeps a model named {name!r}; the names are: {', '.join(SHIPPED)}")

@@ -9,7 +9,7 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from amllab.downloads import ROOT, DataUnavailable, problem_with
-from amllab.images import LabelledImages, cifar10, labelled_subset
+from amllab.images import LabelledImages, downloaded_cifar10, labelled_subset
 
 
 def cifar10_photographs(n: int = 5000, n_test: int = 1000, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
@@ -31,8 +31,8 @@ def cifar10_photographs(n: int = 5000, n_test: int = 1000, seed: int = 0) -> tup
         ValueError: a number is not one of those above.
     """
     for name, number, most in (("n", n, 50_000), ("n_test", n_test, 10_000)):
-        if number % 10 or not 10 <= number <= most:
-            raise ValueError(f"{name} must be a multiple of 10 from 10 to {most:,}, not {number}")
+        if not isinstance(number, int) or number % 10 or not 10 <= number <= most:
+            raise ValueError(f"{name} must be a multiple of 10 from 10 to {most:,}, not {number!r}")
     if (problem := problem_with(CIFAR10)) is not None:
         raise DataUnavailable(
             f"CIFAR-10 is not in {ROOT}/ and could not be downloaded ({problem}). Connect to the internet and try "
@@ -41,7 +41,7 @@ def cifar10_photographs(n: int = 5000, n_test: int = 1000, seed: int = 0) -> tup
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for train, number in ((True, n), (False, n_test)):
-        everything = cifar10(ROOT, train=train)
+        everything = downloaded_cifar10(ROOT, train=train)
         index = labelled_subset(everything.labels, number // 10, generator)
         parts.append(everything.subset(index[torch.randperm(len(index), generator=generator)]))
     return parts[0], parts[1]

@@ -167,7 +167,7 @@ def _choose(source: str | Path) -> tuple[str, str]:
     if named == "auto" and os.environ.get(VARIABLE):
         named, why = os.environ[VARIABLE], f"named by the environment variable {VARIABLE}"
     if named == "auto":
-        problem = problem_with(CIFAR100)
+        problem = _cifar100_problem()
         if problem is None:
             return "cifar100", ""
         return "drawn", f"CIFAR-100 is not on this machine and could not be downloaded: {problem}"
@@ -183,6 +183,11 @@ def _choose(source: str | Path) -> tuple[str, str]:
 @cache
 def _drawn(part: Part) -> LabelledImages:
     return draw(*DRAWN[part])
+
+
+@cache  # all loaders of a run get the same data, and a sweep waits for a dead connection only once
+def _cifar100_problem() -> str | None:
+    return problem_with(CIFAR100)
 
 
 @cache

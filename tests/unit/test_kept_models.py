@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from amllab import keep, kept, kept_models
@@ -94,6 +95,24 @@ def test_other_architectures_keep_their_classifier() -> None:
     model = timm.create_model("net6", num_classes=3)
     keep(NAME, model)
     assert same(kept(NAME), model)
+
+
+def test_compiled_model() -> None:
+    """A model that ``torch.compile`` has wrapped is kept as the model in it."""
+    model = encoder(3)
+    keep(NAME, torch.compile(model))  # type: ignore[arg-type]
+    assert same(kept(NAME), model)
+
+
+@pytest.mark.parametrize(
+    "about", [None, {"architecture": "netx", "num_classes": "0"}, {"architecture": "net6", "num_classes": "0"}]
+)
+def test_file_of_another_program(about: dict[str, str] | None) -> None:
+    """A file without the name of its architecture, or with a wrong one, is named."""
+    FOLDER.mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in encoder(1).state_dict().items()}, FILE, metadata=about)
+    with pytest.raises(ValueError, match=r"species-encoder\.safetensors cannot be read.*Delete it"):
+        kept(NAME)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no tensors", None])

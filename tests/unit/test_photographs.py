@@ -6,31 +6,27 @@ import hashlib
 import pickle
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from amllab import DataUnavailable, cifar10_photographs
-from amllab.downloads import problem_with
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No network, no data, no answers from other tests."""
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No network and no data."""
 
     def unreachable(*_args: Any, **_kwargs: Any) -> None:
         raise urllib.error.URLError("no network in tests")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
-    problem_with.cache_clear()
-    yield
-    problem_with.cache_clear()
 
 
 @pytest.fixture
@@ -81,8 +77,42 @@ def test_missing_data_is_explained() -> None:
         cifar10_photographs()
 
 
-@pytest.mark.parametrize(("n", "n_test", "name"), [(5, 10, "n"), (15, 10, "n"), (0, 10, "n"), (10, 20_000, "n_test")])
-def test_numbers_outside_the_range(n: int, n_test: int, name: str) -> None:
+@pytest.mark.usefixtures("on_disk")
+def test_own_images_are_no_photographs_of_cifar10() -> None:
+    """A folder ``data/train`` of a student's own images does not replace CIFAR-10."""
+    for name in ("apple", "pear"):
+        folder = Path("data", "train", name)
+        folder.mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(folder / "0.png")
+    assert cifar10_photographs(50, 20)[0].source == "CIFAR-10"
+
+
+def test_unpacked_after_an_error(request: pytest.FixtureRequest) -> None:
+    """In the same process, the data are found once they have been unpacked, as the error advises."""
+    with pytest.raises(DataUnavailable):
+        cifar10_photographs(50, 20)
+    request.getfixturevalue("on_disk")
+    assert len(cifar10_photographs(50, 20)[0]) == 50
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "a file for the folder"])
+def test_damaged_data_is_explained(request: pytest.FixtureRequest, damage: str) -> None:
+    """Files that are not whole count as missing."""
+    if damage == "a file for the folder":
+        Path("data").write_bytes(b"")
+    else:
+        request.getfixturevalue("on_disk")
+        file = Path("data", CIFAR10.base_folder, "test_batch")
+        file.write_bytes(file.read_bytes()[:100]) if damage == "truncated" else file.unlink()
+    with pytest.raises(DataUnavailable, match=r"could not be downloaded"):
+        cifar10_photographs(50, 20)
+
+
+@pytest.mark.parametrize(
+    ("n", "n_test", "name"),
+    [(5, 10, "n"), (15, 10, "n"), (0, 10, "n"), (10, 20_000, "n_test"), (50.0, 10, "n"), ("50", 10, "n")],
+)
+def test_numbers_outside_the_range(n: Any, n_test: int, name: str) -> None:
     """A number that cannot be divided among the classes is refused before anything is downloaded."""
     with pytest.raises(ValueError, match=rf"^{name} must be a multiple of 10"):
         cifar10_photographs(n, n_test)

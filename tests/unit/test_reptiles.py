@@ -22,7 +22,7 @@ REPTILES = ("crocodile", "dinosaur", "lizard", "snake", "turtle")
 def forget():
     data._drawn.cache_clear()
     data._cifar100.cache_clear()
-    data.problem_with.cache_clear()
+    data._cifar100_problem.cache_clear()
 
 
 @pytest.fixture(autouse=True)
