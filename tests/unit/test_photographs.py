@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,6 +14,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from amllab import DataUnavailable, cifar10_photographs
+from tests.helpers.cifar_files import write_cifar
 
 
 @pytest.fixture(autouse=True)
@@ -32,20 +31,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small CIFAR-10 in its format on disk; the value of an image's pixels is its number."""
-    folder = tmp_path / "data" / CIFAR10.base_folder
-    folder.mkdir(parents=True)
     contents: dict[str, dict[str, Any]] = {"batches.meta": {"label_names": [f"class{i}" for i in range(10)]}}
     for part, each in (("data_batch_1", 8), ("test_batch", 4)):
         pixels = np.repeat(np.arange(10 * each, dtype=np.uint8)[:, None], 3072, axis=1)
         contents[part] = {"data": pixels, "labels": list(range(10)) * each}
-    sums = {}
-    for name, content in contents.items():
-        raw = pickle.dumps(content)
-        (folder / name).write_bytes(raw)
-        sums[name] = hashlib.md5(raw).hexdigest()
-    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", sums["data_batch_1"]]])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
+    names = ("data_batch_1", "test_batch", "batches.meta")
+    write_cifar(CIFAR10, tmp_path / "data", contents, monkeypatch, names)
 
 
 @pytest.mark.usefixtures("on_disk")

@@ -1,7 +1,5 @@
 """The data of lab 1: choice of the source, splits, seeds, augmentation, users' own folders, error messages."""
 
-import hashlib
-import pickle
 import urllib.error
 import urllib.request
 
@@ -15,6 +13,7 @@ import amllab
 from amllab import reptiles as data
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 from amllab.images import LabelledImages
+from tests.helpers.cifar_files import write_cifar
 
 REPTILES = ("crocodile", "dinosaur", "lizard", "snake", "turtle")
 
@@ -283,22 +282,13 @@ def cifar100_on_disk(tmp_path, monkeypatch):
     """A small CIFAR-100 in its format on disk, pickled dicts of bytes, with the checksums of these files."""
     names = [f"class{i:03d}" for i in range(95)] + list(REPTILES)
     names.sort()
-    folder = tmp_path / "data" / CIFAR100.base_folder
-    folder.mkdir(parents=True)
     contents = {"meta": {"fine_label_names": names, "coarse_label_names": ["a"]}}
     for part, each in (("train", 10), ("test", 4)):
         labels = list(range(100)) * each
         pixels = np.repeat(np.array(labels, dtype=np.uint8)[:, None], 3072, axis=1)
         pixels[:, 1024:2048] = np.arange(len(labels))[:, None] // 100
         contents[part] = {"data": pixels, "fine_labels": labels, "coarse_labels": [0] * len(labels)}
-    sums = {}
-    for name, content in contents.items():
-        raw = pickle.dumps(content)
-        (folder / name).write_bytes(raw)
-        sums[name] = hashlib.md5(raw).hexdigest()
-    monkeypatch.setattr(CIFAR100, "train_list", [["train", sums["train"]]])
-    monkeypatch.setattr(CIFAR100, "test_list", [["test", sums["test"]]])
-    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": sums["meta"]})
+    write_cifar(CIFAR100, tmp_path / "data", contents, monkeypatch, ("train", "test", "meta"))
     return names
 
 
