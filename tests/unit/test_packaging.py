@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -35,8 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in SOURCES:
         shutil.copy(ROOT / name, tree)
-    with tarfile.open(build("sdist", tree, folder)) as archive:
-        archive.extractall(folder / "source", filter="data")
+    shutil.unpack_archive(build("sdist", tree, folder), folder / "source")
     (source,) = (folder / "source").iterdir()
     with zipfile.ZipFile(build("wheel", source, folder)) as archive:
         archive.extractall(folder / "site")
