@@ -21,27 +21,17 @@ from nbgrader.server_extensions.validate_assignment.handlers import ValidateAssi
 from nbgrader.validator import Validator
 from traitlets.config import Config
 
-from autograder.checks.transfer_learning.corpus import FREEZE
 from autograder.labs.corpus import Solution
 from tests.conftest import forked
-from tests.helpers.notebooks import notebook_of
-from tests.helpers.preflight_findings import cell_of
+from tests.helpers import mini_lab
+from tests.helpers.mini_lab import CHECKS, PLAIN, RIGHT, submission
 
 SUCCESS = "Success! Your notebook passes all the tests."
-# exercises whose checks do not train
-SHORT = ("check_freeze_layers", "check_build_transfer_model")
 
 
-def shortened(notebook: NotebookNode) -> NotebookNode:
-    """Return the notebook without experiments and without the cells that train."""
-    short = copy.deepcopy(notebook)
-    short.cells = [
-        cell
-        for cell in short.cells
-        if "experiment" not in cell.metadata.get("tags", [])
-        and not (cell.metadata.get("nbgrader") or {}).get("grade_id", "").startswith(("check_train", "check_acc"))
-    ]
-    return short
+def cell_of(notebook: NotebookNode, grade_id: str) -> NotebookNode:
+    (cell,) = [cell for cell in notebook.cells if (cell.metadata.get("nbgrader") or {}).get("grade_id") == grade_id]
+    return cell
 
 
 def only(notebook: NotebookNode, check: str) -> NotebookNode:
@@ -72,27 +62,27 @@ class Validated:
 
 
 @pytest.fixture(scope="module")
-def validated(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> Validated:
+def validated(tmp_path_factory: pytest.TempPathFactory, mini_release: NotebookNode) -> Validated:
     """Validate all notebooks in one process, with kernels that are forked from one that has loaded PyTorch."""
     folder = tmp_path_factory.mktemp("validate")
-    wrong = copy.deepcopy(release)  # the other functions are stubs
-    cell_of(wrong, "freeze_layers").source = FREEZE.replace("index >= cut", "index < cut")
-    unwritten = notebook_of(Solution("missing", sources={"build_transfer_model": ""}), release)
+    wrong = copy.deepcopy(mini_release)  # the other function is a stub
+    cell_of(wrong, "standardise").source = PLAIN["standardise"].replace("dim=0", "dim=1, keepdim=True")
     notebooks = {
-        "right": shortened(notebook_of(Solution("right"), release)),
-        "wrong": shortened(wrong),
-        "missing": only(unwritten, SHORT[1]),
+        "right": submission(RIGHT, mini_release),
+        "wrong": wrong,
+        "missing": only(submission(Solution("missing", {**PLAIN, "rescale": ""}), mini_release), CHECKS[1]),
     }
     for name, notebook in notebooks.items():
         nbformat.write(notebook, folder / f"{name}.ipynb")
 
     def run() -> None:
+        mini_lab.register(pytest.MonkeyPatch())
         Validator.stream = sys.stdout
         with suppress(SystemExit):
             NbGraderApp.launch_instance(["validate", "--Execute.timeout=300", "right.ipynb", "wrong.ipynb"])
         server = SimpleNamespace(root_dir=str(folder), load_config=Config, log=logging.getLogger())
         answer = ValidateAssignmentHandler.validate_notebook(server, "missing.ipynb")
-        executed = only(release, SHORT[0])
+        executed = only(mini_release, CHECKS[0])
         NotebookClient(executed, resources={"metadata": {"path": str(folder)}}).execute()
         (folder / "answers.json").write_text(json.dumps([answer, executed.cells[-1].outputs]))
 
@@ -112,7 +102,7 @@ def test_validate_wrong_shows_check_report(validated: Validated) -> None:
     """Wrong work fails with the uncut report of ``check``."""
     said = " ".join(validated.wrong.split())
     assert SUCCESS not in said
-    assert "last `n_trainable` layers" in said
+    assert "means 0, 0, 0 and standard deviations 1, 1, 1" in said
     assert "expected" in said
     assert "seen" in said
     assert not [line for line in validated.wrong.splitlines() if line.endswith("...")]  # nothing is cut
@@ -132,7 +122,7 @@ def test_validate_button(validated: Validated) -> None:
     """The Validate button shows the same report."""
     assert validated.button["success"]
     (failed,) = validated.button["value"]["failed"]
-    assert "no function named `build_transfer_model`" in " ".join(failed["raw_error"].split())
+    assert "no function named `rescale`" in " ".join(failed["raw_error"].split())
 
 
 def test_check_raises_only_in_validate(validated: Validated) -> None:
