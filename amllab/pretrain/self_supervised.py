@@ -260,7 +260,7 @@ def write_encoder_card(
         f"Evaluated on {asked}. Linear is logistic regression; with {PER_CLASS} labels a class, the mean of 3 choices.\n\n"
         f"```\npython -m amllab.pretrain {recipe.model} --self-supervised --data {recipe.data} "
         f"--epochs {recipe.epochs} --seed {recipe.seed}\n```\n\n"
-        f"took {figures['seconds'] / 60:.0f} minutes of training on {figures['device']} with {torch.get_num_threads()} "
+        f"took {figures['seconds'] / 60:.0f} minutes by the clock on {figures['device']} with {torch.get_num_threads()} "
         f"threads ({platform.machine()}, autocast {figures['autocast']}, torch {torch.__version__}, timm "
         f"{timm.__version__}).\n\n"
         f"| setting | value |\n|---|---|\n{rows}\n\n"

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from amllab import draw_species, extract_features, knn_accuracy, linear_evaluation
+from amllab import draw_species, extract_features, knn_accuracy, linear_evaluation, load_backbone
 from amllab.images import labelled_subset
 from amllab.views import normalise
 
@@ -111,3 +111,18 @@ def test_impossible_evaluations(evaluation):
         evaluation(features, labels, features[:0], labels[:0])
     with pytest.raises(ValueError, match="draws"):
         linear_evaluation(features, labels, features, labels, draws=0)
+
+
+@pytest.mark.parametrize("name", ["net5.ssl_species", "net5.ssl_cifar10"])
+def test_shipped_encoders_know_new_species(name):
+    """With the shipped encoders, nearest neighbours recognise new species far more often than with an untrained one."""
+    known = draw_species(8, 20, seed=77)
+    asked = draw_species(8, 20, seed=77, individuals=1)
+    torch.manual_seed(0)
+    accuracies = [
+        knn_accuracy(
+            extract_features(encoder, known.images), known.labels, extract_features(encoder, asked.images), asked.labels
+        )
+        for encoder in (timm.create_model("net5", num_classes=0), load_backbone(name))
+    ]
+    assert accuracies[1] > accuracies[0] + 0.15, accuracies
