@@ -31,7 +31,8 @@ def keep(name: str, model: nn.Module) -> None:
         model: a model from :func:`amllab.load_backbone` or ``timm.create_model``, with weights of any training.
 
     Raises:
-        ValueError: the name is unknown, or the model has other layers than timm's model of its name.
+        ValueError: the name is unknown, the model has other layers than timm's model of its name, or its weights are
+            not finite.
         OSError: the file cannot be written.
 
     >>> keep("species-encoder", encoder)  # doctest: +SKIP
@@ -48,6 +49,10 @@ def keep(name: str, model: nn.Module) -> None:
     own = model.state_dict()
     if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in fresh.items()}:
         raise ValueError(f"this model cannot be kept: its layers are not those of {architecture!r}")
+    if broken := [key for key, value in own.items() if not value.isfinite().all()]:
+        raise ValueError(
+            f"this model cannot be kept: NaN or infinite numbers in {broken[0]}. Has its training diverged?"
+        )
     file = FOLDER / f"{name}.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".tmp")
@@ -88,6 +93,8 @@ def _read(file: Path) -> nn.Module:
     try:
         with safe_open(file, framework="pt") as stored:
             about: dict[str, Any] = stored.metadata() or {}
+        if not timm.is_model(about["architecture"]):  # timm would look for some names on a hub
+            raise ValueError(f"no model {about['architecture']!r}")
         model: nn.Module = timm.create_model(about["architecture"], num_classes=int(about["num_classes"]))
         model.load_state_dict(load_file(file))
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:

@@ -5,6 +5,8 @@ A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images* (2009).
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torchvision.datasets import CIFAR10
 
@@ -31,7 +33,7 @@ def cifar10_photographs(n: int = 5000, n_test: int = 1000, seed: int = 0) -> tup
         ValueError: a number is not one of those above.
     """
     for name, number, most in (("n", n, 50_000), ("n_test", n_test, 10_000)):
-        if not isinstance(number, int) or number % 10 or not 10 <= number <= most:
+        if not isinstance(number, Integral) or number % 10 or not 10 <= number <= most:
             raise ValueError(f"{name} must be a multiple of 10 from 10 to {most:,}, not {number!r}")
     if (problem := problem_with(CIFAR10)) is not None:
         raise DataUnavailable(

@@ -25,13 +25,9 @@ from autograder.labs.corpus import Solution
 from tests.conftest import forked
 from tests.helpers import mini_lab
 from tests.helpers.mini_lab import CHECKS, PLAIN, RIGHT, submission
+from tests.helpers.preflight_findings import cell_of
 
 SUCCESS = "Success! Your notebook passes all the tests."
-
-
-def cell_of(notebook: NotebookNode, grade_id: str) -> NotebookNode:
-    (cell,) = [cell for cell in notebook.cells if (cell.metadata.get("nbgrader") or {}).get("grade_id") == grade_id]
-    return cell
 
 
 def only(notebook: NotebookNode, check: str) -> NotebookNode:

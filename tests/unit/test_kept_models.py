@@ -83,7 +83,7 @@ def test_kept_again_replaces(notebook: Path) -> None:
 def test_nothing_kept(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a kept model, the one of the library is used, and the message says so."""
     assert same(kept(NAME), load_backbone("net5.ssl_species"))
-    assert "No species-encoder has been kept: net5.ssl_species of the library is used" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"No {NAME} has been kept: net5.ssl_species of the library is used\n"
 
 
 def test_other_architectures_keep_their_classifier() -> None:
@@ -102,7 +102,13 @@ def test_compiled_model() -> None:
 
 
 @pytest.mark.parametrize(
-    "about", [None, {"architecture": "netx", "num_classes": "0"}, {"architecture": "net6", "num_classes": "0"}]
+    "about",
+    [
+        None,
+        {"architecture": "netx", "num_classes": "0"},
+        {"architecture": "net6", "num_classes": "0"},
+        {"architecture": "hf-hub:x/net5", "num_classes": "0"},
+    ],
 )
 def test_file_of_another_program(about: dict[str, str] | None) -> None:
     """A file without the name of its architecture, or with a wrong one, is named."""
@@ -130,6 +136,17 @@ def test_models_that_cannot_be_kept() -> None:
     with pytest.raises(ValueError, match="layers are not those of 'net5'"):
         keep(NAME, changed)
     assert not FOLDER.exists()
+
+
+def test_diverged_model_is_refused() -> None:
+    """A model with NaN is not kept, and the file of an earlier one stays."""
+    good, bad = encoder(1), encoder(2)
+    keep(NAME, good)
+    with torch.no_grad():
+        bad.stem.conv.weight[0] = float("nan")  # type: ignore[union-attr, index, operator]
+    with pytest.raises(ValueError, match=r"NaN or infinite numbers in stem\.conv\.weight"):
+        keep(NAME, bad)
+    assert same(kept(NAME), good)
 
 
 def test_unknown_names() -> None:
