@@ -32,14 +32,16 @@ def load_backbone(name: str) -> nn.Module:
     """Return a new model with its pretrained weights and its original classifier.
 
     Args:
-        name: ``"net12"`` or ``"net6"`` (pretrained on CIFAR-10, 10 classes, shipped with this package), or any name
-            that ``timm.create_model`` accepts, such as ``"resnet18"`` or ``"vit_tiny_patch16_224"`` (downloaded once).
+        name: ``"net12"`` or ``"net6"`` (pretrained on CIFAR-10, 10 classes, shipped with this package),
+            ``"net5.ssl_cifar10"`` or ``"net5.ssl_species"`` (without labels, no classifier, shipped), or any name that
+            ``timm.create_model`` accepts, such as ``"resnet18"`` or ``"vit_tiny_patch16_224"`` (downloaded once).
 
     Returns:
-        A model that maps normalised images ``(batch, 3, height, width)`` to logits ``(batch, num_classes)``.
+        A model that maps normalised images ``(batch, 3, height, width)`` to logits ``(batch, num_classes)``, or to
+        features ``(batch, num_features)`` if it has no classifier.
 
     Raises:
-        UnknownBackbone: there is no such model; the message lists similar names.
+        UnknownBackbone: there is no such model, or no such weights of it; the message lists similar names.
         BackboneUnavailable: its weights are not available; the message says what to do.
 
     >>> load_backbone("net6").num_classes
@@ -53,7 +55,12 @@ def load_backbone(name: str) -> nn.Module:
             + (f"Similar names: {', '.join(near)}. " if near else "")
             + "All names: timm.list_models('*part of the name*')."
         )
-    shipped, file = getattr(get_pretrained_cfg(name), "file", None), own_weights(name)
+    try:
+        shipped = getattr(get_pretrained_cfg(name), "file", None)
+    except RuntimeError:  # the part of the name behind the dot
+        known = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+        raise UnknownBackbone(f"timm has no weights named {name!r}. It has: {', '.join(known) or 'none'}") from None
+    file = own_weights(name)
     # weights that a check lends come first
     own = {"file": str(file), "custom_load": False} if not shipped and file.is_file() else None
     try:

@@ -90,6 +90,14 @@ def test_backbone_unknown_name() -> None:
         load_backbone("resnet_18")
 
 
+def test_backbone_unknown_weights() -> None:
+    """For weights that do not exist, those that do are listed."""
+    with pytest.raises(
+        UnknownBackbone, match=r"no weights named 'net5\.ssl_x'\. It has: net5\.ssl_cifar10, net5\.ssl_spec"
+    ):
+        load_backbone("net5.ssl_x")
+
+
 def test_backbone_weights_unavailable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a network, the error for weights that are not cached says so."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
