@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from amllab import DataUnavailable, cifar10_photographs
+from amllab import DataUnavailable, cifar10_photographs, photographs
 from tests.helpers.cifar_files import write_cifar
 
 
@@ -25,7 +25,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         raise urllib.error.URLError("no network in tests")
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AMLLAB_DATA", raising=False)
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    photographs._part.cache_clear()
 
 
 @pytest.fixture
@@ -107,3 +109,31 @@ def test_numbers_outside_the_range(n: Any, n_test: int, name: str) -> None:
     """A number that cannot be divided among the classes is refused before anything is downloaded."""
     with pytest.raises(ValueError, match=rf"^{name} must be a multiple of 10"):
         cifar10_photographs(n, n_test)
+
+
+def test_numpy_numbers_of_images(on_disk: None) -> None:
+    """Numbers of NumPy are numbers."""
+    train, test = cifar10_photographs(np.int64(50), np.int32(20))
+    assert (len(train), len(test)) == (50, 20)
+
+
+def test_photographs_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`AMLLAB_DATA` names a folder of photographs, or none; a folder without ten classes is refused."""
+    monkeypatch.setenv("AMLLAB_DATA", str(tmp_path / "photographs"))
+    for part, each in (("train", 3), ("test", 2)):
+        for label in range(10):
+            folder = tmp_path / "photographs" / part / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(each):
+                colour = (20 * label, number, 0)
+                Image.new("RGB", (40, 32), colour).save(folder / f"{number}.png")
+    train, test = cifar10_photographs(20, 10)
+    assert (train.images.shape, test.images.shape) == ((20, 3, 32, 32), (10, 3, 32, 32))
+    assert torch.equal(train.images[:, 0, 0, 0] // 20, train.labels.byte())
+
+    monkeypatch.setenv("AMLLAB_DATA", "drawn")
+    with pytest.raises(DataUnavailable, match="AMLLAB_DATA=drawn"):
+        cifar10_photographs(20, 10)
+    monkeypatch.setenv("AMLLAB_DATA", str(tmp_path))
+    with pytest.raises(DataUnavailable, match="no photographs of 10 classes in train/"):
+        cifar10_photographs(20, 10)

@@ -1,0 +1,1 @@
+"""Self-supervised learning: public checks, probes and settings."""
