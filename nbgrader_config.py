@@ -14,7 +14,8 @@ c.CourseDirectory.solution_directory = "solutions"
 c.CourseDirectory.submitted_directory = "submitted"
 c.CourseDirectory.autograded_directory = "autograded"
 c.CourseDirectory.feedback_directory = "feedback"
-c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc*", "__pycache__", "*.py"]
+# "kept": models that a run of the solution keeps for the next lab
+c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc*", "__pycache__", "*.py", "kept"]
 
 # the marking scheme stands in the master's reflection cell; it goes into neither release nor solution
 c.ClearMarkScheme.enforce_metadata = False

@@ -240,8 +240,8 @@ plots.similarities(
 
 # %% [markdown]
 # On the left, two views of one image are hardly more similar than views of two different images. Training has to
-# pull the two histograms apart. What measures how far apart they are? (On the right, they are apart already, and
-# nothing has been learned. Experiment D comes back to this.)
+# pull the two histograms apart. What measures how far apart they are? (On the right, positive pairs stand out
+# already, and nothing has been learned. Experiment D comes back to this.)
 #
 # <a id="exercise-1"></a>
 # ## Exercise 1: the contrastive loss
@@ -352,9 +352,9 @@ def nt_xent_loss(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
 check("nt_xent_loss")
 
 # %% [markdown]
-# **Where does training start?** An encoder that has no idea guesses among $2n - 1$ answers, which costs $\log(2n -
-# 1)$. *Before you run:* how far from that is the untrained encoder? And what does the table say about comparing
-# losses of batches of different size?
+# **Where does training start?** An encoder that has no idea guesses among $2n - 1$ answers, which costs
+# $\log(2n-1)$. *Before you run:* how far from that is the untrained encoder? And what does the table say about
+# comparing losses of batches of different size?
 
 # %% tags=["experiment"]
 torch.manual_seed(0)
@@ -778,10 +778,11 @@ plots.label_efficiency(curves, title=f"10 species, {DRAWS} draws of the labels, 
 # <details><summary><b>What results should you get?</b></summary>
 #
 # On the left, with one label: what starts from the pretrained encoder is above what does not, and training from
-# scratch with weak augmentation is hardly better than guessing. On the right, with 50 labels: what trains the
+# scratch with weak augmentation is little better than guessing. On the right, with 50 labels: what trains the
 # *whole* network is clearly above both probes, and where it started hardly matters. So the curves cross, and where
 # they cross depends on how long was pretrained, and on how well the training from scratch is done. If your
-# pretrained probe is no better than the random one, look at experiment A first.
+# pretrained probe is no better than the random one, look at experiment A first. (A quick run trains too briefly for
+# the right half of this.)
 #
 # </details>
 #
@@ -828,11 +829,11 @@ plots.neighbours(
 # Why distort colours at all? Animals have colours, and they help to tell species apart. The answer lies in what the
 # network is asked. Take two crops of one image: the background is the same, the light is the same. Six numbers may
 # be enough to match them, the mean and the spread of red, green and blue. No animal is needed. Count how often they
-# are:
+# are enough:
 
 # %% [markdown]
-# *My prediction (share of 128 views whose partner these six numbers find among 128 others; guessing finds 1 in
-# 128):*
+# *My prediction (share of 128 views whose partner these six numbers find among 128 candidates; guessing finds
+# one):*
 
 
 # %% tags=["experiment"]
@@ -899,7 +900,7 @@ plots.ablation(
 # `nt_xent_loss`, so for this one training the name is lent to another function.
 
 # %% [markdown]
-# *My prediction (the loss after three epochs; what the features of two different images have in common):*
+# *My prediction (the loss after three epochs; what the embeddings of two different images have in common):*
 
 
 # %% tags=["experiment"]
@@ -1020,7 +1021,7 @@ except DataUnavailable as error:
     photographs = None
     print(error)
 else:
-    photo_encoder, _, photo_history = run("photographs, all views", data=photographs)
+    _, _, photo_history = run("photographs, all views", data=photographs)
     _, _, photo_uncropped_history = run("photographs, no crop", NO_CROP, data=photographs)
     gains["photographs"] = (photo_history, photo_uncropped_history)
 

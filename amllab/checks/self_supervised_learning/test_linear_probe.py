@@ -101,7 +101,7 @@ OTHER_LOSS = 0.4
 
 
 @pytest.mark.points(5)
-def test_learns(submission, run_seed):
+def test_layer_learns(submission, run_seed):
     """The layer recognises the classes of new images from the encoder's features."""
     case, asked = learning(run_seed)
     got = answer(submission, asked)

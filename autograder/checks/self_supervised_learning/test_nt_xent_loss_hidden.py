@@ -119,7 +119,7 @@ def other_gradients(submission, reference, run_seed, name):
 
 
 @pytest.mark.points(3)
-def test_gradients(submission, reference, run_seed):
+def test_gradients_of_the_loss(submission, reference, run_seed):
     """The gradients of both views are those of the loss."""
     name = mistake(submission, run_seed)
     if not reached(learned(submission, loss_cases.usual(run_seed)[1])):

@@ -49,7 +49,7 @@ STEPS = {
 
 @pytest.mark.points(2)
 @pytest.mark.needs("test_encoder_learns")
-def test_gradients(submission, rng):
+def test_gradients_of_both_views(submission, rng):
     """Gradients of the loss reach both views, through the projector and through the encoder."""
     run = ask(submission, question(rng, (6, 4)), {**PLAIN, "lr": TINY})
     symptom = wrong_gradient(run, PLAIN["temperature"])
