@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torchvision.datasets import CIFAR10
 
+VARIABLE = "AMLLAB_DATA"  # the environment variable that names the images of a lab
 ROOT = Path("data")  # torchvision's download folder, below the working directory
 CONNECTION_SECONDS = 3.0
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 from torchvision.datasets import CIFAR10
 
-from amllab.downloads import ROOT, DataUnavailable, problem_with
+from amllab.downloads import ROOT, VARIABLE, DataUnavailable, problem_with
 from amllab.images import LabelledImages, downloaded_cifar10, labelled_subset, read_folder
-from amllab.reptiles import VARIABLE
 
 CLASSES, SIDE = 10, 32
 

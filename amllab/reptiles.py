@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import CIFAR100, ImageFolder
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
-from amllab.downloads import ROOT, DataUnavailable, first_line, problem_with
+from amllab.downloads import ROOT, VARIABLE, DataUnavailable, first_line, problem_with
 from amllab.images import LabelledImages, read_folder, stratified_split
 from amllab.loaders import Batch, ImageBatches, augmentation, finisher, loader
 from amllab.synthetic_images import draw
@@ -30,7 +30,6 @@ from amllab.synthetic_images import draw
 Part = Literal["train", "test"]
 
 REPTILES = ("crocodile", "dinosaur", "lizard", "snake", "turtle")
-VARIABLE = "AMLLAB_DATA"
 VALIDATION = 0.2  # share of the training images that is used for validation
 HELD_OUT = 0.2  # share of a folder's images that is used for testing if the folder has no test part
 HELD_OUT_SEED = 0  # fixed, so that no loader seed can move test images into training

@@ -33,11 +33,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from amllab import plots
+from amllab.downloads import VARIABLE
 from amllab.images import LabelledImages, labelled_subset
 from amllab.lab import find_lab
 from amllab.photographs import cifar10_photographs
 from amllab.representations import extract_features, knn_accuracy, linear_evaluation
-from amllab.reptiles import VARIABLE
 from amllab.species import draw_species
 from amllab.views import RandomViews, normalise
 from autograder.authoring.study.materials import Materials

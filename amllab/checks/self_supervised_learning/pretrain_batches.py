@@ -131,7 +131,7 @@ def evaluations(run: Run) -> float:
 
 
 def likeness(a: Tensor, b: Tensor) -> float:
-    """Return the cosine of two gradients."""
+    """Return how alike two gradients are, as their cosine."""
     return float(F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0))
 
 

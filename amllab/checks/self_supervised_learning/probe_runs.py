@@ -260,7 +260,9 @@ def wait_until_learned(submission: Submission, run_seed: int) -> None:
 # What the steps show
 
 EPOCHS, PER_CLASS, BATCH = 6, 24, 16  # of the training whose steps are looked at
-PILED = 2.2  # how much larger gradients are if they add up: at least 3 times
+# how much larger the last third of gradients is than the first if they add up, over a training or in each epoch, and
+# how much the middle one of an epoch: at least 2.5 and 1.7 times; others differ by chance, or as a last batch is small
+PILED, MIDDLE = 2.0, 1.4
 ALIKE = 0.1  # relative distance of a gradient from the one that it is; those of correct losses are 0.28 apart at least
 
 
@@ -330,12 +332,16 @@ def _distance(seen: Tensor, wanted: Tensor) -> float:
 def piled_up(gradients: Tensor, steps: int) -> bool:
     """Return whether each step, or each one of an epoch, also used the gradients of the steps before it."""
     sizes = gradients.double().norm(dim=1)
-    third = max(1, len(sizes) // 3)
-    if sizes[-third:].mean() > PILED * sizes[:third].mean():
+    if _growth(sizes) > PILED:
         return True
     each, rest = divmod(steps, EPOCHS)
-    whole = len(sizes) // each if each else 0
-    if rest or each < 3 or not whole:
+    if rest or not 3 <= each <= len(sizes):
         return False
-    positions = sizes[: whole * each].view(whole, each).mean(0)
-    return bool(positions[-1] > PILED * positions[0])
+    positions = sizes[: len(sizes) // each * each].view(-1, each).mean(0)
+    return _growth(positions) > PILED and bool(positions[each // 2] > MIDDLE * positions[0])
+
+
+def _growth(sizes: Tensor) -> float:
+    """Return how many times the first third of some numbers the last third is, on average."""
+    third = max(1, len(sizes) // 3)
+    return float(sizes[-third:].mean() / sizes[:third].mean().clamp_min(1e-30))

@@ -80,7 +80,7 @@ def test_returns_a_linear_layer(submission, rng):
     )
 
 
-# mistake in the training -> what it is called, and the share of the points that the layer earns nevertheless
+# mistake in the training -> how it shows
 SAYS = {
     PILES_UP: "the gradients of all steps so far add up: is `optimizer.zero_grad()` missing?",
     NORMALISED: "the gradients are those for features of length 1. The layer will be applied to features as the encoder gives them",
@@ -95,7 +95,8 @@ SAYS = {
     "ReLU before the cross-entropy": "the gradients are those of `F.cross_entropy` behind a ReLU: it takes logits",
     "probabilities without a logarithm": "the gradients are those of `F.nll_loss` of probabilities: it takes their logarithm",
 }
-# what happens to the encoder loses points elsewhere
+# mistake in the training -> share of the points that the layer earns nevertheless; what happens to the encoder loses points
+# elsewhere
 SHARES = {PILES_UP: 0.6, NORMALISED: 0.6, SCALED: 0.6, TRAIN_MODE: 0.8, ANOTHER_ENCODER: 0.8}
 OTHER_LOSS = 0.4
 

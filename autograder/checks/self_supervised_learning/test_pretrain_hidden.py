@@ -46,7 +46,7 @@ def test_modes_and_settings(submission, rng):
         seen=f"gradients {'enabled' if got['gradients_enabled'] else 'disabled'}, {got['dtype']}",
         why="settings of PyTorch hold for the whole notebook: use `with torch.no_grad():` for a part of a function",
         symptom="settings changed",
-        reproduce=f"{run.call.lines}\ntorch.is_grad_enabled(), torch.get_default_dtype()",
+        reproduce=f"{run.call.lines}\nprint(torch.is_grad_enabled())\nprint(torch.get_default_dtype())",
     )
 
 
