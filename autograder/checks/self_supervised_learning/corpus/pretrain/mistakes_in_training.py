@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autograder.checks.self_supervised_learning.corpus.plain import PLAIN
 from autograder.checks.self_supervised_learning.corpus.pretrain.changes import (
     BACK,
     CLEAR,
@@ -14,8 +15,10 @@ from autograder.checks.self_supervised_learning.corpus.pretrain.changes import (
     STEP,
     UPDATE,
     VIEWS,
+    whole,
     wrong,
 )
+from autograder.labs.corpus import replaced
 
 _PARAMETERS = "[*encoder.parameters(), *projector.parameters()]"
 _EPOCH = "    for _ in range(epochs):\n"
@@ -95,7 +98,15 @@ IN_TRAINING = [
     wrong("prints_instead_of_raising", "prints a message for 0 epochs", (1, 2), 'raise ValueError("epochs must be at least 1")',
           'print("epochs must be at least 1")\n        return {"loss": []}'),
     wrong("another_error", "refuses 0 epochs with another error", (1, 2), "raise ValueError", "raise RuntimeError"),
-    wrong("catches_all_errors", "catches all errors", (1, 4), SIGNATURE + REFUSE, SIGNATURE + "    if epochs < 1:\n        return {'loss': []}\n"),
+    whole("catches_all_errors", "catches all errors", replaced(PLAIN["pretrain"], "def pretrain(", "def _pretrain(") + """
+
+def pretrain(*arguments, **named):
+    try:
+        return _pretrain(*arguments, **named)
+    except Exception as error:
+        print(error)
+        return {"loss": []}
+""", (1, 4)),
     # side effects
     wrong("starts_from_scratch", "gives both networks new weights first", (1, 4), MODES, MODES
           + "    for net in (encoder, projector):\n        for module in net.modules():\n"
