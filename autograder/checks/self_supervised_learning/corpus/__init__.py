@@ -11,4 +11,11 @@ __all__ = ["CORRECT", "DEMO", "PLAIN", "WRONG"]
 
 CORRECT = [*LOSS_CORRECT, *PRETRAIN_CORRECT, *PROBE_CORRECT]
 WRONG = [*LOSS_WRONG, *PRETRAIN_WRONG, *PROBE_WRONG]
-DEMO = [*(s.name for s in CORRECT[:2]), *(s.name for s in WRONG[:4])]
+DEMO = (
+    "pretrain_functional",
+    "probe_batch_norm_folded",
+    "loss_itself_not_masked",
+    "pretrain_eval_mode",
+    "pretrain_zeroes_before_step",
+    "probe_features_shuffled",
+)
