@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from functools import cache
 from numbers import Integral
-from pathlib import Path
 
 import torch
 from torchvision.datasets import CIFAR10
 
 from amllab.downloads import ROOT, VARIABLE, DataUnavailable, problem_with
-from amllab.images import LabelledImages, downloaded_cifar10, labelled_subset, read_folder
+from amllab.images import LabelledImages, downloaded_cifar10, labelled_subset
+from amllab.reptiles import reptile_arrays
 
 CLASSES, SIDE = 10, 32
 
@@ -38,7 +38,9 @@ def cifar10_photographs(n: int = 5000, n_test: int = 1000, seed: int = 0) -> tup
     Raises:
         DataUnavailable: CIFAR-10 is not on this machine and cannot be downloaded, or ``AMLLAB_DATA`` names no
             photographs of ten classes.
-        ValueError: a number is not one of those above.
+        FileNotFoundError: ``AMLLAB_DATA`` names no folder, or a class has no images.
+        ValueError: a number is not one of those above, or is more than the images of a class in the folder; or the
+            folder cannot be used (see :func:`amllab.reptiles.reptile_arrays`).
     """
     for name, number, most in (("n", n, 50_000), ("n_test", n_test, 10_000)):
         if not isinstance(number, Integral) or number % 10 or not 10 <= number <= most:
@@ -58,13 +60,13 @@ def _part(train: bool, source: str) -> LabelledImages:
     if source == "drawn":
         raise DataUnavailable(f"{VARIABLE}=drawn: no photographs are loaded.")
     if source not in ("", "auto", "cifar100"):  # the last is for lab 1
-        folder = Path(source).expanduser() / ("train" if train else "test")
-        if not folder.is_dir() or len([entry for entry in folder.iterdir() if entry.is_dir()]) != CLASSES:
+        data = reptile_arrays("train" if train else "test", image_size=SIDE)
+        if len(data.classes) != CLASSES:
             raise DataUnavailable(
-                f"{VARIABLE}={source}: there are no photographs of {CLASSES} classes in {folder.name}/ of this folder. Unset "
-                f"{VARIABLE} to download CIFAR-10, or name a folder with train/<class>/<image> and test/<class>/<image>."
+                f"{VARIABLE}={source}: photographs of {CLASSES} classes are needed here, and this folder has {len(data.classes)} "
+                f"classes. Unset {VARIABLE} to download CIFAR-10, or name a folder with train/<class>/<image> and test/<class>/<image>."
             )
-        return read_folder(folder, size=SIDE)
+        return data
     if (problem := problem_with(CIFAR10)) is not None:
         raise DataUnavailable(
             f"CIFAR-10 is not in {ROOT}/ and could not be downloaded ({problem}). Connect to the internet and try "

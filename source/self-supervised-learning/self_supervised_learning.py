@@ -538,9 +538,9 @@ print("after: ", [module.training for module in toy])
 #
 # <details><summary><b>Hint 2</b>: no gradient reaches the encoder</summary>
 #
-# Features that were computed within `torch.no_grad()` have no history: a loss on them cannot change anything behind
-# them. There is no need to touch `requires_grad`, and what you do not touch you need not restore. The layer itself
-# does need gradients: train it *outside* of that block.
+# Features that were computed within `torch.no_grad()` have no history: a loss on them cannot change the encoder.
+# There is no need to touch `requires_grad`, and what you do not touch you need not restore. The layer itself does
+# need gradients: train it *outside* of that block.
 #
 # </details>
 #
@@ -620,9 +620,9 @@ check("accuracy")
 #
 # **How the features are measured.** `knn_accuracy` lets the 10 nearest training images vote on the species of each
 # test image (Wu et al. 2018). Nothing is trained for it, so it can be asked after every epoch. It uses the labels
-# of *all* training images, for measuring alone. A wrapper around the loader asks for it: what stands behind the
-# last `yield` runs when your `pretrain` wants the next batch and there is none, at the end of each epoch. Your
-# function does not notice.
+# of *all* training images, for measuring alone. A wrapper around the loader calls it: the line after `yield from`
+# runs when your `pretrain` asks for another batch and there is none left, at the end of each epoch. Your function
+# does not notice.
 
 # %% tags=["experiment"]
 EPOCHS, SHORT = (10, 5) if QUICK else (12, 6)  # of the main run, and of those that are compared with each other
@@ -691,7 +691,7 @@ plots.similarities({"untrained": before, "pretrained": pair_similarities(main_en
 #
 # ### B. How many labels does it save?
 #
-# The question that all this is for. Someone gives you 1, 2, 5, 15 or 50 labels a species. What do you do with them?
+# This is the question that all of it is for. Someone gives you 1, 2, 5, 15 or 50 labels a species. What do you do with them?
 #
 # | | encoder starts | what is trained with the labels |
 # |---|---|---|
@@ -786,9 +786,8 @@ plots.label_efficiency(curves, title=f"10 species, {DRAWS} draws of the labels, 
 #
 # </details>
 #
-# *To think about:* how much of the advantage is left when training from scratch gets the strong views? Where did
-# the knowledge come from that pretraining put into the encoder: from the 4,000 images, or from the person who chose
-# the views?
+# *To think about:* how much of the advantage is left when training from scratch gets the strong views? Pretraining
+# put knowledge into the encoder. Did it come from the 4,000 images, or from the person who chose the views?
 #
 # ### C. Nearest neighbours
 #
@@ -797,7 +796,7 @@ plots.label_efficiency(curves, title=f"10 species, {DRAWS} draws of the labels, 
 # find them.
 
 # %% [markdown]
-# *My prediction (what do the neighbours have in common that the untrained encoder finds):*
+# *My prediction (what the neighbours in the features of the untrained encoder have in common):*
 
 
 # %% tags=["experiment"]
@@ -896,8 +895,9 @@ plots.ablation(
 # ### F. Collapse
 #
 # Why push at all, if one only wants positive pairs to be similar? Leave the negatives out and see. The loss below
-# is the distance of the two views, $1 - \cos$, and nothing else. Your `pretrain` calls what is named
-# `nt_xent_loss`, so for this one training the name is lent to another function.
+# is the distance of the two views, $1 - \cos$, and nothing else. Your `pretrain` calls `nt_xent_loss` by its name,
+# so for this one training, the name refers to another function. (If your `pretrain` computes the loss itself, there
+# is no collapse.)
 
 # %% [markdown]
 # *My prediction (the loss after three epochs; what the embeddings of two different images have in common):*

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import nbformat
@@ -10,19 +11,24 @@ import pytest
 import torch
 from nbformat import NotebookNode
 
+from amllab.checks.self_supervised_learning.accuracy_task import NOT_YOURS, PretrainingTask
 from amllab.lab import find_lab
+from amllab.protocol.failure import CheckFailure
+from amllab.protocol.submission import InProcessSubmission
 from autograder.authoring.build import notebook_of, same_text, solved
 from autograder.authoring.study.checker import Checker, Verdict
 from autograder.authoring.study.materials import Materials
 from autograder.course import Course
 from autograder.grading.session import GradingSession
-from autograder.labs.corpus import Solution, corpus_of
+from autograder.labs.corpus import Solution, corpus_of, replaced
 from tests.conftest import ROOT, sampled
 
 LAB = find_lab("self-supervised-learning")
 COURSE = Course.find(ROOT)
 CORPUS = corpus_of(LAB)
 SEED = 11
+# mistakes with which nothing can be learned, or something else
+WITHOUT_A_LOSS = ("loss_itself_not_masked", "loss_no_grad", "loss_returns_nothing", "loss_divided_by_n")
 POINTS = {"check_nt_xent_loss": 25, "check_pretrain": 25, "check_linear_probe": 20, "check_accuracy": 20}
 
 
@@ -97,6 +103,43 @@ def test_mistake_costs_as_recorded(mistake: Solution) -> None:
     assert found.lost.keys() == {f"check_{mistake.cell}"}, found
     assert mistake.cost is not None
     assert mistake.cost[0] <= sum(found.lost.values()) <= mistake.cost[1], found
+
+
+@pytest.mark.parametrize(
+    ("solution", "remark"),
+    [
+        *[(s, "") for s in CORPUS.correct if "nt_xent_loss" in s.sources],
+        *[(s, NOT_YOURS) for s in CORPUS.wrong if s.name in WITHOUT_A_LOSS],
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_own_loss_in_accuracy_check(solution: Solution, remark: str) -> None:
+    """The accuracy check trains with the submission's own loss if that is the contrastive one, else with another."""
+    namespace: dict[str, object] = {}
+    exec(Materials.of(COURSE, LAB).setup, namespace)
+    exec(solution.sources["nt_xent_loss"], namespace)
+    assert PretrainingTask(LAB).prepare(InProcessSubmission(LAB.name, namespace)) == remark
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_more_views_than_the_budget(mode: str) -> None:
+    """A training that takes three steps for each batch exceeds the budget, in train mode and in eval mode."""
+    namespace: dict[str, object] = {}
+    exec(Materials.of(COURSE, LAB).setup, namespace)
+    exec(CORPUS.plain["nt_xent_loss"], namespace)
+    source = replaced(
+        CORPUS.plain["pretrain"],
+        "            first, second",
+        f"            encoder.{mode}()\n            for _ in range(2):\n"
+        "                nt_xent_loss(projector(encoder(augment(images))), projector(encoder(augment(images)))).backward()\n"
+        "            first, second",
+    )
+    exec(source, namespace)
+    settings = {**LAB.settings, "accuracy": {**LAB.settings["accuracy"], "images": 10, "test_images": 5}}
+    task = PretrainingTask(replace(LAB, settings=settings))
+    trained = task.train(InProcessSubmission(LAB.name, namespace), seed=1)
+    with pytest.raises(CheckFailure, match="views"):
+        task.verify(trained, earns=True)
 
 
 def test_corpus_is_large_enough() -> None:

@@ -117,23 +117,43 @@ def test_numpy_numbers_of_images(on_disk: None) -> None:
     assert (len(train), len(test)) == (50, 20)
 
 
-def test_photographs_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`AMLLAB_DATA` names a folder of photographs, or none; a folder without ten classes is refused."""
-    monkeypatch.setenv("AMLLAB_DATA", str(tmp_path / "photographs"))
-    for part, each in (("train", 3), ("test", 2)):
-        for label in range(10):
-            folder = tmp_path / "photographs" / part / f"class{label}"
-            folder.mkdir(parents=True)
-            for number in range(each):
-                colour = (20 * label, number, 0)
-                Image.new("RGB", (40, 32), colour).save(folder / f"{number}.png")
-    train, test = cifar10_photographs(20, 10)
-    assert (train.images.shape, test.images.shape) == ((20, 3, 32, 32), (10, 3, 32, 32))
-    assert torch.equal(train.images[:, 0, 0, 0] // 20, train.labels.byte())
+def write_classes(folder: Path, classes: int, each: int = 3) -> Path:
+    """Write images of some classes, whose red channel tells the class."""
+    for label in range(classes):
+        (folder / f"class{label}").mkdir(parents=True)
+        for number in range(each):
+            Image.new("RGB", (40, 32), (20 * label, number, 0)).save(folder / f"class{label}" / f"{number}.png")
+    return folder
 
-    monkeypatch.setenv("AMLLAB_DATA", "drawn")
-    with pytest.raises(DataUnavailable, match="AMLLAB_DATA=drawn"):
-        cifar10_photographs(20, 10)
-    monkeypatch.setenv("AMLLAB_DATA", str(tmp_path))
-    with pytest.raises(DataUnavailable, match="no photographs of 10 classes in train/"):
-        cifar10_photographs(20, 10)
+
+def test_photographs_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`AMLLAB_DATA` names a folder of photographs, with or without a test part."""
+    write_classes(tmp_path / "both" / "train", 10)
+    write_classes(tmp_path / "both" / "test", 10, each=2)
+    write_classes(tmp_path / "one", 10, each=10)
+    for name in ("both", "one"):
+        monkeypatch.setenv("AMLLAB_DATA", str(tmp_path / name))
+        train, test = cifar10_photographs(20, 10)
+        assert (train.images.shape, test.images.shape) == ((20, 3, 32, 32), (10, 3, 32, 32))
+        for part in (train, test):
+            assert torch.equal(part.images[:, 0, 0, 0] // 20, part.labels.byte())
+
+
+def test_photographs_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what is wrong with the images that `AMLLAB_DATA` names."""
+    write_classes(tmp_path / "five", 5)
+    for part, classes in (("train", 10), ("test", 9)):
+        write_classes(tmp_path / "different" / part, classes)
+    write_classes(tmp_path / "few", 10)
+    for name, error, message in (
+        ("drawn", DataUnavailable, "AMLLAB_DATA=drawn: no photographs"),
+        (str(tmp_path / "five"), DataUnavailable, "10 classes are needed here, and this folder has 5 classes"),
+        (str(tmp_path / "different"), ValueError, "train/ and test/ need the same classes"),
+        (str(tmp_path / "few"), ValueError, "class 0 has 2 examples, but 5 are needed"),
+        (str(tmp_path / "missing"), FileNotFoundError, "AMLLAB_DATA=.*there is no such folder"),
+        (str(tmp_path / "empty"), ValueError, "needs a sub-folder of images for each of at least 2 classes"),
+    ):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        monkeypatch.setenv("AMLLAB_DATA", name)
+        with pytest.raises(error, match=message):
+            cifar10_photographs(50, 10)

@@ -180,9 +180,9 @@ def keeps_to_the_budget(trained: Trained) -> None:
     budget, fitted = trained.budget, trained.fitted
     views = 2 * budget["epochs"] * budget["species"] * budget["images"]
     expect(
-        fitted["examples"] <= EVALUATIONS * views,
+        fitted["views"] <= EVALUATIONS * views,
         expected=f"epochs={budget['epochs']}: two views of each image in each epoch, {views:,} views",
-        seen=f"{fitted['examples']:,} views shown to the encoder in training",
+        seen=f"{fitted['views']:,} views shown to the encoder in training",
         why="everyone trains under the same budget",
         symptom="more views than the budget",
     )
@@ -200,11 +200,11 @@ def has_the_loss(submission: Submission) -> bool:
     # views of one image are alike, up to their length, and those of different images are orthogonal
     lengths = torch.tensor([1.0, 2.0, 0.5, 3.0])
     try:
-        got = submission.ask("loss", z1=torch.eye(n), z2=lengths.diag(), temperature=temperature)
+        got = submission.ask("loss", z1=torch.eye(n), z2=lengths.diag(), temperature=temperature, learning=True)
     except SubmissionError as error:
         if error.kind in ("timeout", "died"):
             raise
         return False
     known = math.log(math.exp(1 / temperature) + 2 * n - 2) - 1 / temperature
     value = got.get("value", {}).get("value")
-    return value is not None and value.numel() == 1 and abs(float(value) - known) < 1e-3 and "z1" in got["gradients"]
+    return value is not None and value.numel() == 1 and abs(float(value) - known) < 1e-3 and bool(got["gradients"])

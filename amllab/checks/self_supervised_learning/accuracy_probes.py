@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from amllab.checks.self_supervised_learning.accuracy import new_encoder, new_projector
 from amllab.kit.lent_functions import lent_function
-from amllab.kit.probing import CountedBatches, Raised, State, effort_of, raised, state_of
-from amllab.numerics import same_numbers
+from amllab.kit.probing import CountedBatches, Raised, State, raised, state_of
+from amllab.numerics import same_numbers, without_compiling
 from amllab.protocol.submission import Functions, capture_error
 from amllab.views import RandomViews
 
@@ -22,13 +24,11 @@ class Fitted(TypedDict):
 
     Attributes:
         state: State of the encoder at the end.
-        examples: Number of views that the encoder saw in train mode with gradients.
-        steps: Number of steps of optimizers.
+        views: Number of views that the encoder computed with gradients.
     """
 
     state: State
-    examples: int
-    steps: int
+    views: int
 
 
 def fit(
@@ -57,7 +57,7 @@ def fit(
         stack.enter_context(same_numbers())
         if not with_own_loss:
             stack.enter_context(lent_function(functions, "nt_xent_loss", alignment_and_uniformity))
-        effort = stack.enter_context(effort_of(model))
+        shown = stack.enter_context(views_with_gradients(type(model)))
         got = capture_error(
             lambda: functions.pretrain(
                 model, head, loader, views, epochs=epochs, lr=lr, temperature=temperature
@@ -65,7 +65,25 @@ def fit(
         )  # fmt: skip
     if "error" in got:
         return raised(got)
-    return {"state": state_of(model), "examples": effort["examples"], "steps": effort["steps"]}
+    return {"state": state_of(model), "views": sum(shown)}
+
+
+@contextmanager
+def views_with_gradients(kind: type[nn.Module]) -> Iterator[list[int]]:
+    """Yield a list of the numbers of views that models of a class get in calls with gradients, in either mode."""
+    shown: list[int] = []
+
+    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if type(module) is kind and torch.is_grad_enabled() and inputs:
+            shown.append(len(inputs[0]))
+
+    # a hook for all modules, because a training may work with a copy of the model
+    handle = register_module_forward_pre_hook(note)
+    try:
+        with without_compiling():
+            yield shown
+    finally:
+        handle.remove()
 
 
 def alignment_and_uniformity(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:

@@ -143,8 +143,8 @@ def hooks_of(encoder: nn.Module) -> int:
     return sum(len(getattr(module, kind)) for module in encoder.modules() for kind in kinds)
 
 
-class Loader(Batches):
-    """Batches that end a training after too many passes over them."""
+class LimitedPasses:
+    """A loader that ends a training after too many passes over its batches."""
 
     passes, most = 0, SPARE
 
@@ -152,23 +152,20 @@ class Loader(Batches):
         self.passes += 1
         if self.passes > self.most:
             raise EndlessTrainingError(f"more than {self.most} passes over the loader")
-        return super().__iter__()
+        batches: Iterator[tuple[Tensor, Tensor]] = super().__iter__()  # type: ignore[misc]
+        return batches
+
+
+class Loader(LimitedPasses, Batches):
+    """Batches, as of a loader."""
 
     def holds(self, images: Tensor, labels: Tensor) -> bool:
         """Return whether its images and labels are these."""
         return torch.equal(self.images, images) and torch.equal(self.labels, labels)
 
 
-class ListedBatches(list[tuple[Tensor, Tensor]]):
-    """A list of batches that ends a training after too many passes over it."""
-
-    passes, most = 0, SPARE
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        self.passes += 1
-        if self.passes > self.most:
-            raise EndlessTrainingError(f"more than {self.most} passes over the loader")
-        return super().__iter__()
+class ListedBatches(LimitedPasses, list[tuple[Tensor, Tensor]]):
+    """A list of batches."""
 
     def holds(self, images: Tensor, labels: Tensor) -> bool:
         """Return whether its images and labels are these."""

@@ -173,7 +173,7 @@ def test_flags_come_back(submission, run_seed):
         not gradients,
         expected="no gradients on the encoder's parameters",
         seen=f"`.grad` of {some(gradients)}",
-        why="the next backward pass adds to what is there: the first step of another training would go astray",
+        why="the next backward pass adds to this gradient: the first step of another training would be wrong",
         symptom="gradients left",
         share=0.5,
         reproduce=f"{setup}{made.text}\n[name for name, p in encoder.named_parameters() if p.grad is not None]",
