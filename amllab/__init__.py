@@ -18,11 +18,16 @@ from amllab.registration import register_backbones
 if TYPE_CHECKING:
     from amllab import plots
     from amllab.checks import check
+    from amllab.confidence import Interval, accuracy, interval_of
     from amllab.downloads import DataUnavailable
+    from amllab.few_shot import Episode, episode_accuracy, episode_loss, episodes, split_classes
+    from amllab.few_shot_photographs import cifar_fs
     from amllab.kept_models import keep, kept
     from amllab.kit.scripted_model import scripted_training
     from amllab.layers import Layer, layers_of
     from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
+    from amllab.meta_tasks import conv4, image_tasks, sine_net, sinusoids
+    from amllab.meta_training import adaptation_curve, adapted_outputs, maml_loss, meta_train
     from amllab.numerics import best_device, fast_math
     from amllab.photographs import cifar10_photographs
     from amllab.progress import Epochs
@@ -35,53 +40,87 @@ if TYPE_CHECKING:
 __all__ = [
     "BackboneUnavailable",
     "DataUnavailable",
+    "Episode",
     "Epochs",
+    "Interval",
     "Layer",
     "RandomViews",
     "UnknownBackbone",
+    "accuracy",
+    "adaptation_curve",
+    "adapted_outputs",
     "best_device",
     "check",
     "cifar10_photographs",
+    "cifar_fs",
+    "conv4",
     "draw_species",
+    "episode_accuracy",
+    "episode_loss",
+    "episodes",
     "evaluate",
     "extract_features",
     "fast_math",
+    "image_tasks",
+    "interval_of",
     "keep",
     "kept",
     "knn_accuracy",
     "layers_of",
     "linear_evaluation",
     "load_backbone",
+    "maml_loss",
+    "meta_train",
     "plots",
     "predict",
     "preflight",
     "reptile_loaders",
     "scripted_training",
+    "sine_net",
+    "sinusoids",
+    "split_classes",
 ]
 
 _PLACES = {
     "BackboneUnavailable": "amllab.loading",
     "DataUnavailable": "amllab.downloads",
+    "Episode": "amllab.few_shot",
     "Epochs": "amllab.progress",
+    "Interval": "amllab.confidence",
     "Layer": "amllab.layers",
     "RandomViews": "amllab.views",
     "UnknownBackbone": "amllab.loading",
+    "accuracy": "amllab.confidence",
+    "adaptation_curve": "amllab.meta_training",
+    "adapted_outputs": "amllab.meta_training",
     "best_device": "amllab.numerics",
     "check": "amllab.checks.notebook",
     "cifar10_photographs": "amllab.photographs",
+    "cifar_fs": "amllab.few_shot_photographs",
+    "conv4": "amllab.meta_tasks",
     "draw_species": "amllab.species",
+    "episode_accuracy": "amllab.few_shot",
+    "episode_loss": "amllab.few_shot",
+    "episodes": "amllab.few_shot",
     "evaluate": "amllab.training",
     "extract_features": "amllab.representations",
     "fast_math": "amllab.numerics",
+    "image_tasks": "amllab.meta_tasks",
+    "interval_of": "amllab.confidence",
     "keep": "amllab.kept_models",
     "kept": "amllab.kept_models",
     "knn_accuracy": "amllab.representations",
     "layers_of": "amllab.layers",
     "linear_evaluation": "amllab.representations",
     "load_backbone": "amllab.loading",
+    "maml_loss": "amllab.meta_training",
+    "meta_train": "amllab.meta_training",
     "predict": "amllab.training",
     "reptile_loaders": "amllab.reptiles",
     "scripted_training": "amllab.kit.scripted_model",
+    "sine_net": "amllab.meta_tasks",
+    "sinusoids": "amllab.meta_tasks",
+    "split_classes": "amllab.few_shot",
 }
 
 register_backbones()

@@ -1,4 +1,4 @@
-"""Plots of training runs, freezing, predictions and features.
+"""Plots of training runs, freezing, predictions, features and meta-learning.
 
 Every function returns a :class:`Plot`: a matplotlib figure that a notebook shows when it is the last value of a cell
 or is passed to ``display``. Each plot has a description in words for readers who cannot see it. The module does not
@@ -10,9 +10,11 @@ The colours are those of M. Okabe and K. Ito, *Color Universal Design* (2008), w
 distinguish; line style, marker or hatching convey the same information.
 """
 
+from amllab.plots.adaptation_to_tasks import adaptation, sinusoid_fits
 from amllab.plots.figure import VERMILLION, Plot, note
 from amllab.plots.image_rows import neighbours, views
 from amllab.plots.layers import frozen
+from amllab.plots.meta_learning import class_numbers, episode, intervals, meta_training
 from amllab.plots.predictions import confusion, gallery, images, mistakes
 from amllab.plots.self_supervised import ablation, label_efficiency, pretraining, similarities, spectrum
 from amllab.plots.training import curves, sweep
@@ -21,17 +23,23 @@ __all__ = [
     "VERMILLION",
     "Plot",
     "ablation",
+    "adaptation",
+    "class_numbers",
     "confusion",
     "curves",
+    "episode",
     "frozen",
     "gallery",
     "images",
+    "intervals",
     "label_efficiency",
+    "meta_training",
     "mistakes",
     "neighbours",
     "note",
     "pretraining",
     "similarities",
+    "sinusoid_fits",
     "spectrum",
     "sweep",
     "views",

@@ -29,6 +29,7 @@ from amllab.plots.figure import (
     spread_words,
     titled,
 )
+from amllab.plots.legends import place_legend
 
 MARKERS = "osD^vPX"
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":")
@@ -74,7 +75,7 @@ def similarities(runs: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> 
         figure.suptitle(titled(title))
         handles = [Patch(**look) for look in looks]
         handles += [Line2D([], [], color=GREY, linestyle=":", label="mean")]  # type: ignore[list-item]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        place_legend(figure, handles)
     told = "; ".join(
         f"{name}: positive pairs {a.mean():.2f} on average, negative pairs {b.mean():.2f}"
         for name, (a, b) in pairs.items()
@@ -121,7 +122,7 @@ def pretraining(
         handles = [Line2D([], [], color=c, marker=m, linestyle=d, label=name) for name, c, m, d in looks]
         if baseline is not None:
             handles.append(Line2D([], [], color=GREY, linestyle="--", label=f"guessing: {baseline:.2f}"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
+        place_legend(figure, handles)
     told = "; ".join(
         f"{name}: loss {run['loss'][0]:.2f} to {run['loss'][-1]:.2f}, kNN accuracy {run['knn'][0]:.1%} to "
         f"{run['knn'][-1]:.1%}"
@@ -162,7 +163,7 @@ def label_efficiency(results: Mapping[str, Mapping[int, Sequence[float]]], title
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xticklabels([str(n) for n in numbers])
         ax.yaxis.set_major_formatter(PERCENT)
-        figure.legend(loc="outside lower center", ncols=min(4, len(results)), frameon=False)
+        place_legend(figure)
     told = "; ".join(
         f"{name}: {', '.join(f'{n} labels {spread_words(curve[n])}' for n in sorted(curve))}"
         for name, curve in results.items()

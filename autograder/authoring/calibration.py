@@ -47,9 +47,10 @@ class Calibration:
         data: Data that replaces ``data`` in the lab's budget.
         seeds: Number of seeds to fit the thresholds on.
         fresh: Number of further seeds to judge them on.
+        part: Index of the training, for a lab with several.
     """
 
-    def __init__(self, lab: Lab, *, data: str | None = None, seeds: int = 20, fresh: int = 40) -> None:
+    def __init__(self, lab: Lab, *, data: str | None = None, seeds: int = 20, fresh: int = 40, part: int = 0) -> None:
         """Load what the lab declares.
 
         Raises:
@@ -58,12 +59,12 @@ class Calibration:
         """
         if min(seeds, fresh) < 3:
             raise ValueError("estimating a spread needs at least three seeds, both for fitting and for evaluation")
-        self.seeds, self.fresh = seeds, fresh
-        self.declared = calibrated_of(lab)
+        self.seeds, self.fresh, self.part = seeds, fresh, part
+        self.declared = calibrated_of(lab, part)
         if data is not None:
             table = self.declared.task.table
             settings = {**lab.settings, table: {**lab.settings[table], "data": data}}
-            self.declared = calibrated_of(replace(lab, settings=settings))
+            self.declared = calibrated_of(replace(lab, settings=settings), part)
         self.task = self.declared.task
         # keeps out runs that were measured with another budget or another source of the variant
         self.marks = {
@@ -101,10 +102,10 @@ class Calibration:
     def _measured(self, missing: list[tuple[int, list[str]]], jobs: int) -> Iterator[list[Run]]:
         """Yield the runs of each seed as they finish."""
         if jobs == 1:
-            yield from (_measure(self.task.lab, seed, styles) for seed, styles in missing)
+            yield from (_measure(self.task.lab, self.part, seed, styles) for seed, styles in missing)
             return
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(_measure, self.task.lab, seed, styles) for seed, styles in missing]
+            futures = [pool.submit(_measure, self.task.lab, self.part, seed, styles) for seed, styles in missing]
             try:
                 for future in as_completed(futures):
                     yield future.result()
@@ -206,12 +207,12 @@ def _compact(text: str) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _measure(lab: Lab, seed: int, names: list[str]) -> list[Run]:
+def _measure(lab: Lab, part: int, seed: int, names: list[str]) -> list[Run]:
     """Measure variants with one seed in the same process, so that they share its data."""
     import torch
 
     torch.set_num_threads(1)
-    declared = calibrated_of(lab)
+    declared = calibrated_of(lab, part)
     styles = [style for style in declared.styles if style.name in names]
     return [(s.name, seed, *measure(declared, s, derive(seed, "calibration"))) for s in styles]
 

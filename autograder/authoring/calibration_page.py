@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,27 @@ def sentences(evidence: dict[str, Any], task: Task) -> str:
     return "\n".join(lines)
 
 
-def page(task: Task, calibrations: dict[str, Any]) -> str:
-    """Format the evidence in a lab's thresholds file as a Markdown page."""
-    lab, name = task.lab, task.score.name
+def page(tasks: Sequence[Task], calibrations: dict[str, Any]) -> str:
+    """Format the evidence in a lab's thresholds file as a Markdown page.
+
+    Args:
+        tasks: The trainings of the lab.
+        calibrations: Name of the data -> evidence. Data of another name than a task's belongs to the first task.
+    """
+    task = tasks[0]
+    lab, name = task.lab, " and ".join(dict.fromkeys(task.score.name for task in tasks))
     place = f"amllab/checks/{lab.name}/thresholds.json"
     if lab.own:
         place = f"autograder/checks/{lab.name}/evidence/{task.evidence.name}"
     parts = [
-        f"# {lab.title}: thresholds of the {name} check\n\n"
+        f"# {lab.title}: thresholds of the {name} check{'s' * (len(tasks) > 1)}\n\n"
         f"Written by `autograder calibrate {lab.assignment}` from what it measured; all of it is in "
         f"`{place}`. A right submission is to lose points in at most "
         f"{WRONG_VERDICTS:g} of all cases, and a wrong one to get full points in at most {WRONG_VERDICTS:g}.\n"
     ]
     for data, evidence in sorted(calibrations.items()):
+        task = next((task for task in tasks if task.data == data), tasks[0])
+        name = task.score.name
         (_, fitted), (_, last) = evidence["seeds"]["fitted"], evidence["seeds"]["fresh"]
         budget = ", ".join(f"{name} {value}" for name, value in evidence["budget"].items())
         packages = ", ".join(f"{name} {number}" for name, number in evidence["packages"].items())

@@ -154,24 +154,26 @@ def calibrate(lab: str, data: str | None, seeds: int, fresh: int, jobs: int, run
     from autograder.authoring.calibration import Calibration
     from autograder.authoring.calibration_page import page, picture_name, plot, sentences, table
     from autograder.course import Course
+    from autograder.labs.calibrated import all_calibrated
     from autograder.labs.own import require_images
     from autograder.labs.settings import load_lab
 
     root, found = Course.find().root, find_lab(lab) if data else load_lab(lab)
     require_images(found)
-    calibration = Calibration(found, data=data, seeds=seeds, fresh=fresh)
-    task = calibration.task
-    runs = runs or root / "build" / f"calibration-{found.assignment}-{task.data}.jsonl"
-    evidence = calibration.run(runs, jobs)
-    known = calibration.write(evidence)
-    docs = task.evidence.parent if found.own else root / "docs"
-    docs.mkdir(exist_ok=True)
-    picture = docs / picture_name(task, task.data)
-    plot(evidence, picture, task, f"{found.title}: {task.score.name} check, {task.data_word.lower()}: {task.data}")
-    written = picture.with_suffix(".md") if found.own else docs / f"calibration-{found.assignment}.md"
-    written.write_text(page(task, known), encoding="utf-8")
-    shown = task.evidence.name, os.path.relpath(written, root)
-    print(f"{table(evidence, task)}\n\n{sentences(evidence, task)}\n\nwritten to {' and '.join(shown)}")
+    parts = range(len(all_calibrated(found)))
+    for calibration in [Calibration(found, data=data, seeds=seeds, fresh=fresh, part=part) for part in parts]:
+        task = calibration.task
+        measured = runs or root / "build" / f"calibration-{found.assignment}-{task.data}.jsonl"
+        evidence = calibration.run(measured, jobs)
+        known = calibration.write(evidence)
+        docs = task.evidence.parent if found.own else root / "docs"
+        docs.mkdir(exist_ok=True)
+        picture = docs / picture_name(task, task.data)
+        plot(evidence, picture, task, f"{found.title}: {task.score.name} check, {task.data_word.lower()}: {task.data}")
+        written = picture.with_suffix(".md") if found.own else docs / f"calibration-{found.assignment}.md"
+        written.write_text(page([declared.task for declared in all_calibrated(found)], known), encoding="utf-8")
+        shown = task.evidence.name, os.path.relpath(written, root)
+        print(f"{table(evidence, task)}\n\n{sentences(evidence, task)}\n\nwritten to {' and '.join(shown)}")
 
 
 @click.command()

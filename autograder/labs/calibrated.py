@@ -4,6 +4,9 @@
 * ``STYLES``: right and wrong variants of the functions that the task trains with;
 * ``CEILINGS``, if attempts can end early: name of the data -> score from which no further attempt is made. Both
   thresholds must then be lower. Without a ceiling every attempt is made, which takes longer.
+
+A lab with several trainings declares ``PARTS`` in place of ``TASK`` and ``STYLES``: a list of pairs of both. The names
+of their data must differ, because thresholds are stored by name.
 """
 
 from __future__ import annotations
@@ -55,8 +58,13 @@ class Calibrated:
         return ended or len(scores) == len(self.task.attempts)
 
 
-def calibrated_of(lab: Lab) -> Calibrated:
-    """Return what a lab declares.
+def calibrated_of(lab: Lab, part: int = 0) -> Calibrated:
+    """Return what a lab declares for one of its trainings, or for the only one; see :func:`all_calibrated`."""
+    return all_calibrated(lab)[part]
+
+
+def all_calibrated(lab: Lab) -> list[Calibrated]:
+    """Return what a lab declares for each of its trainings.
 
     Raises:
         LookupError: The lab has nothing to calibrate.
@@ -70,4 +78,5 @@ def calibrated_of(lab: Lab) -> Calibrated:
         raise LookupError(
             f"{lab.title} has nothing to calibrate: there is no autograder/checks/{lab.name}/calibration.py"
         ) from None
-    return Calibrated(module.TASK(lab), module.STYLES, getattr(module, "CEILINGS", {}))
+    parts = module.PARTS if hasattr(module, "PARTS") else [(module.TASK, module.STYLES)]
+    return [Calibrated(task(lab), styles, getattr(module, "CEILINGS", {})) for task, styles in parts]

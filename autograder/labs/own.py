@@ -22,7 +22,7 @@ from amllab.image_folders import FolderError, digest_of
 from amllab.kit.task import thresholds
 from amllab.lab import Lab
 from autograder.errors import SettingsError
-from autograder.labs.calibrated import calibrated_of
+from autograder.labs.calibrated import all_calibrated
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.labs.settings import budget_module, problems_of
 
@@ -117,6 +117,7 @@ def require_thresholds(lab: Lab) -> None:
         return
     require_images(lab)
     try:
-        thresholds(calibrated_of(lab).task)
+        for declared in all_calibrated(lab):
+            thresholds(declared.task)
     except ValueError as error:
         raise SettingsError(f"{lab.name}: {error}") from None

@@ -126,7 +126,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lab: Lab) -> tuple[La
 
     styles = [Style(name, right=name != "w", source=name) for name in ("r", "s", "w")]
     monkeypatch.setattr(calibration, "measure", measure)
-    monkeypatch.setattr(calibration, "calibrated_of", lambda lab: Calibrated(TransferTask(lab), styles, {"drawn": 0.5}))
+    monkeypatch.setattr(
+        calibration, "calibrated_of", lambda lab, part: Calibrated(TransferTask(lab), styles, {"drawn": 0.5})
+    )
     settings = {**lab.settings, "accuracy": {**lab.settings["accuracy"], "learning_rates": [0.001]}}
     return dataclasses.replace(lab, folder=tmp_path, settings=settings), runs
 
@@ -250,7 +252,7 @@ def test_unfitted_styles_are_rejected(lab: Lab) -> None:
 def test_calibration_page_is_up_to_date(lab: Lab) -> None:
     """The documentation page agrees with the file of thresholds."""
     text = (ROOT / "docs" / f"calibration-{ASSIGNMENT}.md").read_text()
-    assert text == calibration_page.page(TransferTask(lab), SHIPPED)
+    assert text == calibration_page.page([TransferTask(lab)], SHIPPED)
     assert all((ROOT / "docs" / calibration_page.picture_name(TransferTask(lab), kind)).is_file() for kind in SHIPPED)
 
 

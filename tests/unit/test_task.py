@@ -276,7 +276,7 @@ def test_task_page(calibrated: Lab, tmp_path: Path) -> None:
     """The page and the plot name the score and its unit."""
     task = calibrated_of(calibrated).task
     known = json.loads(task.evidence.read_text())
-    text = calibration_page.page(task, known)
+    text = calibration_page.page([task], known)
     assert "thresholds of the error check" in text
     assert "## Data: line" in text
     assert "%" not in text.replace("95 %", "")
