@@ -13,16 +13,11 @@ command continues with the missing ones. Exit with status 1 if a claim of the re
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
-from multiprocessing import get_context
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +25,18 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from amllab import plots
 from amllab.downloads import VARIABLE
 from amllab.images import LabelledImages, labelled_subset
-from amllab.lab import find_lab
 from amllab.photographs import cifar10_photographs
 from amllab.representations import extract_features, knn_accuracy, linear_evaluation
 from amllab.species import draw_species
 from amllab.views import RandomViews, normalise
-from autograder.authoring.study.materials import Materials
-from autograder.course import Course
+from bench.lab_runs import RESULTS, ROOT, functions, measured, settings_digest, spread
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results" / "label_efficiency.jsonl"
+ASSIGNMENT = "self-supervised-learning"
+RUNS = RESULTS / "label_efficiency.jsonl"
 REPORT = ROOT / "docs" / "lab-report-self-supervised-learning.md"
 
 LABELS = (1, 5, 10, 50)  # of each class
@@ -69,22 +61,6 @@ SETTINGS = {
     "training": (STEPS, STEP_BATCH, STEP_LR),
     "crops": CROPS,
 }
-
-
-@cache
-def functions() -> dict[str, Callable[..., Any]]:
-    """Execute the functions of the lab's solution and return them."""
-    materials = Materials.of(Course.find(ROOT), find_lab("self-supervised-learning"))
-    namespace: dict[str, Any] = {}
-    for source in (materials.setup, *materials.reference.values()):
-        exec(source, namespace)
-    return {name: namespace[name] for name in materials.exercises}
-
-
-def settings() -> str:
-    """Return a digest of what the results depend on."""
-    materials = Materials.of(Course.find(ROOT), find_lab("self-supervised-learning"))
-    return hashlib.sha256(json.dumps([SETTINGS, materials.reference]).encode()).hexdigest()[:12]
 
 
 class Loader:
@@ -144,7 +120,7 @@ def run(kind: str, seed: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     augment = RandomViews(generator, crop=(CROPS[kind], 1.0))
     began = time.process_time()
-    history = functions()["pretrain"](
+    history = functions(ASSIGNMENT)["pretrain"](
         encoder, projector, Loader(learning, generator), augment, epochs=EPOCHS, lr=LR, temperature=TEMPERATURE
     )
     seconds = time.process_time() - began
@@ -163,39 +139,13 @@ def run(kind: str, seed: int) -> dict[str, Any]:
         for name, (known, asked) in (("random", untrained), ("self-supervised", features))
     }
     return {
-        "kind": kind, "seed": seed, "settings": settings(), "seconds": round(seconds, 1),
-        "loss": history["loss"], "knn": knn, "accuracy": found,
+        "seconds": round(seconds, 1), "loss": history["loss"], "knn": knn, "accuracy": found,
     }  # fmt: skip
-
-
-def measured(kinds: list[str], seeds: int, jobs: int) -> list[dict[str, Any]]:
-    """Run what is missing, and return all runs of the current settings."""
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
-    runs = [row for row in map(json.loads, lines) if row["settings"] == settings()]
-    done = {(row["kind"], row["seed"]) for row in runs}
-    missing = [(kind, seed) for seed in range(seeds) for kind in kinds if (kind, seed) not in done]
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
-        RESULTS.open("a", encoding="utf-8") as file,
-    ):
-        futures = [pool.submit(run, kind, seed) for kind, seed in missing]
-        for future in tqdm(as_completed(futures), total=len(futures), unit="pretraining"):
-            # keys of JSON are strings
-            runs.append(json.loads(json.dumps(future.result())))
-            file.write(json.dumps(runs[-1]) + "\n")
-            file.flush()
-    return sorted((row for row in runs if row["seed"] < seeds), key=lambda row: (row["kind"], row["seed"]))
 
 
 def points(runs: list[dict[str, Any]], way: str, labels: int) -> list[float]:
     """Return the accuracies of all seeds in per cent."""
     return [100 * row["accuracy"][way][str(labels)] for row in runs]
-
-
-def spread(values: list[float]) -> str:
-    """Return mean ± standard deviation."""
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
 def section(kind: str, runs: list[dict[str, Any]], plot: str) -> list[str]:
@@ -261,7 +211,9 @@ def main() -> int:
     if options.data:
         os.environ[VARIABLE] = str(options.data)
     kinds = ["drawn species"] if options.drawn_only else ["drawn species", "photographs"]
-    text, failed = report(measured(kinds, options.seeds, options.jobs))
+    text, failed = report(
+        measured(run, kinds, options.seeds, options.jobs, RUNS, settings_digest(ASSIGNMENT, SETTINGS))
+    )
     REPORT.write_text(text, encoding="utf-8")
     print(text)
     for row in failed:
