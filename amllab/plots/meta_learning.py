@@ -185,7 +185,7 @@ def meta_training(
         if chance is not None:
             right.axhline(chance, color=GREY, linestyle="--", linewidth=1.5, zorder=1)
             handles.append(Line2D([], [], color=GREY, linestyle="--", label=f"guessing: {_figure(chance, percent)}"))
-        decorate(left, title="Training tasks: the loss", xlabel="step", ylabel="loss on query sets")
+        decorate(left, title="Training tasks: the loss", xlabel="step", ylabel="loss")
         decorate(right, title="Tasks of other classes" if percent else "Other tasks", xlabel="step", ylabel=ylabel)
         if percent:
             right.yaxis.set_major_formatter(PERCENT)

@@ -20,6 +20,7 @@ from amllab.protocol.submission import InProcessSubmission
 from autograder.authoring.build import notebook_of, same_text, solved
 from autograder.authoring.study.checker import Checker, Verdict
 from autograder.authoring.study.materials import Materials
+from autograder.checks.meta_learning.corpus import FAILS
 from autograder.course import Course
 from autograder.grading.session import GradingSession
 from autograder.labs.calibrated import all_calibrated
@@ -119,11 +120,13 @@ def test_correct_style_full_marks(style: Solution) -> None:
 
 @pytest.mark.parametrize("mistake", sampled(CORPUS.wrong, 24), ids=lambda mistake: mistake.name)
 def test_mistake_costs_as_recorded(mistake: Solution) -> None:
-    """A mistake loses the points that were specified for it, in its cell and in no other."""
+    """A mistake loses the points that were specified for it, in its cell and in no other, by the checks that look for it."""
     found = verdict(mistake)
     assert found.lost.keys() == {f"check_{mistake.cell}"}, found
     assert mistake.cost is not None
     assert mistake.cost[0] <= sum(found.lost.values()) <= mistake.cost[1], found
+    if mistake.name in FAILS:
+        assert {*found.failed, *found.skipped} == FAILS[mistake.name]
 
 
 @pytest.mark.parametrize("style", [s for s in CORPUS.correct if "sample_episode" in s.sources], ids=lambda s: s.name)

@@ -1,0 +1,22 @@
+"""The corpus of lab 3: correct solutions in many styles, and wrong ones with one mistake each."""
+
+from __future__ import annotations
+
+from autograder.checks.meta_learning.corpus.episode import EPISODE_CORRECT, EPISODE_WRONG
+from autograder.checks.meta_learning.corpus.failed_checks import FAILS
+from autograder.checks.meta_learning.corpus.maml import MAML_CORRECT, MAML_WRONG
+from autograder.checks.meta_learning.corpus.plain import PLAIN
+from autograder.checks.meta_learning.corpus.prototypes import PROTOTYPE_CORRECT, PROTOTYPE_WRONG
+
+__all__ = ["CORRECT", "DEMO", "FAILS", "PLAIN", "WRONG"]
+
+CORRECT = [*EPISODE_CORRECT, *PROTOTYPE_CORRECT, *MAML_CORRECT]
+WRONG = [*EPISODE_WRONG, *PROTOTYPE_WRONG, *MAML_WRONG]
+DEMO = (
+    "prototypes_linear_classifier",
+    "maml_func_grad",
+    "episode_query_labels_repeated",
+    "prototypes_wrong_axis",
+    "maml_create_graph_missing",
+    "maml_detached_at_the_end",
+)
