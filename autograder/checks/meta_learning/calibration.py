@@ -141,12 +141,12 @@ PROTOTYPES = [
 ]
 SINUSOIDS = [
     _maml("autograd.grad"),
-    _maml("torch.func.grad", _MAML_FUNC, every=2),
-    _maml("recursive", _MAML_RECURSIVE, every=2),
+    _maml("torch.func.grad", _MAML_FUNC),
+    _maml("recursive", _MAML_RECURSIVE),
     _maml("first order", replaced(_MAML, "create_graph=not first_order", "create_graph=False"), right=False),
-    _maml("ascent", replaced(_MAML, "value - lr", "value + lr"), right=False, every=2),
-    _maml("no step", replaced(_MAML, "range(steps)", "range(0)"), right=False, every=2),
-    _maml("the last layer alone", replaced(_MAML, _CUT, "value - lr * g * ('2' in name) for"), right=False, every=2),
+    _maml("ascent", replaced(_MAML, "value - lr", "value + lr"), right=False, every=4),
+    _maml("no step", replaced(_MAML, "range(steps)", "range(0)"), right=False, every=4),
+    _maml("the last layer alone", replaced(_MAML, _CUT, "value - lr * g * ('2' in name) for"), right=False, every=4),
     _maml(
         "without gradients",
         replaced(_MAML, _CUT, "(value - lr * g).detach().requires_grad_() for"),
