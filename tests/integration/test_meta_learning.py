@@ -120,7 +120,7 @@ def test_correct_style_full_marks(style: Solution) -> None:
 
 @pytest.mark.parametrize("mistake", sampled(CORPUS.wrong, 24), ids=lambda mistake: mistake.name)
 def test_mistake_costs_as_recorded(mistake: Solution) -> None:
-    """A mistake loses the points that were specified for it, in its cell and in no other, by the checks that look for it."""
+    """A mistake loses the points that were specified for it, in its cell alone, by the checks that look for it."""
     found = verdict(mistake)
     assert found.lost.keys() == {f"check_{mistake.cell}"}, found
     assert mistake.cost is not None
