@@ -15,7 +15,6 @@ from amllab.protocol.schema import IntVector
 from amllab.protocol.submission import Functions, capture_error
 from amllab.views import normalise
 
-
 MOST = 1000  # entries of an episode that are looked at
 
 
