@@ -58,6 +58,11 @@ def rounded(rng: random.Random, *shape: int) -> Tensor:
     return normal(rng, *shape).round(decimals=2)
 
 
+def unlike_standardised(inputs: Tensor) -> bool:
+    """Return whether subtracting the mean of inputs, or dividing by their standard deviation, changes them a lot."""
+    return abs(float(inputs.mean())) > 0.3 and abs(float(inputs.std()) - 1) > 0.2
+
+
 def listed(numbers: Tensor) -> list[list[float]]:
     """Return a matrix of :func:`rounded` numbers as lists."""
     return [[round(number, 2) for number in row] for row in numbers.tolist()]
@@ -124,7 +129,7 @@ def two_layers(rng: random.Random) -> Task:
         least = min(float(slope.abs().min()) for slope in slopes.values())
         # a gradient shorter than 1, which clipping would not change
         length = flat(slopes, state).norm()
-        if apart > CLOSE and least > 0.1 and length < 0.9:
+        if apart > CLOSE and least > 0.1 and length < 0.9 and unlike_standardised(inputs):
             return task
 
 
@@ -198,6 +203,7 @@ def line(rng: random.Random) -> tuple[Task, dict[str, float]]:
         # a gradient longer than 1, which clipping would change
         if (
             apart > APART * abs(distance)
+            and unlike_standardised(inputs)
             and 2 * square * abs(distance) > 1.3
             and 0.5 < abs(distance) < 3
             and max(map(abs, ends.values())) < 10

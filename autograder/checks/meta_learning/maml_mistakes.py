@@ -100,8 +100,8 @@ def _of_head(net: str, name: str) -> bool:
     return name.split(".")[0] == _HEADS[net]
 
 
-def _clipped(gradient: State) -> State:
-    share = torch.clamp(1 / _norm(gradient), max=1.0)
+def _clipped(gradient: State, longest: float = 1.0) -> State:
+    share = torch.clamp(longest / _norm(gradient), max=1.0)
     return {name: share * tensor for name, tensor in gradient.items()}
 
 
@@ -119,6 +119,7 @@ _MISTAKES: dict[str, dict[str, Any]] = {
     "one step": {"steps": lambda steps: 1},
     "one too many": {"steps": lambda steps: steps + 1},
     "one too few": {"steps": lambda steps: steps - 1},
+    "five steps at most": {"steps": lambda steps: min(steps, 5)},
     "gradient at the start": {"at_the_start": True},
     "from the start": {"from_the_start": True},
     "momentum": {"keeps": 0.9},
@@ -127,6 +128,8 @@ _MISTAKES: dict[str, dict[str, Any]] = {
     "signs": {"change": lambda gradient: {name: tensor.sign() for name, tensor in gradient.items()}},
     "length 1": {"change": lambda gradient: {name: tensor / _norm(gradient) for name, tensor in gradient.items()}},
     "clipped": {"change": _clipped},
+    "clipped at 10": {"change": lambda gradient: _clipped(gradient, 10)},
+    "elements clipped at 10": {"change": lambda gradient: {name: t.clamp(-10, 10) for name, t in gradient.items()}},
     "first example": {"rows": lambda n: [slice(1)]},
     "last example left out": {"rows": lambda n: [slice(n - 1)]},
     "one example a step": {"rows": lambda n: [slice(i, i + 1) for i in range(n)]},
@@ -141,12 +144,15 @@ _MISTAKES: dict[str, dict[str, Any]] = {
 
 # those that do not change the first step
 LATER = frozenset({
-    "one step", "shared lr", "falling lr", "gradient at the start", "from the start", "momentum", "sum of gradients",
+    "one step", "five steps at most", "shared lr", "falling lr", "gradient at the start", "from the start", "momentum", "sum of gradients",
     "mean of the steps",
 })  # fmt: skip
 
 # in addition to those of the public checks
 SAYS = {
+    "clipped at 10": "this is where a gradient leads whose length is limited to 10",
+    "elements clipped at 10": "this is where a gradient leads whose elements are limited to 10",
+    "five steps at most": "this is where five steps lead",
     "last example left out": "this is where the gradient without the last example leads",
     "one example a step": "this is where one step for each example leads: a step uses the mean loss of all of them",
     "head alone": "only the head was adapted: every parameter of the model is asked for",
