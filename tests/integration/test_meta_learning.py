@@ -27,6 +27,8 @@ from autograder.labs.calibrated import all_calibrated
 from autograder.labs.corpus import Solution, corpus_of, replaced
 from tests.conftest import ROOT, sampled
 
+pytestmark = pytest.mark.full_training
+
 LAB = find_lab("meta-learning")
 COURSE = Course.find(ROOT)
 CORPUS = corpus_of(LAB)
@@ -100,7 +102,6 @@ def test_solution_run_in_order() -> None:
     assert not [root for root in (str(ROOT), "/home/", "/Users/", "/tmp/", "site-packages") if root in text]
 
 
-@pytest.mark.full_training
 def test_solution_full_marks_and_release_none() -> None:
     """Graded as submissions are, the solution gets full marks, and the release none."""
     with GradingSession.of_course(COURSE, LAB.assignment) as session:
@@ -176,7 +177,7 @@ def test_maml_in_accuracy_check(style: Solution) -> None:
 def test_first_order_is_worse_on_sinusoids() -> None:
     """On sinusoids, first-order gradients end with too large an error, and second-order gradients do not."""
     task = SinusoidTask(LAB)
-    first = replaced(CORPUS.plain["maml_adapt"], "first_order=False", "first_order=True")
+    first = replaced(CORPUS.plain["maml_adapt"], "create_graph=not first_order", "create_graph=False")
     wanted = thresholds(task)
     assert task.rate(task.train(submission(), seed=5)) <= wanted["full"]
     assert task.rate(task.train(submission(maml_adapt=first), seed=5)) > wanted["full"]

@@ -23,6 +23,8 @@ from autograder.grading.session import GradingSession
 from autograder.labs.corpus import Solution, corpus_of, replaced
 from tests.conftest import ROOT, sampled
 
+pytestmark = pytest.mark.full_training
+
 LAB = find_lab("self-supervised-learning")
 COURSE = Course.find(ROOT)
 CORPUS = corpus_of(LAB)
@@ -78,7 +80,6 @@ def test_solution_run_in_order() -> None:
     assert not [root for root in (str(ROOT), "/home/", "/Users/", "/tmp/", "site-packages") if root in text]
 
 
-@pytest.mark.full_training
 def test_solution_full_marks_and_release_none() -> None:
     """Graded as submissions are, the solution gets full marks, and the release none."""
     with GradingSession.of_course(COURSE, LAB.assignment) as session:

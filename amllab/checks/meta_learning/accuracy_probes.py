@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
+from amllab.checks.meta_learning.maml_returned import as_used, by_name
 from amllab.checks.meta_learning.prototype_accuracy import EPISODE, new_encoder
 from amllab.checks.meta_learning.sinusoid_accuracy import ManyNetworks, errors, sinusoids
 from amllab.kit.probing import Raised, State, raised, state_of
@@ -49,15 +51,21 @@ class OneEpisode(TypedDict):
     query_labels: IntVector
 
 
-def one_episode(
-    functions: Functions, *, labels: Tensor, n_way: int, k_shot: int, n_query: int, seed: int
-) -> OneEpisode | Raised:
-    """Call ``sample_episode`` once, and return what can be read as vectors of numbers."""
+def vectors(episode: Iterable[Any]) -> list[Tensor]:
+    """Return the parts of an episode as int64 vectors; another form of them loses points in exercise 1."""
+    return [torch.as_tensor(part, device="cpu").detach().flatten()[:MOST].long() for part in episode]
+
+
+def some_episodes(
+    functions: Functions, *, labels: Tensor, n_way: int, k_shot: int, n_query: int, seed: int, draws: int
+) -> list[OneEpisode] | Raised:
+    """Call ``sample_episode`` some times with one generator, and return what can be read as vectors of numbers."""
+    generator = torch.Generator().manual_seed(seed)
 
     def call() -> OneEpisode:
-        got = functions.sample_episode(labels, n_way, k_shot, n_query, torch.Generator().manual_seed(seed))
-        parts = [torch.as_tensor(part, device="cpu").detach().flatten()[:MOST].long() for part in got]
-        support, support_labels, query, query_labels = parts
+        support, support_labels, query, query_labels = vectors(
+            functions.sample_episode(labels, n_way, k_shot, n_query, generator)
+        )
         return {
             "support_index": support,
             "support_labels": support_labels,
@@ -65,8 +73,8 @@ def one_episode(
             "query_labels": query_labels,
         }
 
-    got = capture_error(call)
-    answer: OneEpisode | Raised = raised(got) if "error" in got else got["value"]
+    got = capture_error(lambda: [call() for _ in range(draws)])
+    answer: list[OneEpisode] | Raised = raised(got) if "error" in got else got["value"]
     return answer
 
 
@@ -113,8 +121,8 @@ def fit_encoder(
             if episodes:
                 support, support_labels, query, query_labels = (episodes[step][name] for name in EPISODE)
             else:
-                support, support_labels, query, query_labels = functions.sample_episode(
-                    labels, n_way, k_shot, n_query, generator
+                support, support_labels, query, query_labels = vectors(
+                    functions.sample_episode(labels, n_way, k_shot, n_query, generator)
                 )
             shown += len(support) + len(query)
             embedded = model(ready[torch.cat([support, query])])
@@ -157,24 +165,35 @@ def fit_adapting(
         seed: Seed of the tasks.
     """
     model, generator = ManyNetworks(state, tasks), torch.Generator().manual_seed(seed)
+    own: dict[str, Tensor] = dict(model.named_parameters())
 
     def train() -> None:
         optimizer = torch.optim.Adam(model.parameters(), lr=outer_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(steps):
-            inputs, targets = sinusoids(tasks, shots + queries, generator)
-            adapted: Any = functions.maml_adapt(
-                model, inputs[:, :shots], targets[:, :shots], steps=1, lr=inner_rate, loss_fn=errors
-            )
-            predictions = torch.func.functional_call(model, adapted, (inputs[:, shots:],))
-            optimizer.zero_grad()
-            errors(predictions, targets[:, shots:]).backward()
-            # all copies take the same step, so that they stay the same network
-            for parameter in model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad = parameter.grad.mean(0, keepdim=True).expand_as(parameter).contiguous()
-            optimizer.step()
-            schedule.step()
+            with torch.enable_grad():
+                inputs, targets = sinusoids(tasks, shots + queries, generator)
+                returned: Any = functions.maml_adapt(
+                    model,
+                    inputs[:, :shots],
+                    targets[:, :shots],
+                    steps=1,
+                    lr=inner_rate,
+                    loss_fn=errors,
+                    first_order=False,
+                )
+                # another form of what is returned loses points in exercise 3, and so does leaving gradients
+                # turned off
+                adapted = as_used(by_name(returned, own), own)
+                optimizer.zero_grad()
+                predictions = torch.func.functional_call(model, adapted, (inputs[:, shots:],))
+                errors(predictions, targets[:, shots:]).backward()
+                # all copies take the same step, so that they stay the same network
+                for parameter in model.parameters():
+                    if parameter.grad is not None:
+                        parameter.grad = parameter.grad.mean(0, keepdim=True).expand_as(parameter).contiguous()
+                optimizer.step()
+                schedule.step()
 
     with same_numbers():
         got = capture_error(train)

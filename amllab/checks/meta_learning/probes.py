@@ -5,7 +5,7 @@ Each probe calls the submission's functions and returns plain data. It observes 
 
 from __future__ import annotations
 
-from amllab.checks.meta_learning.accuracy_probes import fit_adapting, fit_encoder, one_episode
+from amllab.checks.meta_learning.accuracy_probes import fit_adapting, fit_encoder, some_episodes
 from amllab.checks.meta_learning.episode_probes import episodes
 from amllab.checks.meta_learning.maml_probes import adapt, left, printed, query_losses
 from amllab.checks.meta_learning.prototype_probes import prototypes
@@ -17,8 +17,8 @@ __all__ = [
     "fit_adapting",
     "fit_encoder",
     "left",
-    "one_episode",
     "printed",
     "prototypes",
     "query_losses",
+    "some_episodes",
 ]

@@ -180,29 +180,42 @@ def keeps_to_the_budget(trained: Trained) -> None:
 
 
 def samples_episodes(submission: Submission) -> bool:
-    """Return whether ``sample_episode`` returns an episode that the training can work with.
+    """Return whether ``sample_episode`` returns episodes that the training can work with.
 
     If not, that loses points in the exercise on episodes, and episodes of the checks are used here.
 
     Raises:
         SubmissionError: The submission does not answer.
     """
-    way, shot, query = 3, 2, 1
-    labels = torch.arange(5).repeat_interleave(4)
+    classes, each, draws = 5, 6, 100
+    sizes = {"n_way": 3, "k_shot": 2, "n_query": 2}
+    labels = torch.arange(classes).repeat_interleave(each)
     try:
-        got = submission.ask("one_episode", labels=labels, n_way=way, k_shot=shot, n_query=query, seed=3)
+        got = submission.ask("some_episodes", labels=labels, **sizes, seed=3, draws=draws)
     except SubmissionError as error:
         if error.kind in ("timeout", "died"):
             raise
         return False
-    if "error" in got:
+    if "error" in got or not all(_valid(episode, labels, **sizes) for episode in got):
         return False
-    support, support_labels, rest, rest_labels = (got[name].tolist() for name in EPISODE)
+    # a right function leaves out any of the images with a probability of less than 1 in 10 million
+    supports, queries = (
+        torch.cat([episode[name] for episode in got]).unique() for name in ("support_index", "query_index")
+    )
+    return len(supports) == len(queries) == len(labels)
+
+
+def _valid(episode: dict[str, Tensor], labels: Tensor, n_way: int, k_shot: int, n_query: int) -> bool:
+    """Return whether an episode has different images, as many as were asked for, and new labels that name classes."""
+    support, support_labels, rest, rest_labels = (episode[name].tolist() for name in EPISODE)
     images, new = [*support, *rest], [*support_labels, *rest_labels]
-    if (len(support), len(rest), len(new)) != (way * shot, way * query, len(images)):
+    names = range(n_way)
+    if sorted(support_labels) != sorted([*names] * k_shot) or sorted(rest_labels) != sorted([*names] * n_query):
+        return False
+    if (len(support), len(rest)) != (len(support_labels), len(rest_labels)):
         return False
     if len(set(images)) < len(images) or not all(0 <= i < len(labels) for i in images):
         return False
     # as many pairs as classes: one class for each new label, and one new label for each class
     pairs = {(name, int(labels[i])) for i, name in zip(images, new, strict=True)}
-    return len(pairs) == way and {name for name, _ in pairs} == set(range(way))
+    return len(pairs) == n_way == len({label for _, label in pairs})
