@@ -13,11 +13,12 @@ import torch
 from nbformat import NotebookNode
 
 from amllab.checks.meta_learning.accuracy_tasks import NOT_YOURS, PrototypeTask, SinusoidTask
-from amllab.kit.task import thresholds
+from amllab.kit.task import calibrations, thresholds
 from amllab.lab import Lab, find_lab
 from amllab.protocol.failure import CheckFailure
 from amllab.protocol.submission import InProcessSubmission
 from autograder.authoring.build import notebook_of, same_text, solved
+from autograder.authoring.calibration_page import page
 from autograder.authoring.study.checker import Checker, Verdict
 from autograder.authoring.study.materials import Materials
 from autograder.checks.meta_learning.corpus import FAILS
@@ -188,6 +189,16 @@ def test_each_training_has_thresholds() -> None:
     tasks = [declared.task for declared in all_calibrated(LAB)]
     assert [task.data for task in tasks] == ["species", "sinusoids"]
     assert all(task.score.beats(wanted["full"], wanted["start"]) for task in tasks for wanted in [thresholds(task)])
+
+
+def test_calibration_page() -> None:
+    """The page about the thresholds is made from the evidence, each training with its own score."""
+    tasks = [declared.task for declared in all_calibrated(LAB)]
+    text = (ROOT / "docs" / "calibration-meta-learning.md").read_text(encoding="utf-8")
+    assert text == page(tasks, calibrations(tasks[0]))
+    assert "thresholds of the gain and error checks" in text
+    assert "mean ± sd, points" in text
+    assert "| mean ± sd |" in text
 
 
 def test_corpus_is_large_enough() -> None:
