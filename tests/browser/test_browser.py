@@ -16,8 +16,10 @@ import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 
+from amllab.lab import find_lab
 from autograder.checks.transfer_learning.corpus import PLAIN
 from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
+from autograder.labs.corpus import corpus_of
 from tests.helpers.notebooks import notebook_of
 
 pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
@@ -49,6 +51,11 @@ model = build_transfer_model("net6", 5, 3)
 history = train_with_early_stopping(model, batches, batches[:2], max_epochs=500, patience=500)
 print(len(history["val_loss"]), "epochs, best", history["best_epoch"], type(model).__name__)
 """
+# mistakes in the other labs whose code runs without any error, and what the panel of the check says about each
+SILENT = {
+    "self-supervised-learning": ("nt_xent_loss", "loss_itself_not_masked", "is it one of its own candidates?"),
+    "meta-learning": ("maml_adapt", "maml_create_graph_missing", "as with first_order=True"),
+}
 SOLVED = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
 
 
@@ -84,6 +91,30 @@ def code_of(exercise: str) -> str:
 def save(page: Page) -> None:
     with page.expect_response(lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url):
         page.keyboard.press("Control+s")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("assignment", SILENT)
+def test_student_reads_about_a_mistake(browser: Browser, page: Page, tmp_path: Path, assignment: str) -> None:
+    """In each lab, a mistake that raises no error is named in the panel of its check, which is readable."""
+    page.set_viewport_size({"width": 1200, "height": 1400})  # for the whole panel
+    lab, (exercise, mistake, said) = find_lab(assignment), SILENT[assignment]
+    (wrong,) = [solution for solution in corpus_of(lab).wrong if solution.name == mistake]
+    folder = tmp_path / "student"
+    folder.mkdir()
+    shutil.copy(ROOT / "assignments" / assignment / f"{lab.notebook}.ipynb", folder)
+    with jupyter(folder, tmp_path / "home") as address:
+        notebook = Notebook(page, address, f"{lab.notebook}.ipynb")
+        notebook.run(notebook.cell("from amllab import"))
+        function = notebook.cell(f"def {exercise}(")
+        notebook.write(function, wrong.sources[exercise].strip())
+        notebook.run(function)
+        check = notebook.cell(f'check("{exercise}")')
+        panel = notebook.run(check).inner_text()
+        assert said in panel
+        assert "Traceback" not in panel
+        picture(check, f"check-{assignment}")
+        assert hard_to_read(check) == {}
 
 
 @pytest.mark.slow
