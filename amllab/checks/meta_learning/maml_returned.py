@@ -22,7 +22,7 @@ def by_name(value: Any, own: Parameters) -> Parameters:
     if isinstance(value, nn.Module):
         return _of_module(value, own)
     if isinstance(value, (list, tuple)):
-        # a dictionary beside a loss, or pairs of names and tensors
+        # a dictionary next to a loss, or pairs of names and tensors
         pairs = all(isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in value)
         value = dict(value) if pairs else next((item for item in value if isinstance(item, Mapping)), value)
     if isinstance(value, Mapping):

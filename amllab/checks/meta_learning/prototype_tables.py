@@ -42,7 +42,7 @@ SAYS = {
     "distance alone": "this is the mean squared distance to the prototype of the own class: nothing keeps classes apart",
     "half precision": "about right, with few digits: is something computed in half precision?",
 }
-# logits that are returned beside the loss of others, and those whose loss is that of other logits of this list
+# logits that are returned next to the loss of others, and those whose loss is that of other logits of this list
 ONLY_IN_LOGITS = {
     "probabilities",
     "log-probabilities",
@@ -165,6 +165,6 @@ def _other_losses(wanted: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 
 def cross_entropy_of(table: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of a table of logits, by which a loss and the logits beside it are compared."""
+    """Return the mean cross-entropy of a table of logits, by which a loss and the logits next to it are compared."""
     rows = table.double()
     return torch.stack([row.logsumexp(0) - row[label] for row, label in zip(rows, labels.tolist(), strict=True)]).mean()

@@ -78,7 +78,7 @@ def test_returns_indices_and_labels(submission, rng):
         seen=returned(got["returned"], ", ".join(PARTS))
         if not entries
         else f"{len(entries)} entries: {', '.join(entry['type'] for entry in entries)}",
-        why="whoever calls it takes four tensors apart, and looks up images by the indices",
+        why="the caller unpacks four tensors, and looks up images by the indices",
         symptom={"NoneType": "nothing returned"}.get(
             got["returned"], "no tensors" if len(entries) == len(PARTS) else "another number of entries"
         ),

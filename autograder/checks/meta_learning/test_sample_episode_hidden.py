@@ -1,6 +1,6 @@
 """Hidden checks of exercise 1: fair draws, the generator, and data sets of all kinds.
 
-A submission that cannot handle some data set loses points for that once: how fair it is, is then judged on one that it
+A submission that cannot handle some data set loses points for that once: its fairness is then measured on one that it
 can handle, if there is any.
 """
 
@@ -200,7 +200,7 @@ def test_small_classes_are_left_out(submission, run_seed, rng):
         sizes.index(ENOUGH) in drawn or others - drawn,
         expected=f"a class with {ENOUGH} images in some of 60 draws, for k_shot={SHOT} and n_query={QUERIES}",
         seen="it was in none",
-        why="that many images are enough, and whoever has few images cannot spare a class",
+        why="that many images are enough, and with few images no class can be spared",
         symptom="leaves out classes with just enough images",
         reproduce=question.call.lines,
     )

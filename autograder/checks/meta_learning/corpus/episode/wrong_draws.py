@@ -144,7 +144,7 @@ _BODIES = [
     new = torch.arange(n_way)
     return order[:s], new.repeat_interleave(k_shot), order[s:e], new.repeat_interleave(n_query)
 """),
-    ("query_of_other_classes", "draws classes anew for the query", (4, 7.5), "", f"""{_ABLE}{GUARD_OF_CLASSES}
+    ("query_of_other_classes", "draws other classes for the query", (4, 7.5), "", f"""{_ABLE}{GUARD_OF_CLASSES}
     parts = []
     for number in (k_shot, n_query):
         classes = able[torch.randperm(len(able), generator=generator)[:n_way]]

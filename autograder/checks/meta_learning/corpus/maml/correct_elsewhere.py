@@ -31,7 +31,7 @@ _BODIES = [
             w[n] = w[n].sub(g[n].detach() if first_order else g[n], alpha=lr)
     return w
 """),
-    ("has_aux", "torch.func.grad with the predictions beside it", """
+    ("has_aux", "torch.func.grad with the predictions next to it", """
     def f(p, b):
         out = functional_call(model, (p, b), (inputs,))
         return loss_fn(out, targets), out

@@ -128,7 +128,7 @@ _CHANGED: list[tuple[Any, ...]] = [
     ("opposite_logits_in_loss", "passes distances to cross_entropy", LOSS_ALONE, IN_LOSS, LOSS, "F.cross_entropy(-logits, query_labels)"),
     ("zero_one", "returns the error rate as the loss", (8, 12.5), "", LOSS, "(logits.argmax(1) != query_labels).float().mean()"),
     ("length_penalty", "adds a penalty on the length of embeddings", (3, 7), "", LOSS, f"{LOSS} + 0.1 * query.square().mean()"),
-    # other logits beside the right loss
+    # other logits next to the right loss
     ("probabilities_returned", "returns probabilities in place of logits", SHOWN, IN_LOGITS, RETURN, f"return {LOSS}, logits.softmax(dim=1)"),
     ("log_probabilities_returned", "returns logarithms of probabilities in place of logits", SHOWN, IN_LOGITS,
      RETURN, f"return {LOSS}, logits.log_softmax(dim=1)"),
