@@ -73,11 +73,13 @@ def test_min_delta(submission, reference, run_seed, rng):
     # steps of little more than half of min_delta: they add up against the best loss so far, and never against the last
     # one
     steps = [1.2 - 0.55 * delta * i for i in range(8)]
-    # the lowest loss comes in an epoch that is not an improvement
-    too_small = [0.9, *(0.9 - (0.2 + 0.4 * rng.random()) * delta for _ in range(7))]
+    # the lowest loss comes in an epoch that is not an improvement; neighbours alternate, so that no rule that counts
+    # rises in a row, or compares means of a window, depends on the seed
+    too_small = [0.9, *(0.9 - (0.2 + 0.2 * (i % 2) + 0.2 * rng.random()) * delta for i in range(7))]
     too_small[2] = 0.9 - 0.8 * delta
     # worse than the best by less than min_delta, but better than the previous epoch by more
-    worse = [0.9, 0.9 + 1.8 * delta, 0.9 + 0.3 * delta, *(0.9 + (0.2 + 0.6 * rng.random()) * delta for _ in range(5))]
+    tail = (0.9 + (0.5 - 0.3 * (i % 2) + 0.3 * rng.random()) * delta for i in range(5))
+    worse = [0.9, 0.9 + 1.8 * delta, 0.9 + 0.3 * delta, *tail]
     cases = [
         (rounded(losses), {"max_epochs": len(losses), "patience": 3, "min_delta": delta})
         for losses in (steps, too_small, worse)
