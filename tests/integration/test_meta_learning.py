@@ -21,11 +21,13 @@ from autograder.authoring.build import notebook_of, same_text, solved
 from autograder.authoring.calibration_page import page
 from autograder.authoring.study.checker import Checker, Verdict
 from autograder.authoring.study.materials import Materials
+from autograder.authoring.study.study import MutationStudy
 from autograder.checks.meta_learning.corpus import FAILS
 from autograder.course import Course
 from autograder.grading.session import GradingSession
 from autograder.labs.calibrated import all_calibrated
 from autograder.labs.corpus import Solution, corpus_of, replaced
+from autograder.labs.study import checks_digest, command
 from tests.conftest import ROOT, sampled
 
 pytestmark = pytest.mark.full_training
@@ -199,6 +201,16 @@ def test_calibration_page() -> None:
     assert "thresholds of the gain and error checks" in text
     assert "mean ± sd, points" in text
     assert "| mean ± sd |" in text
+
+
+def test_study_of_present_checks() -> None:
+    """The study is of the present checks: it caught all mistakes in their cells, and correct solutions lost nothing."""
+    study = MutationStudy(COURSE, LAB.assignment)
+    assert study.summary()["checks"] == checks_digest(LAB), f"run {command(LAB)}"
+    rows = study.read_rows()
+    assert [row.id for row in rows if row.state not in ("caught", "equivalent", "correct")] == []
+    assert [row.id for row in rows if row.elsewhere or row.broken or len(row.points_lost) > 1] == []
+    assert len(rows) == len(study.subjects)
 
 
 def test_corpus_is_large_enough() -> None:

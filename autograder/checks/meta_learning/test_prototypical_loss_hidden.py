@@ -65,6 +65,11 @@ def expect_like_reference(submission, reference, run_seed, part, read):
     if not wrong:
         return
     first, name = wrong[0], recognised(cases, part, seen)
+    if part == 0 and name == FEW_DIGITS:
+        logits = [logits_of(answer(submission, case, called(case))) for case in cases]
+        # digits that are missing in the logits lose points there, however many are left in the loss
+        if recognised(cases, 1, logits) == FEW_DIGITS:
+            return
     what = "the loss" if part == 0 else "the logits"
     fits = wanted[first].shape == seen[first].shape
     expect(
