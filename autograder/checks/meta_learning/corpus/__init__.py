@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autograder.checks.meta_learning.corpus.episode import EPISODE_CORRECT, EPISODE_WRONG
 from autograder.checks.meta_learning.corpus.failed_checks import FAILS
 from autograder.checks.meta_learning.corpus.maml import MAML_CORRECT, MAML_WRONG
@@ -11,7 +13,15 @@ from autograder.checks.meta_learning.corpus.prototypes import PROTOTYPE_CORRECT,
 __all__ = ["CORRECT", "DEMO", "FAILS", "PLAIN", "WRONG"]
 
 CORRECT = [*EPISODE_CORRECT, *PROTOTYPE_CORRECT, *MAML_CORRECT]
-WRONG = [*EPISODE_WRONG, *PROTOTYPE_WRONG, *MAML_WRONG]
+# with these mistakes nothing is learned, so that the audit sees each check of the accuracy fail
+_WITHOUT_EFFECT = {
+    "prototypes_wrong_axis": {"test_learns_from_episodes", "test_gains_on_new_species"},
+    "maml_ascent": {"test_learns_to_adapt", "test_error_after_one_step"},
+}
+WRONG = [
+    replace(wrong, fails=FAILS[wrong.name] | _WITHOUT_EFFECT[wrong.name]) if wrong.name in _WITHOUT_EFFECT else wrong
+    for wrong in (*EPISODE_WRONG, *PROTOTYPE_WRONG, *MAML_WRONG)
+]
 DEMO = (
     "prototypes_linear_classifier",
     "maml_func_grad",
