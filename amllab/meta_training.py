@@ -115,7 +115,7 @@ def maml_loss(
 
     For each task, the model is adapted to the support set; the loss is that of the adapted model on the query set. All
     tasks are computed at once with ``torch.func.vmap`` if ``maml_adapt`` allows it and gives the same then. This is
-    tried in the first step, and a line says what came out. Functions that call ``torch.autograd.grad`` do not allow it,
+    tried in the first step, and the choice is printed. Functions that call ``torch.autograd.grad`` do not allow it,
     and convolutional models are faster without: their tasks are computed one after the other.
 
     Args:
@@ -296,7 +296,7 @@ def _same(a: Tensor, b: Tensor, model: nn.Module) -> bool:
 
 
 _NO_GRADIENT = (
-    "no gradient of the loss reaches the model's parameters: on the way from them to the loss, a tensor was detached, "
+    "no gradient of the loss reaches the model's parameters: between them and the loss, a tensor was detached, "
     "or computed without gradients"
 )
 

@@ -252,7 +252,7 @@ def _named(value: Intervals) -> dict[str, Interval]:
 
 
 def error_curves(ax: Axes, curves: Mapping[str, Mapping[Any, Interval]]) -> None:
-    """Draw a curve with error bars for each entry, by what stands on the horizontal axis."""
+    """Draw a curve with error bars for each entry, over the numbers on the horizontal axis."""
     looks = zip(cycle(CYCLE), cycle(MARKERS), cycle(DASHES), strict=False)
     for (name, curve), (colour, marker, dash) in zip(curves.items(), looks, strict=False):
         own = sorted(curve)

@@ -18,7 +18,7 @@
 # Someone shows you five pictures of an animal that you have never seen, and you recognise the sixth. In lab 1 a
 # network needed 2,000 labelled pictures, after 50,000 others. In lab 2 it needed few labels, after thousands of
 # pictures without any. Neither network was ever *trained to learn from five pictures*. In this lab one is: it
-# practises on hundreds of small tasks, each with other species, and is examined on species that it has not met. You
+# practises on hundreds of small tasks, each with other species, and is tested on species that it has not seen. You
 # write the two methods that most others are measured against. Then you compare them with something much more
 # boring, and you find out which numbers in this field can be trusted, and why some of them cannot.
 #
@@ -131,8 +131,8 @@ from amllab import (
 # <a id="the-data"></a>
 # ## The data
 #
-# A hundred species of animals, drawn by the library, 40 images of each; 32×32 pixels. You know the kind from lab 2,
-# but these are others. They are split **by species**: 64 to meta-train on, 16 to validate on, 20 for the test.
+# A hundred species of animals, drawn by the library, 40 images of each; 32×32 pixels. Lab 2 had animals of this kind;
+# these are other species. They are split **by species**: 64 to meta-train on, 16 to validate on, 20 for the test.
 # An image of a test species never reaches a network before the test, not even without its label.
 #
 # **A slow machine?** Set `QUICK = True`: the experiments then take half of the images, and fewer episodes and
@@ -163,7 +163,7 @@ plots.gallery(test.images[few], test.labels[few], n=12, title="8 of the 20 test 
 # Everything in this lab is measured in episodes, so a mistake here is a mistake in every number that follows. And
 # hardly any of these mistakes raises an error. Three of them are well known from public code:
 #
-# - **A support image is also a query image.** Then the answer lies on the table, and the accuracy is too good. It
+# - **A support image is also a query image.** Then the answer is known, and the accuracy is too high. It
 #   even grows when there are *fewer* images to choose from.
 # - **Labels of the data set are kept,** or the first class always gets the first label. If species 17 has the same
 #   label in every episode, a network can learn the label by heart and need not look at the support set. In an
@@ -388,7 +388,7 @@ def prototypical_loss(
 check("prototypical_loss")
 
 # %% [markdown]
-# **Where does training start?** Who gives all `n_way` answers the same probability has a loss of
+# **Where does training start?** A classifier that gives all `n_way` answers the same probability has a loss of
 # $\log(\text{n\_way})$. The encoder is `net5`, the small network of lab 2, with random weights; only the running means
 # and variances of BatchNorm have been set, by looking at the training images once, without loss or gradient. *Before
 # you run:* is its loss higher or lower than that? And what does the table say about comparing losses of episodes with
@@ -420,7 +420,7 @@ for n_way in (2, 5, 10, 20):
     print(f"{n_way:5d}   {math.log(n_way):8.3f}   {sum(losses) / len(losses):17.3f}")
 
 # %% [markdown]
-# Higher: worse than not knowing anything. A wrong answer is cheap for those who are unsure. But squared distances in
+# Higher: worse than not knowing anything. A wrong answer costs little if the network is unsure. But squared distances in
 # 96 dimensions are large numbers, so the softmax is *sure*, and sure at random. The scale of the features belongs to
 # what is learned.
 
@@ -439,7 +439,7 @@ for n_way in (2, 5, 10, 20):
 #
 # The outer level asks: how should $\theta$ change, so that the loss **after** these steps, on the query set, becomes
 # smaller? It needs the gradient of $\text{loss}_\text{query}(\theta_K)$ with respect to $\theta$, *through all the
-# steps*. The result is no network that is good at any task. It is a network that is good *after one step*.
+# steps*. The result is not a network that is good at any one task, but one that is good *after one step*.
 #
 # Two ideas come first, each with a trap.
 #
@@ -716,7 +716,7 @@ print("queries 1 to 5: ", answers[:5].tolist())
 print("queries 6 to 10:", answers[5:].tolist())
 
 # %% [markdown]
-# *To think about:* by what did you decide? You have seen animals before, and know that a pose changes and a pattern
+# *To think about:* what did you base your decision on? You have seen animals before, and know that a pose changes and a pattern
 # does not. Where has a network learned such a thing, before its first episode?
 #
 # ### B. Baselines without training
@@ -855,7 +855,7 @@ for name, model in compared.items():
 # away, and use the features in the same way as all the others, by the nearest mean. It sees as many images as the
 # prototypical network: 600 batches of 100, where an episode has 100 images.
 #
-# A baseline deserves the same care as the method that one likes. So both are trained twice: on the images as they are,
+# A baseline deserves the same care as the method that you favour. So both are trained twice: on the images as they are,
 # and on images that are augmented a little (cropped, flipped, slightly recoloured).
 
 # %% [markdown]
@@ -959,7 +959,7 @@ plots.label_efficiency({"pixels": over_shots(pixels), **curves}, title="5-way, b
 # the prototypical network, most clearly with 1 shot. Augmentation and length 1 help the classifier more than the
 # prototypical network, and with both it is level or a little ahead. So on *this* data, at *this* budget, episodes were
 # not needed. How much of the last difference is chance, one training of each cannot tell: another `seed` moves both.
-# This is no accident of drawings: Chen et al. (2019) and Tian et al. (2020) found the same on photographs, after years
+# This is not specific to drawings: Chen et al. (2019) and Tian et al. (2020) found the same on photographs, after years
 # in which baselines had got less care than the methods that beat them. (A quick run trains too briefly for these
 # differences.)
 #
@@ -1094,8 +1094,8 @@ plots.sinusoid_fits(task, fits, title="One new sinusoid, before and after adapti
 # %% [markdown]
 # *To think about:* before the first step, the three networks are about equally wrong. Why can no network be right
 # there? What is *in* the weights of MAML that is not in those of joint training, if it is not a better prediction?
-# MAML was trained for one step and gets better with ten, at points where it has no support. Where does it know the
-# shape from?
+# MAML was trained for one step and gets better with ten, at points where it has no support. How does it know the
+# shape?
 #
 # **A start belongs to its learning rate.** Now MAML with other inner learning rates. Each network is then adapted with
 # each rate: rows are the rate in meta-training, columns the one at the test. The jointly trained network gets the same
@@ -1294,10 +1294,10 @@ plots.intervals(in_batches, chance=0.2, title="Same weights, same queries, other
 #
 # ### I. Another world: photographs
 #
-# New species, but drawn by the same hand: how far does that carry? First the encoders from above in episodes of
-# photographs, 5 of the 10 classes of CIFAR-10. (`net6` was trained *on these classes*, with labels. For it this is no
+# New species, but drawn by the same hand: how well does that transfer? First the encoders from above in episodes of
+# photographs, 5 of the 10 classes of CIFAR-10. (`net6` was trained *on these classes*, with labels. For it this is not a
 # few-shot task: it shows what could be reached.) The photographs are downloaded once (170 MB). Where this is not
-# possible, the cell says so, and you go on without them.
+# possible, the cell says so, and you continue without them.
 
 # %% [markdown]
 # *My prediction (accuracy of the prototypical network on photographs, next to that of pixels and of lab 2's encoder):*

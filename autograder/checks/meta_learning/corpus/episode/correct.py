@@ -79,7 +79,7 @@ _CHANGED: list[tuple[Any, ...]] = [
      _SIZES, "numbers = labels.tolist()\n    able = torch.tensor(sorted({c for c in numbers if numbers.count(c) >= k_shot + n_query}), dtype=torch.long)"),
 ]  # fmt: skip
 
-# name, why it is correct, body of the function, and what stands above it
+# name, why it is correct, body of the function, and definitions before it
 _BODIES = [
     ("vectorised", "sorts random keys by class, without a loop", """
     able, size = labels.unique(return_counts=True)

@@ -58,7 +58,7 @@ _CHANGED: list[tuple[Any, ...]] = [
      "p - lr * g for", "(p + (-lr * g).detach() if first_order else p - lr * g) for"),
 ]  # fmt: skip
 
-# name, why it is correct, body of the function, and what stands above it
+# name, why it is correct, body of the function, and definitions before it
 _BODIES = [
     ("func_grad", "torch.func.grad, with gradients detached for first order", """
     def loss_of(params):

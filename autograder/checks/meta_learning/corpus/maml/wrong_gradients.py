@@ -78,7 +78,7 @@ _CHANGED: list[tuple[Any, ...]] = [
      "lr * g for", "lr * (g if name == list(adapted)[-1] else g.detach()) for"),
     ("first_parameter_detached", "detaches the first parameter of the model", BOTH, f"{SECOND} {FIRST}",
      START, START + "    first = next(iter(adapted))\n    adapted[first] = adapted[first].detach().requires_grad_()\n"),
-    ("random_gradient_noise", "adds gradients that hang on nothing", NONE, f"{SECOND} {FIRST}",
+    ("random_gradient_noise", "returns detached tensors, plus zeros that require gradients", NONE, f"{SECOND} {FIRST}",
      STEP, STEP.replace("p - lr * g", "torch.zeros_like(p, requires_grad=True) + (p - lr * g).detach()")),
 ]  # fmt: skip
 

@@ -82,7 +82,7 @@ _CHANGED: list[tuple[Any, ...]] = [
     ("one_number_in_a_vector", "a loss of one number in a vector", RETURN, f"return {LOSS}.view(1), logits"),
 ]  # fmt: skip
 
-# name, why it is correct, body of the function, and what stands above it
+# name, why it is correct, body of the function, and definitions before it
 _BODIES = [
     ("loops", "loops over queries and classes", """
     classes = sorted(set(support_labels.tolist()))
