@@ -149,12 +149,15 @@ def episode_accuracy(
         The mean accuracy, with its 95 % interval over the episodes.
 
     Raises:
-        ValueError: ``episodes`` is below 2, or the functions or their results do not fit (see :func:`episodes`).
+        ValueError: ``episodes`` is below 2, the features are not finite or no matrix, or the functions or their results
+            do not fit (see :func:`episodes`).
     """
     if episodes < 2:
         raise ValueError(f"episode_accuracy() needs at least 2 episodes, not {episodes}")
     if len(features) != len(labels):
         raise ValueError(f"there must be a label for each row of features, not {len(labels)} for {len(features)}")
+    if features.ndim != 2 or not features.isfinite().all():
+        raise ValueError(f"features must be finite numbers of shape (n, d); theirs is {tuple(features.shape)}")
     generator, found = torch.Generator().manual_seed(seed), []
     with torch.no_grad():
         for _ in range(episodes):

@@ -67,7 +67,15 @@ def _everything(source: str) -> LabelledImages:
         raise DataUnavailable(f"{VARIABLE}=drawn: no photographs are loaded.")
     if source not in ("", "auto", "cifar100"):
         folder = Path(source).expanduser()
-        return _stored(folder) if (folder / CIFAR100.base_folder).is_dir() else _folder(source)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{source}: there is no such folder. Name one that has cifar-100-python/")
+        if (folder / CIFAR100.base_folder).is_dir():
+            return _stored(folder)
+        if others := sorted(path.name for path in folder.glob("cifar-100*")):
+            raise DataUnavailable(
+                f"{source}: {others[0]} cannot be read. Unpack cifar-100-python.tar.gz there, the version for Python."
+            )
+        return _folder(source)
     if (problem := problem_with(CIFAR100)) is not None:
         raise DataUnavailable(
             f"CIFAR-100 is not in {ROOT}/ and could not be downloaded ({problem}). Connect to the internet and try "

@@ -146,9 +146,8 @@ def _generate_solution(course: Course, lab: Lab, target: Path, data: str | None,
         before = course.solution(lab)
         made = target / before.name
         without = _keep_outputs(nbformat.read(before, as_version=4) if before.is_file() else None, made)
-        print(
-            f"{made.name}: {without} code cells of the solution have no outputs yet; run again with --execute to add them"
-        )
+        if without:
+            print(f"{made.name}: {without} code cells of the solution have no outputs; --execute adds them")
 
 
 def _directory(course: Course, kind: str, target: Path) -> str:

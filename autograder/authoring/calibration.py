@@ -55,7 +55,7 @@ class Calibration:
 
         Raises:
             LookupError: The lab has nothing to calibrate.
-            ValueError: There are fewer than three seeds for fitting or for judging.
+            ValueError: There are fewer than three seeds for fitting or for judging, or the lab's data cannot be chosen.
         """
         if min(seeds, fresh) < 3:
             raise ValueError("estimating a spread needs at least three seeds, both for fitting and for evaluation")
@@ -63,6 +63,8 @@ class Calibration:
         self.declared = calibrated_of(lab, part)
         if data is not None:
             table = self.declared.task.table
+            if "data" not in lab.settings[table]:
+                raise ValueError(f"the data of {lab.title} cannot be chosen: leave out --data")
             settings = {**lab.settings, table: {**lab.settings[table], "data": data}}
             self.declared = calibrated_of(replace(lab, settings=settings), part)
         self.task = self.declared.task

@@ -68,6 +68,7 @@ def all_calibrated(lab: Lab) -> list[Calibrated]:
 
     Raises:
         LookupError: The lab has nothing to calibrate.
+        ValueError: Two trainings have data of the same name, so that one would overwrite the thresholds of the other.
     """
     name = f"autograder.checks.{lab.name}.calibration"
     try:
@@ -79,4 +80,7 @@ def all_calibrated(lab: Lab) -> list[Calibrated]:
             f"{lab.title} has nothing to calibrate: there is no autograder/checks/{lab.name}/calibration.py"
         ) from None
     parts = module.PARTS if hasattr(module, "PARTS") else [(module.TASK, module.STYLES)]
-    return [Calibrated(task(lab), styles, getattr(module, "CEILINGS", {})) for task, styles in parts]
+    found = [Calibrated(task(lab), styles, getattr(module, "CEILINGS", {})) for task, styles in parts]
+    if len({declared.task.data for declared in found}) < len(found):
+        raise ValueError(f"{name}: the trainings in PARTS need data of different names")
+    return found

@@ -18,10 +18,12 @@ from amllab.lab import Lab, find_lab
 from amllab.protocol.failure import CheckFailure
 from amllab.protocol.submission import InProcessSubmission
 from autograder.authoring.build import notebook_of, same_text, solved
+from autograder.authoring.calibration import Calibration
 from autograder.authoring.calibration_page import page
 from autograder.authoring.study.checker import Checker, Verdict
 from autograder.authoring.study.materials import Materials
 from autograder.authoring.study.study import MutationStudy
+from autograder.checks.meta_learning import calibration
 from autograder.checks.meta_learning.corpus import FAILS
 from autograder.course import Course
 from autograder.grading.session import GradingSession
@@ -191,6 +193,19 @@ def test_each_training_has_thresholds() -> None:
     tasks = [declared.task for declared in all_calibrated(LAB)]
     assert [task.data for task in tasks] == ["species", "sinusoids"]
     assert all(task.score.beats(wanted["full"], wanted["start"]) for task in tasks for wanted in [thresholds(task)])
+
+
+def test_trainings_need_different_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings with data of one name would overwrite the thresholds of each other, and are refused."""
+    monkeypatch.setattr(calibration, "PARTS", [calibration.PARTS[0]] * 2)
+    with pytest.raises(ValueError, match="PARTS need data of different names"):
+        all_calibrated(LAB)
+
+
+def test_calibration_without_choice_of_data() -> None:
+    """A lab whose data cannot be chosen refuses the option, and keeps its thresholds."""
+    with pytest.raises(ValueError, match="leave out --data"):
+        Calibration(LAB, data="drawn")
 
 
 def test_calibration_page() -> None:

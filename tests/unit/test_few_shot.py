@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import Any
 
@@ -202,3 +203,6 @@ def test_numbers_that_do_not_fit() -> None:
         episode_accuracy(inputs, labels[1:], sample_episode, prototypical_loss)
     with pytest.raises(ValueError, match="at least 2 episodes, not 1"):
         episode_accuracy(inputs, labels, sample_episode, prototypical_loss, episodes=1)
+    for features in (inputs[:, None], torch.full_like(inputs, math.nan)):
+        with pytest.raises(ValueError, match="finite numbers of shape"):
+            episode_accuracy(features, labels, sample_episode, prototypical_loss)

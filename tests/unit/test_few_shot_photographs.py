@@ -176,3 +176,11 @@ def test_damaged_data_is_explained(file: str) -> None:
         cifar_fs()
     with pytest.raises(DataUnavailable, match=r"cifar-100-python is not whole"):
         cifar_fs("data")
+
+
+@pytest.mark.parametrize("name", ["cifar-100-binary", "cifar-100-matlab", "cifar-100-python.tar.gz"])
+def test_other_versions_are_explained(tmp_path: Path, name: str) -> None:
+    """Versions for other programs, and an archive that is not unpacked, end in a message that names the right file."""
+    (tmp_path / name).touch()
+    with pytest.raises(DataUnavailable, match=rf"{name} cannot be read. Unpack cifar-100-python.tar.gz there"):
+        cifar_fs(tmp_path)
