@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from amllab.kit.state_dicts import misshapen
 from amllab.protocol.failure import expect
 
 SHIFT = 2  # pixels
@@ -71,3 +73,48 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 def percent(value: float) -> str:
     """Format a share as a percentage with one decimal place."""
     return f"{100 * value:.1f} %"
+
+
+def expect_trained(fitted: dict[str, Any], before: Mapping[str, Tensor], *, what: str, how: str, why: str) -> None:
+    """Fail the check if a training raised an error, or if its model has other tensors than before.
+
+    Args:
+        fitted: Answer of a probe that trains: ``state``, or ``error`` and ``message``.
+        before: State of the model before the training.
+        what: What was trained, such as ``"encoder"``.
+        how: How, such as ``"`pretrain(..., epochs=6)`"``.
+        why: Why it matters.
+    """
+    expect(
+        "error" not in fitted,
+        expected=f"a training of the {what} with {how}",
+        seen=f"{fitted['error'][0]}: {fitted['message']}" if "error" in fitted else "",
+        why=why,
+        symptom="training raises an error",
+    )
+    wrong = misshapen(dict(before), {name: list(value.shape) for name, value in fitted["state"].items()})
+    expect(
+        not wrong,
+        expected=f"the {what} with all its parameters, trained in place",
+        seen=f"{len(wrong)} tensors are missing or have another shape, the first of them {wrong[0] if wrong else ''}",
+        why=f"the {what} is what is kept of the training",
+        symptom=f"another {what}",
+    )
+
+
+def area_under_roc(similar: Tensor, right: Tensor, candidates: Tensor | None = None) -> float:
+    """Return how often a right candidate is more similar than a wrong one: the mean area under a row's ROC curve.
+
+    Args:
+        similar: Similarities, float ``(n, m)``; the candidates of a row are its columns.
+        right: Which candidates are right, bool ``(n, m)``.
+        candidates: Which columns are candidates of a row, bool ``(n, m)``; by default all.
+    """
+    if candidates is not None:
+        similar = similar.masked_fill(~candidates, -torch.inf)
+    rank = similar.argsort(1).argsort(1).double()
+    n = right.sum(1)
+    n_wrong = right.shape[1] - n - (0 if candidates is None else (~candidates).sum(1))
+    # those that are no candidates have the lowest ranks
+    below = (rank * right).sum(1) - n * (n - 1) / 2 - n * (right.shape[1] - n - n_wrong)
+    return float((below / (n * n_wrong)).mean())

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from amllab import backbones  # noqa: F401  (registers net5)
 from amllab.checks import expect
-from amllab.kit.state_dicts import misshapen
+from amllab.kit.accuracy import area_under_roc, expect_trained
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import Submission, SubmissionError
 from amllab.representations import extract_features
@@ -114,20 +114,12 @@ def fit(submission: Submission, budget: dict[str, Any], seed: int, *, with_own_e
         seed=own_seed,
         episodes=[] if with_own_episodes else episodes_of_checks(own_seed, budget),
     )
-    expect(
-        "error" not in fitted,
-        expected=f"an encoder trained with `prototypical_loss` on {budget['steps']} episodes",
-        seen=f"{fitted['error'][0]}: {fitted['message']}" if "error" in fitted else "",
+    expect_trained(
+        fitted,
+        encoder,
+        what="encoder",
+        how=f"`prototypical_loss` on {budget['steps']} episodes",
         why="this is what episodes and loss are for",
-        symptom="training raises an error",
-    )
-    wrong = misshapen(encoder, {name: list(value.shape) for name, value in fitted["state"].items()})
-    expect(
-        not wrong,
-        expected="the encoder with all its parameters",
-        seen=f"{len(wrong)} tensors are missing or have another shape, the first of them {wrong[0] if wrong else ''}",
-        why="the encoder is what is kept of the training",
-        symptom="another encoder",
     )
     return Trained(fitted, budget, test)
 
@@ -157,12 +149,7 @@ def likeness(state: State, images: Tensor, labels: Tensor) -> float:
         features = F.normalize(features - features.mean(0))
         similar = features @ features.T
     itself = torch.eye(len(labels), dtype=torch.bool)
-    relatives = (labels[:, None] == labels) & ~itself
-    # an image itself has the lowest rank in its row, 0
-    rank = similar.masked_fill(itself, -torch.inf).argsort(1).argsort(1).double()
-    right = relatives.sum(1)
-    below = (rank * relatives).sum(1) - right * (right + 1) / 2
-    return float((below / (right * (len(labels) - 1 - right))).mean())
+    return area_under_roc(similar, (labels[:, None] == labels) & ~itself, ~itself)
 
 
 def keeps_to_the_budget(trained: Trained) -> None:

@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from amllab.checks import expect
-from amllab.kit.state_dicts import misshapen
+from amllab.kit.accuracy import expect_trained
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import Submission
 from amllab.seeds import derive
@@ -101,21 +100,12 @@ def fit(submission: Submission, budget: dict[str, Any], seed: int) -> Adapting:
         **{name: budget[name] for name in names},
         seed=derive(seed, "accuracy", "sinusoids"),
     )
-    expect(
-        "error" not in fitted,
-        expected=f"a network trained for {budget['steps']} steps through `maml_adapt(..., steps=1, "
-        f"lr={budget['inner_rate']:g})`",
-        seen=f"{fitted['error'][0]}: {fitted['message']}" if "error" in fitted else "",
+    expect_trained(
+        fitted,
+        state,
+        what="network",
+        how=f"`maml_adapt(..., steps=1, lr={budget['inner_rate']:g})`, {budget['steps']} steps",
         why="this is what differentiating through the adaptation is for",
-        symptom="training raises an error",
-    )
-    wrong = misshapen(state, {name: list(value.shape) for name, value in fitted["state"].items()})
-    expect(
-        not wrong,
-        expected="the network with all its parameters",
-        seen=f"{len(wrong)} tensors are missing or have another shape, the first of them {wrong[0] if wrong else ''}",
-        why="the network is what is kept of the training",
-        symptom="another network",
     )
     return Adapting(fitted, budget, derive(seed, "accuracy", "test"))
 

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from amllab import backbones  # noqa: F401  (registers net5)
 from amllab.checks import expect
-from amllab.kit.state_dicts import misshapen
+from amllab.kit.accuracy import area_under_roc, expect_trained
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import Submission, SubmissionError
 from amllab.representations import extract_features
@@ -116,20 +116,12 @@ def fit(
         seed=derive(seed, "accuracy", "training", str(attempt)),
         with_own_loss=with_own_loss,
     )
-    expect(
-        "error" not in fitted,
-        expected=f"an encoder pretrained with `pretrain(..., epochs={budget['epochs']})`",
-        seen=f"{fitted['error'][0]}: {fitted['message']}" if "error" in fitted else "",
+    expect_trained(
+        fitted,
+        encoder,
+        what="encoder",
+        how=f"`pretrain(..., epochs={budget['epochs']})`",
         why="this is what all the parts are for",
-        symptom="training raises an error",
-    )
-    wrong = misshapen(encoder, {name: list(value.shape) for name, value in fitted["state"].items()})
-    expect(
-        not wrong,
-        expected="the encoder with all its parameters, trained in place",
-        seen=f"{len(wrong)} tensors are missing or have another shape, the first of them {wrong[0] if wrong else ''}",
-        why="the encoder is what is kept of the training",
-        symptom="another encoder",
     )
     return Trained(fitted, budget, test)
 
@@ -160,19 +152,7 @@ def likeness(state: State, views: tuple[Tensor, Tensor], labels: Tensor) -> floa
         first, second = (F.normalize(values - middle) for values in features)
         similar = first @ second.T
     both = (similar, similar.T)
-    return sum(_above(one, same) + _above(one, relatives, ~same) for one in both) / 4
-
-
-def _above(similar: Tensor, right: Tensor, candidates: Tensor | None = None) -> float:
-    """Return how often a right candidate is more similar than a wrong one: the mean area under a row's ROC curve."""
-    if candidates is not None:
-        similar = similar.masked_fill(~candidates, -torch.inf)
-    rank = similar.argsort(1).argsort(1).double()
-    n = right.sum(1)
-    n_wrong = right.shape[1] - n - (0 if candidates is None else (~candidates).sum(1))
-    # those that are no candidates have the lowest ranks
-    below = (rank * right).sum(1) - n * (n - 1) / 2 - n * (right.shape[1] - n - n_wrong)
-    return float((below / (n * n_wrong)).mean())
+    return sum(area_under_roc(one, same) + area_under_roc(one, relatives, ~same) for one in both) / 4
 
 
 def keeps_to_the_budget(trained: Trained) -> None:
