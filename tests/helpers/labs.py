@@ -1,15 +1,21 @@
-"""Several labs in a folder of checks: lab 1 as it is, and small ones that a test writes next to it."""
+"""Labs for tests: small ones in a folder next to lab 1, and submissions of the functions of a real one."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import amllab.lab
 from amllab.checks import notebook
+from amllab.lab import Lab
+from amllab.protocol.submission import InProcessSubmission
+from autograder.authoring.study.materials import Materials
+from autograder.course import Course
 from autograder.labs import settings
+from autograder.labs.corpus import corpus_of
 
 SETTINGS = """
 title = "Second"
@@ -47,3 +53,12 @@ def write_lab(folder: Path, text: str | bytes | None = SETTINGS) -> Path:
         (folder / "lab.toml").write_bytes(text.encode() if isinstance(text, str) else text)
     (folder / "test_other.py").write_text("")
     return folder
+
+
+def submission(course: Course, lab: Lab, **sources: str) -> InProcessSubmission:
+    """Return a submission of a lab's plain functions, some of them replaced."""
+    namespace: dict[str, Any] = {}
+    exec(Materials.of(course, lab).setup, namespace)
+    for source in {**corpus_of(lab).plain, **sources}.values():
+        exec(source, namespace)
+    return InProcessSubmission(lab.name, namespace)
