@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autograder.checks.meta_learning.corpus.episode import EPISODE_CORRECT, EPISODE_WRONG
-from autograder.checks.meta_learning.corpus.failed_checks import FAILS
+from autograder.checks.meta_learning.corpus.exercise import FAILS
 from autograder.checks.meta_learning.corpus.maml import MAML_CORRECT, MAML_WRONG
 from autograder.checks.meta_learning.corpus.plain import PLAIN
 from autograder.checks.meta_learning.corpus.prototypes import PROTOTYPE_CORRECT, PROTOTYPE_WRONG

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from autograder.checks.meta_learning.corpus.failed_checks import note
+from autograder.checks.meta_learning.corpus.exercise import Exercise
 from autograder.checks.meta_learning.corpus.plain_maml import MAML
-from autograder.labs.corpus import Solution, replaced
 
 CELL = "maml_adapt"
 SIGNATURE = "def maml_adapt(model, inputs, targets, *, steps=1, lr=0.01, loss_fn=F.cross_entropy, first_order=False):\n"
@@ -33,31 +32,5 @@ ALL_BUT_ERRORS = (
     f"adapted_by_name no_steps model_stays earlier_gradients_stay modes_stay defaults {STEPS} {SECOND} {FIRST}"
 )
 
-
-def of_body(body: str, before: str = "") -> str:
-    """Return the source of a function that refuses negative steps, and then does something else."""
-    return f"{before}\n{SIGNATURE}{GUARD}{body.strip(chr(10))}\n"
-
-
-def changed(name: str, text: str, cost: tuple[float, float], fails: str, *texts: str) -> Solution:
-    """Return the plain solution with texts replaced: old, new, old, new, ..."""
-    return wrong(name, text, cost, fails, replaced(MAML, *texts))
-
-
-def wrong(name: str, text: str, cost: tuple[float, float], fails: str, source: str) -> Solution:
-    """Return a solution with one mistake.
-
-    Args:
-        name: Its name, to follow that of the exercise.
-        text: The mistake.
-        cost: The fewest and the most points that it should cost.
-        fails: Names of the checks of this exercise that do not pass, without ``test_``, separated by spaces.
-        source: The source.
-    """
-    note(f"maml_{name}", fails)
-    return Solution(f"maml_{name}", {CELL: source}, text, CELL, cost=cost)
-
-
-def correct(name: str, text: str, source: str) -> Solution:
-    """Return a correct solution in a style of its own."""
-    return Solution(f"maml_{name}", {CELL: source}, text)
+EXERCISE = Exercise("maml", CELL, MAML, SIGNATURE + GUARD)
+of_body, changed, wrong, correct = EXERCISE.of_body, EXERCISE.changed, EXERCISE.wrong, EXERCISE.correct
