@@ -24,12 +24,12 @@ RESULTS = ROOT / "bench" / "results"
 
 @cache
 def functions(assignment: str) -> dict[str, Callable[..., Any]]:
-    """Execute the functions of a lab's solution and return them."""
+    """Execute the functions of a lab's solution and return them by their names."""
     materials = Materials.of(Course.find(ROOT), find_lab(assignment))
     namespace: dict[str, Any] = {}
     for source in (materials.setup, *materials.reference.values()):
         exec(source, namespace)
-    return {name: namespace[name] for name in materials.exercises}
+    return {name: namespace[name] for name in materials.functions.values()}
 
 
 def settings_digest(assignment: str, settings: object) -> str:

@@ -47,6 +47,8 @@ class Solution:
         loses: Check cells that lose points, where that has been specified.
         cost: The fewest and the most points that the mistake should cost, specified before it was measured.
         public: Whether it was written in the style of public code. Reports learn no mistakes from these.
+        recorded: Names of the checks that do not pass, for the lab's tests alone. The audit grades solutions with
+            ``fails`` in isolation, which would take hours for all of a large corpus.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Solution:
     loses: frozenset[str] = frozenset()
     cost: tuple[float, float] | None = None
     public: bool = False
+    recorded: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,13 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
     own = [file for folder in (lab.folder, HIDDEN_CHECKS / lab.name) for file in sorted(folder.glob("*.py"))]
     files = [file for file in own if file.stem != "corpus"]
     files += [KIT / f"{name}.py" for name in sorted(_kit_modules(files))]
-    other = ("accuracy", "calibration", "budget", "task")
-    texts = [f.read_text(encoding="utf-8") for f in files if accuracy or not any(name in f.stem for name in other)]
+    texts = [file.read_text(encoding="utf-8") for file in files if accuracy or not _only_for_accuracy(file)]
     parts = sorted(part for text in texts for part in definitions(text))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _only_for_accuracy(file: Path) -> bool:
+    return file.stem == "calibration" or any(word in file.stem for word in ("accuracy", "budget", "task"))
 
 
 def _kit_modules(files: Iterable[Path]) -> set[str]:

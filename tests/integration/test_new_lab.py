@@ -147,11 +147,9 @@ EXERCISES = (
 
 def test_no_solutions_of_other_labs() -> None:
     """No file of the repository defines an exercise of a lab that it does not hold."""
-    released = {
-        name
-        for name in EXERCISES
-        if any((lab.folder / f"test_{name}.py").is_file() for lab in map(find_lab, all_labs()))
-    }
+    tested = {file.stem for lab in map(find_lab, all_labs()) for file in lab.folder.glob("test_*.py")}
+    # an exercise may be called by the end of its function's name
+    released = {name for name in EXERCISES if any(f"test_{name}".endswith(t.removeprefix("test")) for t in tested)}
     listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     files = [ROOT / name for name in listed if name.endswith((".py", ".md", ".j2", ".ipynb", ".toml", ".jsonl"))]
     pattern = re.compile(rf"\bdef ({'|'.join(EXERCISES)})\(")

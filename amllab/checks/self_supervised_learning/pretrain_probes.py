@@ -17,10 +17,10 @@ from amllab.checks.self_supervised_learning.pretrain_nets import (
     Projector,
     Views,
 )
-from amllab.checks.self_supervised_learning.pretrain_steps import Steps, recorded
 from amllab.kit.history import History, plain_history
 from amllab.kit.lent_functions import lent_function
 from amllab.kit.probing import CountedBatches, Raised, State, backward_passes, raised, state_of
+from amllab.kit.step_gradients import StepGradients, recorded_gradients
 from amllab.numerics import same_numbers, without_compiling
 from amllab.protocol.schema import IntMatrix, IntVector
 from amllab.protocol.submission import Functions, capture_error
@@ -49,7 +49,7 @@ class Pretrained(TypedDict):
     drawn_from: IntMatrix
     batches: list[IntVector]
     backwards: int
-    steps: Steps
+    steps: StepGradients
     started: State
     final: State
     gradients_enabled: bool
@@ -132,7 +132,7 @@ def pretrained_watermarks(
         without_compiling(),
         lent_function(functions, "nt_xent_loss", lent),
         backward_passes() as backwards,
-        recorded(list(nets.parameters())) as steps,
+        recorded_gradients(list(nets.parameters())) as steps,
     ):
         torch.manual_seed(seed)  # a training with random numbers of its own can be compared with another one
         got = capture_error(

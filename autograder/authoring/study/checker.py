@@ -167,7 +167,8 @@ class Checker:
             return self._run([only], asked)
         base = min(self._bases, key=lambda base: len(base.changed(sources)))
         changed = base.changed(sources)
-        if not keeps_to_itself(asked.namespace, base.namespace, changed):
+        functions = {self.materials.functions[name] for name in changed}
+        if not keeps_to_itself(asked.namespace, base.namespace, functions):
             changed = set(self.materials.exercises)
         involved = [name for name in self.checks if base.called[name] & changed]
         found = {result.name: result for result in base.results}
@@ -191,7 +192,7 @@ class Checker:
     def _base(self, sources: Sources) -> _Base:
         asked = self._submission(sources)
         namespace = dict(asked.namespace)
-        recorder = Recorder(asked, self.materials.exercises)
+        recorder = Recorder(asked, self.materials.functions)
         results = self._run(list(self.checks), asked)
         recorder.stop()
         needs = prerequisites(self.files)

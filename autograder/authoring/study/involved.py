@@ -10,7 +10,7 @@ import ast
 import functools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -19,19 +19,23 @@ from amllab.protocol.submission import InProcessSubmission
 
 
 class Recorder:
-    """Record which functions of a submission are called for the questions of each check.
+    """Record which exercises' functions are called for the questions of each check.
+
+    Args:
+        submission: A submission that defines the functions.
+        functions: Solution cell -> the function that it is about.
 
     Attributes:
-        called: check -> names of functions.
+        called: check -> names of solution cells.
     """
 
-    def __init__(self, submission: InProcessSubmission, functions: Sequence[str]) -> None:
+    def __init__(self, submission: InProcessSubmission, functions: Mapping[str, str]) -> None:
         self.called: dict[str, set[str]] = defaultdict(set)
         self._by_question: dict[str, set[str]] = defaultdict(set)
         self._question = ""
         self._submission = submission
-        self._own = {name: submission.namespace[name] for name in functions}
-        submission.namespace.update({name: self._noting(name, function) for name, function in self._own.items()})
+        self._own = {name: submission.namespace[name] for name in functions.values()}
+        submission.namespace.update({name: self._noting(cell, self._own[name]) for cell, name in functions.items()})
         self._ask = submission.ask
         submission.ask = self._asked  # type: ignore[method-assign]
 
@@ -40,10 +44,10 @@ class Recorder:
         self._submission.namespace.update(self._own)
         del self._submission.ask
 
-    def _noting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _noting(self, cell: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
-            self._by_question[self._question].add(name)
+            self._by_question[self._question].add(cell)
             return function(*arguments, **named)
 
         return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +71,11 @@ class Materials:
             lab, setup or "\n\n".join(above), tuple(exercises), {name: sources[name] for name in exercises}, corpus
         )
 
+    @cached_property
+    def functions(self) -> dict[str, str]:
+        """Solution cell -> the function that it is about: the one of its name, or the one whose name ends with it."""
+        return {name: _function(name, source) for name, source in self.reference.items()}
+
     @property
     def plain(self) -> dict[str, str]:
         """Solution cell -> source of the plain functions; those of the reference where the corpus has none."""
@@ -89,6 +95,16 @@ class Materials:
         """Return the exercise that a file of checks is about; empty if none is."""
         about = [name for name in self.exercises if re.fullmatch(rf"test_{re.escape(name)}(_\w*hidden)?", file.stem)]
         return max(about, key=len, default="")
+
+
+def _function(cell: str, source: str) -> str:
+    defined = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    found = [name for name in defined if name == cell or name.endswith(f"_{cell}")]
+    if not found:
+        raise CourseError(
+            f"the solution cell {cell!r} defines no function of that name: {', '.join(defined) or 'none'}"
+        )
+    return min(found, key=len)
 
 
 def _files(lab: Lab) -> list[Path]:

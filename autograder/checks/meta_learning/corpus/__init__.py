@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autograder.checks.meta_learning.corpus.episode import EPISODE_CORRECT, EPISODE_WRONG
-from autograder.checks.meta_learning.corpus.exercise import FAILS
 from autograder.checks.meta_learning.corpus.maml import MAML_CORRECT, MAML_WRONG
 from autograder.checks.meta_learning.corpus.plain import PLAIN
 from autograder.checks.meta_learning.corpus.prototypes import PROTOTYPE_CORRECT, PROTOTYPE_WRONG
 
-__all__ = ["CORRECT", "DEMO", "FAILS", "PLAIN", "WRONG"]
+__all__ = ["CORRECT", "DEMO", "PLAIN", "WRONG"]
 
 CORRECT = [*EPISODE_CORRECT, *PROTOTYPE_CORRECT, *MAML_CORRECT]
 # with these mistakes nothing is learned, so that the audit sees each check of the accuracy fail
@@ -19,7 +18,9 @@ _WITHOUT_EFFECT = {
     "maml_ascent": {"test_learns_to_adapt", "test_error_after_one_step"},
 }
 WRONG = [
-    replace(wrong, fails=FAILS[wrong.name] | _WITHOUT_EFFECT[wrong.name]) if wrong.name in _WITHOUT_EFFECT else wrong
+    replace(wrong, fails=(wrong.recorded or frozenset()) | _WITHOUT_EFFECT[wrong.name])
+    if wrong.name in _WITHOUT_EFFECT
+    else wrong
     for wrong in (*EPISODE_WRONG, *PROTOTYPE_WRONG, *MAML_WRONG)
 ]
 DEMO = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograder.checks.meta_learning.corpus.exercise import Exercise
 from autograder.checks.meta_learning.corpus.plain_episode import EPISODE
+from autograder.labs.exercise import Exercise
 
 CELL = "sample_episode"
 SIGNATURE = "def sample_episode(labels, n_way, k_shot, n_query, generator):\n"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograder.checks.meta_learning.corpus.exercise import Exercise
 from autograder.checks.meta_learning.corpus.plain_maml import MAML
+from autograder.labs.exercise import Exercise
 
 CELL = "maml_adapt"
 SIGNATURE = "def maml_adapt(model, inputs, targets, *, steps=1, lr=0.01, loss_fn=F.cross_entropy, first_order=False):\n"

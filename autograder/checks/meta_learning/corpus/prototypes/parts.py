@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autograder.checks.meta_learning.corpus.exercise import Exercise
 from autograder.checks.meta_learning.corpus.plain_prototypes import PROTOTYPES
+from autograder.labs.exercise import Exercise
 
 CELL = "prototypical_loss"
 SIGNATURE = "def prototypical_loss(support, support_labels, query, query_labels):\n"

@@ -1,4 +1,4 @@
-"""Steps of optimizers in a pretraining: which gradients they used, and whether earlier ones were still among them."""
+"""Steps of optimizers and the backward passes before them: which gradients a step used, and whether it should have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from amllab.protocol.schema import FloatMatrix, IntMatrix
 MOST = 24  # steps whose gradients are recorded
 
 
-class Steps(TypedDict):
+class StepGradients(TypedDict):
     """The steps of all optimizers, in their order, and the gradients of the first ``MOST`` of them.
 
     The gradients of all parameters come one after the other, ``(steps, numbers)``; 0 where there is none, or where the
@@ -64,7 +64,7 @@ class _Parameter:
 
 
 @contextmanager
-def recorded(parameters: Sequence[nn.Parameter]) -> Iterator[Steps]:
+def recorded_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[StepGradients]:
     """Yield what the steps of all optimizers within the context do to some parameters; it is complete at its end.
 
     A step that is taken within another one, by an optimizer that is wrapped or by the class that was extended, is part
@@ -73,7 +73,7 @@ def recorded(parameters: Sequence[nn.Parameter]) -> Iterator[Steps]:
     running = 0
     notes = [_Parameter(parameter) for parameter in parameters]
     rows: dict[str, list[Tensor]] = {"owned": [], "used": [], "since": [], "last": []}
-    steps: Steps = {
+    steps: StepGradients = {
         "taken": 0,
         "sizes": [parameter.numel() for parameter in parameters],
         "owned": torch.zeros(0, len(parameters), dtype=torch.int64),
