@@ -19,10 +19,19 @@ if TYPE_CHECKING:
     from amllab import plots
     from amllab.checks import check
     from amllab.confidence import Interval, accuracy, interval_of
+    from amllab.distillation import (
+        PlainAnswers,
+        RememberedAnswers,
+        compare_models,
+        distillation_loader,
+        draw_reptiles,
+        hide_labels,
+        logits_of,
+    )
     from amllab.downloads import DataUnavailable
     from amllab.few_shot import Episode, episode_accuracy, episode_loss, episodes, split_classes
     from amllab.few_shot_photographs import cifar_fs
-    from amllab.kept_models import keep, kept
+    from amllab.kept_models import keep, kept, load_teacher
     from amllab.kit.scripted_model import scripted_training
     from amllab.layers import Layer, layers_of
     from amllab.loading import BackboneUnavailable, UnknownBackbone, load_backbone
@@ -44,7 +53,9 @@ __all__ = [
     "Epochs",
     "Interval",
     "Layer",
+    "PlainAnswers",
     "RandomViews",
+    "RememberedAnswers",
     "UnknownBackbone",
     "accuracy",
     "adaptation_curve",
@@ -53,7 +64,10 @@ __all__ = [
     "check",
     "cifar10_photographs",
     "cifar_fs",
+    "compare_models",
     "conv4",
+    "distillation_loader",
+    "draw_reptiles",
     "draw_species",
     "episode_accuracy",
     "episode_loss",
@@ -61,6 +75,7 @@ __all__ = [
     "evaluate",
     "extract_features",
     "fast_math",
+    "hide_labels",
     "image_tasks",
     "interval_of",
     "keep",
@@ -69,6 +84,8 @@ __all__ = [
     "layers_of",
     "linear_evaluation",
     "load_backbone",
+    "load_teacher",
+    "logits_of",
     "maml_loss",
     "meta_train",
     "plots",
@@ -88,7 +105,9 @@ _PLACES = {
     "Epochs": "amllab.progress",
     "Interval": "amllab.confidence",
     "Layer": "amllab.layers",
+    "PlainAnswers": "amllab.distillation",
     "RandomViews": "amllab.views",
+    "RememberedAnswers": "amllab.distillation",
     "UnknownBackbone": "amllab.loading",
     "accuracy": "amllab.confidence",
     "adaptation_curve": "amllab.meta_training",
@@ -97,7 +116,10 @@ _PLACES = {
     "check": "amllab.checks.notebook",
     "cifar10_photographs": "amllab.photographs",
     "cifar_fs": "amllab.few_shot_photographs",
+    "compare_models": "amllab.distillation",
     "conv4": "amllab.meta_tasks",
+    "distillation_loader": "amllab.distillation",
+    "draw_reptiles": "amllab.distillation",
     "draw_species": "amllab.species",
     "episode_accuracy": "amllab.few_shot",
     "episode_loss": "amllab.few_shot",
@@ -105,6 +127,7 @@ _PLACES = {
     "evaluate": "amllab.training",
     "extract_features": "amllab.representations",
     "fast_math": "amllab.numerics",
+    "hide_labels": "amllab.distillation",
     "image_tasks": "amllab.meta_tasks",
     "interval_of": "amllab.confidence",
     "keep": "amllab.kept_models",
@@ -113,6 +136,8 @@ _PLACES = {
     "layers_of": "amllab.layers",
     "linear_evaluation": "amllab.representations",
     "load_backbone": "amllab.loading",
+    "load_teacher": "amllab.kept_models",
+    "logits_of": "amllab.distillation",
     "maml_loss": "amllab.meta_training",
     "meta_train": "amllab.meta_training",
     "predict": "amllab.training",

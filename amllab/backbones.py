@@ -1,10 +1,10 @@
 """The course's backbones, registered with timm: ``net12`` (12 layers), ``net6`` (6 layers) and ``net5`` (5 layers).
 
 All are small convolutional networks for 32x32 images, pretrained by ``python -m amllab.pretrain``: ``net12`` and
-``net6`` on the labelled images of CIFAR-10, ``net5`` on images without labels. ``net12`` has residual branches. The
-family follows two sources: the residual block of He et al., *Deep Residual Learning for Image Recognition* (CVPR 2016),
-and the layout "convolution, pooling, two convolutions with a skip" of the fast CIFAR-10 networks of Page, *How to Train
-Your ResNet* (2018).
+``net6`` on the labelled images of CIFAR-10, ``net5`` on images without labels. ``net12.reptiles`` is a net12 that was
+then fine-tuned on drawn reptiles. ``net12`` has residual branches. The family follows two sources: the residual block
+of He et al., *Deep Residual Learning for Image Recognition* (CVPR 2016), and the layout "convolution, pooling, two
+convolutions with a skip" of the fast CIFAR-10 networks of Page, *How to Train Your ResNet* (2018).
 
 >>> import timm, amllab
 >>> timm.create_model("net12", pretrained=True, num_classes=5).num_classes
@@ -170,6 +170,8 @@ def _cfg(name: str, num_classes: int = 10) -> dict[str, Any]:
 default_cfgs = generate_default_cfgs(
     {
         "net12.cifar10": _cfg("net12"),
+        # fine-tuned on drawn reptiles
+        "net12.reptiles": _cfg("net12-reptiles", num_classes=5),
         "net6.cifar10": _cfg("net6"),
         # encoders without a classifier: the first is the default
         "net5.ssl_cifar10": _cfg("net5-ssl_cifar10", num_classes=0),

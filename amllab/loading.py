@@ -33,8 +33,9 @@ def load_backbone(name: str) -> nn.Module:
 
     Args:
         name: ``"net12"`` or ``"net6"`` (pretrained on CIFAR-10, 10 classes, shipped with this package),
-            ``"net5.ssl_cifar10"`` or ``"net5.ssl_species"`` (without labels, no classifier, shipped), or any name that
-            ``timm.create_model`` accepts, such as ``"resnet18"`` or ``"vit_tiny_patch16_224"`` (downloaded once).
+            ``"net12.reptiles"`` (fine-tuned on drawn reptiles, 5 classes, shipped), ``"net5.ssl_cifar10"`` or
+            ``"net5.ssl_species"`` (without labels, no classifier, shipped), or any name that ``timm.create_model``
+            accepts, such as ``"resnet18"`` or ``"vit_tiny_patch16_224"`` (downloaded once).
 
     Returns:
         A model that maps normalised images ``(batch, 3, height, width)`` to logits ``(batch, num_classes)``, or to

@@ -37,6 +37,7 @@ class RandomViews:
     Args:
         generator: source of all randomness, on the CPU; by default, PyTorch's global generator.
         crop: smallest and largest area of a crop, as shares of the image; ``None`` for no crops.
+        shift: largest shift of an image in both directions, in whole pixels. Pixels of the border fill what is left.
         flip: probability of a horizontal flip.
         colour: strength of the distortion of brightness, contrast, saturation and hue: 1 is that of SimCLR at half
             strength, 0 is none.
@@ -58,6 +59,7 @@ class RandomViews:
         generator: torch.Generator | None = None,
         *,
         crop: tuple[float, float] | None = (0.3, 1.0),
+        shift: int = 0,
         flip: float = 0.5,
         colour: float = 1.0,
         grey: float = 0.2,
@@ -66,11 +68,14 @@ class RandomViews:
     ) -> None:
         if crop is not None and not 0 < crop[0] <= crop[1] <= 1:
             raise ValueError(f"crop must be two shares of the area in (0, 1], the smaller one first, not {crop}")
+        if shift < 0:
+            raise ValueError(f"shift is a number of pixels, at least 0, not {shift}")
         if not 0 <= flip <= 1 or not 0 <= grey <= 1:
             raise ValueError(f"flip and grey are probabilities in [0, 1], not {flip} and {grey}")
         if not 0 <= colour <= 1 / JITTER:
             raise ValueError(f"colour must be at least 0 and at most {1 / JITTER}, not {colour}")
-        self.generator, self.crop, self.flip, self.colour, self.grey = generator, crop, flip, colour, grey
+        self.generator, self.crop, self.shift = generator, crop, shift
+        self.flip, self.colour, self.grey = flip, colour, grey
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -96,13 +101,16 @@ class RandomViews:
         return torch.rand(n, generator=self.generator) < probability
 
     def _placed(self, images: Tensor) -> Tensor:
-        """Crop and flip images, by one affine map of the coordinates in [-1, 1] each."""
+        """Crop, shift and flip images, by one affine map of the coordinates in [-1, 1] each."""
         n, _, high, wide = images.shape
-        if not n or (not self.crop and not self.flip):
+        if not n or not (self.crop or self.shift or self.flip):
             return images
         ones = torch.ones(n)
         scale_x, scale_y = self._crop_sides(n, high / wide) if self.crop else (ones, ones)
         shift_x, shift_y = (self._uniform(-1, 1, n) * (1 - scale) for scale in (scale_x, scale_y))
+        if self.shift:
+            pixels = torch.randint(-self.shift, self.shift + 1, (2, n), generator=self.generator)
+            shift_x, shift_y = shift_x + 2 / wide * pixels[0], shift_y + 2 / high * pixels[1]
         mirror = torch.where(self._happens(self.flip, n), -1.0, 1.0)
         maps = torch.zeros(n, 2, 3)
         maps[:, 0, 0], maps[:, 0, 2] = scale_x * mirror, shift_x

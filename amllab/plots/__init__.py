@@ -1,4 +1,4 @@
-"""Plots of training runs, freezing, predictions, features and meta-learning.
+"""Plots of training runs, freezing, predictions, features, meta-learning and distillation.
 
 Every function returns a :class:`Plot`: a matplotlib figure that a notebook shows when it is the last value of a cell
 or is passed to ``display``. Each plot has a description in words for readers who cannot see it. The module does not
@@ -13,6 +13,7 @@ distinguish; line style, marker or hatching convey the same information.
 from amllab.plots.adaptation_to_tasks import adaptation, sinusoid_fits
 from amllab.plots.figure import VERMILLION, Plot, note
 from amllab.plots.image_rows import neighbours, views
+from amllab.plots.knowledge_distillation import patience, reliability, soft_labels, students
 from amllab.plots.layers import frozen
 from amllab.plots.meta_learning import class_numbers, episode, intervals, meta_training
 from amllab.plots.predictions import confusion, gallery, images, mistakes
@@ -37,10 +38,14 @@ __all__ = [
     "mistakes",
     "neighbours",
     "note",
+    "patience",
     "pretraining",
+    "reliability",
     "similarities",
     "sinusoid_fits",
+    "soft_labels",
     "spectrum",
+    "students",
     "sweep",
     "views",
 ]

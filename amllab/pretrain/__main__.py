@@ -14,12 +14,13 @@ from amllab import pretrain
 from amllab.backbones import WEIGHTS
 from amllab.images import cifar10
 from amllab.numerics import best_device
-from amllab.pretrain import self_supervised, supervised
+from amllab.pretrain import fine_tuning, self_supervised, supervised
 from amllab.pretrain.checkpoints import save_weights
+from amllab.reptiles import reptile_arrays
 
 CIFAR10 = Path("data/cifar10")
 STATISTICS = 2000  # images for the BatchNorm statistics of the untrained encoder
-SUPERVISED, ENCODERS = ("net12", "net6"), ("net5",)
+SUPERVISED, ENCODERS, TEACHERS = ("net12", "net6"), ("net5",), ("net12",)
 
 
 def arguments(words: list[str] | None) -> argparse.Namespace:
@@ -27,10 +28,12 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m amllab.pretrain",
         description=(pretrain.__doc__ or "").partition(":")[0],
-        epilog=f"With labels: {', '.join(SUPERVISED)}. Without: {', '.join(ENCODERS)}.",
+        epilog=f"With labels: {', '.join(SUPERVISED)}. Without: {', '.join(ENCODERS)}. On reptiles: {', '.join(TEACHERS)}.",
     )
     parser.add_argument("model", nargs="?", choices=[*SUPERVISED, *ENCODERS], help="default without labels: net5")
-    parser.add_argument("--self-supervised", action="store_true", help="train an encoder on images without labels")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--self-supervised", action="store_true", help="train an encoder on images without labels")
+    kind.add_argument("--reptiles", action="store_true", help="fine-tune a pretrained backbone on drawn reptiles")
     parser.add_argument(
         "--data",
         help="folder of CIFAR-10, downloaded if empty (default: data/cifar10); without labels: cifar10 or species",
@@ -40,11 +43,14 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for weights and model card")
     args = parser.parse_args(words)
-    args.model = args.model or (ENCODERS[0] if args.self_supervised else None)
-    possible = ENCODERS if args.self_supervised else SUPERVISED
+    kinds = {"--self-supervised": args.self_supervised, "--reptiles": args.reptiles}
+    option = next((name for name, chosen in kinds.items() if chosen), "without --self-supervised")
+    possible = {"--self-supervised": ENCODERS, "--reptiles": TEACHERS}.get(option, SUPERVISED)
+    args.model = args.model or (possible[0] if len(possible) == 1 else None)
     if args.model not in possible:
-        without = "--self-supervised" if args.self_supervised else "without --self-supervised"
-        parser.error(f"{without}, the model is one of: {', '.join(possible)}")
+        parser.error(f"{option}, the model is one of: {', '.join(possible)}")
+    if args.reptiles and args.data is not None:
+        parser.error("--reptiles draws its images: it takes no --data")
     if args.epochs is not None and args.epochs < 1:
         parser.error("--epochs must be at least 1")
     return args
@@ -54,7 +60,7 @@ def main(words: list[str] | None = None) -> None:
     """Run the command: train, then write the weights and the model card."""
     args = arguments(words)
     args.out.mkdir(parents=True, exist_ok=True)
-    figures = _without_labels(args) if args.self_supervised else _with_labels(args)
+    figures = (_without_labels if args.self_supervised else _reptiles if args.reptiles else _with_labels)(args)
     print(json.dumps({k: v for k, v in figures.items() if k != "losses"}))
 
 
@@ -91,6 +97,20 @@ def _without_labels(args: argparse.Namespace) -> dict[str, Any]:
     card = args.out / f"{name}.md"
     self_supervised.write_encoder_card(card, recipe, figures, accuracies, parameters, weights.stat().st_size)
     return {**figures, **after}
+
+
+def _reptiles(args: argparse.Namespace) -> dict[str, Any]:
+    epochs = {} if args.epochs is None else {"epochs": args.epochs}
+    recipe = fine_tuning.FineTuningRecipe(args.model, seed=args.seed, **epochs)
+    model, figures = fine_tuning.fine_tune(recipe, fine_tuning.training_part())
+    weights = args.out / f"{args.model}-reptiles.safetensors"
+    save_weights(model, weights)
+    shipped = _loaded(f"{args.model}.reptiles", weights).cpu()
+    results = fine_tuning.evaluated(shipped, reptile_arrays("test", "drawn"))
+    parameters = sum(p.numel() for p in shipped.parameters())
+    card = args.out / f"{args.model}-reptiles.md"
+    fine_tuning.write_teacher_card(card, recipe, figures, results, parameters, weights.stat().st_size)
+    return {**figures, **results}
 
 
 def _loaded(name: str, weights: Path) -> torch.nn.Module:

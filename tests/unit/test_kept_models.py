@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from amllab import keep, kept, load_backbone
-from amllab.kept_models import FOLDER
+from amllab import keep, kept, load_backbone, load_teacher
+from amllab.kept_models import DRAWN, FOLDER, TEACHER
 
 NAME = "species-encoder"
 FILE = FOLDER / f"{NAME}.safetensors"
@@ -133,9 +133,80 @@ def test_models_that_cannot_be_kept() -> None:
         keep(NAME, nn.Sequential(encoder(0)))
     changed = timm.create_model("net5", num_classes=0)
     changed.extra = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="layers are not those of 'net5'"):
+    with pytest.raises(ValueError, match=r"layers are not those of 'net5' \(see extra\.weight\)"):
         keep(NAME, changed)
     assert not FOLDER.exists()
+
+
+@pytest.mark.parametrize("name", ["net12", "resnet18"])
+def test_replaced_classifier(name: str) -> None:
+    """A classifier that was replaced by hand counts with its own outputs, whatever number the model states."""
+    model = timm.create_model(name, num_classes=10)
+    *parents, last = model.default_cfg["classifier"].split(".")
+    parent = model.get_submodule(".".join(parents))
+    setattr(parent, last, nn.Linear(model.num_features, 5))
+    assert model.num_classes == 10
+    keep(TEACHER, model)
+    again = kept(TEACHER)
+    assert same(again, model)
+    assert again(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    "head", [nn.Sequential(nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 5)), nn.Linear(256, 5, bias=False)]
+)
+def test_heads_of_other_layers(head: nn.Module) -> None:
+    """A head that timm does not make cannot be kept; the error names its weights."""
+    model = timm.create_model("net12", num_classes=5)
+    model.head.fc = head
+    with pytest.raises(ValueError, match=r"layers are not those of 'net12' \(see head\.fc\."):
+        keep(TEACHER, model)
+
+
+def reptile_model(classes: int = 5) -> nn.Module:
+    torch.manual_seed(classes)
+    model: nn.Module = timm.create_model("net6", num_classes=classes)
+    return model
+
+
+def test_teacher_of_the_library(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a kept model, the teacher of drawn reptiles is the library's, in eval mode; for others there is none."""
+    teacher = load_teacher()
+    assert same(teacher, load_backbone("net12.reptiles"))
+    assert not any(module.training for module in teacher.modules())
+    assert capsys.readouterr().out == "net12.reptiles of the library is used\n"
+    with pytest.raises(ValueError, match="no reptile-teacher that was trained on CIFAR-100 reptiles has been kept"):
+        load_teacher("CIFAR-100 reptiles")
+
+
+@pytest.mark.parametrize("trained_on", [DRAWN, ""])
+def test_teacher_of_lab_1(trained_on: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A kept model of the same images comes first, also if it is not known what it was trained on."""
+    keep(TEACHER, reptile_model(), data=trained_on)
+    teacher = load_teacher()
+    assert same(teacher, reptile_model())
+    assert not teacher.training
+    assert (
+        capsys.readouterr().out.splitlines()[-1] == "Kept by an earlier notebook: data/kept/reptile-teacher.safetensors"
+    )
+
+
+def test_teacher_of_other_images(capsys: pytest.CaptureFixture[str]) -> None:
+    """A model of photographs is a teacher for these, and not for drawn reptiles."""
+    keep(TEACHER, reptile_model(), data="CIFAR-100 reptiles")
+    assert same(load_teacher("CIFAR-100 reptiles"), reptile_model())
+    capsys.readouterr()
+    assert same(load_teacher(), load_backbone("net12.reptiles"))
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("Not used, as it has 5 outputs and was trained on CIFAR-100 reptiles: ")
+    assert last == "net12.reptiles of the library is used"
+
+
+def test_teacher_with_other_outputs(capsys: pytest.CaptureFixture[str]) -> None:
+    """A model with another number of classes is no teacher for five."""
+    keep(TEACHER, reptile_model(10), data=DRAWN)
+    assert same(load_teacher(), load_backbone("net12.reptiles"))
+    assert "Not used, as it has 10 outputs" in capsys.readouterr().out
 
 
 def test_diverged_model_is_refused() -> None:
@@ -152,5 +223,7 @@ def test_diverged_model_is_refused() -> None:
 def test_unknown_names() -> None:
     """The error for an unknown name lists the known ones."""
     for call in (lambda: keep("mine", encoder(0)), lambda: kept("mine")):
-        with pytest.raises(ValueError, match="no lab keeps a model named 'mine'; the names are: species-encoder"):
+        with pytest.raises(
+            ValueError, match="no lab keeps a model named 'mine'; the names are: species-encoder, reptile"
+        ):
             call()

@@ -14,7 +14,7 @@ from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 from amllab.views import LUMA, RATIO, RandomViews, normalise
 from bench.views import one_by_one, statistics
 
-OFF = {"crop": None, "flip": 0.0, "colour": 0.0, "grey": 0.0}
+OFF = {"crop": None, "shift": 0, "flip": 0.0, "colour": 0.0, "grey": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,20 @@ def test_format(images):
     assert (denormalised(views) < 1 + 1e-6).all()
     assert seeded()(torch.zeros(2, 3, 40, 24)).shape == (2, 3, 40, 24)
     assert seeded()(images[:0]).shape == (0, 3, 32, 32)
+
+
+def test_shifts(images):
+    """Images are moved by whole pixels, each by its own; all shifts up to the largest occur equally often."""
+    same = images[:1].repeat(500, 1, 1, 1)
+    views, plain = seeded(**{**OFF, "shift": 2})(same), normalise(images[:1])[0]
+    counts = torch.zeros(5, 5)
+    for down, right in itertools.product(range(5), range(5)):
+        moved = plain.roll((down - 2, right - 2), (1, 2))
+        hits = (views - moved)[:, :, 2:-2, 2:-2].abs().flatten(1).amax(1) < 1e-3
+        counts[down, right] = hits.sum()
+    assert counts.sum() == 500
+    assert counts.min() > 5
+    assert counts.max() < 45
 
 
 def test_generator_determines_views(images):
@@ -132,6 +146,7 @@ def test_strength_of_colours(images):
         {"crop": (0.0, 1.0)},
         {"crop": (0.8, 0.3)},
         {"crop": (0.5, 1.5)},
+        {"shift": -1},
         {"flip": 1.2},
         {"grey": -0.1},
         {"colour": -1.0},
