@@ -55,6 +55,7 @@ print(len(history["val_loss"]), "epochs, best", history["best_epoch"], type(mode
 SILENT = {
     "self-supervised-learning": ("nt_xent_loss", "loss_itself_not_masked", "is it one of its own candidates?"),
     "meta-learning": ("maml_adapt", "maml_create_graph_missing", "as with first_order=True"),
+    "knowledge-distillation": ("distill", "distill_answers_computed_once", "each pass gives new ones"),
 }
 SOLVED = ROOT / "solutions" / ASSIGNMENT / NOTEBOOK
 

@@ -165,5 +165,5 @@ def test_course_without_lab_1(second: CourseCopy) -> None:
     done = python(second, "-m", "autograder", "grade", "--lab", "transfer-learning", SOLUTION)
     assert (done.returncode, done.stderr) == (
         2,
-        "autograder: no lab 'transfer-learning'; there are: meta_learning, second, self_supervised_learning\n",
+        "autograder: no lab 'transfer-learning'; there are: knowledge_distillation, meta_learning, second, self_supervised_learning\n",
     )

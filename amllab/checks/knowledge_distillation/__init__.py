@@ -1,0 +1,1 @@
+"""Probes and public checks of lab 4, knowledge distillation."""
