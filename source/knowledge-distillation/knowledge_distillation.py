@@ -139,8 +139,10 @@ plots.gallery(train.images[labelled], few[labelled], train.classes, n=12, title=
 # ## The teacher
 #
 # `load_teacher` returns the model that your notebook of lab 1 has kept, if it was trained on drawn reptiles; else that
-# of the library: `net12`, fine-tuned on the drawn reptiles of lab 1. A teacher can teach only what it knows. The 250
-# labelled images tell how much that is.
+# of the library: `net12`, fine-tuned on the drawn reptiles of lab 1. To keep yours, open your notebook of lab 1, run it,
+# and add a cell with
+# `import amllab; amllab.keep("reptile-teacher", sweep_models[best_n], data=train_loader.dataset.source)`. A teacher can teach only what
+# it knows. The 250 labelled images tell how much that is.
 
 # %% tags=["experiment"]
 teacher = load_teacher(train.source)
