@@ -121,6 +121,8 @@ def sizes(run_seed: int) -> dict[str, Case]:
     return {
         "two classes": _first(_is_no_single_logit, lambda: _case(generator, 60, 2, 5, spread=1.5, accuracy=0.6)),
         "60 classes": _first(_needs_all_classes, lambda: _case(generator, 150, 60, 10, spread=3.0, accuracy=0.5)),
+        # Python keeps small numbers, so that only larger ones tell `is not` from `!=`
+        "300 examples": _case(generator, 300, 5, 8, spread=2.0, accuracy=0.6),
         "one example": _first(_is_medium, lambda: _case(generator, 1, 4, 7, spread=1.5, accuracy=1.0)),
         "logits in float64": Case(exact.logits.double(), exact.labels, exact.n_bins),
     }

@@ -140,9 +140,9 @@ def distance(run: Run) -> float:
 def test_numbers_and_defaults(submission, rng):
     """The loss gets `temperature` and `alpha`; without them, `epochs=10, lr=1e-3, temperature=4.0, alpha=0.9`."""
     asked = question(rng, (6, 4))
-    pairs = ((rng.uniform(0.55, 0.65), rng.uniform(0.75, 0.85)), (rng.uniform(2.4, 2.9), rng.uniform(0.25, 0.35)))
-    for temperature, alpha in pairs:
-        numbers = {"temperature": round(temperature, 2), "alpha": round(alpha, 2)}
+    # with some values of alpha, such as 0.8 for 4 classes, a loss of another size has the gradient of another alpha
+    for temperature, alpha in ((rng.choice([0.57, 0.63]), 0.78), (rng.choice([2.4, 2.7]), 0.28)):
+        numbers = {"temperature": temperature, "alpha": alpha}
         run = ask(submission, asked, {"epochs": 2, "lr": TINY, **numbers})
         if not run.answers:
             pytest.skip(f"waits for this check: {ASKED}")
