@@ -14,9 +14,11 @@ from amllab.lab import Lab, find_lab
 from autograder.authoring.build import notebook_of, same_text, solved
 from autograder.authoring.study.checker import Checker, Verdict
 from autograder.authoring.study.materials import Materials
+from autograder.authoring.study.study import MutationStudy
 from autograder.course import Course
 from autograder.grading.session import GradingSession
 from autograder.labs.corpus import Solution, corpus_of
+from autograder.labs.study import checks_digest, command, evidence_of
 from tests.conftest import ROOT, sampled
 
 pytestmark = pytest.mark.full_training
@@ -143,3 +145,14 @@ def test_corpus_is_large_enough(lab: Lab) -> None:
     assert len(corpus.wrong) >= 25
     cells = {f"check_{mistake.cell}" for mistake in corpus.wrong}
     assert cells == POINTS[lab.assignment].keys() - {"check_accuracy"}
+
+
+@pytest.mark.parametrize("lab", [lab for lab in LABS if evidence_of(lab).is_file()], ids=lambda lab: lab.name)
+def test_study_of_present_checks(lab: Lab) -> None:
+    """The study is of the present checks: it caught all mistakes in their cells, and correct solutions lost nothing."""
+    study = MutationStudy(COURSE, lab.assignment)
+    assert study.summary()["checks"] == checks_digest(lab), f"run {command(lab)}"
+    rows = study.read_rows()
+    assert [row.id for row in rows if row.state not in ("caught", "equivalent", "correct")] == []
+    assert [row.id for row in rows if row.elsewhere or row.broken or len(row.points_lost) > 1] == []
+    assert len(rows) == len(study.subjects)

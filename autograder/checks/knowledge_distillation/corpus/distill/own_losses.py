@@ -162,7 +162,7 @@ class DistillationLoss(nn.Module):
 """)),
     correct("own_reduction", "its loss has a further argument, for a loss of each image", replaced(
         DISTILL, SIGNATURE, f"""
-def distillation_loss(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9, reduction="mean"):
+def loss_of_images(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9, reduction="mean"):
     p = F.softmax(teacher_logits.detach() / temperature, dim=1)
     soft = (p * (p.log() - F.log_softmax(student_logits / temperature, dim=1))).sum(1) * temperature ** 2
     hard = F.cross_entropy(student_logits, labels, ignore_index=-1, reduction="none")
@@ -171,7 +171,7 @@ def distillation_loss(student_logits, teacher_logits, labels, temperature=4.0, a
     return rows if reduction == "none" else rows.mean()
 
 
-{SIGNATURE}""", LOSS, LOSS.replace("alpha)", 'alpha, reduction="none").mean()'))),
+{SIGNATURE}""", LOSS, LOSS.replace("distillation_loss", "loss_of_images").replace("alpha)", 'alpha, reduction="none").mean()'))),
 ]  # fmt: skip
 
 
