@@ -207,12 +207,11 @@ def test_study_catches_every_mistake() -> None:
 
 
 def test_study_points_independent_of_seed() -> None:
-    """Points depend neither on the seeds of the study nor on another seed, with one known exception."""
+    """Points depend neither on the seeds of the study nor on another seed."""
     people = [row for row in rows() if row.kind in BY_PEOPLE]
-    # test_nan_is_no_improvement has losses of 1, which rounding can make smaller; its next version has to have others
-    assert [row.id for row in people if len(row.points_lost) > 1] == ["mistake/starts_from_one"]
+    assert [row.id for row in people if len(row.points_lost) > 1] == []
     sources = {subject.id: subject.sources for subject in study().subjects}
-    for row in [row for row in people if len(row.points_lost) == 1][:: len(people) // examples(8)]:
+    for row in people[:: len(people) // examples(8)]:
         assert sum(checker().verdict(sources[row.id]).lost.values()) == row.lost[0], row.id
 
 
