@@ -43,13 +43,14 @@ def hide_labels(labels: Tensor, per_class: int, *, seed: int = 0) -> Tensor:
         The labels, int64 ``(n,)``; the examples that still have one are ``labels >= 0``.
 
     Raises:
-        ValueError: there are no labels, one of them is negative, ``per_class`` is below 1, or a class has fewer labels.
+        ValueError: there are no labels, they are not int64, one of them is negative, ``per_class`` is below 1, or a
+            class has fewer labels.
 
     >>> int((hide_labels(torch.tensor([0, 1, 0, 1, 1]), 2) == -1).sum())
     1
     """
-    if labels.ndim != 1 or not len(labels) or int(labels.min()) < 0:
-        raise ValueError("hide_labels() needs labels (n,) of which none is negative, with n >= 1")
+    if labels.dtype != torch.int64 or labels.ndim != 1 or not len(labels) or int(labels.min()) < 0:
+        raise ValueError("hide_labels() needs int64 labels (n,) of which none is negative, with n >= 1")
     chosen = labelled_subset(labels, per_class, torch.Generator().manual_seed(seed))
     hidden = torch.full_like(labels, NO_LABEL)
     hidden[chosen] = labels[chosen]
@@ -68,13 +69,13 @@ def draw_reptiles(n: int, seed: int) -> LabelledImages:
         Images, uint8 ``(n, 3, 32, 32)``, in random order, with their labels, int64 ``(n,)``.
 
     Raises:
-        ValueError: ``n`` is below 1.
+        ValueError: ``n`` is below 1, or ``seed`` is negative.
 
     >>> draw_reptiles(10, seed=1).classes
     ('crocodile', 'dinosaur', 'lizard', 'snake', 'turtle')
     """
-    if n < 1:
-        raise ValueError(f"draw_reptiles() draws at least 1 image, not {n}")
+    if n < 1 or seed < 0:
+        raise ValueError(f"draw_reptiles() needs n >= 1 and seed >= 0, not n={n} and seed={seed}")
     return draw(n, seed)
 
 
@@ -207,7 +208,8 @@ def logits_of(model: nn.Module, images: Tensor, batch_size: int = BATCH) -> Tens
         Logits, float32 ``(n, classes)``, on the CPU.
 
     Raises:
-        ValueError: there are no images, or the outputs are not ``(batch, classes)``.
+        ValueError: there are no images, uint8 ones are not ``(n, 3, h, w)``, or the outputs are not
+            ``(batch, classes)``.
     """
     return extract_features(model, images, batch_size)
 

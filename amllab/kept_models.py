@@ -120,7 +120,9 @@ def load_teacher(data: str = DRAWN) -> nn.Module:
             return model.eval()
         print(f"Not used, as it has {outputs} outputs and was trained on {trained_on}: {file.as_posix()}")
     if data != DRAWN:
-        raise ValueError(f"no {TEACHER} that was trained on {data} has been kept; lab 1's notebook keeps one")
+        raise ValueError(
+            f"no {TEACHER} that was trained on {data} has been kept: see how to keep one in the notebook of lab 4"
+        )
     print(f"{SHIPPED[TEACHER]} of the library is used")
     return load_backbone(SHIPPED[TEACHER]).eval()
 

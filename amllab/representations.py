@@ -32,10 +32,13 @@ def extract_features(encoder: nn.Module, images: Tensor, batch_size: int = BATCH
         Features, float32 ``(n, d)``, on the CPU.
 
     Raises:
-        ValueError: there are no images, or the outputs are not ``(batch, d)``.
+        ValueError: there are no images, uint8 ones are not ``(n, 3, h, w)``, or the outputs are not ``(batch, d)``.
     """
     if not len(images):
         raise ValueError("extract_features() needs at least one image")
+    # images in grey would be normalised to three channels without a word
+    if images.dtype == torch.uint8 and (images.ndim != 4 or images.shape[1] != 3):
+        raise ValueError(f"uint8 images must be (n, 3, h, w), not {tuple(images.shape)}")
     parameter = next(encoder.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     parts = []

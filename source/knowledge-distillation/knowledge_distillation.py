@@ -748,7 +748,7 @@ print("\nmean confidence at T = 1, 2, 4, 10: ", end="")
 print(", ".join(f"{(teacher_logits / T).softmax(1).max(1).values.mean():.1%}" for T in (1, 2, 4, 10)))
 
 # %% [markdown]
-# *To think about:* nobody has ever told the teacher which reptiles look alike. Where does it know this from? Hinton
+# *To think about:* nobody has ever told the teacher which reptiles are similar. Where does it know this from? Hinton
 # called what is in the small probabilities *dark knowledge*. Whether your student has any use for it, experiment D will
 # show.
 #

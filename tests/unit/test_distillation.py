@@ -72,6 +72,7 @@ def test_hidden_labels() -> None:
         (torch.tensor([0, -1]), 1, "none is negative"),
         (torch.tensor([], dtype=torch.int64), 1, "n >= 1"),
         (torch.zeros(2, 2, dtype=torch.int64), 1, r"labels \(n,\)"),
+        (torch.tensor([0.0, 1.0]), 1, "int64 labels"),
     ],
 )
 def test_labels_that_cannot_be_hidden(labels: Tensor, per_class: int, words: str) -> None:
@@ -87,8 +88,6 @@ def test_drawn_reptiles() -> None:
     assert some.classes == REPTILES
     assert some.labels.bincount().tolist() == [4] * 5
     assert not torch.equal(some.images, others.images)
-    with pytest.raises(ValueError, match="at least 1 image, not 0"):
-        draw_reptiles(0, seed=1)
 
 
 @pytest.mark.parametrize("views", [None, 3])
@@ -158,7 +157,7 @@ def test_stored_views() -> None:
 
 @pytest.mark.parametrize(("n", "sizes"), [(9, [4, 4]), (10, [4, 4, 2]), (1, [1])])
 def test_last_batch(n: int, sizes: list[int]) -> None:
-    """A small last batch is kept, unless it is a single image beside others."""
+    """A small last batch is kept, unless it is a single image and there are other batches."""
     loader = distillation_loader(pixels(n), torch.zeros(n, dtype=torch.int64), batch_size=4)
     assert [len(labels) for _, labels in loader] == sizes
     assert len(loader) == len(sizes)
@@ -284,6 +283,16 @@ def test_logits() -> None:
     assert teacher.training
     with pytest.raises(ValueError, match="at least one image"):
         logits_of(teacher, images[:0])
+    for images in (pixels(4)[:, :1], pixels(4)[0]):
+        with pytest.raises(ValueError, match=r"\(n, 3, h, w\), not"):
+            logits_of(teacher, images)
+
+
+@pytest.mark.parametrize(("n", "seed"), [(0, 1), (-1, 1), (5, -1)])
+def test_reptiles_that_cannot_be_drawn(n: int, seed: int) -> None:
+    """Errors name the numbers that are needed and those that were given."""
+    with pytest.raises(ValueError, match=rf"n >= 1 and seed >= 0, not n={n} and seed={seed}"):
+        draw_reptiles(n, seed)
 
 
 def test_costs() -> None:

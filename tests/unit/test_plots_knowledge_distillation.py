@@ -190,7 +190,7 @@ def test_reliability() -> None:
 
 
 def test_reliability_of_few_images_and_of_many_models() -> None:
-    """There are at most as many points as images; panels stand in rows, and each column has its scale."""
+    """There are at most as many points as images; panels are arranged in rows, and each column has its own scale."""
     few = (noise(3, 4), torch.arange(3))
     figure = plots.reliability(dict.fromkeys("abcd", few))
     assert [ax.get_visible() for ax in figure.axes] == [True] * 4 + [False] * 2

@@ -76,7 +76,7 @@ _CHANGED: list[tuple[Any, ...]] = [
 
 # name, why it is correct, body of the function, and definitions before it
 _BODIES = [
-    ("batches_of_its_own", "the views of an epoch and the answers for them are put into batches anew", """
+    ("batches_of_its_own", "the views of an epoch and the answers for them are put into new batches", """
     quiet = copy.deepcopy(teacher).eval()
     optimizer = torch.optim.Adam(student.parameters(), lr=lr)
     losses = []
