@@ -137,6 +137,19 @@ def test_mistake_costs_as_recorded(lab: Lab, solution: Solution) -> None:
         assert {*found.failed, *found.skipped} == solution.recorded
 
 
+@pytest.mark.slow
+@each_lab
+def test_accuracy_where_nothing_is_learned(lab: Lab) -> None:
+    """Submissions that learn nothing fail the accuracy checks that the corpus names."""
+    corpus = corpus_of(lab)
+    accuracy = Checker(Materials.of(COURSE, lab), SEED, exercises=())
+    found = {one.name: accuracy.verdict({**corpus.plain, **one.sources}) for one in corpus.wrong if one.fails}
+    assert found
+    for one in corpus.wrong:
+        if one.fails:
+            assert found[one.name].failed.keys() == one.fails & accuracy.checks.keys(), one.name
+
+
 @each_lab
 def test_corpus_is_large_enough(lab: Lab) -> None:
     """The corpus has correct styles and mistakes of all exercises."""
