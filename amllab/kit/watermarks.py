@@ -11,7 +11,7 @@ the views that it has shown: the check computes them with the reference's loss a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypedDict
 
@@ -24,6 +24,8 @@ from amllab.seeds import derive
 UNDRAWN = 0  # the number of the draw in an image that no augmentation has touched
 UNREADABLE = -1
 LARGEST = 1 << 20  # all integers up to here are exact in float32, with room to spare
+
+Mark = tuple[int, int]  # number of an image, number of the draw of a view of it
 
 
 class Seen(TypedDict):
@@ -99,6 +101,33 @@ def read(images: Tensor) -> tuple[Tensor, Tensor]:
     whole = (pixels == pixels.round()) & (pixels >= 0) & (pixels <= LARGEST)
     numbers = torch.where(whole, pixels.nan_to_num(0, 0, 0), UNREADABLE).long()
     return numbers[:, 0], numbers[:, 1]
+
+
+def marks(numbers: Tensor, draws: Tensor) -> list[Mark]:
+    """Return the marks of views."""
+    return list(zip(numbers.tolist(), draws.tolist(), strict=True))
+
+
+def outputs_of_views(
+    calls: Iterable[Mapping[str, Any]], *, equal_nan: bool = False
+) -> tuple[dict[Mark, Tensor], dict[Mark, Tensor]]:
+    """Return the first outputs of a network for each view, and the sum of their gradients, both float64.
+
+    An optimizer may evaluate a batch again with other weights: only the same outputs have the same gradients.
+
+    Args:
+        calls: ``numbers``, ``draws``, ``outputs`` and ``gradients`` of each call of the network.
+        equal_nan: Whether outputs that are NaN are the same.
+    """
+    outputs: dict[Mark, Tensor] = {}
+    gradients: dict[Mark, Tensor] = {}
+    for done in calls:
+        names = marks(done["numbers"], done["draws"])
+        for mark, output, gradient in zip(names, done["outputs"], done["gradients"], strict=False):
+            first = outputs.setdefault(mark, output.double())
+            if torch.allclose(first, output.double(), atol=1e-6, equal_nan=equal_nan):
+                gradients[mark] = gradients.get(mark, torch.zeros_like(first)) + gradient.double()
+    return outputs, gradients
 
 
 @contextmanager

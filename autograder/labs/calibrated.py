@@ -5,6 +5,8 @@
 * ``CEILINGS``, if attempts can end early: name of the data -> score from which no further attempt is made. Both
   thresholds must then be lower. Without a ceiling every attempt is made, which takes longer.
 
+A :class:`Loop` writes variants that train in usual ways.
+
 A lab with several trainings declares ``PARTS`` in place of ``TASK`` and ``STYLES``: a list of pairs of both. The names
 of their data must differ, because thresholds are stored by name.
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 
 from amllab.kit.task import Task
 from amllab.lab import Lab
+from autograder.labs.corpus import replaced
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,64 @@ class Style:
     source: str
     every: int = 1
     fitted: bool = True
+
+
+# usual ways to train -> what stands in the places of a loop
+OPTIMIZERS = {
+    "AdamW": {},
+    "Adam": {"optimizer": "torch.optim.Adam(params, lr=lr)"},
+    "Adam, cosine, clipped": {
+        "optimizer": "torch.optim.Adam(params, lr=lr)",
+        "scheduler": "torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)",
+        "clip": "nn.utils.clip_grad_norm_(params, 1.0)",
+        "epoch": "scheduler.step()",
+    },
+    "AdamW, one cycle, weight decay 0.05": {
+        "optimizer": "torch.optim.AdamW(params, lr=lr, weight_decay=0.05)",
+        "scheduler": "torch.optim.lr_scheduler.OneCycleLR(optimizer, 2 * lr, total_steps=epochs * len(loader))",
+        "batch": "scheduler.step()",
+    },
+    "RMSprop": {"optimizer": "torch.optim.RMSprop(params, lr=lr)"},
+    "Adagrad": {"optimizer": "torch.optim.Adagrad(params, lr=lr)"},
+    "SGD": {"optimizer": "torch.optim.SGD(params, lr=lr)"},
+    "SGD, momentum 0.9": {"optimizer": "torch.optim.SGD(params, lr=lr, momentum=0.9)"},
+    "SGD, Nesterov, warm-up, weight decay": {
+        "optimizer": "torch.optim.SGD(params, lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4)",
+        "scheduler": "torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, len(loader))",
+        "batch": "scheduler.step()",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A correct training with a loss, of which variants are made.
+
+    Attributes:
+        imports: The first lines of each variant.
+        loss: Source of the loss.
+        source: Source of the training, with places: expressions ``OPTIMIZER`` and ``SCHEDULER``, and statements
+            ``CLIP``, ``BATCH`` and ``EPOCH`` before each step, after it and after each epoch. It has ``params``,
+            ``lr``, ``epochs`` and ``loader``.
+    """
+
+    imports: str
+    loss: str
+    source: str
+
+    def trained(self, name: str) -> str:
+        """Return the source of the training with one of ``OPTIMIZERS``."""
+        given = {"optimizer": "torch.optim.AdamW(params, lr=lr)", "scheduler": "None"} | OPTIMIZERS[name]
+        places = ("optimizer", "scheduler", "clip", "batch", "epoch")
+        return replaced(self.source, *(text for p in places for text in (p.upper(), given.get(p, "pass"))))
+
+    def usual(self, name: str, loss: str = "") -> Style:
+        """Return a right variant with one of ``OPTIMIZERS`` and, if it is given, another loss."""
+        return self.style(name, self.trained(name), loss=loss)
+
+    def style(self, name: str, training: str, *, right: bool = True, loss: str = "", every: int = 1) -> Style:
+        """Return a variant with another training and, if it is given, another loss."""
+        return Style(name, right, self.imports + (loss or self.loss) + training, every)
 
 
 @dataclass(frozen=True)

@@ -8,3 +8,5 @@ import amllab
 HIDDEN_CHECKS = Path(__file__).parent.parent / "checks"
 # what the checks of all labs share
 KIT = Path(amllab.__file__).parent / "kit"
+# what hidden checks of several labs share
+HIDDEN_KIT = Path(__file__).parent.parent / "kit"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from amllab.lab import Lab
-from autograder.labs.locations import HIDDEN_CHECKS, KIT
+from autograder.labs.locations import HIDDEN_CHECKS, HIDDEN_KIT, KIT
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
     """
     own = [file for folder in (lab.folder, HIDDEN_CHECKS / lab.name) for file in sorted(folder.glob("*.py"))]
     files = [file for file in own if file.stem != "corpus"]
-    files += [KIT / f"{name}.py" for name in sorted(_kit_modules(files))]
+    files += sorted(_kit_files(files))
     texts = [file.read_text(encoding="utf-8") for file in files if accuracy or not _only_for_accuracy(file)]
     parts = sorted(part for text in texts for part in definitions(text))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
@@ -80,23 +80,27 @@ def _only_for_accuracy(file: Path) -> bool:
     return file.stem == "calibration" or any(word in file.stem for word in ("accuracy", "budget", "task"))
 
 
-def _kit_modules(files: Iterable[Path]) -> set[str]:
-    """Return the names of the modules of the kit that some files import, and that these import."""
-    found: set[str] = set()
+def _kit_files(files: Iterable[Path]) -> set[Path]:
+    """Return the files of both kits that some files import, and that these import."""
+    kits = {"amllab": KIT, "autograder": HIDDEN_KIT}
+    found: set[Path] = set()
     waiting = list(files)
     while waiting:
-        for node in ast.walk(ast.parse(waiting.pop().read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "amllab.kit":
-                names = {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("amllab.kit."):
-                names = {str(node.module).split(".")[2]}
-            elif isinstance(node, ast.Import):
-                names = {alias.name.split(".")[2] for alias in node.names if alias.name.startswith("amllab.kit.")}
-            else:
-                continue
-            waiting += [KIT / f"{name}.py" for name in names - found]
-            found |= names
+        for module in _imported(waiting.pop()):
+            package, folder, name = [*module.split("."), "", "", ""][:3]
+            if package in kits and folder == "kit" and name and (file := kits[package] / f"{name}.py") not in found:
+                found.add(file)
+                waiting.append(file)
     return found
+
+
+def _imported(file: Path) -> Iterator[str]:
+    """Yield the names of what a file imports, such as ``amllab.kit.task.Task``."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
 def definitions(source: str) -> list[str]:

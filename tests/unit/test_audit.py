@@ -14,7 +14,7 @@ import nbformat
 import pytest
 
 from amllab.checks.results import CheckResult
-from amllab.lab import Lab
+from amllab.lab import Lab, find_lab
 from amllab.protocol.failure import Failure
 from autograder import cli
 from autograder.authoring.audit import Finding, kills, marks, noticed, passes, table
@@ -194,6 +194,17 @@ def test_digest_covers_imported_kit(lab: Lab, tmp_path: Path, monkeypatch: pytes
     with (kit / "symptoms.py").open("a") as file:
         file.write("x = 1\n")
     assert study_module.checks_digest(lab) != present
+
+
+def test_digest_covers_hidden_kit(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest covers the modules that hidden checks of several labs share, for the labs that import them alone."""
+    labs = lab, find_lab("self-supervised-learning")
+    present = [study_module.checks_digest(one) for one in labs]
+    monkeypatch.setattr(study_module, "HIDDEN_KIT", shutil.copytree(study_module.HIDDEN_KIT, tmp_path / "kit"))
+    with (tmp_path / "kit" / "loss_means.py").open("a") as file:
+        file.write("x = 1\n")
+    changed = [study_module.checks_digest(one) != before for one, before in zip(labs, present, strict=True)]
+    assert changed == [False, True]
 
 
 def test_digest_covers_behaviour_only() -> None:

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib.axes import Axes
-from PIL import Image
-from torch import Tensor
 
 from amllab import plots
 from amllab.plots.figure import GREEN
-
-
-@pytest.fixture(autouse=True, scope="module")
-def agg() -> Iterator[None]:
-    with mpl.rc_context({"backend": "Agg"}):
-        yield
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
-
-
-def legend(figure: plots.Plot) -> list[str]:
-    return [text.get_text() for box in figure.legends for text in box.get_texts()]
-
-
-def curve(ax: Axes, line: int) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in np.asarray(ax.lines[line].get_xydata())]
-
+from tests.helpers.plots import agg, assert_complete, curve, legend, noise  # noqa: F401  (agg applies to all tests)
 
 RUN = {"loss": [4.5, 4.0], "knn": [0.3, 0.4, 0.5]}
 
@@ -58,19 +35,7 @@ ALL: dict[str, Callable[[], plots.Plot]] = {
 @pytest.mark.parametrize("name", ALL)
 def test_plot_image_title_and_description(name: str) -> None:
     """Every plot has an image, a title with the note, and a description; matplotlib's settings stay."""
-    before = dict(mpl.rcParams)
-    plots.note("quick run")
-    try:
-        figure = ALL[name]()
-        data, metadata = figure._repr_mimebundle_()
-    finally:
-        plots.note("")
-    assert dict(mpl.rcParams) == before
-    image = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
-    assert image.width > metadata["image/png"]["width"] > 300
-    assert metadata["image/png"]["alt"] == data["text/plain"] == figure.alt_text
-    assert figure.alt_text.startswith("a title. quick run. ")
-    assert "a title\nquick run" in [figure.get_suptitle(), *(ax.get_title() for ax in figure.axes)]
+    assert_complete(ALL[name])
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from amllab import backbones  # noqa: F401  (registers net5)
-from amllab.checks import expect
 from amllab.checks.knowledge_distillation.teacher import State, teacher_state
 from amllab.kit.accuracy import area_under_roc, expect_trained
+from amllab.kit.accuracy_views import expect_within_budget
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import Submission, SubmissionError
 from amllab.seeds import derive
@@ -38,8 +38,6 @@ from amllab.species import draw_species
 from amllab.views import normalise
 
 WIDTHS = (16, 32, 64)  # channels of the student: net5 has 24, 48 and 96
-# evaluations of each view that a training may need: some optimizers evaluate a batch more than once
-EVALUATIONS = 2
 
 
 def new_student(species: int) -> nn.Module:
@@ -142,15 +140,7 @@ def knowledge(trained: Trained) -> float:
 
 def keeps_to_the_budget(trained: Trained) -> None:
     """Fail the check if the training showed the student more views than the budget allows."""
-    budget, fitted = trained.budget, trained.fitted
-    views = budget["epochs"] * budget["species"] * budget["images"]
-    expect(
-        fitted["views"] <= EVALUATIONS * views,
-        expected=f"epochs={budget['epochs']}: one view of each image in each epoch, {views:,} views",
-        seen=f"{fitted['views']:,} views shown to the student in training",
-        why="everyone trains under the same budget",
-        symptom="more views than the budget",
-    )
+    expect_within_budget(trained.fitted["views"], trained.budget, "student", each=1)
 
 
 def has_the_loss(submission: Submission, seed: int = 0) -> bool:

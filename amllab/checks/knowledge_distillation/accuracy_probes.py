@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch import Tensor
 
 from amllab.checks.knowledge_distillation.accuracy import WIDTHS, new_student
 from amllab.checks.knowledge_distillation.teacher import CROP, new_teacher
+from amllab.kit.accuracy_views import views_with_gradients
 from amllab.kit.lent_functions import lent_function
 from amllab.kit.probing import CountedBatches, Raised, State, raised, state_of
-from amllab.numerics import same_numbers, without_compiling
+from amllab.numerics import same_numbers
 from amllab.protocol.submission import Functions, capture_error
 from amllab.views import RandomViews
 
@@ -70,6 +70,7 @@ def fit(
         stack.enter_context(same_numbers())
         if not with_own_loss:
             stack.enter_context(lent_function(functions, "distillation_loss", distance))
+        # the teacher is of the same class, but has more features
         shown = stack.enter_context(views_with_gradients(type(model), WIDTHS[-1]))
         got = capture_error(
             lambda: functions.distill(
@@ -79,27 +80,6 @@ def fit(
     if "error" in got:
         return raised(got)
     return {"state": state_of(model), "views": sum(shown)}
-
-
-@contextmanager
-def views_with_gradients(kind: type[nn.Module], features: int) -> Iterator[list[int]]:
-    """Yield a list of the numbers of views that networks get in calls with gradients, in either mode.
-
-    The networks are those of a class that have so many features: the teacher is of the same class, but has more.
-    """
-    shown: list[int] = []
-
-    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if type(module) is kind and torch.is_grad_enabled() and inputs and module.num_features == features:
-            shown.append(len(inputs[0]))
-
-    # a hook for all modules, because a training may work with a copy of the model
-    handle = register_module_forward_pre_hook(note)
-    try:
-        with without_compiling():
-            yield shown
-    finally:
-        handle.remove()
 
 
 def distance(

@@ -8,11 +8,12 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from amllab.checks.knowledge_distillation.distill_nets import Answered, Compared, Mark, Student
+from amllab.checks.knowledge_distillation.distill_nets import Compared, Student
 from amllab.checks.knowledge_distillation.distill_probes import stand_in_loss
-from amllab.checks.knowledge_distillation.distill_runs import Run, marks, rows_of
+from amllab.checks.knowledge_distillation.distill_runs import Run, rows_of
+from amllab.kit.step_checks import likeness
+from amllab.kit.watermarks import Mark, marks, outputs_of_views
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of the student's logits, the teacher's logits and the labels
 
@@ -62,18 +63,13 @@ class Trained:
         return likeness(wanted, self.gradients)
 
 
-def likeness(a: Tensor, b: Tensor) -> float:
-    """Return how alike two gradients are, as their cosine."""
-    return float(F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0))
-
-
 def trained_batches(run: Run) -> list[Trained]:
     """Return the batches that a student was trained on, in the order of the loader.
 
     Batches without the logits of both networks are left out.
     """
-    logits, gradients = _rows(run.trained)
-    answers, _ = _rows(run.answers)
+    logits, gradients = outputs_of_views(run.trained, equal_nan=True)
+    answers, _ = outputs_of_views(run.answers, equal_nan=True)
     if run.got["compared"]:
         parts: list[tuple[list[Mark], list[Mark], Tensor, Compared | None]] = [
             (rows_of(done, 0), rows_of(done, 1), done["labels"], done)
@@ -100,22 +96,6 @@ def trained_batches(run: Run) -> list[Trained]:
         came_back = torch.stack([gradients[mark] for mark in rows])
         found.append(Trained(run.passing.get(rows[0], 0), rows, student, came_back, teacher, labels, lent))
     return found
-
-
-def _rows(calls: list[Answered]) -> tuple[dict[Mark, Tensor], dict[Mark, Tensor]]:
-    """Return the first logits of a network for each view, and the sum of their gradients.
-
-    An optimizer may evaluate a batch again with other weights: only the same logits have the same gradients.
-    """
-    logits: dict[Mark, Tensor] = {}
-    gradients: dict[Mark, Tensor] = {}
-    for done in calls:
-        names = marks(done["numbers"], done["draws"])
-        for mark, row, gradient in zip(names, done["outputs"], done["gradients"], strict=False):
-            first = logits.setdefault(mark, row.double())
-            if torch.allclose(first, row.double(), atol=1e-6, equal_nan=True):
-                gradients[mark] = gradients.get(mark, torch.zeros_like(first)) + gradient.double()
-    return logits, gradients
 
 
 def before_and_after(one: Trained, run: Run, loss: Loss) -> tuple[float, float] | None:

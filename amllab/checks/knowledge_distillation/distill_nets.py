@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from amllab.kit.probing import CountedBatches
-from amllab.kit.watermarks import UNREADABLE, Draws, read
+from amllab.kit.watermarks import UNREADABLE, Draws, Mark, read
 from amllab.protocol.schema import FloatMatrix, IntMatrix, IntVector
 
 SIDE = 4  # of the images, in pixels
@@ -26,7 +26,6 @@ NEAR = 1e-5  # largest difference between a row and the same row after rounding,
 DEPENDING = nn.BatchNorm1d, nn.Dropout  # layers that do something else in train mode
 
 Rows = NDArray[np.float64]
-Mark = tuple[int, int]  # number of an image, number of the draw of a view of it
 
 
 class Answered(TypedDict):

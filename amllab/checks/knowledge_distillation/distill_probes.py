@@ -17,8 +17,9 @@ from amllab.checks.knowledge_distillation.distill_nets import (
     Views,
     ViewsLoader,
 )
-from amllab.kit.history import History, plain_history
+from amllab.kit.history import History
 from amllab.kit.lent_functions import lent_function
+from amllab.kit.loss_history import loss_history
 from amllab.kit.probing import Raised, State, backward_passes, raised, state_of
 from amllab.kit.snapshots import Snapshot, snapshot
 from amllab.kit.step_gradients import StepGradients, recorded_gradients
@@ -226,7 +227,7 @@ def distilled_watermarks(
     if "error" in got:
         return raised(got)
     return {
-        "history": _history(got["value"]),
+        "history": loss_history(got["value"]),
         "answers": journal.calls(),
         "compared": journal.compared,
         "given": [
@@ -246,10 +247,3 @@ def distilled_watermarks(
         "gradients_enabled": gradients_enabled,
         "dtype": dtype,
     }
-
-
-def _history(returned: Any) -> History:
-    """Return the history as plain data; a list that comes without a dict counts as the losses."""
-    if isinstance(returned, (list, tuple)) and not any(isinstance(part, dict) for part in returned):
-        return {**plain_history({"loss": returned}), "type": type(returned).__name__, "is_dict": False}
-    return plain_history(returned)

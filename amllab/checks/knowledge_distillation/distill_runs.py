@@ -17,20 +17,19 @@ from amllab.checks.knowledge_distillation.distill_nets import (
     SIDE,
     Answered,
     Compared,
-    Mark,
     Student,
     Teacher,
     Views,
 )
 from amllab.kit.expectations import Call, returns
-from amllab.kit.watermarks import watermarked
+from amllab.kit.loss_history import RETURNS
+from amllab.kit.trainings import Training, named, randomise_norms
+from amllab.kit.watermarks import Mark, marks, watermarked
 from amllab.protocol.submission import Submission
 
-RETURNS = 'Returns `{"loss": [...]}` with one float for each epoch; the loader may be a plain list of batches.'
 SHOWN = "Each epoch shows the student every image, in a new view as the loader gives it, also images without a label."
 ASKED = "The teacher answers for the very views that the student sees, and the loss compares row with row."
 PLAIN: dict[str, Any] = {"epochs": 3, "lr": 1e-3, "temperature": 0.8, "alpha": 0.5}
-TINY = 1e-12  # a learning rate with which the weights stay what they are
 NETS = """class Student(nn.Sequential):
     pass
 
@@ -66,12 +65,7 @@ def states(rng: random.Random) -> dict[str, dict[str, Tensor]]:
         torch.manual_seed(rng.getrandbits(63))
         nets: dict[str, nn.Module] = {"student": Student(), "teacher": Teacher()}
         for net in nets.values():
-            for module in net.modules():
-                if isinstance(module, nn.BatchNorm1d):
-                    nn.init.uniform_(module.weight, 0.8, 1.2)
-                    nn.init.uniform_(module.bias, -0.2, 0.2)
-                    module.get_buffer("running_mean").uniform_(-0.5, 0.5)
-                    module.get_buffer("running_var").uniform_(0.5, 2.0)
+            randomise_norms(net)
             nn.init.normal_(net.get_submodule("head").get_parameter("weight"), std=0.6)
         return {name: net.state_dict() for name, net in nets.items()}
 
@@ -118,28 +112,13 @@ def question(
 
 
 @dataclass(frozen=True)
-class Run:
-    """A distillation.
-
-    Attributes:
-        asked: The arguments of the probe but for those of ``distill``.
-        arguments: The arguments of ``distill``.
-        got: The answer of the probe.
-    """
-
-    asked: dict[str, Any]
-    arguments: dict[str, Any]
-    got: dict[str, Any]
+class Run(Training):
+    """A distillation; ``arguments`` are those of ``distill``."""
 
     @property
     def call(self) -> Call:
         """The call as a student can repeat it."""
         return call(self.asked, self.arguments)
-
-    @property
-    def epochs(self) -> int:
-        """The number of epochs that was asked for."""
-        return int(self.arguments.get("epochs", 10))
 
     @cached_property
     def trained(self) -> list[Answered]:
@@ -196,14 +175,6 @@ class Run:
             found.setdefault(tuple(rows_of(done, 0)), set()).add((done["temperature"], done["alpha"]))
         return {rows for rows, numbers in found.items() if len(numbers) > 1}
 
-    @property
-    def losses(self) -> list[float] | None:
-        """The returned losses: those under ``"loss"``, or else the only list; ``None`` if there is none."""
-        values = self.got["history"]["values"]
-        lists = [values["loss"]] if isinstance(values.get("loss"), list) else list(values.values())
-        found = [value for value in lists if isinstance(value, list)]
-        return found[0] if len(found) == 1 else None
-
     def view(self, mark: Mark) -> Tensor:
         """Return a view as the loader gave it, float ``(3, 4, 4)``."""
         image: Tensor = self.asked["images"][mark[0]]
@@ -222,28 +193,10 @@ class Run:
         """The parameters of the student at its first call; those that it came with if there was none."""
         return {name: self.got["started"].get(f"student.{name}", value) for name, value in self.before().items()}
 
-    @property
-    def learned(self) -> bool:
-        """Whether any parameter of the student has changed by more than a factor, as weight decay alone does."""
-        return any(_turned(a, b) for a, b in zip(self.before().values(), self.after().values(), strict=True))
-
-
-def marks(numbers: Tensor, draws: Tensor) -> list[Mark]:
-    """Return the marks of views."""
-    return list(zip(numbers.tolist(), draws.tolist(), strict=True))
-
 
 def rows_of(done: Compared, i: int) -> list[Mark]:
     """Return the marks of the first or of the second argument of a call of the lent loss."""
     return marks(done["numbers"][i], done["draws"][i])
-
-
-def _turned(before: Tensor, after: Tensor) -> bool:
-    a, b = before.double().flatten(), after.double().flatten()
-    if a.shape != b.shape or torch.equal(a, b) or not a.any():
-        return a.shape == b.shape and not torch.equal(a, b)
-    rest = b - (a @ b) / (a @ a) * a
-    return bool(rest.norm() > 0.05 * (b - a).norm())
 
 
 def call(asked: dict[str, Any], arguments: dict[str, Any], *, before: str = "") -> Call:
@@ -251,7 +204,7 @@ def call(asked: dict[str, Any], arguments: dict[str, Any], *, before: str = "") 
     loader = f"loader = [(torch.randn(n, 3, 4, 4), torch.randint(4, (n,))) for n in {tuple(asked['sizes'])}]\n"
     if bool((asked["labels"] < 0).any()):
         loader += "for _, labels in loader[:2]:\n    labels[1:] = -1  # no label\n"
-    return Call(f"distill(student, teacher, loader{_named(arguments)})", NETS + before + loader)
+    return Call(f"distill(student, teacher, loader{named(arguments)})", NETS + before + loader)
 
 
 def watch(run: Run, *, before: str = "") -> str:
@@ -262,12 +215,8 @@ def watch(run: Run, *, before: str = "") -> str:
         n=sum(sizes),
         sizes=sizes,
         labels=UNLABELLED if some_without else "",
-        call=f"distill(student, teacher, Loader(){_named(run.arguments)})",
+        call=f"distill(student, teacher, Loader(){named(run.arguments)})",
     )
-
-
-def _named(arguments: dict[str, Any]) -> str:
-    return "".join(f", {name}={value:g}" for name, value in arguments.items())
 
 
 def plain_question() -> dict[str, Any]:

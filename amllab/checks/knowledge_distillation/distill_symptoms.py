@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from amllab.checks.knowledge_distillation.distill_nets import Compared, Mark
-from amllab.checks.knowledge_distillation.distill_runs import Run, marks, rows_of
-from amllab.kit.watermarks import UNDRAWN, UNREADABLE
+from amllab.checks.knowledge_distillation.distill_nets import Compared
+from amllab.checks.knowledge_distillation.distill_runs import Run, rows_of
+from amllab.kit.watermarks import UNDRAWN, UNREADABLE, Mark, marks
 
 # symptoms of wrong answers after which it is not known what the loss should be
 OTHER_PAIRS = {"plain images", "changed", "answers computed once", "other views", "images left out", "other rows"}

@@ -9,11 +9,6 @@ from amllab.kit.task import measured, thresholds
 pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: what it is worth")
 
 
-def budget_in_words(budget):
-    """Describe what a submission may use."""
-    return f"{budget['epochs']} epochs on {budget['species'] * budget['images']:,} images without labels"
-
-
 @pytest.mark.points(8)
 def test_learns_from_the_teacher(submission, lab_settings, run_seed):
     """Trained with your functions, a student gets from its teacher's answers what it needs to know of new images."""
@@ -22,7 +17,7 @@ def test_learns_from_the_teacher(submission, lab_settings, run_seed):
     expect(
         task.score.beats(reached.best, start),
         expected=f"a higher logit for the right species than for another one in more than {task.score.text(start)} of "
-        f"the pairs, after {budget_in_words(task.budget)}",
+        f"the pairs, after {task.budget_in_words}",
         seen=str(reached),
         why="a student that learns nothing from its teacher is right in half of the pairs",
         symptom="little is learned from the teacher",

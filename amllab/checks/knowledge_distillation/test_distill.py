@@ -25,7 +25,9 @@ from amllab.checks.knowledge_distillation.distill_symptoms import (
     wrong_labels,
     wrong_views,
 )
-from amllab.kit.expectations import returned, returns, some
+from amllab.kit.expectations import returns, some
+from amllab.kit.loss_history import expect_list_as_loader, expect_losses
+from amllab.kit.step_checks import expect_going_on, expect_learned, expect_smaller_loss
 
 pytestmark = pytest.mark.cell("check_distill", section="Exercise 2: distill")
 
@@ -42,53 +44,16 @@ def test_returns_losses(submission, rng):
     asked = plain_question()
     got = returns(submission.ask("distilled_watermarks", **asked, arguments=PLAIN), call(asked, PLAIN))
     run = Run(asked, PLAIN, dict(got))
-    history, losses, epochs = got["history"], run.losses, run.epochs
-    right = history["is_dict"] and isinstance(history["values"].get("loss"), list)
-    keys = f"a dict without a list under `loss`; its keys are {some(list(history['values']), most=8)}"
-    expect(
-        right,
-        expected='a dict with a list of floats under `"loss"`',
-        seen=keys if history["is_dict"] else returned(history["type"], "history"),
-        why="curves and the report read this key",
-        symptom="nothing returned" if history["type"] == "NoneType" else "no list of losses",
-        reproduce=run.call.lines,
-    )
-    # the same views in all epochs are charged elsewhere
-    ran = len(run.epochs_run)
-    expect(
-        len(losses) == epochs and abs(ran - epochs) != 1,
-        expected=f"{epochs} epochs and as many losses",
-        seen=f"{ran} epochs and {len(losses)} losses"
-        + (": one for each batch?" if len(losses) == ran * len(asked["sizes"]) else ""),
-        why="`epochs` is the length of the training, and a curve needs one point for each epoch",
-        symptom="another number of losses" if ran == epochs else "another number of epochs",
-        reproduce=f"{run.call.setup}len({run.call.text}['loss'])",
-    )
-    kind = history["types"]["loss"]
-    expect(
-        kind == "list of float",
-        expected="a list of Python floats",
-        seen=f"a {kind}",
-        why="a tensor in a history may keep its whole graph alive, and cannot be saved as JSON",
-        symptom="no plain floats",
-        share=0.5,
-        reproduce=f"{run.call.setup}type({run.call.text}['loss'][0])",
-    )
+    expect_losses(got["history"], run.call, epochs=run.epochs, ran=len(run.epochs_run), batches=len(asked["sizes"]))
     listed = {**question(rng, (4, 6)), "as_list": True}
-    returns(
-        submission.ask("distilled_watermarks", **listed, arguments=PLAIN),
-        call(listed, PLAIN),
-        expected="a loader that is a list of batches is a loader",
-        why="a loader is anything that gives batches again and again: a list has no `.dataset` and no `.batch_size`",
-        symptom="no list as loader",
-    )
+    expect_list_as_loader(submission.ask("distilled_watermarks", **listed, arguments=PLAIN), call(listed, PLAIN))
 
 
 VIEWS = {
     "no view shown": "the student is never called with gradients",
     "plain images": "images as they are in the data set, not in the views that the loader gives",
     "changed": "images that the loader did not give: are they changed before the student gets them?",
-    "same views": "the same views in all epochs: is the loader asked anew in each epoch?",
+    "same views": "the same views in all epochs: is the loader iterated again in each epoch?",
     "without label left out": "images without a label are never shown, or not in every epoch",
     "last batch left out": "the last batch, which is small, is never shown, or not in every epoch",
     "images left out": "some images are never shown, or not in every epoch",
@@ -120,7 +85,7 @@ def test_student_sees_every_view(submission, rng):
 ANSWERS = {
     "never asked": "the teacher is never called",
     "plain images": "the teacher is asked about the images in the data set, not about the views of the loader",
-    "changed": "the teacher is asked about images that the loader did not give: are they changed, or drawn anew?",
+    "changed": "the teacher is asked about images that the loader did not give: are they changed, or drawn again?",
     "answers computed once": "the teacher is asked about the views of one pass over the loader alone, and each pass gives new ones",
     "other views": "the teacher answers for other views than those that the student sees",
     "images left out": "the teacher is not asked about some of the views that the student sees",
@@ -230,7 +195,10 @@ def test_student_in_train_mode(submission, rng):
 @pytest.mark.points(1)
 def test_student_learns(submission, rng):
     """Training changes the weights of the student."""
-    expect_learned(ask(submission, question(rng, (6, 4)), LEARNING))
+    run = ask(submission, question(rng, (6, 4)), LEARNING)
+    owned = bool(run.got["steps"]["owned"].any())
+    why = "the student is what distillation is for"
+    expect_learned(run, "student", run.before(), run.after(), owned=owned, why=why)
 
 
 @pytest.mark.points(1)
@@ -240,43 +208,8 @@ def test_goes_down_from_its_weights(submission, rng):
     run = ask(submission, question(rng, (6, 4)), LEARNING)
     started = run.started
     other = [name for name, value in run.before().items() if not torch.allclose(started[name], value, atol=1e-6)]
-    expect(
-        not other,
-        expected="a training that goes on from the weights that the student has",
-        seen=f"other weights at the first batch: {some(other)}",
-        why="a longer training may consist of several calls, and each has to go on where the last one ended",
-        symptom="other weights at the start",
-        reproduce=f"{run.call.setup}before = [p.detach().clone() for p in student.parameters()]\n"
-        "student.register_forward_pre_hook(lambda net, inputs: print([torch.equal(a, b) for a, b in zip(before, net.parameters())]))\n"
-        f"{run.call.text}  # the first line that is printed has to be True for all",
-    )
+    expect_going_on(other, run.call, "student", whose="the student has")
     expect_descent(submission, rng, lambda one: one.lent_loss)
-
-
-def expect_learned(run):
-    """Fail the check unless the weights of the student have learned something."""
-    before, after, steps = run.before(), run.after(), run.got["steps"]
-    changed = [name for name in before if not torch.equal(before[name], after[name])]
-    reason = (
-        f"all that changed is a factor, as by weight decay: {some(changed)}. Are there gradients when the optimizer steps?"
-        if changed
-        else "no weight has changed: `backward()` was never called"
-        if not run.got["backwards"]
-        else "no weight has changed: the optimizer never stepped"
-        if not steps["taken"]
-        else "no weight has changed: no optimizer has the parameters of this student"
-        if not bool(steps["owned"].any())
-        else "no weight has changed: do gradients reach it, and are they still there when the optimizer steps?"
-    )
-    expect(
-        run.learned,
-        expected=f"other weights of the student after {run.epochs} epochs with lr={run.arguments['lr']:g}",
-        seen=reason,
-        why="the student is what distillation is for",
-        symptom="student does not learn",
-        reproduce=f"{run.call.setup}before = [p.detach().clone() for p in student.parameters()]\n{run.call.text}\n"
-        "[torch.equal(a, b) for a, b in zip(before, student.parameters())]  # True: unchanged",
-    )
 
 
 # the loss of the only batch, after one small step
@@ -287,18 +220,11 @@ def expect_descent(submission, rng, loss_of):
     """Fail the check if a step makes the loss of its batch larger; ``loss_of`` returns the loss, ``None`` if unknown."""
     asked = question(rng, (8,))
     got = submission.ask("distilled_watermarks", **asked, arguments=ONE_STEP)
-    run = None if "error" in got else Run(asked, ONE_STEP, dict(got))
-    one = next(iter(trained_batches(run)), None) if run else None
-    loss = loss_of(one) if one else None
-    # what is not trained, or with another loss than this one, is charged elsewhere
-    if loss is None or not abs(one.likeness(loss)) > 0.999:
+    if "error" in got:
         return
-    before, after = before_and_after(one, run, loss) or (0.0, 0.0)
-    expect(
-        after <= before + 1e-7,
-        expected="a smaller loss of the same views after a small step",
-        seen=f"{before:.6g} before and {after:.6g} after the step: does it go up the gradient instead of down?",
-        why="a step against the gradient is what makes the loss smaller",
-        symptom="loss rises",
-        reproduce=run.call.lines.replace("epochs=1,", "epochs=100,") + '["loss"]  # does it fall?',
-    )
+    run = Run(asked, ONE_STEP, dict(got))
+    for one in trained_batches(run)[:1]:
+        loss = loss_of(one)
+        # what is not trained, or with another loss than this one, is charged elsewhere
+        if loss is not None and abs(one.likeness(loss)) > 0.999:
+            expect_smaller_loss(before_and_after(one, run, loss), run.call)

@@ -24,7 +24,8 @@ from amllab.checks.knowledge_distillation.loss_calls import (
     value,
 )
 from amllab.checks.knowledge_distillation.loss_tables import SAYS, known_logits, labels_part, teacher_part
-from amllab.kit.expectations import Call, close, printed, refuses, returned, returns, unchanged
+from amllab.kit.expectations import Call, close, printed, refuses, returns, unchanged
+from amllab.kit.loss_values import expect_one_number
 
 pytestmark = pytest.mark.cell("check_distillation_loss", section="Exercise 1: the distillation loss")
 
@@ -34,24 +35,7 @@ def test_returns_one_number(submission, rng):
     """Returns the loss as a tensor with one number."""
     case = logits(rng, 4, 3), logits(rng, 4, 3), some_labels(rng, 4, 3), 2.5, 0.5
     called = call(*case)
-    got = returns(submission.ask("loss", **question(*case)), called)
-    tensor = got["value"].get("value") if got["type"] != "float" else None
-    one = tensor is not None and tensor.numel() == 1
-    seen = returned(got["type"], "loss")
-    if got["type"] == "float":
-        seen = "a plain number was returned: a tensor that went through `.item()` or `float()` has no gradient any more"
-    elif tensor is not None:
-        seen = f"a tensor of {tensor.dtype} with shape {tuple(tensor.shape)} was returned"
-    expect(
-        one and tensor.is_floating_point(),
-        expected=f"`{called.text}` returns a floating-point tensor with one number",
-        seen=seen,
-        why="training calls `loss.backward()`, which wants a tensor with one number",
-        symptom={"NoneType": "nothing returned", "float": "a number returned"}.get(
-            got["type"], "no tensor" if tensor is None else "several numbers" if not one else "no floating-point tensor"
-        ),
-        reproduce=called.lines,
-    )
+    expect_one_number(returns(submission.ask("loss", **question(*case)), called), called)
 
 
 NEARLY_0 = 0.2  # a divergence in half precision is 0.1, and a cross-entropy with the teacher's probabilities above 5

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from amllab import backbones  # noqa: F401  (registers net5)
-from amllab.checks import expect
 from amllab.kit.accuracy import area_under_roc, expect_trained
+from amllab.kit.accuracy_views import expect_within_budget
 from amllab.numerics import same_numbers
 from amllab.protocol.submission import Submission, SubmissionError
 from amllab.representations import extract_features
@@ -41,8 +41,6 @@ State = dict[str, Tensor]
 
 WIDTHS = (16, 32, 64)  # channels of the encoder: net5 has 24, 48 and 96
 PROJECTED = 64  # outputs of the projector
-# evaluations of each view that a training may need: some optimizers evaluate a batch more than once
-EVALUATIONS = 2
 
 
 def new_encoder() -> nn.Module:
@@ -157,15 +155,7 @@ def likeness(state: State, views: tuple[Tensor, Tensor], labels: Tensor) -> floa
 
 def keeps_to_the_budget(trained: Trained) -> None:
     """Fail the check if the training showed the encoder more views than the budget allows."""
-    budget, fitted = trained.budget, trained.fitted
-    views = 2 * budget["epochs"] * budget["species"] * budget["images"]
-    expect(
-        fitted["views"] <= EVALUATIONS * views,
-        expected=f"epochs={budget['epochs']}: two views of each image in each epoch, {views:,} views",
-        seen=f"{fitted['views']:,} views shown to the encoder in training",
-        why="everyone trains under the same budget",
-        symptom="more views than the budget",
-    )
+    expect_within_budget(trained.fitted["views"], trained.budget, "encoder", each=2)
 
 
 def has_the_loss(submission: Submission) -> bool:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from amllab.checks.self_supervised_learning.accuracy import new_encoder, new_projector
+from amllab.kit.accuracy_views import views_with_gradients
 from amllab.kit.lent_functions import lent_function
 from amllab.kit.probing import CountedBatches, Raised, State, raised, state_of
-from amllab.numerics import same_numbers, without_compiling
+from amllab.numerics import same_numbers
 from amllab.protocol.submission import Functions, capture_error
 from amllab.views import RandomViews
 
@@ -66,24 +65,6 @@ def fit(
     if "error" in got:
         return raised(got)
     return {"state": state_of(model), "views": sum(shown)}
-
-
-@contextmanager
-def views_with_gradients(kind: type[nn.Module]) -> Iterator[list[int]]:
-    """Yield a list of the numbers of views that models of a class get in calls with gradients, in either mode."""
-    shown: list[int] = []
-
-    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if type(module) is kind and torch.is_grad_enabled() and inputs:
-            shown.append(len(inputs[0]))
-
-    # a hook for all modules, because a training may work with a copy of the model
-    handle = register_module_forward_pre_hook(note)
-    try:
-        with without_compiling():
-            yield shown
-    finally:
-        handle.remove()
 
 
 def alignment_and_uniformity(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:

@@ -9,12 +9,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from amllab.checks.self_supervised_learning.pretrain_nets import Compared, Encoder, Pass, Projector
 from amllab.checks.self_supervised_learning.pretrain_probes import stand_in_loss
-from amllab.checks.self_supervised_learning.pretrain_runs import Loss, Mark, Run, marks, pairs
-from amllab.kit.watermarks import UNREADABLE
+from amllab.checks.self_supervised_learning.pretrain_runs import Loss, Run, pairs
+from amllab.kit.step_checks import likeness
+from amllab.kit.watermarks import UNREADABLE, Mark, marks, outputs_of_views
 
 Pair = tuple[Mark, Mark]
 
@@ -51,18 +51,8 @@ class Presented:
         return None if self.lent is None else partial(stand_in_loss, temperature=self.lent["temperature"])
 
     def rows(self, net: str, field: str) -> dict[Mark, Tensor]:
-        """Return the first outputs of a network for each view, or the sum of their gradients.
-
-        An optimizer may evaluate a batch again with other weights: only the same outputs have the same gradients.
-        """
-        outputs: dict[Mark, Tensor] = {}
-        gradients: dict[Mark, Tensor] = {}
-        for done in self.passes:
-            names = marks(done["numbers"], done["draws"]) if done["net"] == net else []
-            for mark, output, gradient in zip(names, done["outputs"], done["gradients"], strict=False):
-                first = outputs.setdefault(mark, output.double())
-                if torch.allclose(first, output.double(), atol=1e-6):
-                    gradients[mark] = gradients.get(mark, torch.zeros_like(first)) + gradient.double()
+        """Return the first outputs of a network for each view, or the sum of their gradients."""
+        outputs, gradients = outputs_of_views(done for done in self.passes if done["net"] == net)
         return outputs if field == "outputs" else gradients
 
     def complete(self) -> bool:
@@ -128,11 +118,6 @@ def evaluations(run: Run) -> float:
     """Return how often a batch is evaluated for one step, on average."""
     rows = sum(len(done["numbers"]) for done in run.of("projector"))
     return rows / max(sum(2 * one.n for one in presented(run)), 1)
-
-
-def likeness(a: Tensor, b: Tensor) -> float:
-    """Return how alike two gradients are, as their cosine."""
-    return float(F.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0))
 
 
 def presented(run: Run) -> list[Presented]:

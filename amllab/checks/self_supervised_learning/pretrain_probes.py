@@ -17,8 +17,9 @@ from amllab.checks.self_supervised_learning.pretrain_nets import (
     Projector,
     Views,
 )
-from amllab.kit.history import History, plain_history
+from amllab.kit.history import History
 from amllab.kit.lent_functions import lent_function
+from amllab.kit.loss_history import loss_history
 from amllab.kit.probing import CountedBatches, Raised, State, backward_passes, raised, state_of
 from amllab.kit.step_gradients import StepGradients, recorded_gradients
 from amllab.numerics import same_numbers, without_compiling
@@ -142,7 +143,7 @@ def pretrained_watermarks(
     if "error" in got:
         return raised(got)
     return {
-        "history": _history(got["value"]),
+        "history": loss_history(got["value"]),
         "passes": journal.calls(),
         "compared": journal.compared,
         "drawn_from": torch.tensor(views.drawn_from, dtype=torch.int64).reshape(-1, 2),
@@ -154,10 +155,3 @@ def pretrained_watermarks(
         "gradients_enabled": gradients_enabled,
         "dtype": dtype,
     }
-
-
-def _history(returned: Any) -> History:
-    """Return the history as plain data; a list that comes without a dict counts as the losses."""
-    if isinstance(returned, (list, tuple)) and not any(isinstance(part, dict) for part in returned):
-        return {**plain_history({"loss": returned}), "type": type(returned).__name__, "is_dict": False}
-    return plain_history(returned)

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from amllab.checks import expect
 from amllab.checks.self_supervised_learning.pretrain_nets import SIDE, Compared, Encoder, Pass, Projector, Views
 from amllab.kit.expectations import Call, returns
-from amllab.kit.watermarks import UNDRAWN, UNREADABLE, watermarked
+from amllab.kit.loss_history import RETURNS
+from amllab.kit.trainings import Training, named, randomise_norms
+from amllab.kit.watermarks import UNDRAWN, UNREADABLE, Mark, marks, watermarked
 from amllab.protocol.submission import Submission
 
-RETURNS = 'Returns `{"loss": [...]}` with one float for each epoch; the loader may be a plain list of batches.'
 PLAIN: dict[str, Any] = {"epochs": 3, "lr": 1e-3, "temperature": 0.5}
-TINY = 1e-12  # a learning rate with which the weights stay what they are
 ENCODER = "encoder = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.BatchNorm1d(8))\nprojector = nn.Linear(8, 6)\n"
 MARKED = """from amllab.kit.watermarks import Draws, watched, watermarked
 
@@ -33,7 +33,6 @@ for seen in calls:  # number of each image, number of the draw of each view; dra
 """
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Mark = tuple[int, int]  # number of an image, number of the draw of a view of it
 
 
 def states(rng: random.Random) -> dict[str, dict[str, Tensor]]:
@@ -42,12 +41,7 @@ def states(rng: random.Random) -> dict[str, dict[str, Tensor]]:
         torch.manual_seed(rng.getrandbits(63))
         nets = {"encoder": Encoder(), "projector": Projector()}
         for net in nets.values():
-            for module in net.modules():
-                if isinstance(module, nn.BatchNorm1d):
-                    nn.init.uniform_(module.weight, 0.8, 1.2)
-                    nn.init.uniform_(module.bias, -0.2, 0.2)
-                    module.get_buffer("running_mean").uniform_(-0.5, 0.5)
-                    module.get_buffer("running_var").uniform_(0.5, 2.0)
+            randomise_norms(net)
         return {name: net.state_dict() for name, net in nets.items()}
 
 
@@ -73,28 +67,13 @@ def question(rng: random.Random, sizes: Sequence[int], *, noise: Sequence[float]
 
 
 @dataclass(frozen=True)
-class Run:
-    """A pretraining.
-
-    Attributes:
-        asked: The arguments of the probe but for those of ``pretrain``.
-        arguments: The arguments of ``pretrain``.
-        got: The answer of the probe.
-    """
-
-    asked: dict[str, Any]
-    arguments: dict[str, Any]
-    got: dict[str, Any]
+class Run(Training):
+    """A pretraining; ``arguments`` are those of ``pretrain``."""
 
     @property
     def call(self) -> Call:
         """The call as a student can repeat it."""
         return call(self.asked["sizes"], self.arguments)
-
-    @property
-    def epochs(self) -> int:
-        """The number of epochs that was asked for."""
-        return int(self.arguments.get("epochs", 10))
 
     @cached_property
     def passes(self) -> list[Pass]:
@@ -139,14 +118,6 @@ class Run:
             times = {number: count if count % 2 else count // 2 for number, count in counts.items()}
         return max(times.values(), default=0)
 
-    @property
-    def losses(self) -> list[float] | None:
-        """The returned losses: those under ``"loss"``, or else the only list; ``None`` if there is none."""
-        values = self.got["history"]["values"]
-        lists = [values["loss"]] if isinstance(values.get("loss"), list) else list(values.values())
-        found = [value for value in lists if isinstance(value, list)]
-        return found[0] if len(found) == 1 else None
-
     def view(self, mark: Mark) -> Tensor:
         """Return a view as the training has shown it, float ``(3, 4, 4)``."""
         number, draw = mark
@@ -165,15 +136,6 @@ class Run:
         """Return the parameters of a network after the training."""
         return {name: self.got["final"][f"{net}.{name}"] for name in self.before(net)}
 
-    def learned(self, net: str) -> bool:
-        """Return whether any parameter of a network has changed by more than a factor, as weight decay alone does."""
-        return any(_turned(a, b) for a, b in zip(self.before(net).values(), self.after(net).values(), strict=True))
-
-
-def marks(numbers: Tensor, draws: Tensor) -> list[Mark]:
-    """Return the marks of views."""
-    return list(zip(numbers.tolist(), draws.tolist(), strict=True))
-
 
 def pairs(done: Compared) -> list[tuple[Mark, Mark]]:
     """Return the pairs of views in a call of the lent loss."""
@@ -181,17 +143,9 @@ def pairs(done: Compared) -> list[tuple[Mark, Mark]]:
     return list(zip(first, second, strict=True))
 
 
-def _turned(before: Tensor, after: Tensor) -> bool:
-    a, b = before.double().flatten(), after.double().flatten()
-    if a.shape != b.shape or torch.equal(a, b) or not a.any():
-        return a.shape == b.shape and not torch.equal(a, b)
-    rest = b - (a @ b) / (a @ a) * a
-    return bool(rest.norm() > 0.05 * (b - a).norm())
-
-
 def call(sizes: Sequence[int], arguments: dict[str, Any], *, before: str = "") -> Call:
     """Return a call on random images, for a student to repeat; ``before`` are further lines that make the networks."""
-    text = f"pretrain(encoder, projector, loader, augment{_named(arguments)})"
+    text = f"pretrain(encoder, projector, loader, augment{named(arguments)})"
     loader = f"loader = [(torch.randn(n, 3, 4, 4), torch.zeros(n)) for n in {tuple(sizes)}]\n"
     augment = "def augment(images):\n    return images + 0.5 * torch.randn_like(images)\n\n"
     return Call(text, ENCODER + before + loader + augment)
@@ -199,12 +153,8 @@ def call(sizes: Sequence[int], arguments: dict[str, Any], *, before: str = "") -
 
 def watch(sizes: Sequence[int], arguments: dict[str, Any], *, before: str = "") -> str:
     """Return lines with which a student sees the views that a training shows."""
-    text = f"pretrain(encoder, projector, loader, Draws(){_named(arguments)})"
+    text = f"pretrain(encoder, projector, loader, Draws(){named(arguments)})"
     return MARKED.format(encoder=ENCODER + before, n=sum(sizes), sizes=list(sizes), call=text)
-
-
-def _named(arguments: dict[str, Any]) -> str:
-    return "".join(f", {name}={value:g}" for name, value in arguments.items())
 
 
 def plain_question() -> dict[str, Any]:

@@ -9,11 +9,6 @@ from amllab.kit.task import measured, thresholds
 pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: what it is worth")
 
 
-def budget_in_words(budget):
-    """Describe what a submission may use."""
-    return f"{budget['epochs']} epochs on {budget['species'] * budget['images']:,} images without labels"
-
-
 @pytest.mark.points(8)
 def test_learns(submission, lab_settings, run_seed):
     """Pretrained with your functions, an encoder tells new images apart better than an untrained one."""
@@ -22,7 +17,7 @@ def test_learns(submission, lab_settings, run_seed):
     expect(
         task.score.beats(reached.best, start),
         expected=f"a gain of more than {task.score.text(start)} over the untrained encoder after "
-        f"{budget_in_words(task.budget)}",
+        f"{task.budget_in_words}",
         seen=str(reached),
         why="views of one image, and images of one species, have to become more similar than others",
         symptom="no better than untrained",

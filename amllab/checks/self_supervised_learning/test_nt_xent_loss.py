@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from amllab.checks import expect
-from amllab.kit.expectations import Call, close, printed, refuses, returned, returns, unchanged
+from amllab.kit.expectations import Call, close, printed, refuses, returns, unchanged
+from amllab.kit.loss_values import expect_one_number
 
 pytestmark = pytest.mark.cell("check_nt_xent_loss", section="Exercise 1: the contrastive loss")
 
@@ -125,24 +126,7 @@ def of_other_size(mean, n):
 def test_returns_one_number(submission, rng):
     """Returns the loss as a tensor with one number."""
     called = call(4, 8, 0.5)
-    got = returns(loss(submission, views(rng, 4, 8), 0.5), called)
-    tensor = got["value"].get("value") if got["type"] != "float" else None
-    one = tensor is not None and tensor.numel() == 1
-    seen = returned(got["type"], "loss")
-    if got["type"] == "float":
-        seen = "a plain number was returned: a tensor that went through `.item()` or `float()` has no gradient any more"
-    elif tensor is not None:
-        seen = f"a tensor of {tensor.dtype} with shape {tuple(tensor.shape)} was returned"
-    expect(
-        one and tensor.is_floating_point(),
-        expected=f"`{called.text}` returns a floating-point tensor with one number",
-        seen=seen,
-        why="training calls `loss.backward()`, which wants a tensor with one number",
-        symptom={"NoneType": "nothing returned", "float": "a number returned"}.get(
-            got["type"], "no tensor" if tensor is None else "several numbers" if not one else "no floating-point tensor"
-        ),
-        reproduce=called.lines,
-    )
+    expect_one_number(returns(loss(submission, views(rng, 4, 8), 0.5), called), called)
 
 
 @pytest.mark.points(1)

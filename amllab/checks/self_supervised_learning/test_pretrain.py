@@ -18,7 +18,9 @@ from amllab.checks.self_supervised_learning.pretrain_runs import (
     question,
     watch,
 )
-from amllab.kit.expectations import printed, refuses, returned, returns, some
+from amllab.kit.expectations import printed, refuses, returns
+from amllab.kit.loss_history import expect_list_as_loader, expect_losses
+from amllab.kit.step_checks import expect_going_on, expect_learned, expect_smaller_loss
 
 pytestmark = pytest.mark.cell("check_pretrain", section="Exercise 2: pretraining without labels")
 
@@ -31,46 +33,10 @@ def test_history(submission, rng):
     asked = plain_question()
     got = returns(submission.ask("pretrained_watermarks", **asked, arguments=PLAIN), call(asked["sizes"], PLAIN))
     run = Run(asked, PLAIN, dict(got))
-    history, losses, epochs = got["history"], run.losses, run.epochs
-    right = history["is_dict"] and isinstance(history["values"].get("loss"), list)
-    keys = f"a dict without a list under `loss`; its keys are {some(list(history['values']), most=8)}"
-    expect(
-        right,
-        expected='a dict with a list of floats under `"loss"`',
-        seen=keys if history["is_dict"] else returned(history["type"], "history"),
-        why="curves and the report read this key",
-        symptom="nothing returned" if history["type"] == "NoneType" else "no list of losses",
-        reproduce=run.call.lines,
-    )
-    # fewer new views are charged elsewhere
-    another = len(losses) != epochs or abs(run.epochs_run - epochs) == 1
-    expect(
-        not another,
-        expected=f"{epochs} epochs and as many losses",
-        seen=f"{run.epochs_run} epochs and {len(losses)} losses"
-        + (": one for each batch?" if len(losses) == run.epochs_run * len(asked["sizes"]) else ""),
-        why="`epochs` is the length of the training, and a curve needs one point for each epoch",
-        symptom="another number of losses" if run.epochs_run == epochs else "another number of epochs",
-        reproduce=f"{run.call.setup}len({run.call.text}['loss'])",
-    )
-    kind = history["types"]["loss"]
-    expect(
-        kind == "list of float",
-        expected="a list of Python floats",
-        seen=f"a {kind}",
-        why="a tensor in a history may keep its whole graph alive, and cannot be saved as JSON",
-        symptom="no plain floats",
-        share=0.5,
-        reproduce=f"{run.call.setup}type({run.call.text}['loss'][0])",
-    )
+    expect_losses(got["history"], run.call, epochs=run.epochs, ran=run.epochs_run, batches=len(asked["sizes"]))
     listed = question(rng, (4, 6), as_list=True)
-    returns(
-        submission.ask("pretrained_watermarks", **listed, arguments=PLAIN),
-        call(listed["sizes"], PLAIN),
-        expected="a loader that is a list of batches is a loader",
-        why="a loader is anything that gives batches again and again: a list has no `.dataset` and no `.batch_size`",
-        symptom="no list as loader",
-    )
+    got = submission.ask("pretrained_watermarks", **listed, arguments=PLAIN)
+    expect_list_as_loader(got, call(listed["sizes"], PLAIN))
 
 
 @pytest.mark.points(3)
@@ -109,7 +75,7 @@ def expect_train_mode(run, before):
 def test_encoder_learns(submission, rng):
     """Training changes the weights of the encoder, down the gradient of the loss."""
     run = ask(submission, question(rng, (6, 4)), LEARNING)
-    expect_learned(run, "encoder", "the encoder is what pretraining is for")
+    expect_net_learned(run, "encoder", "the encoder is what pretraining is for")
     expect_descent(submission, rng, lambda one: one.lent_loss)
 
 
@@ -121,50 +87,21 @@ def expect_descent(submission, rng, loss_of):
     """Fail the check if a step makes the loss of its batch larger; ``loss_of`` returns the loss, ``None`` if unknown."""
     asked = question(rng, (8,))
     got = submission.ask("pretrained_watermarks", **asked, arguments=ONE_STEP)
-    run = None if "error" in got else Run(asked, ONE_STEP, dict(got))
-    one = next(iter(presented(run)), None) if run else None
-    loss = loss_of(one) if one else None
-    # what is not trained, or with another loss than this one, is charged elsewhere
-    if loss is None or not abs(one.likeness(loss)) > 0.999:
+    if "error" in got:
         return
-    before, after = before_and_after(one, run, loss) or (0.0, 0.0)
-    expect(
-        after <= before + 1e-7,
-        expected="a smaller loss of the same views after a small step",
-        seen=f"{before:.6g} before and {after:.6g} after the step: does it go up the gradient instead of down?",
-        why="a step against the gradient is what makes the loss smaller",
-        symptom="loss rises",
-        reproduce=run.call.lines.replace("epochs=1", "epochs=100") + '["loss"]  # does it fall?',
-    )
+    run = Run(asked, ONE_STEP, dict(got))
+    for one in presented(run)[:1]:
+        loss = loss_of(one)
+        # what is not trained, or with another loss than this one, is charged elsewhere
+        if loss is not None and abs(one.likeness(loss)) > 0.999:
+            expect_smaller_loss(before_and_after(one, run, loss), run.call)
 
 
-def expect_learned(run, net, why):
+def expect_net_learned(run, net, why):
     """Fail the check unless the weights of a network have learned something."""
-    before, after, steps = run.before(net), run.after(net), run.got["steps"]
-    changed = [name for name in before if not torch.equal(before[name], after[name])]
-    owned = bool(steps["owned"].any()) and any(
-        row[i] for row in steps["owned"].tolist() for i, name in enumerate(NAMES) if name.startswith(net)
-    )
-    reason = (
-        f"all that changed is a factor, as by weight decay: {some(changed)}. Are there gradients when the optimizer steps?"
-        if changed
-        else "no weight has changed: `backward()` was never called"
-        if not run.got["backwards"]
-        else "no weight has changed: the optimizer never stepped"
-        if not steps["taken"]
-        else f"no weight has changed: no optimizer has the parameters of this {net}"
-        if not owned
-        else "no weight has changed: do gradients reach it, and are they still there when the optimizer steps?"
-    )
-    expect(
-        run.learned(net),
-        expected=f"other weights of the {net} after {run.epochs} epochs with lr={run.arguments['lr']:g}",
-        seen=reason,
-        why=why,
-        symptom=f"{net} does not learn",
-        reproduce=f"{run.call.setup}before = [p.detach().clone() for p in {net}.parameters()]\n{run.call.text}\n"
-        f"[torch.equal(a, b) for a, b in zip(before, {net}.parameters())]  # True: unchanged",
-    )
+    own = [i for i, name in enumerate(NAMES) if name.startswith(net)]
+    owned = bool(run.got["steps"]["owned"][:, own].any())
+    expect_learned(run, net, run.before(net), run.after(net), owned=owned, why=why)
 
 
 # parameters in the order of the recorded steps
@@ -185,19 +122,10 @@ def test_projector_learns(submission, rng):
         symptom="projector not used",
         reproduce=run.call.lines,
     )
-    expect_learned(run, "projector", "a projector that stays random is no part of the training")
+    expect_net_learned(run, "projector", "a projector that stays random is no part of the training")
     started = run.got["started"]
     other = [name for net in EVERYTHING for name, value in run.before(net).items() if _other(started, net, name, value)]
-    expect(
-        not other,
-        expected="a training that goes on from the weights that both networks have",
-        seen=f"other weights at the first batch: {some(other)}",
-        why="a longer training may consist of several calls, and each has to go on where the last one ended",
-        symptom="other weights at the start",
-        reproduce=f"{run.call.setup}before = [p.detach().clone() for p in encoder.parameters()]\n"
-        "encoder.register_forward_pre_hook(lambda net, inputs: print([torch.equal(a, b) for a, b in zip(before, net.parameters())]))\n"
-        f"{run.call.text}  # the first line that is printed has to be True for all",
-    )
+    expect_going_on(other, run.call, "encoder", whose="both networks have")
 
 
 def _other(started, net, name, value):

@@ -8,7 +8,7 @@ teacher.
 from __future__ import annotations
 
 from amllab.checks.knowledge_distillation.accuracy_task import DistillationTask
-from autograder.labs.calibrated import Style
+from autograder.labs.calibrated import Loop
 from autograder.labs.corpus import replaced
 
 TASK = DistillationTask
@@ -99,84 +99,44 @@ def distill(student, teacher, loader, *, epochs=10, lr=1e-3, temperature=4.0, al
         losses.append(total / n)
     return {"loss": losses}
 """
-_STEPS = "epochs * len(loader)"
 _LOSS_LINE = "loss = distillation_loss(student(x), answers, y, temperature, alpha)"
-
-
-def _distill(optimizer: str = "torch.optim.AdamW(params, lr=lr)", scheduler: str = "None", **places: str) -> str:
-    source = replaced(_DISTILL, "OPTIMIZER", optimizer, "SCHEDULER", scheduler)
-    for place in ("CLIP", "BATCH", "EPOCH"):
-        source = replaced(source, place, places.get(place.lower(), "pass"))
-    return source
-
-
-def _style(name: str, distill: str, *, right: bool = True, loss: str = _LOSS, every: int = 1) -> Style:
-    return Style(name, right, _IMPORTS + loss + distill, every)
-
-
-_ADAMW = _distill()
+_LOOP = Loop(_IMPORTS, _LOSS, _DISTILL)
+_ADAMW = _LOOP.trained("AdamW")
 
 STYLES = [
-    _style("AdamW", _ADAMW),
-    _style(
-        "Adam, cosine, clipped",
-        _distill(
-            "torch.optim.Adam(params, lr=lr)",
-            "torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)",
-            clip="nn.utils.clip_grad_norm_(params, 1.0)",
-            epoch="scheduler.step()",
-        ),
-    ),
-    _style(
-        "AdamW, one cycle, weight decay 0.05",
-        _distill(
-            "torch.optim.AdamW(params, lr=lr, weight_decay=0.05)",
-            f"torch.optim.lr_scheduler.OneCycleLR(optimizer, 2 * lr, total_steps={_STEPS})",
-            batch="scheduler.step()",
-        ),
-        loss=_SUMS,
-    ),
-    _style("Adam, copied teacher, closure", _CLOSURE),
-    _style("Adam, cross-entropy of soft targets", _distill("torch.optim.Adam(params, lr=lr)"), loss=_SOFT_TARGETS),
-    _style("RMSprop", _distill("torch.optim.RMSprop(params, lr=lr)")),
-    _style("Adagrad", _distill("torch.optim.Adagrad(params, lr=lr)")),
-    _style("SGD", _distill("torch.optim.SGD(params, lr=lr)")),
-    _style("SGD, momentum 0.9", _distill("torch.optim.SGD(params, lr=lr, momentum=0.9)")),
-    _style(
-        "SGD, Nesterov, warm-up, weight decay",
-        _distill(
-            "torch.optim.SGD(params, lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4)",
-            "torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, len(loader))",
-            batch="scheduler.step()",
-        ),
-    ),
+    _LOOP.usual("AdamW"),
+    _LOOP.usual("Adam, cosine, clipped"),
+    _LOOP.usual("AdamW, one cycle, weight decay 0.05", _SUMS),
+    _LOOP.style("Adam, copied teacher, closure", _CLOSURE),
+    _LOOP.style("Adam, cross-entropy of soft targets", _LOOP.trained("Adam"), loss=_SOFT_TARGETS),
+    *map(_LOOP.usual, ("RMSprop", "Adagrad", "SGD", "SGD, momentum 0.9", "SGD, Nesterov, warm-up, weight decay")),
     # a wrong loss loses points in exercise 1, and must cost nothing here
-    _style("AdamW, with the loss of the checks", _ADAMW, loss=_REPLACEMENT, every=2),
-    _style(
+    _LOOP.style("AdamW, with the loss of the checks", _ADAMW, loss=_REPLACEMENT, every=2),
+    _LOOP.style(
         "SGD, momentum 0.9, with the loss of the checks",
-        _distill("torch.optim.SGD(params, lr=lr, momentum=0.9)"),
+        _LOOP.trained("SGD, momentum 0.9"),
         loss=_REPLACEMENT,
     ),
-    _style(
+    _LOOP.style(
         "answers of other images",
         replaced(_ADAMW, "answers = teacher(x)", "answers = teacher(x).roll(1, 0)"),
         right=False,
     ),
-    _style(
+    _LOOP.style(
         "teacher on noise",
         replaced(_ADAMW, "answers = teacher(x)", "answers = teacher(torch.randn_like(x))"),
         right=False,
         every=2,
     ),
-    _style("no step", replaced(_ADAMW, "optimizer.step()", "pass"), right=False, every=4),
-    _style("the loss grows", replaced(_ADAMW, "loss.backward()", "(-loss).backward()"), right=False, every=4),
-    _style(
+    _LOOP.style("no step", replaced(_ADAMW, "optimizer.step()", "pass"), right=False, every=4),
+    _LOOP.style("the loss grows", replaced(_ADAMW, "loss.backward()", "(-loss).backward()"), right=False, every=4),
+    _LOOP.style(
         "labels alone",
         replaced(_ADAMW, _LOSS_LINE, "loss = F.cross_entropy(student(x), y.clamp(min=0))"),
         right=False,
         every=4,
     ),
-    _style(
+    _LOOP.style(
         "the student's own answers",
         replaced(_ADAMW, "answers = teacher(x)", "answers = student(x)"),
         right=False,

@@ -14,26 +14,13 @@ from torch import Tensor
 
 from amllab.checks.knowledge_distillation.distill_batches import Loss, Trained, trained_batches
 from amllab.checks.knowledge_distillation.distill_runs import Run, rows_of
+from autograder.kit.loss_means import DIVIDED, LIKE, PARTS, SUMS, closest, summed_up
 
-LIKE = 1 - 1e-6  # cosine of two gradients that are the same up to a factor; rounding is many times smaller
-FITS = 3e-4  # relative; the alternatives of a loss are at least thirty times further apart
-
-MEAN = "mean over the images"
 OTHER_MEANS = {
-    "mean over the batches": "mean over the batches: the loss of a batch is a mean already, so multiply it with the number of its "
-    "images before you add it",
-    "sum over the images": "sum over the images: divide it by their number",
-    "sum over the batches": "sum over the batches, of means over the images of each",
-    "sum over the images, divided by the number of batches": "sum over the images, divided by the number of batches",
-    "sum over the batches, divided by the number of images": "sum over the batches, divided by the number of images: multiply the mean "
-    "of a batch with the number of its images before you add it",
+    **SUMS,
+    **DIVIDED,
     "images with a label counted": "each batch counts with the number of its labels: all images have a loss, so count them all",
-    "last batch alone": "loss of the last batch alone",
-    "first batch alone": "loss of the first batch alone",
-    "first epoch": "loss of the first epoch, in every epoch",
-    "all epochs so far": "mean over all epochs so far: start with 0 in each epoch",
-    "sum of all epochs so far": "sum of all epochs so far: start with 0 in each epoch",
-    "negative": "mean over the images, with the opposite sign",
+    **PARTS,
 }
 
 
@@ -87,39 +74,14 @@ def reported(batches: Sequence[Trained], i: int, temperature: float, alpha: floa
         alpha: Alpha of the training.
     """
     epochs = sorted({one.epoch for one in batches})
-    rows: list[list[tuple[int, int, float]]] = [[] for _ in epochs]  # images, labels and loss of each batch
+    rows: list[list[tuple[int, float]]] = [[] for _ in epochs]  # images and loss of each batch
+    known: list[list[tuple[int, float]]] = [[] for _ in epochs]  # labels and loss of each batch
     for one in batches:
         loss = one.lent["value"] if one.lent else one.value(losses_of(one, temperature, alpha)[i])
-        rows[epochs.index(one.epoch)].append((one.n, int((one.labels >= 0).sum()), loss))
-    totals = [sum(n * loss for n, _, loss in row) for row in rows]
-    images = [sum(n for n, _, _ in row) for row in rows]
-    plain = [sum(loss for _, _, loss in row) for row in rows]
-    counts = [len(row) for row in rows]
-    mean = [a / b for a, b in zip(totals, images, strict=True)]
-    so_far = list(itertools.accumulate(totals))
-    return {
-        MEAN: mean,
-        "mean over the batches": [a / b for a, b in zip(plain, counts, strict=True)],
-        "sum over the images": totals,
-        "sum over the batches": plain,
-        "sum over the images, divided by the number of batches": [a / b for a, b in zip(totals, counts, strict=True)],
-        "sum over the batches, divided by the number of images": [a / b for a, b in zip(plain, images, strict=True)],
-        "images with a label counted": [
-            sum(known * loss for _, known, loss in row) / max(sum(known for _, known, _ in row), 1) for row in rows
-        ],
-        "last batch alone": [row[-1][2] for row in rows],
-        "first batch alone": [row[0][2] for row in rows],
-        "first epoch": mean[:1] * len(mean),
-        "all epochs so far": [a / b for a, b in zip(so_far, itertools.accumulate(images), strict=True)],
-        "sum of all epochs so far": [a / b for a, b in zip(so_far, images, strict=True)],
-        "negative": [-value for value in mean],
-    }
-
-
-def fits(wanted: Sequence[float], seen: Sequence[float]) -> bool:
-    """Return whether losses are the expected ones, as far as both go; another number of them is charged elsewhere."""
-    both = list(zip(wanted, seen, strict=False))
-    return bool(both) and all(abs(a - b) <= FITS * abs(a) for a, b in both)
+        rows[epochs.index(one.epoch)].append((one.n, loss))
+        known[epochs.index(one.epoch)].append((int((one.labels >= 0).sum()), loss))
+    of_labels = [sum(n * loss for n, loss in row) / max(sum(n for n, _ in row), 1) for row in known]
+    return {**summed_up(rows), "images with a label counted": of_labels}
 
 
 def wrong_gradient(run: Run) -> str:
@@ -158,12 +120,5 @@ def used(run: Run) -> str:
             return ", ".join(other)
     if run.got["compared"]:
         return ""
-    batches = trained_batches(run)
-    tried = numbers(temperature, alpha)
-    alike = {
-        name: min(one.likeness(partial(kd, temperature=t, alpha=a)) for one in batches)
-        for name, (t, a) in tried.items()
-        if batches
-    }
-    best = max(alike, key=alike.__getitem__, default="")
-    return best if batches and alike[best] > max(LIKE, alike[""]) else ""
+    tried = {name: partial(kd, temperature=t, alpha=a) for name, (t, a) in numbers(temperature, alpha).items()}
+    return closest(trained_batches(run), tried)

@@ -4,7 +4,6 @@ import pytest
 
 from amllab.checks import expect
 from amllab.checks.knowledge_distillation.accuracy_task import DistillationTask
-from amllab.checks.knowledge_distillation.test_accuracy import budget_in_words
 from amllab.kit.task import measured, share_of_points, thresholds
 
 pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: what it is worth")
@@ -18,7 +17,7 @@ def test_knows_new_images(submission, lab_settings, run_seed):
     expect(
         task.score.reaches(reached.best, wanted["full"]),
         expected=f"a higher logit for the right species than for another one in at least "
-        f"{task.score.text(wanted['full'])} of the pairs, after {budget_in_words(task.budget)}",
+        f"{task.score.text(wanted['full'])} of the pairs, after {task.budget_in_words}",
         seen=f"{reached}; between {task.score.text(wanted['start'])} and {task.score.text(wanted['full'])} there is a "
         "part of the points",
         why="all that the student can know comes from the teacher's answers",

@@ -14,8 +14,6 @@ from amllab.checks.knowledge_distillation.distill_probes import gradient_of, hoo
 from amllab.checks.knowledge_distillation.distill_runs import (
     ASKED,
     PLAIN,
-    RETURNS,
-    TINY,
     ask,
     call,
     question,
@@ -25,15 +23,12 @@ from amllab.checks.knowledge_distillation.distill_runs import (
 from amllab.checks.knowledge_distillation.distill_symptoms import pairs_unknown, wrong_views
 from amllab.checks.knowledge_distillation.test_distill import SIZES, TEACHER, WITHOUT
 from amllab.kit.expectations import some, unchanged
+from amllab.kit.loss_history import RETURNS
 from amllab.kit.snapshots import changes, snapshot
 from amllab.kit.state_dicts import values_changed
-from autograder.checks.knowledge_distillation.distill_losses import (
-    MEAN,
-    OTHER_MEANS,
-    fits,
-    losses_of,
-    reported,
-)
+from amllab.kit.trainings import TINY
+from autograder.checks.knowledge_distillation.distill_losses import OTHER_MEANS, losses_of, reported
+from autograder.kit.loss_means import expect_means, way_of
 
 pytestmark = pytest.mark.cell("check_distill", section="Exercise 2: distill")
 
@@ -113,7 +108,7 @@ def test_teacher_modes_come_back(submission, rng):
             expected=f"a teacher that comes {modes} and goes as it came",
             seen=f"{len(other)} modules in {what} that were not: {some([name or '(the teacher)' for name in other])}"
             + ("" if uniform else ". Is the mode of the teacher set again, which sets that of all its modules?"),
-            why="whoever lent the teacher may train it further: in eval mode BatchNorm and dropout do nothing for it, and what was "
+            why="the owner of the teacher may train it further: in eval mode BatchNorm and dropout do nothing for it, and what was "
             "frozen on purpose must not be thawed",
             symptom="teacher: one mode for all" if not uniform else f"teacher left in {what}",
             share=0.0 if uniform else 0.5,
@@ -208,19 +203,15 @@ def test_losses_of_epochs(submission, rng):
     # another temperature or alpha is charged elsewhere
     several = range(len(losses_of(batches[0], temperature, alpha))) if batches else ()
     ways = [reported(batches, i, temperature, alpha) for i in several]
-    right = any(fits(way[MEAN], run.losses) for way in ways)
-    other = next((name for way in ways for name, values in way.items() if fits(values, run.losses)), "")
     numbers = all(map(math.isfinite, run.losses))
-    if not other and numbers and (wrong_views(run) or pairs_unknown(run)):
+    if not way_of(ways, run.losses, OTHER_MEANS) and numbers and (wrong_views(run) or pairs_unknown(run)):
         return  # charged elsewhere
-    wanted = ", ".join(f"{value:.4f}" for value in ways[0][MEAN]) if ways else "the losses of the views that were shown"
     lent = "; another loss is lent for `distillation_loss`" if run.got["compared"] else ""
-    expect(
-        right,
-        expected=f"{wanted} (batches of {', '.join(map(str, SIZES))} images{lent})",
-        seen=", ".join(f"{value:.4f}" for value in run.losses[:6])
-        + (f": {OTHER_MEANS[other]}" if other in OTHER_MEANS else ""),
-        why="runs can be compared only where each loss is a mean over images: batches differ in size",
-        symptom=other or ("another loss" if numbers else "not a number"),
-        reproduce=f"{watch(run)}  # print `loss.item()` and `len(images)` of each batch, and compute the mean",
+    expect_means(
+        ways,
+        run.losses,
+        OTHER_MEANS,
+        batches=f"batches of {', '.join(map(str, SIZES))} images{lent}",
+        other="another loss" if numbers else "not a number",
+        reproduce=watch(run),
     )

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from amllab.checks import expect
-from amllab.checks.knowledge_distillation.distill_batches import evaluations, likeness, trained_batches
-from amllab.checks.knowledge_distillation.distill_runs import ASKED, PLAIN, TINY, Run, ask, question
+from amllab.checks.knowledge_distillation.distill_batches import evaluations, trained_batches
+from amllab.checks.knowledge_distillation.distill_runs import ASKED, PLAIN, Run, ask, question
 from amllab.checks.knowledge_distillation.distill_symptoms import pairs_unknown
 from amllab.checks.knowledge_distillation.test_distill import ONE_STEP, SIZES, WITHOUT, expect_descent
+from amllab.kit.trainings import TINY
 from autograder.checks.knowledge_distillation.distill_losses import losses_of, used, wrong_gradient
+from autograder.kit.step_symptoms import STEPS, expect_default_lr, expect_lengths, expect_own_gradients, wrong_steps
 
 pytestmark = pytest.mark.cell("check_distill", section="Exercise 2: distill")
 
@@ -20,16 +22,7 @@ GRADIENTS = {
     "another": "the gradient of another loss",
     "numbers": "another temperature or alpha for some batches than for the others",
 }
-STEPS = {
-    "piled up": "gradients of the batches before are still in it: they were added up. Is `optimizer.zero_grad()` missing, or called too "
-    "rarely?",
-    "idle": "an optimizer steps while all gradients are zero or missing: are they cleared between `backward()` and the step?",
-    "unused": "the gradients of the last batch are never used: does the optimizer step after `backward()`?",
-    "twice": "a second step with the same gradient",
-    "lost": "the gradients of some batches are cleared and never used: does the optimizer step after every batch?",
-    "another gradient": "steps with a gradient that is not that of the batch",
-    "some parameters": "no optimizer has some of the student's parameters",
-}
+OF_THE_STUDENT = {**STEPS, "some parameters": "no optimizer has some of the student's parameters"}
 
 
 @pytest.mark.points(1)
@@ -69,64 +62,16 @@ def test_steps_of_the_student(submission, rng):
     """Each step goes down the gradient of its own batch, and is as large as `lr` says."""
     asked = question(rng, (6, 4))
     run = ask(submission, asked, {**PLAIN, "lr": 1e-2})
-    symptom = wrong_steps(run)
-    expect(
-        not symptom,
-        expected="steps of all parameters of the student, with the gradient of their own batch",
-        seen=STEPS.get(symptom, ""),
-        why="a backward pass adds to the gradients that are there, and a step uses those that are there at that moment",
-        symptom=symptom,
-        reproduce=f"{run.call.setup}student[1].weight.register_post_accumulate_grad_hook(lambda p: print(p.grad.norm().item()))\n"
-        f"{run.call.text}",
-    )
+    times = evaluations(run)
+    symptom = wrong_steps(run.got["steps"], times)
+    if not symptom and any(torch.equal(value, run.after()[name]) for name, value in run.before().items()):
+        symptom = "some parameters"
+    everything = "steps of all parameters of the student,"
+    expect_own_gradients(symptom, run.call, "student", steps=everything, texts=OF_THE_STUDENT)
     moved = {lr: distance(ask(submission, asked, {**PLAIN, "epochs": 2, "lr": lr})) for lr in (1e-4, 1e-2)}
-    expect(
-        # a line search finds its own length of a step, from several evaluations of a batch
-        moved[1e-2] > 5 * moved[1e-4] or evaluations(run) > 2.5,
-        expected="larger steps with lr=0.01 than with lr=0.0001",
-        seen=f"weights moved by {moved[1e-2]:.2g} and {moved[1e-4]:.2g} in two epochs: is `lr` what the optimizer gets?",
-        why="a learning rate that is passed but not used makes every search for a good one pointless",
-        symptom="learning rate ignored",
-        reproduce=f"{run.call.setup}before = [p.detach().clone() for p in student.parameters()]\n{run.call.text}\n"
-        "sum((a - b).norm() for a, b in zip(before, student.parameters()))  # compare with another lr",
-    )
+    expect_lengths(moved, run.call, "student", times)
     given = ONE_STEP["temperature"], ONE_STEP["alpha"]
     expect_descent(submission, rng, lambda one: losses_of(one, *given)[0])
-
-
-def wrong_steps(run: Run) -> str:
-    """Return the symptom of wrong steps; empty if each uses the gradient of its own batch."""
-    steps = run.got["steps"]
-    if steps["piled_up"]:
-        return "piled up"
-    sizes = steps["sizes"]
-    # of several evaluations of a batch, the last one may be what counts
-    again = evaluations(run) > 1.5
-    rows = [steps[name].split(sizes, dim=1) for name in ("used", "since", "last")] if len(steps["owned"]) else []
-    for i, owned in enumerate(steps["owned"].tolist()):
-        used_, since, last = ([part[i] for part, own in zip(parts, owned, strict=True) if own] for parts in rows)
-        if not any(owned):
-            continue  # an optimizer of other parameters
-        if not any(map(torch.any, used_)):
-            if any(map(torch.any, since)):
-                return "idle"
-            continue  # a step without gradients, before the first backward pass, changes nothing
-        if not any(map(torch.any, since)):
-            return "twice"
-        largest = max(float(gradient.norm()) for gradient in since)
-        for u, s, t in zip(used_, since, last, strict=True):
-            if s.norm() < 1e-3 * largest:
-                continue
-            # gradients that are clipped one by one keep their signs, and so roughly their direction
-            if max(likeness(u, s), likeness(u, t)) < 0.4:
-                return "another gradient"
-            if not again and likeness(s, t) < 0.99 and likeness(u, t) > likeness(u, s):
-                return "lost"
-    if steps["taken"] and steps["unused"]:
-        return "unused"
-    before, after = run.before(), run.after()
-    still = [name for name in before if torch.equal(before[name], after[name])]
-    return "some parameters" if still else ""
 
 
 def distance(run: Run) -> float:
@@ -177,13 +122,4 @@ def test_numbers_and_defaults(submission, rng):
         share=0.5,
         reproduce=run.call.lines,
     )
-    own, wanted = distance(run), distance(named)
-    expect(
-        abs(own - wanted) <= 0.3 * wanted,
-        expected="the steps of lr=0.001 if it is left out",
-        seen=f"weights moved by {own:.2g} without lr, and by {wanted:.2g} with lr=0.001",
-        why="experiments that name no learning rate are compared with each other",
-        symptom="another default of lr",
-        share=0.5,
-        reproduce=run.call.lines,
-    )
+    expect_default_lr(distance(run), distance(named), run.call)

@@ -6,25 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from autograder.labs.settings import Count, Table
+from autograder.kit.species_budget import SpeciesBudget
 
 TABLE = "accuracy"
 
-Seed = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-
-class Budget(Table):
+class Budget(SpeciesBudget):
     """The table ``[accuracy]``; see :mod:`amllab.checks.self_supervised_learning.accuracy`."""
 
-    species: Annotated[int, Field(ge=2)]
-    species_seed: Seed
-    network_seed: Seed
-    side: Annotated[int, Field(ge=16)]
-    images: Count
-    test_images: Annotated[int, Field(ge=2)]
-    epochs: Count
-    batch: Annotated[int, Field(ge=2)]
-    learning_rates: Annotated[list[Positive], Field(min_length=1)]
-    temperature: Positive
     crop: Annotated[float, Field(gt=0, le=1)]

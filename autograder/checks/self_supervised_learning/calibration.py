@@ -8,7 +8,7 @@ views.
 from __future__ import annotations
 
 from amllab.checks.self_supervised_learning.accuracy_task import PretrainingTask
-from autograder.labs.calibrated import Style
+from autograder.labs.calibrated import Loop
 from autograder.labs.corpus import replaced
 
 TASK = PretrainingTask
@@ -90,82 +90,41 @@ def pretrain(encoder, projector, loader, augment, *, epochs=10, lr=1e-3, tempera
         losses.append(total / n)
     return {"loss": losses}
 """
-_STEPS = "epochs * len(loader)"
 _CALL = "loss = nt_xent_loss(z1, z2, temperature)"
-
-
-def _pretrain(optimizer: str = "torch.optim.AdamW(params, lr=lr)", scheduler: str = "None", **places: str) -> str:
-    source = replaced(_PRETRAIN, "OPTIMIZER", optimizer, "SCHEDULER", scheduler)
-    for place in ("CLIP", "BATCH", "EPOCH"):
-        source = replaced(source, place, places.get(place.lower(), "pass"))
-    return source
-
-
-def _style(name: str, pretrain: str, *, right: bool = True, loss: str = _LOSS, every: int = 1) -> Style:
-    return Style(name, right, _IMPORTS + loss + pretrain, every)
-
-
-_ADAMW = _pretrain()
+_LOOP = Loop(_IMPORTS, _LOSS, _PRETRAIN)
+_ADAMW = _LOOP.trained("AdamW")
 
 STYLES = [
-    _style("AdamW", _ADAMW),
-    _style(
-        "Adam, cosine, clipped",
-        _pretrain(
-            "torch.optim.Adam(params, lr=lr)",
-            "torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)",
-            clip="nn.utils.clip_grad_norm_(params, 1.0)",
-            epoch="scheduler.step()",
-        ),
-    ),
-    _style(
-        "AdamW, one cycle, weight decay 0.05",
-        _pretrain(
-            "torch.optim.AdamW(params, lr=lr, weight_decay=0.05)",
-            f"torch.optim.lr_scheduler.OneCycleLR(optimizer, 2 * lr, total_steps={_STEPS})",
-            batch="scheduler.step()",
-        ),
-    ),
-    _style("Adam, one call of the networks, closure", _CLOSURE),
-    _style("Adam, loss in blocks", _pretrain("torch.optim.Adam(params, lr=lr)"), loss=_BLOCKS),
-    _style("RMSprop", _pretrain("torch.optim.RMSprop(params, lr=lr)")),
-    _style("Adagrad", _pretrain("torch.optim.Adagrad(params, lr=lr)")),
-    _style("SGD", _pretrain("torch.optim.SGD(params, lr=lr)")),
-    _style("SGD, momentum 0.9", _pretrain("torch.optim.SGD(params, lr=lr, momentum=0.9)")),
-    _style(
-        "SGD, Nesterov, warm-up, weight decay",
-        _pretrain(
-            "torch.optim.SGD(params, lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4)",
-            "torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, len(loader))",
-            batch="scheduler.step()",
-        ),
-    ),
+    _LOOP.usual("AdamW"),
+    _LOOP.usual("Adam, cosine, clipped"),
+    _LOOP.usual("AdamW, one cycle, weight decay 0.05"),
+    _LOOP.style("Adam, one call of the networks, closure", _CLOSURE),
+    _LOOP.style("Adam, loss in blocks", _LOOP.trained("Adam"), loss=_BLOCKS),
+    *map(_LOOP.usual, ("RMSprop", "Adagrad", "SGD", "SGD, momentum 0.9", "SGD, Nesterov, warm-up, weight decay")),
     # a wrong loss loses points in exercise 1, and must cost nothing here
-    _style("AdamW, with the loss of the checks", _ADAMW, loss=_REPLACEMENT, every=2),
+    _LOOP.style("AdamW, with the loss of the checks", _ADAMW, loss=_REPLACEMENT, every=2),
     # the wrong variant nearest to the right ones: measured as often as these
-    _style("both views the same", replaced(_ADAMW, "augment(x), augment(x)", "(augment(x),) * 2"), right=False),
-    _style(
+    _LOOP.style("both views the same", replaced(_ADAMW, "augment(x), augment(x)", "(augment(x),) * 2"), right=False),
+    _LOOP.style(
         "both views the same, SGD",
-        replaced(
-            _pretrain("torch.optim.SGD(params, lr=lr, momentum=0.9)"), "augment(x), augment(x)", "(augment(x),) * 2"
-        ),
+        replaced(_LOOP.trained("SGD, momentum 0.9"), "augment(x), augment(x)", "(augment(x),) * 2"),
         right=False,
         every=2,
     ),
-    _style(
+    _LOOP.style(
         "views of different images",
         replaced(_ADAMW, "projector(encoder(v2))", "projector(encoder(v2.roll(1, 0)))"),
         right=False,
         every=4,
     ),
-    _style("no step", replaced(_ADAMW, "optimizer.step()", "pass"), right=False, every=4),
-    _style(
+    _LOOP.style("no step", replaced(_ADAMW, "optimizer.step()", "pass"), right=False, every=4),
+    _LOOP.style(
         "no negatives",
         replaced(_ADAMW, _CALL, "loss = -F.cosine_similarity(z1, z2).mean()"),
         right=False,
         every=4,
     ),
-    _style(
+    _LOOP.style(
         "the projector alone is trained",
         replaced(
             _ADAMW, "params = [*encoder.parameters(), *projector.parameters()]", "params = [*projector.parameters()]"
@@ -173,5 +132,5 @@ STYLES = [
         right=False,
         every=4,
     ),
-    _style("the loss grows", replaced(_ADAMW, "loss.backward()", "(-loss).backward()"), right=False, every=4),
+    _LOOP.style("the loss grows", replaced(_ADAMW, "loss.backward()", "(-loss).backward()"), right=False, every=4),
 ]

@@ -6,7 +6,6 @@ are.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from functools import partial
 
@@ -14,30 +13,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from amllab.checks.self_supervised_learning.pretrain_batches import Presented, likeness, presented
+from amllab.checks.self_supervised_learning.pretrain_batches import Presented, presented
 from amllab.checks.self_supervised_learning.pretrain_nets import Projector
-from amllab.checks.self_supervised_learning.pretrain_runs import Loss, Mark, Run, marks
+from amllab.checks.self_supervised_learning.pretrain_runs import Loss, Run
+from amllab.kit.step_checks import likeness
+from amllab.kit.watermarks import Mark, marks
+from autograder.kit.loss_means import DIVIDED, LIKE, MEAN, PARTS, SUMS, summed_up
 
-LIKE = 1 - 1e-6  # cosine of two gradients that are the same up to a factor; rounding is many times smaller
-FITS = 3e-4  # relative; the alternatives of a loss are at least thirty times further apart
-
-MEAN = "mean over the images"
 OTHER_MEANS = {
-    "mean over the batches": "mean over the batches: the loss of a batch is a mean already, so multiply it with the number of its "
-    "images before you add it",
-    "sum over the images": "sum over the images: divide it by their number",
-    "sum over the batches": "sum over the batches, of means over the images of each",
+    **SUMS,
     "twice the mean": "twice the mean over the images: the loss of a batch is the mean of both views already",
     "half the mean": "half the mean over the images: the loss of a batch is the mean of both views already",
-    "sum over the images, divided by the number of batches": "sum over the images, divided by the number of batches",
-    "sum over the batches, divided by the number of images": "sum over the batches, divided by the number of images: multiply the mean "
-    "of a batch with the number of its images before you add it",
-    "last batch alone": "loss of the last batch alone",
-    "first batch alone": "loss of the first batch alone",
-    "first epoch": "loss of the first epoch, in every epoch",
-    "all epochs so far": "mean over all epochs so far: start with 0 in each epoch",
-    "sum of all epochs so far": "sum of all epochs so far: start with 0 in each epoch",
-    "negative": "mean over the images, with the opposite sign",
+    **DIVIDED,
+    **PARTS,
 }
 
 
@@ -77,34 +65,9 @@ def reported(batches: Sequence[Presented], temperature: float) -> dict[str, list
         epoch = times[one.batch] = times.get(one.batch, -1) + 1
         rows += [[] for _ in range(epoch + 1 - len(rows))]
         rows[epoch].append((one.n, float(one.loss(loss_of(one, temperature)))))
-    totals = [sum(n * loss for n, loss in row) for row in rows]
-    images = [sum(n for n, _ in row) for row in rows]
-    plain = [sum(loss for _, loss in row) for row in rows]
-    counts = [len(row) for row in rows]
-    mean = [a / b for a, b in zip(totals, images, strict=True)]
-    so_far = list(itertools.accumulate(totals))
-    return {
-        MEAN: mean,
-        "mean over the batches": [a / b for a, b in zip(plain, counts, strict=True)],
-        "sum over the images": totals,
-        "sum over the batches": plain,
-        "twice the mean": [2 * value for value in mean],
-        "half the mean": [value / 2 for value in mean],
-        "sum over the images, divided by the number of batches": [a / b for a, b in zip(totals, counts, strict=True)],
-        "sum over the batches, divided by the number of images": [a / b for a, b in zip(plain, images, strict=True)],
-        "last batch alone": [row[-1][1] for row in rows],
-        "first batch alone": [row[0][1] for row in rows],
-        "first epoch": mean[:1] * len(mean),
-        "all epochs so far": [a / b for a, b in zip(so_far, itertools.accumulate(images), strict=True)],
-        "sum of all epochs so far": [a / b for a, b in zip(so_far, images, strict=True)],
-        "negative": [-value for value in mean],
-    }
-
-
-def fits(wanted: Sequence[float], seen: Sequence[float]) -> bool:
-    """Return whether losses are the expected ones, as far as both go; another number of them is charged elsewhere."""
-    both = list(zip(wanted, seen, strict=False))
-    return bool(both) and all(abs(a - b) <= FITS * abs(a) for a, b in both)
+    ways = summed_up(rows)
+    mean = ways[MEAN]
+    return {**ways, "twice the mean": [2 * value for value in mean], "half the mean": [value / 2 for value in mean]}
 
 
 def wrong_gradient(run: Run, temperature: float) -> str:

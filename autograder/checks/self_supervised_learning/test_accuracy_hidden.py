@@ -4,7 +4,6 @@ import pytest
 
 from amllab.checks import expect
 from amllab.checks.self_supervised_learning.accuracy_task import PretrainingTask
-from amllab.checks.self_supervised_learning.test_accuracy import budget_in_words
 from amllab.kit.task import measured, share_of_points, thresholds
 
 pytestmark = pytest.mark.cell("check_accuracy", section="Exercise 4: what it is worth")
@@ -18,7 +17,7 @@ def test_gains(submission, lab_settings, run_seed):
     expect(
         task.score.reaches(reached.best, wanted["full"]),
         expected=f"a gain of at least {task.score.text(wanted['full'])} over the untrained encoder after "
-        f"{budget_in_words(task.budget)}",
+        f"{task.budget_in_words}",
         seen=f"{reached}; between {task.score.text(wanted['start'])} and {task.score.text(wanted['full'])} there is a "
         "part of the points",
         why="two views of one image have to come together, and those of different images have to part",

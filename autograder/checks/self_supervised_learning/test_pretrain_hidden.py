@@ -6,8 +6,6 @@ from amllab.checks import expect
 from amllab.checks.self_supervised_learning.pretrain_batches import presented
 from amllab.checks.self_supervised_learning.pretrain_runs import (
     PLAIN,
-    RETURNS,
-    TINY,
     ask,
     expect_two_views,
     question,
@@ -16,13 +14,10 @@ from amllab.checks.self_supervised_learning.pretrain_runs import (
     wrong_views,
 )
 from amllab.checks.self_supervised_learning.test_pretrain import expect_train_mode
-from autograder.checks.self_supervised_learning.pretrain_losses import (
-    MEAN,
-    OTHER_MEANS,
-    fits,
-    reported,
-    temperatures,
-)
+from amllab.kit.loss_history import RETURNS
+from amllab.kit.trainings import TINY
+from autograder.checks.self_supervised_learning.pretrain_losses import OTHER_MEANS, reported, temperatures
+from autograder.kit.loss_means import MEAN, expect_means, fits, way_of
 
 pytestmark = pytest.mark.cell("check_pretrain", section="Exercise 2: pretraining without labels")
 
@@ -109,17 +104,8 @@ def test_losses(submission, rng):
     batches = presented(run)
     # another temperature is charged elsewhere
     ways = [reported(batches, number) for number in temperatures(temperature).values()] if batches else []
-    right = any(fits(way[MEAN], run.losses) for way in ways)
-    other = next((name for way in ways for name, values in way.items() if fits(values, run.losses)), "")
-    if not other and (wrong_views(run) or wrong_pairs(run) or not run.of("projector")):
+    unknown = wrong_views(run) or wrong_pairs(run) or not run.of("projector")
+    if not way_of(ways, run.losses, OTHER_MEANS) and unknown:
         return  # charged elsewhere
-    wanted = ", ".join(f"{value:.4f}" for value in ways[0][MEAN]) if ways else "the losses of the views that were shown"
-    expect(
-        right,
-        expected=f"{wanted} (batches of {', '.join(map(str, sizes))} images)",
-        seen=", ".join(f"{value:.4f}" for value in run.losses[:6])
-        + (f": {OTHER_MEANS[other]}" if other in OTHER_MEANS else ""),
-        why="runs can be compared only where each loss is a mean over images: batches differ in size",
-        symptom=other or "another loss",
-        reproduce=f"{run.call.lines}  # print `loss.item()` and `len(images)` of each batch, and compute the mean",
-    )
+    batches = f"batches of {', '.join(map(str, sizes))} images"
+    expect_means(ways, run.losses, OTHER_MEANS, batches=batches, reproduce=run.call.lines)

@@ -1,25 +1,29 @@
 """Hidden checks of exercise 2: gradients of both views, steps of optimizers, temperature and defaults."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from amllab.checks import expect
-from amllab.checks.self_supervised_learning.pretrain_batches import evaluations, likeness, presented
+from amllab.checks.self_supervised_learning.pretrain_batches import evaluations, presented
 from amllab.checks.self_supervised_learning.pretrain_runs import (
     PLAIN,
-    TINY,
     Run,
     ask,
     question,
     wrong_views,
 )
 from amllab.checks.self_supervised_learning.test_pretrain import ONE_STEP, expect_descent
+from amllab.kit.trainings import TINY
 from autograder.checks.self_supervised_learning.pretrain_losses import (
-    LIKE,
     loss_of,
+    nt_xent,
     temperatures,
     wrong_gradient,
 )
+from autograder.kit.loss_means import closest
+from autograder.kit.step_symptoms import expect_default_lr, expect_lengths, expect_own_gradients, wrong_steps
 
 pytestmark = pytest.mark.cell("check_pretrain", section="Exercise 2: pretraining without labels")
 
@@ -35,15 +39,6 @@ GRADIENTS = {
     "none in the encoder": "no gradient reaches the encoder: are its outputs detached before the projector gets them?",
     "another in the encoder": "another gradient in the encoder than the one that comes through the projector: does a second loss use its outputs?",
     "one view in the encoder": "gradients for one of the two views alone in the encoder: is the other one computed without?",
-}
-STEPS = {
-    "piled up": "gradients of the batches before are still in it: they were added up. Is `optimizer.zero_grad()` missing, or called too "
-    "rarely?",
-    "idle": "an optimizer steps while all gradients are zero or missing: are they cleared between `backward()` and the step?",
-    "unused": "the gradients of the last batch are never used: does the optimizer step after `backward()`?",
-    "twice": "a second step with the same gradient",
-    "lost": "the gradients of some batches are cleared and never used: does the optimizer step after every batch?",
-    "another gradient": "steps with a gradient that is not that of the batch",
 }
 
 
@@ -72,59 +67,11 @@ def test_steps(submission, rng):
     """Each step goes down the gradient of its own batch, and is as large as `lr` says."""
     asked = question(rng, (6, 4))
     run = ask(submission, asked, {"epochs": 3, "lr": 1e-2, "temperature": 0.5})
-    symptom = wrong_steps(run)
-    clear = f"{run.call.setup}" + (
-        "encoder[1].weight.register_post_accumulate_grad_hook(lambda p: print(p.grad.norm().item()))\n" + run.call.text
-    )
-    expect(
-        not symptom,
-        expected="steps with the gradient of their own batch",
-        seen=STEPS.get(symptom, ""),
-        why="a backward pass adds to the gradients that are there, and a step uses those that are there at that moment",
-        symptom=symptom,
-        reproduce=clear,
-    )
+    times = evaluations(run)
+    expect_own_gradients(wrong_steps(run.got["steps"], times), run.call, "encoder")
     moved = {lr: distance(ask(submission, asked, {"epochs": 2, "lr": lr})) for lr in (1e-4, 1e-2)}
-    expect(
-        # a line search finds its own length of a step, from several evaluations of a batch
-        moved[1e-2] > 5 * moved[1e-4] or evaluations(run) > 2.5,
-        expected="larger steps with lr=0.01 than with lr=0.0001",
-        seen=f"weights moved by {moved[1e-2]:.2g} and {moved[1e-4]:.2g} in two epochs: is `lr` what the optimizer gets?",
-        why="a learning rate that is passed but not used makes every search for a good one pointless",
-        symptom="learning rate ignored",
-        reproduce=f"{run.call.setup}before = [p.detach().clone() for p in encoder.parameters()]\n{run.call.text}\n"
-        "sum((a - b).norm() for a, b in zip(before, encoder.parameters()))  # compare with another lr",
-    )
+    expect_lengths(moved, run.call, "encoder", times)
     expect_descent(submission, rng, lambda one: loss_of(one, ONE_STEP["temperature"]))
-
-
-def wrong_steps(run: Run) -> str:
-    """Return the symptom of wrong steps; empty if each uses the gradient of its own batch."""
-    steps = run.got["steps"]
-    if steps["piled_up"]:
-        return "piled up"
-    sizes = steps["sizes"]
-    # of several evaluations of a batch, the last one may be what counts
-    again = evaluations(run) > 1.5
-    rows = [steps[name].split(sizes, dim=1) for name in ("used", "since", "last")] if len(steps["owned"]) else []
-    for i, owned in enumerate(steps["owned"].tolist()):
-        used, since, last = ([part[i] for part, own in zip(parts, owned, strict=True) if own] for parts in rows)
-        if not any(map(torch.any, used)):
-            if any(map(torch.any, since)):
-                return "idle"
-            continue  # a step without gradients, before the first backward pass, changes nothing
-        if not any(map(torch.any, since)):
-            return "twice"
-        largest = max(float(gradient.norm()) for gradient in since)
-        for u, s, t in zip(used, since, last, strict=True):
-            if s.norm() < 1e-3 * largest:
-                continue
-            # gradients that are clipped one by one keep their signs, and so roughly their direction
-            if max(likeness(u, s), likeness(u, t)) < 0.4:
-                return "another gradient"
-            if not again and likeness(s, t) < 0.99 and likeness(u, t) > likeness(u, s):
-                return "lost"
-    return "unused" if steps["taken"] and steps["unused"] else ""
 
 
 def distance(run: Run) -> float:
@@ -171,16 +118,7 @@ def test_temperature_and_defaults(submission, rng):
         share=0.5,
         reproduce=run.call.lines,
     )
-    own, named = distance(run), distance(ask(submission, asked, {"lr": 1e-3}))
-    expect(
-        abs(own - named) <= 0.3 * named,
-        expected="the steps of lr=0.001 if it is left out",
-        seen=f"weights moved by {own:.2g} without lr, and by {named:.2g} with lr=0.001",
-        why="experiments that name no learning rate are compared with each other",
-        symptom="another default of lr",
-        share=0.5,
-        reproduce=run.call.lines,
-    )
+    expect_default_lr(distance(run), distance(ask(submission, asked, {"lr": 1e-3})), run.call)
 
 
 def temperature_of(run: Run, given: float) -> str:
@@ -191,11 +129,4 @@ def temperature_of(run: Run, given: float) -> str:
     if run.got["compared"]:
         used = [done["temperature"] for done in run.got["compared"]]
         return next((f"{number:.4g}" for number in used if abs(number - given) > 1e-6), "")
-    batches = presented(run)
-    alike = {
-        name: min(one.likeness(loss_of(one, number)) for one in batches)
-        for name, number in temperatures(given).items()
-        if batches
-    }
-    best = max(alike, key=alike.__getitem__, default="")
-    return best if batches and alike[best] > max(LIKE, alike[""]) else ""
+    return closest(presented(run), {name: partial(nt_xent, temperature=t) for name, t in temperatures(given).items()})
