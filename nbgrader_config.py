@@ -20,8 +20,9 @@ c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc*", "__pycache__", "*.py
 # the marking scheme stands in the master's reflection cell; it goes into neither release nor solution
 c.ClearMarkScheme.enforce_metadata = False
 
-# the solution is run with its experiments
-c.Execute.timeout = 1200
+# the solution is run with its experiments: seconds for a cell, and for the outputs that follow it on a busy machine
+c.Execute.timeout = 3600
+c.Execute.iopub_timeout = 300
 c.Execute.record_timing = False
 
 configure(c)

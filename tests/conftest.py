@@ -112,12 +112,12 @@ def _shared_server() -> str:
 
 
 @cache
-def _shared_launcher() -> Launcher:
+def shared_launcher() -> Launcher:
+    """Return a launcher of workers for the tests' own process, which shares the server."""
     return Launcher(address=_shared_server())
 
 
-# workers in the tests' own process share the server, too
-autograder.grading.worker.default_launcher = _shared_launcher  # type: ignore[assignment]
+autograder.grading.worker.default_launcher = shared_launcher  # type: ignore[assignment]
 
 
 def forked(

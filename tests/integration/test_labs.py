@@ -17,9 +17,11 @@ from autograder.authoring.study.materials import Materials
 from autograder.authoring.study.study import MutationStudy
 from autograder.course import Course
 from autograder.grading.session import GradingSession
-from autograder.labs.corpus import Solution, corpus_of
+from autograder.labs.corpus import Solution, corpus_of, replaced
+from autograder.labs.settings import load_lab
 from autograder.labs.study import checks_digest, command, evidence_of
-from tests.conftest import ROOT, sampled
+from autograder.notebooks.normalize import read_release
+from tests.conftest import ROOT, sampled, shared_launcher
 
 pytestmark = pytest.mark.full_training
 
@@ -111,7 +113,8 @@ def test_solution_run_in_order(lab: Lab) -> None:
 def test_solution_full_marks_and_release_none(lab: Lab) -> None:
     """Graded as submissions are, the solution gets full marks, and the release none."""
     possible = sum(POINTS[lab.assignment].values())
-    with GradingSession.of_course(COURSE, lab.assignment) as session:
+    release, solution = read_release(COURSE.release(lab)), COURSE.solution(lab)
+    with GradingSession(load_lab(lab.assignment), release, solution, shared_launcher()) as session:
         graded = {kind: session.grade(read(lab, kind), seed=1).as_dict() for kind in ("solution", "release")}
     assert {kind: (found["score"], found["max_score"]) for kind, found in graded.items()} == {
         "solution": (possible, possible),
@@ -135,6 +138,42 @@ def test_mistake_costs_as_recorded(lab: Lab, solution: Solution) -> None:
     assert solution.cost[0] <= sum(found.lost.values()) <= solution.cost[1], found
     if solution.recorded:
         assert {*found.failed, *found.skipped} == solution.recorded
+
+
+# what trainings with {"loss": [...]} may return in its place
+HISTORIES = [
+    '{"loss": []}',
+    '{"loss": ["a"]}',
+    '{"loss": [None, None]}',
+    '{"loss": [float("nan")] * epochs}',
+    '{"loss": [float("inf")] * epochs}',
+    '{"loss": (1.0,) * epochs}',
+    '{"loss": {}}',
+    '{"loss": [[1.0]] * epochs}',
+    '{"loss": [1] * 5000}',
+    '{"loss": [True] * epochs}',
+    '{"loss": [1.0] * (epochs - 1)}',
+    '{"loss": [1e300] * epochs}',
+    '{"loss": 1.0}',
+    '{"loss": None}',
+    "{1: [2.0]}",
+    "{}",
+    "[]",
+    "[None]",
+    "object()",
+]
+
+
+@pytest.mark.parametrize("history", sampled(HISTORIES, 12))
+@pytest.mark.parametrize(
+    ("lab", "cell"), [("self-supervised-learning", "pretrain"), ("knowledge-distillation", "distill")]
+)
+def test_any_history(lab: str, cell: str, history: str) -> None:
+    """Whatever a training returns, no check breaks, and points are lost."""
+    corpus = corpus_of(find_lab(lab))
+    source = replaced(corpus.plain[cell], "return history", f"return {history}")
+    found = verdict(find_lab(lab), Solution("history", {cell: source}))
+    assert found.lost.keys() == {f"check_{cell}"}
 
 
 @pytest.mark.slow

@@ -50,8 +50,7 @@ def test_modes_and_settings(submission, rng):
 def test_batches_of_one_and_two(submission, rng):
     """A batch of one image does not count in the mean either; one of two images is trained on."""
     sizes = (1, 2, 4)
-    run = ask(submission, question(rng, sizes, noise=(0.5, 0.3, 2.0)), {**PLAIN, "lr": TINY, "epochs": 2})
-    batches = [one for one in presented(run) if one.batch > 0]
+    run = ask(submission, question(rng, sizes), {**PLAIN, "lr": TINY, "epochs": 2})
     left_out = run.shown and not {1, 2} & set(run.shown) and {3, 4, 5, 6} <= set(run.shown)
     expect(
         not left_out,
@@ -61,7 +60,11 @@ def test_batches_of_one_and_two(submission, rng):
         symptom="batch of two is left out",
         reproduce=watch(sizes, run.arguments),
     )
-    if not batches or run.losses is None:
+    # BatchNorm may give both views of two images the same outputs, and then it is not known which of them are compared
+    sizes = (1, 3, 4)
+    run = ask(submission, question(rng, sizes, noise=(0.5, 0.3, 2.0)), {**PLAIN, "lr": TINY, "epochs": 2})
+    batches = [one for one in presented(run) if one.batch > 0]
+    if not batches or not run.losses:
         return  # charged elsewhere
     ways = [reported(batches, number) for number in temperatures(run.arguments["temperature"]).values()]
     n = sum(sizes)

@@ -40,6 +40,7 @@ IN_RESULTS = [
     wrong("divides_by_dataset", "divides by the size of the data set, the image that is left out included", (1, 3),
           _ZERO, _ZERO.replace("seen = 0.0, 0", "seen = 0.0, sum(len(images) for images, _ in list(loader))"), _COUNT, ""),
     wrong("history_of_batches", "reports the loss of every batch", (1, 5), MEAN, "", STEP, STEP + "            history['loss'].append(loss.item())\n"),
+    wrong("reports_no_losses", "returns an empty list of losses", (3, 5), MEAN, ""),
     wrong("returns_list", "returns the list instead of the dict", (1, 3), _RETURN, '    return history["loss"]'),
     wrong("another_key", "returns the losses under another key", (1, 3), '"loss"', '"losses"'),
     wrong("returns_nothing", "does not return the history", (3, 5), _RETURN + "\n", ""),
