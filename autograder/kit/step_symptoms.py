@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from amllab.kit.expectations import Call
 from amllab.kit.step_checks import likeness
@@ -49,12 +50,16 @@ def wrong_steps(steps: StepGradients, evaluations: float) -> str:
         for u, s, t in zip(used, since, last, strict=True):
             if s.norm() < 1e-3 * largest:
                 continue
-            # gradients that are clipped one by one keep their signs, and so roughly their direction
-            if max(likeness(u, s), likeness(u, t)) < 0.4:
+            if not _follows(u, s) and not _follows(u, t):
                 return "another gradient"
             if not again and likeness(s, t) < 0.99 and likeness(u, t) > likeness(u, s):
                 return "lost"
     return "unused" if steps["taken"] and steps["unused"] else ""
+
+
+def _follows(used: Tensor, gradient: Tensor) -> bool:
+    """Return whether a step used a gradient, whose numbers may have been clipped one by one: that keeps their signs."""
+    return likeness(used, gradient) >= 0.4 or bool((used * gradient >= 0).all())
 
 
 def expect_own_gradients(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from amllab.kit.step_gradients import MOST, StepGradients, recorded_gradients
 from amllab.protocol.schema import schema_error
@@ -187,3 +189,25 @@ def test_very_many_steps() -> None:
             optimizer.step()
     assert steps["taken"] == MOST + 5
     assert {len(steps["owned"]), len(steps["used"]), len(steps["since"]), len(steps["last"])} == {MOST}
+
+
+@pytest.mark.parametrize(
+    ("change", "symptom"),
+    [
+        (lambda gradient: gradient.clamp(-0.01, 0.01), ""),
+        (lambda gradient: 0.01 * gradient, ""),
+        (lambda gradient: gradient.flip(0), "another gradient"),
+        (lambda gradient: -gradient, "another gradient"),
+    ],
+    ids=["numbers clipped", "norm clipped", "other numbers", "opposite"],
+)
+def test_changed_gradients(change: Callable[[Tensor], Tensor], symptom: str) -> None:
+    """Gradients may be clipped before the step, even if one number is far larger than the others."""
+    (weight,) = parameters(8)
+    optimizer = sgd(weight)
+    with recorded_gradients([weight]) as steps:
+        (weight * torch.tensor([9.0, -0.1, 0.1, -0.2, 0.1, 0.2, -0.1, 0.1])).sum().backward()
+        assert weight.grad is not None
+        weight.grad = change(weight.grad)
+        optimizer.step()
+    assert wrong_steps(steps, 1.0) == symptom
