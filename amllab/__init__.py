@@ -8,6 +8,7 @@ Names are imported on first use, so that commands that need no model, such as ``
 loading PyTorch. The course's backbones are registered with timm as soon as both packages are imported.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from amllab.registration import register_backbones
 
 if TYPE_CHECKING:
     from amllab import plots
-    from amllab.checks import check
+    from amllab.checks import check, check_all
     from amllab.confidence import Interval, accuracy, interval_of
     from amllab.distillation import (
         PlainAnswers,
@@ -62,6 +63,7 @@ __all__ = [
     "adapted_outputs",
     "best_device",
     "check",
+    "check_all",
     "cifar10_photographs",
     "cifar_fs",
     "compare_models",
@@ -114,6 +116,7 @@ _PLACES = {
     "adapted_outputs": "amllab.meta_training",
     "best_device": "amllab.numerics",
     "check": "amllab.checks.notebook",
+    "check_all": "amllab.checks.all_exercises",
     "cifar10_photographs": "amllab.photographs",
     "cifar_fs": "amllab.few_shot_photographs",
     "compare_models": "amllab.distillation",
@@ -148,6 +151,8 @@ _PLACES = {
     "split_classes": "amllab.few_shot",
 }
 
+# tqdm.auto, which timm imports, says this in a notebook without ipywidgets; bars of text work there
+warnings.filterwarnings("ignore", message="IProgress not found")
 register_backbones()
 
 

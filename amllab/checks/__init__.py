@@ -1,19 +1,21 @@
 """Checks: pytest tests worth points, run in a student's notebook or by the grader."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from amllab.protocol.failure import CheckFailure, Failure, Series, expect, series
 
 if TYPE_CHECKING:
+    from amllab.checks.all_exercises import check_all
     from amllab.checks.notebook import CheckReport, check
 
-__all__ = ["CheckFailure", "CheckReport", "Failure", "Series", "check", "expect", "series"]
+__all__ = ["CheckFailure", "CheckReport", "Failure", "Series", "check", "check_all", "expect", "series"]
+
+_PLACES = {"CheckReport": "notebook", "check": "notebook", "check_all": "all_exercises"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``check`` and ``CheckReport`` on first use, because they load PyTorch and pytest."""
-    if name not in ("CheckReport", "check"):
+    """Import names that load pytest on first use."""
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from amllab.checks import notebook
-
-    return getattr(notebook, name)
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

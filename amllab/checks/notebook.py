@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from amllab.checks.exercises import exercises_of
+from amllab.checks.open_notebook import OpenNotebook, variables
 from amllab.checks.render import to_html, to_text
 from amllab.checks.results import CheckResult
 from amllab.checks.runner import run_checks
@@ -19,24 +21,32 @@ _VALIDATED_WIDTH = 80  # characters per line: nbgrader's Validator.width is 90, 
 
 
 class CheckReport:
-    """Results of checks that display themselves: as a panel in a notebook, as text elsewhere."""
+    """Results of checks that display themselves: as a panel in a notebook, as text elsewhere.
 
-    def __init__(self, results: list[CheckResult]) -> None:
+    Args:
+        results: Results of the public checks of an exercise.
+        hidden_points: What its hidden checks are worth; ``None`` if that is not known.
+    """
+
+    def __init__(self, results: list[CheckResult], hidden_points: float | None = None) -> None:
         self.results = results
+        self.hidden_points = hidden_points
 
     def __repr__(self) -> str:
-        return to_text(self.results)
+        return to_text(self.results, hidden_points=self.hidden_points)
 
     def _repr_html_(self) -> str:
-        note = "Grading runs these checks again with other inputs, and hidden checks as well."
-        return to_html(self.results, note=note)
+        more = "" if self.hidden_points == 0 else ", and hidden checks as well"
+        note = f"Grading runs these checks again with other inputs{more}."
+        return to_html(self.results, note=note, hidden_points=self.hidden_points)
 
 
 class ChecksFailedError(AssertionError):
     """Checks did not pass in a cell that must then raise; shown as their report alone, without a traceback."""
 
-    def __init__(self, results: list[CheckResult]) -> None:
-        super().__init__(_narrow(to_text([_without_numbers(result) for result in results])))
+    def __init__(self, results: list[CheckResult], hidden_points: float | None = None) -> None:
+        shown = [_without_numbers(result) for result in results]
+        super().__init__(_narrow(to_text(shown, hidden_points=hidden_points)))
 
     def _render_traceback_(self) -> list[str]:
         return str(self).splitlines()
@@ -88,20 +98,19 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
         RuntimeError: Not called from a notebook or an IPython session.
         ChecksFailedError: Checks did not pass while the notebook was validated.
     """
-    # imported here because the library also works without IPython
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    if shell is None:
-        raise RuntimeError("check() inspects the functions of a notebook: call it in a notebook or in IPython")
-    chosen, file = _find(cell.removeprefix("check_"), lab, shell.user_ns)
-    submission = InProcessSubmission(chosen.name, shell.user_ns)
+    namespace = variables("check")
+    name = cell.removeprefix("check_")
+    chosen, file = _find(name, lab, namespace)
+    validating = os.environ.get("NBGRADER_EXECUTION") == "validate" or "NBGRADER_VALIDATING" in os.environ
+    # a notebook that is validated has been run from the top: no advice to run a cell
+    submission = (InProcessSubmission if validating else OpenNotebook)(chosen.name, namespace)
     results = run_checks(chosen, [file], submission, seed=secrets.randbits(63))
-    if os.environ.get("NBGRADER_EXECUTION") != "validate" and "NBGRADER_VALIDATING" not in os.environ:
-        return CheckReport(results)
+    hidden = next(exercise for exercise in exercises_of(chosen) if exercise.name == name).hidden_points(results)
+    if not validating:
+        return CheckReport(results, hidden)
     if any(result.outcome != "passed" for result in results):
-        raise ChecksFailedError(results)
-    return _Passed(results)
+        raise ChecksFailedError(results, hidden)
+    return _Passed(results, hidden)
 
 
 def _find(cell: str, lab: str | None, namespace: Mapping[str, object]) -> tuple[Lab, Path]:
@@ -115,8 +124,7 @@ def _find(cell: str, lab: str | None, namespace: Mapping[str, object]) -> tuple[
     exercises = {name: _exercises(name) for name in names}
     having = [name for name in names if cell in exercises[name]]
     if len(having) > 1:
-        defined = {name: sum(callable(namespace.get(other)) for other in exercises[name]) for name in having}
-        having = [name for name in having if defined[name] == max(defined.values())]
+        having = most_defined({name: exercises[name] for name in having}, namespace)
     if len(having) == 1:
         found = find_lab(having[0])
         return found, found.folder / f"test_{cell}.py"
@@ -124,6 +132,30 @@ def _find(cell: str, lab: str | None, namespace: Mapping[str, object]) -> tuple[
         raise LookupError(f"several labs have an exercise {cell!r}: pass lab=, one of {having}")
     known = sorted({exercise for of in exercises.values() for exercise in of})
     raise LookupError(f"no exercise {cell!r}; there are: {', '.join(known)}")
+
+
+def most_defined(exercises: Mapping[str, Sequence[str]], namespace: Mapping[str, object]) -> list[str]:
+    """Return the labs most of whose exercises are functions of the notebook.
+
+    Args:
+        exercises: Names of the exercises of each lab.
+        namespace: Variables of the notebook.
+    """
+    defined = {lab: sum(callable(namespace.get(name)) for name in names) for lab, names in exercises.items()}
+    return [lab for lab, count in defined.items() if count == max(defined.values())]
+
+
+def open_lab(lab: str | None, namespace: Mapping[str, object]) -> Lab:
+    """Return the lab of an open notebook: the named one, or the one most of whose exercises are functions of it.
+
+    Raises:
+        LookupError: There is no such lab, or several fit; the message lists the choices.
+        ValueError: Its settings cannot be read.
+    """
+    names = [lab] if lab else most_defined({name: _exercises(name) for name in all_labs()}, namespace)
+    if len(names) == 1:
+        return find_lab(names[0])
+    raise LookupError(f"this notebook could belong to several labs: run its cells first, or pass lab=, one of {names}")
 
 
 def _exercises(lab: str) -> list[str]:

@@ -39,13 +39,15 @@ class _Block(NamedTuple):
     reproduce: str = ""  # code to try
 
 
-def to_text(results: Sequence[CheckResult], remarks: Sequence[str] = ()) -> str:
+def to_text(results: Sequence[CheckResult], remarks: Sequence[str] = (), *, hidden_points: float | None = None) -> str:
     """Format the report for a terminal, with failures first.
 
     Args:
         results: Results of the checks.
         remarks: Sentences about all of them together, shown at the top. With remarks, only the first block shows its
             evidence.
+        hidden_points: What hidden checks are worth, if ``results`` are those of all public checks of an exercise;
+            ``None`` or 0 to say nothing about them.
     """
     rows = [f"→ {remark}" for remark in remarks]
     for block in _blocks(results, bool(remarks)):
@@ -55,19 +57,33 @@ def to_text(results: Sequence[CheckResult], remarks: Sequence[str] = ()) -> str:
         for j, line in enumerate(block.reproduce.splitlines()):
             rows.append(f"    {'try it:' if j == 0 else '':<{_LABEL}}{line}".rstrip())
     rows += map(_title, _others(results))
+    total, more = points_in_words(results, hidden_points)
+    return "\n".join([*rows, total + (more or " in these checks")])
+
+
+def points_in_words(results: Sequence[CheckResult], hidden_points: float | None) -> tuple[str, str]:
+    """Return the points of checks in words, and what to say about hidden checks: an empty text if there is nothing."""
     earned, possible = score(results)
-    return "\n".join([*rows, f"{earned:g} of {possible:g} points in these checks"])
+    if not hidden_points:
+        return f"{earned:g} of {possible:g} points", ""
+    return f"{earned:g} of {possible:g} public points", f"; hidden checks give {hidden_points:g} more"
 
 
-def to_html(results: Sequence[CheckResult], *, note: str = "", remarks: Sequence[str] = ()) -> str:
+def to_html(
+    results: Sequence[CheckResult],
+    *,
+    note: str = "",
+    remarks: Sequence[str] = (),
+    hidden_points: float | None = None,
+) -> str:
     """Format the report for a notebook; see :func:`to_text`. ``note`` is shown at the end."""
     earned, possible = score(results)
+    total, more = points_in_words(results, hidden_points)
     return render(
         "report.html.j2",
         outcome="passed" if earned == possible else "failed",
-        earned=earned,
-        possible=possible,
-        count=len(results),
+        total=total,
+        more=more or f" in {len(results)} checks",
         remarks=remarks,
         blocks=_blocks(results, bool(remarks)),
         others=_others(results),

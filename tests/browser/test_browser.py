@@ -129,7 +129,7 @@ def test_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None:
     notebook.run(notebook.cell("def freeze_layers"))
     check = notebook.cell('check("freeze_layers")')
     panel = notebook.run(check).inner_text()
-    assert "6 of 10 points in 4 checks" in panel
+    assert "6 of 10 public points; hidden checks give 10 more" in panel
     assert "freeze_layers(model, 0) leaves none trainable" in panel
     assert "Traceback" not in panel
     picture(check, "check")
@@ -139,7 +139,7 @@ def test_student_solves_and_trains(desk: tuple[Path, str], page: Page) -> None:
         cell = notebook.cell(f"def {exercise}(")
         notebook.write(cell, code_of(exercise))
         notebook.run(cell)
-    assert "10 of 10 points" in notebook.run(check).inner_text()
+    assert "10 of 10 public points" in notebook.run(check).inner_text()
 
     notebook.write(notebook.cell("plots.frozen("), TRAINING)
     training = notebook.cell("history = train_with_early_stopping(model, batches")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import py_compile
@@ -13,7 +14,9 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -81,6 +84,21 @@ def test_bundle_contents(members: dict[str, bytes]) -> None:
     assert f"pip install ./{Path(wheel).name} jupyterlab\n.venv/bin/jupyter lab {NOTEBOOK}" in start
     assert "$" not in start
     assert len(start.splitlines()) < 60  # one page
+
+
+@pytest.mark.parametrize("deadline", [{}, {"deadline": {"due": datetime.fromisoformat("2026-12-18T23:59:00+01:00")}}])
+def test_start_page_names_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadline: dict[str, Any]) -> None:
+    """The first page names the deadline with its time zone, if the lab has one."""
+    lab = find_lab(ASSIGNMENT)
+    settings = {name: value for name, value in lab.settings.items() if name != "deadline"} | deadline
+    monkeypatch.setattr(bundles, "find_lab", lambda name: dataclasses.replace(lab, settings=settings))
+    (wheel := tmp_path / "amllab-0.1.0-py3-none-any.whl").touch()
+    monkeypatch.setattr(bundles, "build_wheel", lambda *arguments: wheel)
+    monkeypatch.setattr(bundles, "find_leaks", lambda *arguments: [])
+    built = contents(bundles.bundle(Course.find(course_in(tmp_path)), ASSIGNMENT))
+    start = built[f"{FOLDER}/START.md"].decode()
+    assert ("The deadline is **Friday, 18 December 2026, 23:59 (UTC+01:00)**." in start) == bool(deadline)
+    assert "$" not in start
 
 
 def test_wheel_contains_library_only(wheel: dict[str, bytes]) -> None:
@@ -231,12 +249,15 @@ for name in ("autograder", "nbgrader", "nbclient", "nbformat", "jupytext"):
     sys.modules[name] = None  # what students may not have
 import amllab
 from pathlib import Path
+from amllab.lab import find_lab
 from amllab.preflight.document import read
 assert amllab.__file__.startswith({str(tmp_path)!r}), amllab.__file__
 {setup}
 import amllab.preflight.kernel_submission
 from amllab.checks.render import to_html
 assert "0 of 0 points" in to_html([])
+from amllab.checks.exercises import exercises_of
+assert [exercise.points for exercise in exercises_of(find_lab({ASSIGNMENT!r}))] == [20, 20, 30, 20]
 looked = read(Path({str(ROOT / "assignments" / ASSIGNMENT / NOTEBOOK)!r}))
 print(len(layers_of(load_backbone("net12"))), len(layers_of(load_backbone("net6"))), looked.lab.title, len(looked.to_run()))
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,63 @@ def test_layers_in_forward_order() -> None:
                 module.register_forward_hook(lambda *_, name=layer.name: seen.append(name))
     model(torch.randn(1, 3, 32, 32))
     assert seen == [layer.name for layer in layers_of(model)]
+
+
+@pytest.mark.parametrize("name", ["net6", "vit_tiny_patch16_224"])
+def test_layer_requires_grad(name: str) -> None:
+    """``requires_grad_`` of a layer sets all of its parameters, those of the model itself too, and no others."""
+    model = timm.create_model(name, num_classes=5)
+    first, *others = layers_of(model)
+    assert first.requires_grad_(False) is first
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {name for name, _ in first.named_parameters()}
+    if name.startswith("vit"):
+        assert "pos_embed" in frozen
+    assert all(module.training for module in model.modules())  # as in PyTorch, the mode is another matter
+    first.requires_grad_()
+    assert all(p.requires_grad for layer in (first, *others) for p in layer.parameters())
+
+
+def test_layer_modes() -> None:
+    """``train`` and ``eval`` of a layer set the modules of this layer, until the mode of the model is set."""
+    model = timm.create_model("net6", num_classes=5)
+    layers = layers_of(model)
+    assert layers[0].eval() is layers[0]
+    assert not any(module.training for module in layers[0].modules())
+    assert all(module.training for layer in layers[1:] for module in layer.modules())
+    assert layers[0].train() is layers[0]
+    assert all(module.training for module in model.modules())
+    layers[0].eval()
+    model.train()
+    assert all(module.training for module in layers[0].modules())
+
+
+def test_layer_names_are_those_of_the_model() -> None:
+    """Parameters, buffers, modules and the state of all layers together are those of the model, under its names."""
+    model = timm.create_model("net12", num_classes=5)
+    layers = layers_of(model)
+    assert {name: id(b) for layer in layers for name, b in layer.named_buffers()} == {
+        name: id(b) for name, b in model.named_buffers()
+    }
+    assert [id(b) for b in layers[0].buffers()] == [id(b) for _, b in layers[0].named_buffers()]
+    modules = dict(model.named_modules())
+    for layer in layers:
+        assert all(modules[name] is module for name, module in layer.named_modules())
+        assert [module for _, module in layer.named_modules()] == list(layer.modules())
+    state = {name: tensor for layer in layers for name, tensor in layer.state_dict().items()}
+    assert {name: t.data_ptr() for name, t in state.items()} == {n: t.data_ptr() for n, t in model.state_dict().items()}
+
+
+def test_layer_lists_what_it_has() -> None:
+    """The error for an attribute that a layer lacks lists what it has; layers can still be copied and displayed."""
+    layer = layers_of(timm.create_model("net6"))[0]
+    for name in ("weight", "children", "training"):
+        with pytest.raises(AttributeError, match=rf"a Layer has no attribute '{name}'.*name, .*requires_grad_\(\)"):
+            getattr(layer, name)
+    assert not hasattr(layer, "_repr_html_")
+    assert copy.deepcopy(layer).name == copy.copy(layer).name == layer.name
+    with pytest.raises(AttributeError, match="requires_grad"):
+        layer.requires_grad = False  # type: ignore[attr-defined]
 
 
 def test_layers_of_other_models() -> None:
