@@ -78,7 +78,7 @@ def identities(lab: Lab) -> Identities:
     """
     from amllab.protocol.lab_probes import probes_of
 
-    for name in ("protocol.submission", "protocol.wire"):
+    for name in ("protocol.submission", "protocol.wire", "worker.hanging"):
         importlib.import_module(f"amllab.{name}")
     probes_of(lab.name)
     known: dict[str, set[str]] = {}
@@ -148,11 +148,13 @@ def packed(known: Identities) -> bytes:
     The copy is read from disk, so that the notebook cannot change what its kernel executes. It is compiled in advance,
     because compiling takes longer than answering most questions. :func:`call` runs it.
     """
-    source = Path(__file__).read_text(encoding="utf-8") + "\nanswer_file(question, asked, reply, known)\n"
+    source = (
+        Path(__file__).read_text(encoding="utf-8") + "\nanswer_file(question, asked, reply, known, calls, seconds)\n"
+    )
     return marshal.dumps((compile(source, __file__, "exec"), known))
 
 
-def call(copy: Path, question: Path, reply: Path, copied: str, asked: str) -> str:
+def call(copy: Path, question: Path, reply: Path, copied: str, asked: str, calls: Path, seconds: float) -> str:
     """Return the source of a cell that answers a question with a packed copy of this module.
 
     It has the digests of both files, because another process of the submission may overwrite them.
@@ -163,6 +165,8 @@ def call(copy: Path, question: Path, reply: Path, copied: str, asked: str) -> st
         reply: The file for the answer.
         copied: Digest of the packed copy.
         asked: Digest of the question.
+        calls: The file for the record of calls (:func:`amllab.worker.hanging.record`).
+        seconds: The short limit, which decides how often calls are recorded.
     """
     values = {
         "__name__": __name__,
@@ -170,6 +174,8 @@ def call(copy: Path, question: Path, reply: Path, copied: str, asked: str) -> st
         "question": str(question),
         "asked": asked,
         "reply": str(reply),
+        "calls": str(calls),
+        "seconds": seconds,
     }
     names = ", ".join(f"{name!r}: {value!r}" for name, value in values.items())
     run = f"(lambda c: exec(c[0], {{{names}, 'known': c[1]}}))(__import__('marshal').loads(data))"
@@ -177,7 +183,9 @@ def call(copy: Path, question: Path, reply: Path, copied: str, asked: str) -> st
     return f"(lambda data: {run} if {same} else None)(open({str(copy)!r}, 'rb').read())"
 
 
-def answer_file(question: str, asked: str, reply: str, known: Identities) -> None:
+def answer_file(
+    question: str, asked: str, reply: str, known: Identities, calls: str = "", seconds: float = 0.0
+) -> None:
     """Answer the question in one file into another, or report which trusted function was replaced.
 
     The kernel of the submission runs this. Its reply has the digest of the answer.
@@ -187,6 +195,8 @@ def answer_file(question: str, asked: str, reply: str, known: Identities) -> Non
         asked: Digest of the question.
         reply: Path of the file for the answer.
         known: See :func:`replaced`.
+        calls: Path of the file for the record of calls; empty for none.
+        seconds: See :func:`call`.
     """
     from IPython import get_ipython
 
@@ -196,8 +206,14 @@ def answer_file(question: str, asked: str, reply: str, known: Identities) -> Non
         data = TAMPERED + (name or "the file of the question").encode()
     else:
         from amllab.protocol.submission import answer
+        from amllab.worker.hanging import record
 
-        data = answer(shell.user_ns, text)
+        end = record(calls, seconds) if calls else None
+        try:
+            data = answer(shell.user_ns, text)
+        finally:
+            if end is not None:
+                end()
         if shell.exit_now:  # the function called exit(), which would end the process in the next question
             os._exit(1)
     Path(reply).write_bytes(data)

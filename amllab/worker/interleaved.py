@@ -19,6 +19,7 @@ from amllab.protocol.failure import Failure
 from amllab.protocol.submission import Submission, SubmissionError, problem
 from amllab.worker import leftover
 from amllab.worker.causes import cause_of
+from amllab.worker.hanging import short_seconds
 
 MOST_FAILURES = 10  # each costs a new process that runs the cells again
 # how much longer a cell is watched than it took to end the process
@@ -128,11 +129,14 @@ class Interleaved(Submission):
         seen = self.with_limits(_NO_ANSWER.get(state, _NO_ANSWER["unreadable"]))
         if state == "unreadable" and body:
             seen += f" ({body.decode(errors='replace')})"
+        if state == "again":
+            name, state = body.decode(errors="replace").partition(":")[0], "timeout"
+            seen = f"`{name}` did not return: {seen}"
         return SubmissionError(state, Failure("the call returns", seen, _WHY_MEMORY if state == "memory" else _WHY))
 
     def with_limits(self, text: str) -> str:
         """Return a text with the lab's limits in place of their names in braces."""
-        return text.format(**self.limits, gigabytes=self.limits["memory_bytes"] / 1e9)
+        return text.format(**self.limits, gigabytes=self.limits["memory_bytes"] / 1e9, short=short_seconds(self.limits))
 
     def leave_out(self, number: int, state: str) -> None:
         """Exclude a cell from all further runs."""
@@ -276,6 +280,7 @@ _LEFT_OUT = {
 }
 _NO_ANSWER = {
     "timeout": "no answer within {answer_seconds} seconds",
+    "again": "stopped after {short:g} seconds, as it had used up {answer_seconds} seconds in an earlier question",
     "died": "the process died during the call (out of memory, or ended by the code itself)",
     "memory": "the call used more memory than the limit of {gigabytes:.1f} GB",
     "budget": "the time for the whole submission, {total_seconds} seconds, is used up",

@@ -32,7 +32,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
 from amllab.protocol.frames import receive_frame, send_frame
-from amllab.worker import integrity, leftover
+from amllab.worker import hanging, integrity, leftover
 from amllab.worker.streams import Pieces
 
 _STARTUP_SECONDS = 60
@@ -47,9 +47,11 @@ def serve(connection: socket.socket, trusted_functions: bytes, *, output_bytes: 
     """Serve the grader until it closes the connection; return an exit status.
 
     A request is a JSON head, a newline, and a body: ``{"do": "run", "seconds": s, "watch": s}`` and the source of a
-    cell, ``{"do": "ask", "seconds": s}`` and a packed question, or ``{"do": "watch", "seconds": s}``, which only waits.
-    The reply has the same form: ``{"state": "ok" | "timeout" | "died" | "unreadable" | "tampered", "runs_on": whether
-    the cell left something running}``, and the outputs of the cell as JSON or the packed answer.
+    cell, ``{"do": "ask", "seconds": s, "short": s, "hanging": names}`` and a packed question, or ``{"do": "watch",
+    "seconds": s}``, which only waits. The reply has the same form: ``{"state": "ok" | "timeout" | "again" | "died" |
+    "unreadable" | "tampered", "runs_on": whether the cell left something running}``, and the outputs of the cell as
+    JSON or the packed answer. After ``"timeout"`` and ``"again"`` it has the name of the function that hangs, if it is
+    known (:mod:`amllab.worker.hanging`); ``"again"`` means that the function is one of ``hanging``.
 
     Args:
         connection: Socket to the grader.
@@ -85,25 +87,32 @@ async def _serve(
         elif asked["do"] == "watch":
             state, reply = await client.watch(asked["seconds"]), b""
         else:
-            state, reply = await _ask(client, body, asked["seconds"], trusted_functions, answer_bytes)
+            state, reply = await _ask(client, body, asked, trusted_functions, answer_bytes)
         _send(connection, {"state": state, "runs_on": runs_on}, reply)
     return 0
 
 
 async def _ask(
-    client: OutputLimitedClient, question: bytes, seconds: float, trusted_functions: bytes, answer_bytes: int
+    client: OutputLimitedClient, question: bytes, head: dict[str, Any], trusted_functions: bytes, answer_bytes: int
 ) -> tuple[str, bytes]:
     """Put a question to the kernel through a file; return its state, and the answer from another file."""
-    names = ("question", "trusted_functions", "answer")
-    asked, copy, reply = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in names)
+    names = ("question", "trusted_functions", "answer", "calls")
+    asked, copy, reply, calls = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in names)
     asked.write_bytes(question)
     copy.write_bytes(trusted_functions)
     digests = integrity.digest(trusted_functions), integrity.digest(question)
-    state, _ = await client.run(integrity.call(copy, asked, reply, *digests), seconds)
+    source = integrity.call(copy, asked, reply, *digests, calls, head["short"])
+    answering = asyncio.ensure_future(client.run(source, head["seconds"]))
+    while not (await asyncio.wait({answering}, timeout=head["short"]))[0]:
+        if name := hanging.hangs_again(_read(calls, hanging.MOST_BYTES)[1], head["hanging"]):
+            return "again", name.encode()  # the grader ends this process
+    state, _ = await answering
+    if state == "timeout":
+        return state, hanging.hanging(_read(calls, hanging.MOST_BYTES)[1]).encode()
     state, data = _read(reply, answer_bytes) if state == "ok" else (state, b"")
     if state == "ok" and client.payload(integrity.SOURCE).get("digest") != integrity.digest(data):
         state, data = "unreadable", b""  # overwritten by another process
-    for path in (asked, copy, reply):
+    for path in (asked, copy, reply, calls):
         path.unlink(missing_ok=True)
     if data.startswith(integrity.TAMPERED):
         return "tampered", data.removeprefix(integrity.TAMPERED)

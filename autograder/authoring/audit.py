@@ -26,6 +26,7 @@ from autograder.labs.points import name_problems, point_problems
 from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab
 from autograder.labs.study import Study, command, evidence_of, read_study
+from autograder.text import counted
 
 SEED = 1  # for sampling the inputs; it is fixed so that an audit is reproducible
 
@@ -83,7 +84,7 @@ def audit(course: Course, assignment: str, *, class_size: int = 100) -> Iterator
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
     notebook, checks = notebook_of(master), checks_of(lab)
     cells = {check.cell for check in checks}
-    reached = f"{sum(check.points for check in checks):g} points in {len(checks)} checks of {len(cells)} cells"
+    reached = f"{sum(check.points for check in checks):g} points in {counted(len(checks), 'check')} of {counted(len(cells), 'cell')}"
     problems = name_problems(lab, checks) + point_problems(notebook, checks)
     yield Finding.of("every point can be reached", problems, reached)
     built = list(_built(course, lab, notebook))
@@ -132,8 +133,8 @@ def _built(course: Course, lab: Lab, notebook: NotebookNode) -> Iterator[Finding
     elif right:
         yield Finding.of(
             "the solution runs from top to bottom",
-            [f"{errors} cells end in an error"] if errors else [],
-            f"{len(code)} cells",
+            [counted(errors, "cell ends in an error", "cells end in an error")] if errors else [],
+            counted(len(code), "cell"),
         )
 
 

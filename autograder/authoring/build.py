@@ -24,10 +24,12 @@ from autograder.course import Course
 from autograder.errors import SettingsError
 from autograder.gradebook.changed_cells import settle
 from autograder.labs.catalog import checks_of
+from autograder.labs.deadline import deadline_of, set_due_date
 from autograder.labs.own import require_thresholds
 from autograder.labs.points import check_points
 from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab
+from autograder.text import counted
 
 _SETTING = re.compile(r"\{\{([a-z_]+(?:\.[a-z_]+)+)\}\}")
 # the grader is imported first: it spares nbgrader a slow import
@@ -119,7 +121,19 @@ def build(
             if new_solution.exists():
                 put_in_place(new_solution, solution)
             put_in_place(new_release, release)
+        _save_due_date(course, lab)
     print(*changed, sep="\n", end="\n" if changed else "")
+
+
+def _save_due_date(course: Course, lab: Lab) -> None:
+    """Write the lab's deadline to the gradebook, where formgrader shows it."""
+    if deadline_of(lab) is None:
+        return
+    with course.gradebook() as gradebook:
+        assignment = gradebook.update_or_create_assignment(lab.assignment)
+        if set_due_date(lab, assignment):
+            gradebook.db.commit()
+            print(f"due date in the gradebook: {assignment.duedate} UTC")
 
 
 def generate_assignment(course: Course, assignment: str, target: Path | None = None) -> None:
@@ -147,7 +161,8 @@ def _generate_solution(course: Course, lab: Lab, target: Path, data: str | None,
         made = target / before.name
         without = _keep_outputs(nbformat.read(before, as_version=4) if before.is_file() else None, made)
         if without:
-            print(f"{made.name}: {without} code cells of the solution have no outputs; --execute adds them")
+            cells = counted(without, "code cell of the solution has", "code cells of the solution have")
+            print(f"{made.name}: {cells} no outputs; --execute adds them")
 
 
 def _directory(course: Course, kind: str, target: Path) -> str:

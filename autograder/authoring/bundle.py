@@ -24,6 +24,7 @@ from amllab.lab import CHECKS, PACKAGE, Lab, find_lab
 from autograder.authoring.leak_check import find_leaks
 from autograder.course import Course
 from autograder.errors import LabError, LeakError
+from autograder.labs.deadline import deadline_of, in_words
 
 START = Path(__file__).parent / "templates" / "START.md"
 # the earliest time that a zip can store, as parts of a date and in seconds since 1970
@@ -56,6 +57,7 @@ def bundle(course: Course, assignment: str) -> Path:
             f"the release {release.parent.name}/{release.name} does not exist: run 'autograder build {lab.assignment}'"
         )
     _require_own_imports(lab)
+    deadline = deadline_of(lab)
     target = course.root / "dist" / f"{lab.assignment}-student.zip"
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -66,6 +68,7 @@ def bundle(course: Course, assignment: str) -> Path:
             notebook=release.name,
             wheel=wheel.name,
             packages="".join(f' "{package}"' for package in lab.packages),
+            deadline=f"\n   The deadline is **{in_words(deadline.due)}**." if deadline is not None else "",
         )
         contents = {release.name: release.read_bytes(), wheel.name: wheel.read_bytes(), START.name: start.encode()}
         draft = Path(folder, target.name)

@@ -26,6 +26,7 @@ from autograder.collect.record import Known, Person, Record, give_ids, key_of
 from autograder.collect.uploads import read_upload
 from autograder.gradebook.timestamps import read_timestamp
 from autograder.notebooks.metadata import COLLECTION_NOTE
+from autograder.text import counted
 
 __all__ = ["SubmissionCollector", "SubmissionExtractor"]
 
@@ -61,7 +62,7 @@ class SubmissionExtractor(ExtractorPlugin):  # type: ignore[misc]
         if found.failures:
             app.process_extracted_files()
             app.fail(
-                f"{len(found.failures)} files were not collected (the first are listed above); everything else was. Remove "
+                f"{counted(len(found.failures), 'file was', 'files were')} not collected (the first are listed above); everything else was. Remove "
                 "files that do not belong to a student, put the others into submitted/STUDENT/LAB/ or rename them as the "
                 "platform does, then run the command again with --force"
             )

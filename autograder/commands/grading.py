@@ -99,7 +99,7 @@ def _print_grading(notebook: Path, grading: GradingResult, *, isolated: bool) ->
     from autograder.grading.report_cells import NOT_ISOLATED
     from autograder.text import printable, safe_line
 
-    for note in grading.notes:
+    for note in grading.notes + grading.failed:
         print(f"note: {safe_line(note)}")
     if not isolated:
         print(f"note:{NOT_ISOLATED}")

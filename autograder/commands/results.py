@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def scores(lab: str, csv: Path | None) -> None:
     from autograder.course import Course
     from autograder.results.scores import write_scores
 
-    text, fields = write_scores(Course.find(), lab)
+    # what is piped is complete, for other programs
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    text, fields = write_scores(Course.find(), lab, width)
     if csv is not None:
         csv.write_text(fields, encoding="utf-8", newline="")
     print(text)

@@ -35,6 +35,7 @@ from sqlalchemy.orm import Session
 from amllab.lab import Lab
 from autograder.course import Course
 from autograder.errors import ChangedCellsError
+from autograder.text import counted
 
 _TABLES = {"grade": GradeCell, "solution": SolutionCell, "task": TaskCell}  # role of a cell -> table of the gradebook
 OPTION = "--change-cells"  # option of 'autograder build'
@@ -167,7 +168,8 @@ def difference(gradebook: Gradebook, assignment: str, name: str, notebook: Noteb
     others = [other.name for other in found.notebooks if other.name != name]
     if others and found.submissions:
         raise ChangedCellsError(
-            f"the {len(found.submissions)} submissions of {assignment} in the gradebook are for {others[0]}.ipynb, not for "
+            f"{counted(len(found.submissions), 'submission')} of {assignment} in the gradebook "
+            f"{'is' if len(found.submissions) == 1 else 'are'} for {others[0]}.ipynb, not for "
             f"{name}.ipynb: give the notebook its old name again, and keep one notebook per lab"
         )
     recorded = next((other for other in found.notebooks if other.name == name), None)
@@ -313,7 +315,8 @@ def settle(course: Course, lab: Lab, notebook: NotebookNode, *, change_cells: bo
     return [
         *change.lines(),
         *([f"backup of the gradebook: {kept.name}"] if kept else []),
-        f"{change.submissions} submissions have these cells now; to grade them again, run 'nbgrader autograde {lab.assignment}'",
+        f"{counted(change.submissions, 'submission has', 'submissions have')} these cells now; to grade "
+        f"{'it' if change.submissions == 1 else 'them'} again, run 'nbgrader autograde {lab.assignment}'",
     ]
 
 
@@ -321,7 +324,7 @@ def refusal(assignment: str, change: Difference) -> str:
     """Return a message with the reason for refusing a release, the changes, and the command that applies them."""
     return "\n  ".join(
         [
-            f"{assignment} has {change.submissions} submissions in the gradebook, but the master text has other graded cells:",
+            f"{assignment} has {counted(change.submissions, 'submission')} in the gradebook, but the master text has other graded cells:",
             *change.lines(),
             "Nothing was written. All other cells keep their scores and comments. Undo the change in the master text, or run "
             f"'autograder build {assignment} {OPTION}', then 'nbgrader autograde {assignment}'",

@@ -27,6 +27,7 @@ from amllab.lab import Lab
 from autograder.grading.lab_digest import data_digest, lab_digest
 from autograder.grading.submitted_outputs import with_submitted
 from autograder.notebooks.metadata import scores_of
+from autograder.notebooks.normalize import add_notes
 
 FOLDER = ".graded"  # inside the course folder
 PACKAGES = (Path(amllab.__file__).parent, Path(__file__).parent.parent)
@@ -46,6 +47,7 @@ class CachedGrading:
         attention: Remarks that a person should follow up, one line each.
         sound: Whether all checks ran. A check that broke says nothing about the submission, and may work the next time.
         scores: Check cell -> points that the grader wrote into it.
+        notes: Notes for the student that follow those from the repair.
     """
 
     cells: dict[str, dict[str, Any]]
@@ -55,9 +57,10 @@ class CachedGrading:
     attention: list[str]
     sound: bool = True
     scores: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def write(self, notebook: NotebookNode) -> None:
-        """Write outputs, reports and scores into the submitted notebook, in place.
+        """Write outputs, reports, scores and notes into the submitted notebook, in place.
 
         Raises:
             ValueError: This is not the notebook that was graded: its check cells do not end up with the scores that the
@@ -73,6 +76,7 @@ class CachedGrading:
             raise ValueError(
                 f"the check cells have the scores {scores_of(notebook)}, but the grader gave {self.scores}"
             )
+        add_notes(notebook, self.notes)
 
 
 def written(notebook: NotebookNode, untouched: Iterable[int] = ()) -> dict[str, dict[str, Any]]:

@@ -110,6 +110,7 @@ class ClassSession(GradingSession):
             [*again, *_attention(grading, repaired)],
             sound,
             scores,
+            grading.failed,
         )
         if sound:
             self.cache.put(self.key(student, notebook, repaired), found)

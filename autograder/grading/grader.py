@@ -24,11 +24,14 @@ from autograder.grading.worker import Worker
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.notebooks.metadata import is_autograded, is_experiment, skipped_cells
 from autograder.notebooks.normalize import NormalizedSubmission
+from autograder.notebooks.reading import quoted
 from autograder.notebooks.rendering import limited
 from autograder.notebooks.sanitize import clean_outputs, machine_paths, scrub
 from autograder.sandbox.launcher import Launcher
+from autograder.text import counted
 
 log = logging.getLogger(__name__)
+MOST_FAILED = 5  # cells that failed, in the note at the top
 
 
 class UnreadableSubmission(Submission):
@@ -79,6 +82,7 @@ def grade(
             raise submission.failed
         stopped = _stopped(submission) if isinstance(submission, Worker) else []
         crowded = submission.crowded if isinstance(submission, Worker) else ""
+        failed = _failed(submission) if isinstance(submission, Worker) else []
     for result in results:
         if result.outcome == "error":
             log.error("check %s raised an internal error: %s", result.name, result.failure and result.failure.seen)
@@ -102,6 +106,7 @@ def grade(
         stopped,
         mistakes,
         crowded,
+        [scrub(note, hide) for note in failed],
     )
     graded = [cell for cell in notebook.cells if is_autograded(cell)]
     for cell in graded:
@@ -118,6 +123,17 @@ def _stopped(worker: Worker) -> list[str]:
     for index, why in worker.stopped.items():
         numbers.setdefault(why, []).append(str(index + 1))
     return [f"cell{'s' if len(cells) > 1 else ''} {', '.join(cells)}: {why}" for why, cells in numbers.items()]
+
+
+def _failed(worker: Worker) -> list[str]:
+    """Describe the cells above the last check that failed: functions of later cells may lack what they define."""
+    notes = []
+    for index, why in sorted(worker.failures_above_checks.items()):
+        first = next(filter(None, map(str.strip, worker.notebook.cells[index].source.splitlines())), "")
+        notes.append(f"The cell that begins with {quoted(first)} did not run to its end: {quoted(why)}.")
+    if len(notes) > MOST_FAILED:
+        notes[MOST_FAILED:] = [f"{counted(len(notes) - MOST_FAILED, 'more cell')} did not run to the end either."]
+    return notes
 
 
 def _scrubbed(result: CheckResult, hide: Mapping[str, str]) -> CheckResult:

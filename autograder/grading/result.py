@@ -22,6 +22,7 @@ class GradingResult:
         mistakes: Cell -> the known mistake that its failures look like.
         crowded: How other processes starved the submission of CPU time until it reached a time limit; empty if they did
             not.
+        failed: Notes for the student on cells above the checks that ended in an error or were stopped.
     """
 
     results: list[CheckResult]
@@ -33,6 +34,7 @@ class GradingResult:
     stopped: list[str] = field(default_factory=list)
     mistakes: dict[str, str] = field(default_factory=dict)
     crowded: str = ""
+    failed: list[str] = field(default_factory=list)
 
     def remarks(self, cell: str) -> list[str]:
         """Return sentences about a cell's failures as a whole."""
@@ -54,5 +56,6 @@ class GradingResult:
             "readable": self.readable,
             "stopped": self.stopped,
             "crowded": self.crowded,
+            "failed": self.failed,
             "mistakes": self.mistakes,
         }

@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 from amllab.lab import Lab
 from amllab.protocol.frames import FrameError, receive_frame, send_frame
 from amllab.worker.causes import error_in_words
+from amllab.worker.hanging import short_seconds
 from amllab.worker.interleaved import Interleaved
 from autograder.errors import CourseError, IsolationError, LabError, WorkerError
 from autograder.notebooks.metadata import is_autograded
@@ -32,7 +33,9 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 5.0
 _START_SECONDS = 60.0
 _HEAD_BYTES = 100
+_NAME_BYTES, _MOST_HANGING = 1000, 20  # of a function that hangs; how many are remembered
 _REPORT_BYTES = 1500  # end of the message from a broken worker
+_STATES = ("ok", "timeout", "again", "died", "tampered")  # that a worker may reply
 _FATAL = {
     "timeout": "stopped after {cell_seconds:g} seconds",
     "died": "this cell ended the Python process",
@@ -90,6 +93,7 @@ class Worker(Interleaved):
         self.launcher = launcher or default_launcher()
         self.failed: CourseError | None = None
         self.crowded = ""
+        self._hanging: set[str] = set()  # functions that used up the time of an answer
         self._tree: Tree | None = None
         self._load: Load | None = None
         self._began = time.monotonic()
@@ -114,8 +118,21 @@ class Worker(Interleaved):
         return state, runs_on
 
     def put(self, question: bytes) -> tuple[str, bytes]:
-        """Put a question within the limits of an answer; return its state, and the answer."""
-        return self._request("ask", question, self.limits["answer_seconds"], self.limits["answer_bytes"])[:2]
+        """Put a question within the limits of an answer; return its state, and the answer.
+
+        A function that used up this time in an earlier question gets less, unless the machine was busy.
+        """
+        seconds, short = self.limits["answer_seconds"], short_seconds(self.limits)
+        known = [] if self.crowded else sorted(self._hanging)
+        state, body, _ = self._request(
+            "ask", question, seconds, self.limits["answer_bytes"], short=short, hanging=known
+        )
+        name = body[:_NAME_BYTES].decode(errors="replace")
+        if state == "timeout" and name and len(self._hanging) < _MOST_HANGING:
+            self._hanging.add(name)
+        if state == "again" and name not in known:  # no worker of ours says this
+            return "unreadable", b""
+        return state, body
 
     def watch(self, seconds: float) -> str:
         """Wait without asking anything; return ``"ok"`` if the process still runs at the end."""
@@ -141,11 +158,18 @@ class Worker(Interleaved):
         return {index: self.notebook.cells[index].outputs[0].evalue for index in indices}
 
     @property
+    def failures_above_checks(self) -> dict[int, str]:
+        """Index of each cell above the last check cell that did not run to its end -> the error, or what stopped it."""
+        last = max(self._above.values(), default=0)
+        found = {self._indices[number]: error for number, error in self.errors.items() if number < last}
+        return found | {index: why for index, why in self.stopped.items() if index in self._indices[:last]}
+
+    @property
     def seconds_left(self) -> float:
         """Seconds left for the whole submission."""
         return float(self.limits["total_seconds"]) - (time.monotonic() - self._began)
 
-    def _request(self, do: str, body: bytes, seconds: float, limit: int, **more: float) -> tuple[str, bytes, bool]:
+    def _request(self, do: str, body: bytes, seconds: float, limit: int, **more: object) -> tuple[str, bytes, bool]:
         """Send one request; return its state, the body of the reply, and whether the cell left something running.
 
         After any state but ``"ok"`` or ``"tampered"``, the process tree has ended.
@@ -183,7 +207,7 @@ class Worker(Interleaved):
 
         The time counts from ``since`` for a single request, and from the start for the limit of the whole submission.
         """
-        if state in ("timeout", "budget") and self._load is not None and not self.crowded:
+        if state in ("timeout", "again", "budget") and self._load is not None and not self.crowded:
             self.crowded = self._load.taken(self._load.first if state == "budget" or since is None else since)
 
     @staticmethod
@@ -204,7 +228,7 @@ class Worker(Interleaved):
             return "unreadable", b"", False
         if state == "broken":  # its own code failed, or code that has taken it over claims so
             log.warning("a worker raised an internal error: %r", body[-_REPORT_BYTES:].decode(errors="replace"))
-        return (state, body, runs_on) if state in ("ok", "timeout", "died", "tampered") else ("unreadable", b"", False)
+        return (state, body, runs_on) if state in _STATES else ("unreadable", b"", False)
 
     def _started(self) -> Tree:
         """Start a process tree, and return it when it is ready for requests.

@@ -39,10 +39,11 @@ from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
 from autograder.grading.class_session import ClassSession, GradingConfig
 from autograder.labs.catalog import checks_of
+from autograder.labs.deadline import set_due_date
 from autograder.labs.own import require_thresholds
 from autograder.labs.points import check_points
 from autograder.labs.settings import load_lab
-from autograder.nbgrader_plugins.late_penalty import renew_penalties, set_due_date
+from autograder.nbgrader_plugins.late_penalty import renew_penalties
 from autograder.nbgrader_plugins.run import Run
 from autograder.notebooks.normalize import NormalizedSubmission, normalize, read_release
 from autograder.sandbox.launcher import Launcher

@@ -12,24 +12,17 @@ date, since a changed deadline is no reason to grade anything again.
 from __future__ import annotations
 
 import math
-from datetime import UTC
-from typing import Any
 
 from nbgrader.api import Gradebook
 from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.preprocessors import AssignLatePenalties
 
-from amllab.lab import Lab, find_lab
+from amllab.lab import find_lab
+from autograder.labs.deadline import deadline_of
 from autograder.labs.settings import Deadline
 
 _DAY, _MINUTE = 86400.0, 60.0  # seconds
 _SAME = 1e-6  # points; smaller differences are rounding errors
-
-
-def deadline_of(lab: Lab) -> Deadline | None:
-    """Return the lab's deadline, or ``None`` if it has none."""
-    found = lab.settings.get("deadline")
-    return Deadline.model_validate(found) if found is not None else None
 
 
 def penalty(deadline: Deadline, possible: float, seconds_late: float) -> float:
@@ -50,23 +43,6 @@ def penalty(deadline: Deadline, possible: float, seconds_late: float) -> float:
         return 0.0
     days = math.ceil(seconds_late / _DAY)
     return min(days * deadline.penalty_percent, deadline.most_percent) / 100 * possible
-
-
-def set_due_date(lab: Lab, assignment: Any) -> bool:
-    """Set an assignment's due date in the gradebook to that of the lab, as naive UTC like nbgrader.
-
-    A lab without a deadline leaves a due date that a person has set.
-
-    Returns:
-        Whether the due date changed.
-    """
-    deadline = deadline_of(lab)
-    if deadline is None:
-        return False
-    due = deadline.due.astimezone(UTC).replace(tzinfo=None)
-    changed = bool(assignment.duedate != due)
-    assignment.duedate = due
-    return changed
 
 
 def renew_penalties(step: AssignLatePenalties, gradebook: Gradebook, assignment: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from autograder.gradebook.regrading import is_graded
 from autograder.grading.class_session import ClassSession
 from autograder.scheduling import GradingPool
-from autograder.text import safe_line
+from autograder.text import counted, safe_line
 
 
 class Run:
@@ -85,7 +85,7 @@ class Run:
         finished = {student for student, folder in self.folders.items() if is_graded(folder, self.notebooks)}
         done, missing = self.graded & finished, sorted(set(self.folders) - finished)
         counts = f"{len(done)} graded, {len(finished - done)} already graded, {len(missing)} not graded"
-        self.log.info("%d submissions: %s", len(self.folders), counts)
+        self.log.info("%s: %s", counted(len(self.folders), "submission"), counts)
         for student in sorted(done):
             for line in self.attention.get(student, []):
                 self.log.warning("Look at %s: %s", student, line)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from autograder.notebooks.metadata import COLLECTION, COLLECTION_NOTE
 from autograder.notebooks.reading import SubmittedCell, find_notebook, is_own_file, named, new_cell, quoted, read_cells
 from autograder.notebooks.rendering import limited
 from autograder.notebooks.sanitize import clean_outputs, without_pictures
+from autograder.text import counted
 
 MAX_PROSE = 1_000_000  # characters in all markdown cells together
 MAX_PICTURE_BYTES = 10_000_000  # of all pictures in these cells, encoded in base64
@@ -103,6 +105,7 @@ def _in_shape(submitted: list[SubmittedCell], release: NotebookNode, notes: list
         for place in graded
         if place.submitted is None and not place.is_locked
     ]
+    notes += _notes_on_locked(place for place in graded if place.is_locked)
     nodes = {cell.grade_id: node for cell, node in zip(released, release.cells, strict=True)}
     shaped = [_as_released(place, nodes[place.grade_id]) if place.grade_id else _own(place) for place in places]
     _clean_submitted(shaped)
@@ -126,6 +129,26 @@ def _notes_on_copies(graded: list[Place[SubmittedCell]]) -> list[str]:
     return notes
 
 
+def _notes_on_locked(places: Iterable[Place[SubmittedCell]]) -> list[str]:
+    """Say which locked cells were missing or changed; grading uses those of the release in any case."""
+    missing, changed = [], []
+    for place in places:
+        if place.submitted is None:
+            missing.append(f"`{place.grade_id}`")
+        elif _differ(place.submitted, place.cell):
+            changed.append(f"`{place.grade_id}`")
+    notes = [f"Locked cells were missing; they were added again: {', '.join(missing)}."] if missing else []
+    if changed:
+        notes.append(f"Locked cells had been changed; those of the release replaced them: {', '.join(changed)}.")
+    return notes
+
+
+def _differ(submitted: SubmittedCell, released: SubmittedCell) -> bool:
+    """Return whether a person would see a difference between two cells."""
+    lines = [[line.rstrip() for line in cell.text.splitlines()] for cell in (submitted, released)]
+    return submitted.kind != released.kind or lines[0] != lines[1]
+
+
 def _limit_prose(cells: list[SubmittedCell], notes: list[str]) -> None:
     """Cut the text and remove the pictures of cells that exceed the limits for all markdown cells together."""
     words_left, pictures_left, cut = MAX_PROSE, MAX_PICTURE_BYTES, 0
@@ -142,7 +165,9 @@ def _limit_prose(cells: list[SubmittedCell], notes: list[str]) -> None:
             cell.source, cell.attachments, cut = words, {}, cut + 1
         words_left -= len(words)
     if cut:
-        notes.append(f"There was too much text, or too many or too large pictures: {cut} cells were shortened.")
+        notes.append(
+            f"There was too much text, or too many or too large pictures: {counted(cut, 'cell was', 'cells were')} shortened."
+        )
 
 
 def _own(place: Place[SubmittedCell]) -> NotebookNode:
@@ -179,8 +204,19 @@ def _clean_submitted(cells: list[NotebookNode]) -> None:
                 left -= len(json.dumps(cell.outputs))
 
 
-def _note_cell(notes: list[str]) -> NotebookNode:
+def add_notes(notebook: NotebookNode, notes: Sequence[str]) -> None:
+    """Add notes to those at the top of a notebook."""
+    if not notes:
+        return
+    cells = notebook.cells
+    if cells and cells[0].cell_type == "markdown" and NOTE in cells[0].metadata.get("tags", []):
+        cells[0].source += "".join(f"\n- {note}" for note in notes)
+    else:
+        cells.insert(0, _note_cell(notes))
+
+
+def _note_cell(notes: Sequence[str]) -> NotebookNode:
     text = "**From the grading**\n\n" + "\n".join(f"- {note}" for note in notes)
     metadata = {"tags": [NOTE], "deletable": False, "editable": False}
-    cell: NotebookNode = nbformat.v4.new_markdown_cell(text, metadata=metadata)
+    cell: NotebookNode = nbformat.v4.new_markdown_cell(text, metadata=metadata, id=NOTE)
     return cell

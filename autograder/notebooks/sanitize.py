@@ -31,6 +31,7 @@ from autograder.notebooks.rendering import markdown2html as markdown2html
 from autograder.notebooks.safe_html import without_active_tex
 
 MAX_OUTPUTS, MOST_LOOKED_AT = 200, 2000  # of one cell: outputs to keep, and outputs to inspect
+SCRATCH = "/tmp"  # working directory of isolated submissions
 LEFT_OUT = "... further output left out ..."
 
 _MARKUP = re.compile(r"[<>\"'`&\x00-\x1f\x7f]")
@@ -146,7 +147,19 @@ def machine_paths(root: Path | None = None) -> dict[str, str]:
     if root is not None:
         paths[str(root)] = "course"
     paths |= {str(Path(path).resolve()): name for path, name in paths.items() if not path.endswith("*")}
-    return {path: name for path, name in paths.items() if path not in ("", "~", "/", "/usr")}
+    paths = {path: name for path, name in paths.items() if path not in ("", "~", "/", "/usr")}
+    return {written: name for path, name in paths.items() for written in (path, *_relative(path))}
+
+
+def _relative(path: str) -> Iterator[str]:
+    """Yield how programs such as pip write a path relative to the scratch folder, which is also a submission's home."""
+    if path.endswith("*"):
+        return
+    yield from (f"../{path.lstrip('/')}", f"../../{path.lstrip('/')}")
+    for scratch in {SCRATCH, tempfile.gettempdir()}:
+        if path.startswith(f"{scratch}/"):
+            inner = path.removeprefix(f"{scratch}/")
+            yield from (f"./{inner}", f"~/{inner}", f"../{inner}", *([inner] if "/" in inner else []))
 
 
 def _clean_output(output: Any, limit: int, hide: Mapping[str, str]) -> NotebookNode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class Submission:
         student: the id in the gradebook.
         scores: by the key of the cell; empty if the gradebook has no submission.
         penalty: points deducted for lateness.
+        seconds_late: seconds after the due date, with the student's extension.
         stored: results that the grader stored, by notebook; ``None`` if the autograded notebook is missing or cannot be
             read.
         graded: whether all automatic cells have scores.
@@ -88,6 +90,7 @@ class Submission:
     student: str
     scores: dict[str, CellScore] = field(default_factory=dict)
     penalty: float = 0.0
+    seconds_late: float = 0.0
     stored: dict[str, Stored | None] = field(default_factory=dict)
     graded: bool = False
     handed_in: bool = True
@@ -262,11 +265,12 @@ def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
         raise LookupError(f"no assignment {name!r} in the gradebook; there are: {known}") from None
     cells = list(_cells(assignment))
     keys = {(cell.notebook, cell.grade_id): cell.key for cell in cells}
+    handed_in = gradebook.db.query(
+        SubmittedAssignment.student_id, SubmittedAssignment.timestamp, SubmittedAssignment.extension
+    ).filter(SubmittedAssignment.assignment_id == assignment.id)
     submissions = {
-        row.student_id: Submission(row.student_id)
-        for row in gradebook.db.query(SubmittedAssignment.student_id).filter(
-            SubmittedAssignment.assignment_id == assignment.id
-        )
+        student: Submission(student, seconds_late=_seconds_late(at, assignment.duedate, extension))
+        for student, at, extension in handed_in
     }
     for row in _grades(gradebook, assignment):
         key = keys.get((row.notebook, row.cell))
@@ -286,6 +290,13 @@ def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
         submission.graded = None not in scores and all(s is not None and s.automatic is not None for s in automatic)
     missing = [student.id for student in gradebook.students if student.id not in submissions]
     return ClassResults(name, cells, list(submissions.values()), missing)
+
+
+def _seconds_late(at: datetime | None, due: datetime | None, extension: timedelta | None) -> float:
+    """Return the seconds after the due date, as nbgrader counts them; 0 if a time is unknown."""
+    if at is None or due is None:
+        return 0.0
+    return max(0.0, (at - due - (extension or timedelta())).total_seconds())
 
 
 def _cells(assignment: AssignmentRow) -> Iterator[Cell]:

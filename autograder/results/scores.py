@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from autograder.course import Course
 from autograder.notebooks.metadata import COLLECTION
 from autograder.results.class_results import Cell, ClassResults, Submission, collect, status
 from autograder.results.stored_checks import TAMPERED
-from autograder.text import closest, csv_text, number, safe_line, table
+from autograder.text import closest, counted, csv_text, fitted, number, safe_line, table
 
 FAULT, NOTHING = "fault", "no submission"
 WAITS = "waits for a score"
@@ -92,8 +93,20 @@ def short(cell: Cell) -> str:
     return cell.key.replace("check_", "", 1)
 
 
-def write_scores(course: Course, assignment: str) -> tuple[str, str]:
-    """Return the table of an assignment's scores, for a terminal and as CSV.
+def lateness(seconds: float) -> str:
+    """Format how late a submission is, in hours or days; empty if it is in time."""
+    if not seconds:
+        return ""
+    return f"{seconds / 86400:.1f} d" if seconds >= 2 * 86400 else f"{max(seconds / 3600, 0.1):.1f} h"
+
+
+def write_scores(course: Course, assignment: str, width: int | None = None) -> tuple[str, str]:
+    """Return the table of an assignment's scores, as text and as CSV.
+
+    Args:
+        course: The course with the gradebook.
+        assignment: Name of the lab's assignment.
+        width: Maximum length of the lines of the text. If a line would be longer, remarks are listed below the table.
 
     Raises:
         FileNotFoundError: if there is no gradebook.
@@ -112,33 +125,51 @@ def write_scores(course: Course, assignment: str) -> tuple[str, str]:
     )
     # the column of a cell already says that it waits for a score
     remarks = ["; ".join(need for need in row["needs"] if not need.endswith(WAITS)) for row in rows]
-    late, remarked = any(row["late_penalty"] for row in rows), any(remarks)
+    late, penalized = any(row["seconds_late"] for row in rows), any(row["late_penalty"] for row in rows)
     header = ["student", "state", *(f"{short(cell)} ({cell.points:g})" for cell in results.cells)]
-    header += ["late"] * late + [f"sum ({results.points:g})"] + ["needs attention"] * remarked
+    header += ["late"] * late + ["penalty"] * penalized + [f"sum ({results.points:g})"]
     shown = [
         [
             row["student"],
             row["state"],
             *("to grade" if score is None and row["total"] is not None else number(score) for score in row["scores"]),
-            *([number(-row["late_penalty"]) if row["late_penalty"] else ""] * late),
+            *([lateness(row["seconds_late"])] * late),
+            *([number(-row["late_penalty"]) if row["late_penalty"] else ""] * penalized),
             number(row["total"]),
-            *([remark] * remarked),
         ]
-        for row, remark in zip(rows, remarks, strict=True)
+        for row in rows
     ]
     counts = ", ".join(
         f"{sum(row['state'] == name for row in rows)} {name}"
         for name in _ORDER
         if any(r["state"] == name for r in rows)
     )
-    text = f"{table(header, shown, left=(0, 1, *([len(header) - 1] * remarked)))}\n\n{len(rows)} students: {counts}"
-    fields = ["student", "state", *(cell.key for cell in results.cells), "late_penalty", "total", "max_total", "needs"]
+    summary = f"{counted(len(rows), 'student')}: {counts}"
+    text = f"{_text(header, shown, remarks, width)}\n\n{textwrap.fill(summary, width) if width else summary}"
+    fields = ["student", "state", *(cell.key for cell in results.cells), "hours_late", "late_penalty", "total",
+              "max_total", "needs"]  # fmt: skip
     values = [
-        [row["student"], row["state"], *map(number, row["scores"]), number(row["late_penalty"]), number(row["total"]),
-         number(results.points), "; ".join(row["needs"])]
+        [row["student"], row["state"], *map(number, row["scores"]), number(row["seconds_late"] / 3600),
+         number(row["late_penalty"]), number(row["total"]), number(results.points), "; ".join(row["needs"])]
         for row in rows
     ]  # fmt: skip
     return text, csv_text(fields, values)
+
+
+def _text(header: list[str], rows: list[list[str]], remarks: list[str], width: int | None) -> str:
+    """Format the table, with the remarks in its last column or, if a line would be too long, in a list below it."""
+    if not any(remarks):
+        return table(header, rows, left=(0, 1)) if width is None else fitted(header, rows, width, left=(0, 1))
+    complete = [[*row, remark] for row, remark in zip(rows, remarks, strict=True)]
+    text = table([*header, "needs attention"], complete, left=(0, 1, len(header)))
+    if width is None or max(map(len, text.splitlines())) <= width:
+        return text
+    listed = [
+        textwrap.fill(f"{safe_line(row[0])}: {safe_line(remark)}", width, initial_indent="  ", subsequent_indent="    ")
+        for row, remark in zip(rows, remarks, strict=True)
+        if remark
+    ]
+    return "\n".join([fitted(header, rows, width, left=(0, 1)), "", "needs attention", *listed])
 
 
 def _rows(results: ClassResults, refused: Mapping[str, str]) -> Iterable[dict[str, Any]]:
@@ -148,6 +179,7 @@ def _rows(results: ClassResults, refused: Mapping[str, str]) -> Iterable[dict[st
             "student": submission.student,
             "state": state(results, submission),
             "scores": [None if s is None or not submission.graded or s.to_grade else s.score for s in scores],
+            "seconds_late": submission.seconds_late,
             "late_penalty": submission.penalty if submission.graded else None,
             "total": submission.total if submission.graded else None,
             "needs": [f"not graded: {refused[submission.student]}"]
@@ -156,4 +188,4 @@ def _rows(results: ClassResults, refused: Mapping[str, str]) -> Iterable[dict[st
         }
     for student in results.missing:
         nothing = {"scores": [None] * len(results.cells), "late_penalty": None, "total": None, "needs": []}
-        yield {"student": student, "state": NOTHING, **nothing}
+        yield {"student": student, "state": NOTHING, "seconds_late": 0.0, **nothing}

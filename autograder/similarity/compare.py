@@ -27,7 +27,7 @@ from amllab.templates import environment
 from autograder.course import Course
 from autograder.notebooks.metadata import is_autograded, is_experiment
 from autograder.notebooks.normalize import normalize, read_release
-from autograder.text import safe_line, table
+from autograder.text import counted, safe_line, table
 
 THRESHOLD = 0.5  # share of a submission's own code; independent correct solutions stay below
 LENGTH = 25  # consecutive characters of normalised code that must be the same
@@ -216,7 +216,7 @@ def _marked(found: CodeFingerprint, slices: Sequence[Sequence[int]]) -> Markup:
 
 def text(found: Comparison, threshold: float) -> str:
     """Format the comparison for the terminal."""
-    pairs = "1 pair" if len(found.pairs) == 1 else f"{len(found.pairs)} pairs"
+    pairs = counted(len(found.pairs), "pair")
     limits = f"from {threshold:.0%} on, of short code from {max(threshold, SHORT_THRESHOLD):.0%} on"
     lines = [f"{found.compared} submissions compared, {pairs} to review ({limits})"]
     if found.pairs:

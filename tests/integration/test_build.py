@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -9,11 +10,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
+from nbgrader.api import Gradebook
 
 from amllab.lab import find_lab
 from autograder.authoring import build, drafts
@@ -21,6 +24,7 @@ from autograder.authoring.build import notebook_of, same_text, solved
 from autograder.authoring.drafts import put_in_place
 from autograder.course import Course
 from autograder.errors import SettingsError
+from autograder.labs.settings import load_lab
 from autograder.notebooks.metadata import is_autograded
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, autograder_cli, new_course, sampled
 
@@ -199,6 +203,35 @@ def test_build_replaces_files_without_exchange(changed: Path, monkeypatch: pytes
     assert autograder_cli(changed, "build", ASSIGNMENT).returncode == 0
     assert set(content(changed)) == {f"{role}/{ASSIGNMENT}/{NOTEBOOK}" for role in ("assignments", "solutions")}
     assert not (changed / "assignments" / ASSIGNMENT / "more").exists()
+
+
+def test_build_saves_due_date(
+    changed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The deadline of the lab's settings is in the gradebook after a build, and said once."""
+    due = datetime.fromisoformat("2026-12-18T23:59:00+01:00")
+    lab = load_lab(ASSIGNMENT)
+    lab = dataclasses.replace(lab, settings={**lab.settings, "deadline": {"due": due}})
+    monkeypatch.setattr(build, "load_lab", lambda name: lab)
+    staged(monkeypatch, lambda now: None)
+    for said in (1, 0):
+        build.build(Course.find(changed), ASSIGNMENT)
+        with Gradebook(f"sqlite:///{changed}/gradebook.db") as gradebook:
+            assert gradebook.find_assignment(ASSIGNMENT).duedate == datetime(2026, 12, 18, 22, 59)
+        assert capsys.readouterr().out.count("due date in the gradebook: 2026-12-18 22:59:00 UTC") == said
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, ""), (1, "1 code cell of the solution has no outputs")])
+def test_build_counts_cells_without_outputs(
+    changed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, said: str
+) -> None:
+    """Cells without outputs are news only if there are any."""
+    monkeypatch.setattr(build, "_keep_outputs", lambda before, solution: number)
+    staged(monkeypatch, lambda now: None)
+    build.build(Course.find(changed), ASSIGNMENT)
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert bool(said) == ("no outputs" in printed)
 
 
 def test_build_refuses_second_build(changed: Path) -> None:

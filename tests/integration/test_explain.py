@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from datetime import datetime
+import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import nbformat
@@ -52,7 +53,7 @@ def test_scores_attention_first(
         "fit (6)",
         "predict (4)",
         "discussion (5)",
-        "late",
+        "penalty",
         "sum (15)",
         "needs attention",
     ]
@@ -78,6 +79,29 @@ def test_scores_attention_first(
         "graded", "3", "2", "10", "15",
     ]  # fmt: skip
     assert (rows["cyd"][ESSAY], rows["fay"]["total"], rows["eve"]["total"]) == ("", "", "")
+
+
+def test_scores_fit_terminal(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a terminal the table fits its width, late submissions are marked, and no remark is cut off."""
+    with Gradebook(f"sqlite:///{four}/gradebook.db") as gradebook:
+        gradebook.find_assignment(LAB).duedate = datetime(2026, 5, 2, 9)
+        gradebook.find_submission(LAB, "ben").timestamp = datetime(2026, 5, 2, 12)
+        gradebook.find_submission(LAB, "cyd").timestamp = datetime(2026, 5, 6, 9)
+        late = gradebook.find_submission(LAB, "ada")
+        late.timestamp, late.extension = datetime(2026, 5, 3, 9), timedelta(days=2)
+        gradebook.db.commit()
+    monkeypatch.setattr(sys.stdout.__class__, "isatty", lambda self: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run(four, monkeypatch, capsys, "scores", LAB, "--csv", "class.csv")
+    assert max(map(len, text.splitlines())) <= 80
+    assert row(text, "ben") == ["ben", "graded", "6", "3", "3", "3.0 h", "-2", "10"]
+    assert row(text, "cyd") == ["cyd", "to grade manually", "0", "3", "to grade", "4.0 d", "3"]
+    assert row(text, "ada") == ["ada", "graded", "6", "4", "5", "15"]  # within the extension
+    remarks = " ".join(text.partition("needs attention\n")[2].split())
+    assert "dan: check_predict: test_range raised an internal error" in remarks
+    assert f"fay: not graded yet: run 'nbgrader autograde {LAB}'" in remarks
+    with (four / "class.csv").open(newline="") as file:
+        assert {r["student"]: r["hours_late"] for r in csv.DictReader(file)}["ben"] == "3"
 
 
 def test_explain_one_submission(

@@ -387,5 +387,5 @@ def test_autograde_command_killed(course: Path) -> None:
             log.read_text()
         )
     assert "ben: grading was interrupted; it is graded again" in log.read_text()
-    assert "1 submissions: 1 graded, 0 already graded, 0 not graded" in log.read_text()
+    assert "1 submission: 1 graded, 0 already graded, 0 not graded" in log.read_text()
     assert set(scores(course, "ben").values()) == {0}

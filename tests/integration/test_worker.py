@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import time
 
 import nbformat
 import pytest
@@ -14,8 +15,10 @@ from nbformat import NotebookNode
 from amllab import backbones  # noqa: F401  (registers net6)
 from amllab.lab import Lab
 from amllab.protocol.submission import SubmissionError
+from autograder.grading.grader import _failed
 from autograder.grading.worker import Worker
 from autograder.sandbox import lab_imports
+from autograder.sandbox.contention import Load
 from autograder.sandbox.launcher import Launcher
 
 FREEZE = "def freeze_layers(model, n):\n    {body}\n    return model"
@@ -117,6 +120,60 @@ def test_worker_hanging_and_exiting_answers(hasty: Lab) -> None:
     assert got["returned"] == "model"
 
 
+def test_worker_failures_above_checks(lab: Lab) -> None:
+    """Cells above the last check cell that failed are noted for the student, those below it are not."""
+    nb = notebook("# setup\nimport nothing_of_this_name", FREEZE.format(body="pass"), "check()", "1 / 0")
+    nb.cells[2].metadata.nbgrader = NotebookNode(
+        {
+            "grade": True,
+            "grade_id": "check_freeze_layers",
+            "locked": True,
+            "points": 1,
+            "solution": False,
+            "task": False,
+        }
+    )
+    with Worker(lab, nb, skip=[2]) as worker:
+        worker.run_rest()
+    assert set(worker.failures_above_checks) == {0}
+    (note,) = _failed(worker)
+    assert note == (
+        "The cell that begins with `# setup` did not run to its end: `ModuleNotFoundError: No module named "
+        "'nothing_of_this_name' (line 2: import nothing_of_this_name)`."
+    )
+    assert nb.cells[3].outputs[0]["ename"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize("busy", ["", "the machine was busy"])
+def test_worker_function_that_hangs_again(hasty: Lab, monkeypatch: pytest.MonkeyPatch, busy: str) -> None:
+    """A function that used up the time of one answer gets less in the next, and others do not.
+
+    On a busy machine it gets all the time again: there it may just have been slow.
+    """
+    monkeypatch.setattr(Load, "taken", lambda self, since: busy)
+    nb = notebook(
+        FREEZE.format(body="while n == 1: pass"),
+        "def build_transfer_model(backbone, classes, n):\n"
+        "    import time; time.sleep(6.5)\n    return freeze_layers(None, n)",
+    )
+    builds = {"backbone": "net6", "num_classes": 3, "images": torch.zeros(2, 3, 32, 32)}
+    with Worker(hasty, nb) as worker:
+        with pytest.raises(SubmissionError) as first:
+            worker.ask("freeze", **QUESTION)
+        began = time.monotonic()
+        with pytest.raises(SubmissionError) as second:
+            worker.ask("freeze", **{**QUESTION, "calls": [2, 1]})
+        seconds = time.monotonic() - began
+        (got,) = worker.ask("freeze", **{**QUESTION, "calls": [2]})
+        built = worker.ask("build", **builds, n_trainable=2)  # takes longer than the short limit
+    assert {first.value.kind, second.value.kind} == {"timeout"}
+    assert first.value.failure.seen == "no answer within 8 seconds"
+    assert ("`freeze_layers` did not return: stopped after 5 seconds" in second.value.failure.seen) == (not busy)
+    assert (seconds > 7.5) == bool(busy)
+    assert got["returned"] == "model"
+    assert built["type"] == "NoneType"
+
+
 def test_worker_stalled_machine(hasty: Lab) -> None:
     """A kernel that stops for three seconds, as on an overloaded machine, still answers."""
     wake = "import os, signal, time; time.sleep(3); os.kill(os.getppid(), signal.SIGCONT)"
@@ -149,6 +206,7 @@ def test_worker_error_names_submission_line(lab: Lab) -> None:
         ("(200_000).to_bytes(8, 'big') + b'[' * 200_000", "unreadable"),
         ("(19).to_bytes(8, 'big') + b'{\"state\": \"perfect\"}'[:19]", "unreadable"),
         ("(16).to_bytes(8, 'big') + b'{\"state\": \"ok\"}'", "unreadable"),
+        ("(27).to_bytes(8, 'big') + b'{\"state\": \"again\"}\\nfreeze:1'", "unreadable"),
         ("", "died"),
     ],
 )

@@ -174,7 +174,7 @@ def test_regrade_alone_after_starvation(tmp_path: Path, monkeypatch: pytest.Monk
             raise WorkerError("a worker did not start:\ntimed out")
         result = CheckResult("a", "a", "cell", 5.0, "failed" if first else "passed")
         return SimpleNamespace(
-            results=[result], seconds=1.0, stopped=[], crowded="the machine was busy" if first else ""
+            results=[result], seconds=1.0, stopped=[], crowded="the machine was busy" if first else "", failed=[]
         )
 
     monkeypatch.setattr(class_session, "grade", grade)

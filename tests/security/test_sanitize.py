@@ -200,6 +200,24 @@ def test_scrub_machine_paths() -> None:
         f"~/.ssh:{python}/json/__init__.py scratch/77.py in f"
     )
     assert scrub("nothing here", paths) == "nothing here"
+
+
+@pytest.mark.parametrize("form", ["./{}", "~/{}", "../{}", "{}", "../../tmp/{}"])
+def test_scrub_relative_machine_paths(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """Paths relative to the folder of a submission, as pip prints them, are replaced too."""
+    monkeypatch.setattr(sys, "prefix", "/tmp/course/.venv")
+    paths = machine_paths(Path("/tmp/course"))
+    said = f"Requirement already satisfied: \x1b[32mnumpy\x1b[0m in {form.format('course/.venv/lib/x')} (2.4.6)"
+    assert scrub(said, paths) == "Requirement already satisfied: \x1b[32mnumpy\x1b[0m in python/lib/x (2.4.6)"
+    elsewhere = machine_paths(Path("/srv/course"))
+    assert scrub("in ../srv/course/x, of ../server", elsewhere) == "in course/x, of ../server"
+
+
+def test_scrub_leaves_other_text() -> None:
+    """Text without paths of the machine stays as it is."""
+    course = Path("/srv/course")
+    paths = machine_paths(course)
+    assert scrub("nothing here", paths) == "nothing here"
     assert scrub("x", {}) == "x"
     (got,) = clean_outputs([stream(f"{course}/secret")], 1000, paths)
     assert got.text == "course/secret"

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from autograder.notebooks.normalize import normalize
+from autograder.notebooks.normalize import add_notes, normalize
 from tests.helpers.damaged_notebooks import NAME, by_id, graded_ids, repaired
 
 
@@ -198,3 +198,39 @@ def test_note_tag_on_graded_cells(tmp_path: Path, release: NotebookNode) -> None
     by_id(submitted, "reflection").source = by_id(submitted, "freeze_layers").source = "mine"
     got = repaired(tmp_path, release, submitted)
     assert by_id(got.notebook, "reflection").source == by_id(got.notebook, "freeze_layers").source == "mine"
+
+
+def test_notes_name_restored_locked_cells(tmp_path: Path, release: NotebookNode) -> None:
+    """Locked cells that were changed, turned into text or deleted are restored, and a note names each of them."""
+    submitted = copy.deepcopy(release)
+    by_id(submitted, "check_freeze_layers").source += "\nassert True"
+    by_id(submitted, "check_accuracy").source += "  \n"  # nobody sees this
+    submitted.cells.remove(by_id(submitted, "check_build_transfer_model"))
+    check = by_id(submitted, "check_train_with_early_stopping")
+    check.cell_type = "markdown"
+    del check["outputs"], check["execution_count"]
+    got = repaired(tmp_path, release, submitted)
+    assert got.notes == [
+        "Locked cells were missing; they were added again: `check_build_transfer_model`.",
+        "Locked cells had been changed; those of the release replaced them: `check_freeze_layers`, "
+        "`check_train_with_early_stopping`.",
+    ]
+    assert all(note in got.notebook.cells[0].source for note in got.notes)
+    assert by_id(got.notebook, "check_freeze_layers").source == by_id(release, "check_freeze_layers").source
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_notes_added_after_grading(tmp_path: Path, release: NotebookNode, edited: bool) -> None:
+    """Notes on what happened while the notebook ran join those on what was repaired, in one cell at the top."""
+    submitted = copy.deepcopy(release)
+    if edited:
+        submitted.cells.remove(by_id(submitted, "check_accuracy"))
+    notebook = repaired(tmp_path, release, submitted).notebook
+    add_notes(notebook, [])
+    add_notes(notebook, ["One cell failed.", "Another one did."])
+    nbformat.validate(notebook)
+    notes = [c for c in notebook.cells if "grading-note" in c.metadata.get("tags", [])]
+    assert notes == notebook.cells[:1]
+    assert notes[0].source.endswith("\n- One cell failed.\n- Another one did.")
+    assert notes[0].source.count("**From the grading**") == 1
+    assert ("check_accuracy" in notes[0].source) == edited

@@ -1,0 +1,78 @@
+"""Which function of a notebook hangs, from the record that its own process writes."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amllab.worker.hanging import hanging, hangs_again, read, record, short_seconds
+
+CELL = """
+import time
+
+def inner(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+def repeats(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        inner(0.02)
+
+def outer(seconds):
+    return [inner(seconds) for _ in range(1)]
+"""
+
+
+@pytest.fixture
+def cell() -> dict[str, Any]:
+    """The functions of a cell, as IPython compiles them."""
+    namespace: dict[str, Any] = {}
+    exec(compile(CELL, "/tmp/ipykernel_7/123.py", "exec"), namespace)
+    return namespace
+
+
+@pytest.mark.parametrize(("called", "deepest"), [("inner", "inner:4"), ("outer", "inner:4"), ("repeats", "repeats:9")])
+def test_deepest_lasting_call_hangs(tmp_path: Path, cell: dict[str, Any], called: str, deepest: str) -> None:
+    """The function that hangs is the deepest one that is in the same call all the time; library code does not count."""
+    file = tmp_path / "calls"
+    end = record(str(file), 0.4)
+    cell[called](1.5)
+    end()
+    looks, calls = read(file.read_bytes())
+    assert looks >= 5
+    assert {name for name, _ in calls} <= {"inner:4", "repeats:9", "outer:14"}
+    assert hanging(file.read_bytes()) == deepest
+    assert hangs_again(file.read_bytes(), [deepest]) == deepest
+    assert hangs_again(file.read_bytes(), ["another:1"]) == ""
+
+
+def test_recording_ends(tmp_path: Path, cell: dict[str, Any]) -> None:
+    """Nothing is written for short answers, or after the end."""
+    file = tmp_path / "calls"
+    record(str(file), 0.4)()
+    time.sleep(0.3)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no", b"[]", b"{}", b'{"looks": "x", "calls": []}', b'{"looks": 9, "calls": [[1]]}', b"[" * 50_000,
+     b'{"looks": 1e999, "calls": []}', json.dumps({"looks": 9, "calls": [["f:1", 9]] * 10_000}).encode()],
+)  # fmt: skip
+def test_forged_records(data: bytes) -> None:
+    """A record comes from the submission: whatever it has, the result is a short name or none."""
+    assert len(hanging(data)) <= 200
+    assert hangs_again(data, ["g:1"]) == ""
+    assert len(read(data)[1]) <= 50
+
+
+@pytest.mark.parametrize(("limit", "short"), [(120, 10), (60, 5), (30, 5), (4, 4)])
+def test_short_limit(limit: float, short: float) -> None:
+    """The short limit is a share of the limit of an answer, and never longer than it."""
+    assert short_seconds({"answer_seconds": limit}) == short
