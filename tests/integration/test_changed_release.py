@@ -244,7 +244,7 @@ def test_difference_points(course: Path) -> None:
 
 def test_difference_other_notebook(course: Path) -> None:
     """A notebook with another name is refused."""
-    with book(course) as gradebook, pytest.raises(ChangedCellsError, match=f"are for {NOTEBOOK}, not for other.ipynb"):
+    with book(course) as gradebook, pytest.raises(ChangedCellsError, match=f"is for {NOTEBOOK}, not for other.ipynb"):
         difference(gradebook, ASSIGNMENT, "other", master(course))
 
 

@@ -47,6 +47,18 @@ POINTS = {
         "check_accuracy": 20,
     },
 }
+# mistakes that cost up to 3 points more with some seeds, as one more check notices them then
+VARYING: dict[str, set[str]] = {
+    "self-supervised-learning": set(),
+    "meta-learning": {"prototypes_rounded_loss"},
+    "knowledge-distillation": {
+        "loss_bfloat16",
+        "loss_confident_rows",
+        "loss_cosine",
+        "loss_larger_part",
+        "loss_product",
+    },
+}
 LABS = [find_lab(assignment) for assignment in POINTS]
 each_lab = pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.name)
 
@@ -206,5 +218,7 @@ def test_study_of_present_checks(lab: Lab) -> None:
     assert study.summary()["checks"] == checks_digest(lab), f"run {command(lab)}"
     rows = study.read_rows()
     assert [row.id for row in rows if row.state not in ("caught", "equivalent", "correct")] == []
-    assert [row.id for row in rows if row.elsewhere or row.broken or len(row.points_lost) > 1] == []
+    assert [row.id for row in rows if row.elsewhere or row.broken] == []
+    assert {row.id.removeprefix("mistake/") for row in rows if len(row.points_lost) > 1} == VARYING[lab.assignment]
+    assert max(row.lost[-1] - row.lost[0] for row in rows if row.lost) <= 3
     assert len(rows) == len(study.subjects)

@@ -20,6 +20,7 @@ from autograder.grading.worker import Worker
 from autograder.sandbox import lab_imports
 from autograder.sandbox.contention import Load
 from autograder.sandbox.launcher import Launcher
+from tests.conftest import sampled
 
 FREEZE = "def freeze_layers(model, n):\n    {body}\n    return model"
 QUESTION = {"backbone": "net6", "calls": [1]}
@@ -144,7 +145,7 @@ def test_worker_failures_above_checks(lab: Lab) -> None:
     assert nb.cells[3].outputs[0]["ename"] == "ZeroDivisionError"
 
 
-@pytest.mark.parametrize("busy", ["", "the machine was busy"])
+@pytest.mark.parametrize("busy", sampled(["", "the machine was busy"], 2))
 def test_worker_function_that_hangs_again(hasty: Lab, monkeypatch: pytest.MonkeyPatch, busy: str) -> None:
     """A function that used up the time of one answer gets less in the next, and others do not.
 
