@@ -15,6 +15,7 @@ from autograder.authoring.build import notebook_of, same_text, solved
 from autograder.authoring.study.checker import Checker, Verdict
 from autograder.authoring.study.materials import Materials
 from autograder.authoring.study.study import MutationStudy
+from autograder.authoring.study.subjects import HAND
 from autograder.course import Course
 from autograder.grading.session import GradingSession
 from autograder.labs.corpus import Solution, corpus_of, replaced
@@ -219,6 +220,7 @@ def test_study_of_present_checks(lab: Lab) -> None:
     rows = study.read_rows()
     assert [row.id for row in rows if row.state not in ("caught", "equivalent", "correct")] == []
     assert [row.id for row in rows if row.elsewhere or row.broken] == []
-    assert {row.id.removeprefix("mistake/") for row in rows if len(row.points_lost) > 1} == VARYING[lab.assignment]
+    varying = {row.id.removeprefix("mistake/") for row in rows if row.kind == HAND and len(row.points_lost) > 1}
+    assert varying == VARYING[lab.assignment]
     assert max(row.lost[-1] - row.lost[0] for row in rows if row.lost) <= 3
     assert len(rows) == len(study.subjects)
