@@ -42,7 +42,7 @@ class Style:
     fitted: bool = True
 
 
-# usual ways to train -> what stands in the places of a loop
+# usual ways to train -> the code for the places of a loop
 OPTIMIZERS = {
     "AdamW": {},
     "Adam": {"optimizer": "torch.optim.Adam(params, lr=lr)"},
