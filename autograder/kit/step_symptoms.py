@@ -59,7 +59,7 @@ def wrong_steps(steps: StepGradients, evaluations: float) -> str:
 
 def _follows(used: Tensor, gradient: Tensor) -> bool:
     """Return whether a step used a gradient, whose numbers may have been clipped one by one: that keeps their signs."""
-    return likeness(used, gradient) >= 0.4 or bool((used * gradient >= 0).all())
+    return likeness(used, gradient) >= 0.4 or bool(used.any() and (used * gradient >= 0).all())
 
 
 def expect_own_gradients(

@@ -198,15 +198,16 @@ def test_very_many_steps() -> None:
         (lambda gradient: 0.01 * gradient, ""),
         (lambda gradient: gradient.flip(0), "another gradient"),
         (lambda gradient: -gradient, "another gradient"),
+        (lambda gradient: 0 * gradient, "another gradient"),
     ],
-    ids=["numbers clipped", "norm clipped", "other numbers", "opposite"],
+    ids=["numbers clipped", "norm clipped", "other numbers", "opposite", "zero"],
 )
 def test_changed_gradients(change: Callable[[Tensor], Tensor], symptom: str) -> None:
     """Gradients may be clipped before the step, even if one number is far larger than the others."""
-    (weight,) = parameters(8)
-    optimizer = sgd(weight)
-    with recorded_gradients([weight]) as steps:
-        (weight * torch.tensor([9.0, -0.1, 0.1, -0.2, 0.1, 0.2, -0.1, 0.1])).sum().backward()
+    weight, other = parameters(8, 2)
+    optimizer = sgd(weight, other)
+    with recorded_gradients([weight, other]) as steps:
+        (other.sum() + (weight * torch.tensor([9.0, -0.1, 0.1, -0.2, 0.1, 0.2, -0.1, 0.1])).sum()).backward()
         assert weight.grad is not None
         weight.grad = change(weight.grad)
         optimizer.step()
