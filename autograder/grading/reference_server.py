@@ -7,10 +7,12 @@ grading process would need as much memory as a submission, only to answer an occ
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import tempfile
 import threading
 from contextlib import suppress
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection
 from pathlib import Path
 
 from amllab.lab import Lab
@@ -34,23 +36,27 @@ class ReferenceServer:
     """
 
     def __init__(self, reference: Reference) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="amllab-reference-")
+        # neither TemporaryDirectory nor Listener: at exit, Python removes their files before the run closes this server
+        self._folder = Path(tempfile.mkdtemp(prefix="amllab-reference-"))
         self._reference, self._lock = reference, threading.Lock()
-        self._listener, self._closing = Listener(self.address), False
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(self.address)
+        self._socket.listen()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
     @property
     def address(self) -> str:
         """Path of the socket that :class:`ReferenceClient` connects to."""
-        return str(Path(self._folder.name) / "reference")
+        return str(self._folder / "reference")
 
     def _accept(self) -> None:
         while True:
-            connection = self._listener.accept()
-            if self._closing:
-                connection.close()
+            try:
+                accepted, _ = self._socket.accept()
+            except OSError:  # closed
                 return
+            connection = Connection(accepted.detach())
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: Connection) -> None:
@@ -79,13 +85,12 @@ class ReferenceServer:
 
     def close(self) -> None:
         """End the reference's workers; graders that still ask it fail."""
-        self._closing = True
-        Client(self.address).close()  # the thread waits for a connection
+        self._socket.shutdown(socket.SHUT_RDWR)  # ends the thread's waiting
         self._thread.join()
-        self._listener.close()
+        self._socket.close()
         with self._lock:
             self._reference.close()
-        self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class ReferenceClient(Reference):

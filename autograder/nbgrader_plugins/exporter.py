@@ -37,11 +37,10 @@ from autograder.gradebook.changed_cells import differing
 from autograder.gradebook.regrading import book_cells, book_scores, check_cells, digest_of, is_graded, mark, why_again
 from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.grading.cache import FOLDER
+from autograder.grading.checked_points import require_points
 from autograder.grading.class_session import ClassSession, GradingConfig
-from autograder.labs.catalog import checks_of
 from autograder.labs.deadline import set_due_date
 from autograder.labs.own import require_thresholds
-from autograder.labs.points import check_points
 from autograder.labs.settings import load_lab
 from autograder.nbgrader_plugins.late_penalty import renew_penalties
 from autograder.nbgrader_plugins.run import Run
@@ -82,7 +81,7 @@ class SubmissionExporter(NotebookExporter):
             require_thresholds(self.lab)
             path = self.course_path("release_directory", assignment) / f"{self.lab.notebook}.ipynb"
             self.release = read_release(path)
-            check_points(self.lab, path, self.release, checks_of(self.lab))
+            require_points(self.lab, path, self.release, self.run.root / FOLDER)
             with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
                 found = assignment_in(gradebook, coursedir.db_url, self.lab, self.release)
                 self.secret = found.id

@@ -16,15 +16,16 @@ from amllab.protocol.submission import InProcessSubmission
 from autograder import cli
 from autograder.authoring.build import notebook_of
 from autograder.errors import SettingsError
-from autograder.grading import grader
+from autograder.grading import checked_points, grader
+from autograder.grading.checked_points import require_points
 from autograder.labs import catalog, points, settings
 from autograder.labs.catalog import checks_of
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.labs.points import check_points, name_problems, point_problems
 from autograder.labs.settings import load_lab
-from autograder.notebooks.normalize import NormalizedSubmission
+from autograder.notebooks.normalize import NormalizedSubmission, read_release
 from autograder.sandbox.launcher import Launcher
-from tests.conftest import ASSIGNMENT, ROOT, nbgrader, submit
+from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader, submit
 
 MASTER = ROOT / "source" / "transfer-learning" / "transfer_learning.py"
 
@@ -172,3 +173,27 @@ def test_points_mismatch_stops_autograde(course: Path, hidden: Path) -> None:
         in done.stderr
     )
     assert not (course / "autograded").exists()
+
+
+def test_points_are_compared_once(lab: Lab, tmp_path: Path, hidden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The points of the same checks and cells are compared once; after any change, and if they were wrong, again."""
+    compared: list[str] = []
+    monkeypatch.setattr(checked_points, "checks_of", lambda lab: compared.append(lab.name) or checks_of(lab))
+    path, folder = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, tmp_path / ".graded"
+    release = read_release(path)
+    for _ in range(2):
+        require_points(lab, path, release, folder)
+    assert len(compared) == 1
+    cell = next(cell for cell in release.cells if cell.metadata.get("nbgrader", {}).get("points") == 20)
+    cell.metadata.nbgrader.points = 21
+    for expected in (2, 3):
+        with pytest.raises(SettingsError, match="worth 21 points"):
+            require_points(lab, path, release, folder)
+        assert len(compared) == expected
+    cell.metadata.nbgrader.points = 20
+    other = replace(lab, settings={**lab.settings, "points": {"test_returns_the_model": 9}})
+    with pytest.raises(SettingsError, match="its checks"):
+        require_points(other, path, release, folder)
+    next(folder.iterdir()).write_bytes(b"\xff damaged")
+    require_points(lab, path, release, folder)
+    assert len(compared) == 5

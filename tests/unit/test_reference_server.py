@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -122,6 +124,23 @@ def test_server_close(lab: Lab, fake: FakeReference) -> None:
     assert threading.active_count() <= before
     with pytest.raises(ReferenceFailedError, match="has ended"):
         shared(lab, serving).ask("freeze", **QUESTION)
+
+
+def test_server_closed_at_exit() -> None:
+    """A server that is closed while Python exits, as that of a run, closes without an error."""
+    script = """if True:
+        import weakref
+        class Run: pass
+        run = Run()
+        weakref.finalize(run, lambda: run_end()).atexit = True  # before anything of the server registers for the exit
+        from autograder.grading.reference_server import ReferenceServer
+        class Fake:
+            def close(self): print("closed")
+        server = ReferenceServer(Fake())
+        run_end = server.close
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)
 
 
 def test_reference_worker_is_renewed(lab: Lab) -> None:
