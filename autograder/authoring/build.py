@@ -23,10 +23,10 @@ from autograder.authoring.drafts import draft_of, locked, put_in_place
 from autograder.course import Course
 from autograder.errors import SettingsError
 from autograder.gradebook.changed_cells import settle
-from autograder.labs.catalog import checks_of
+from autograder.grading.cache import FOLDER
+from autograder.grading.checked_points import require_points
 from autograder.labs.deadline import deadline_of, set_due_date
 from autograder.labs.own import require_thresholds
-from autograder.labs.points import check_points
 from autograder.labs.probes import probe_problems
 from autograder.labs.settings import load_lab
 from autograder.text import counted
@@ -109,7 +109,7 @@ def build(
         raise SettingsError("\n".join(problems))
     with locked(master.parent):
         notebook = notebook_of(master)
-        check_points(lab, master, notebook, checks_of(lab))
+        require_points(lab, master, notebook, course.root / FOLDER)
         changed = settle(course, lab, notebook, change_cells=change_cells)
         _write(notebook, master.with_suffix(".ipynb"))
         release, solution = (path.parent for path in (course.release(lab), course.solution(lab)))
