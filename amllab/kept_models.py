@@ -121,7 +121,7 @@ def load_teacher(data: str = DRAWN) -> nn.Module:
         print(f"Not used, as it has {outputs} outputs and was trained on {trained_on}: {file.as_posix()}")
     if data != DRAWN:
         raise ValueError(
-            f"no {TEACHER} that was trained on {data} has been kept: see how to keep one in the notebook of lab 4"
+            f"no {TEACHER} that was trained on {data} has been kept: run lab 1 on these images, to its last cell of code"
         )
     print(f"{SHIPPED[TEACHER]} of the library is used")
     return load_backbone(SHIPPED[TEACHER]).eval()

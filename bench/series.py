@@ -216,7 +216,7 @@ replacement.
 | 1 | 2 | *A lesson:* a frozen network in train mode changes, since its BatchNorm statistics do. Lab 2 measures encoders that must come back as they were |
 | 1 | 2 | *A measurement:* the linear probe is lab 1's network with one trainable layer |
 | 1 | 3 | *Weights:* features of CIFAR-10 as a baseline that needs no training |
-| 1 | 4 | *Weights:* a student can keep the best model with `amllab.keep("reptile-teacher", ...)`. In lab 4 it is the teacher, if it has learned from drawn reptiles |
+| 1 | 4 | *Weights:* the last cell of code keeps the best model, with `amllab.keep("reptile-teacher", ...)`. In lab 4 it is the teacher, if it has learned from drawn reptiles |
 | 1 | 4 | *Data:* the drawn reptiles |
 | 2 | 3 | *Weights:* the notebook keeps its encoder with `amllab.keep("species-encoder", ...)`. In lab 3 it is another baseline |
 | 2 | 3, 4 | *Data and a network:* drawn species, random views, and net5, which all later labs train |

@@ -12,6 +12,7 @@ from amllab.lab import Lab, released_notebooks
 from amllab.matching import Cell
 
 _HEADING = re.compile(r"^##? +(.+?) *$", re.M)  # deeper ones are within an exercise
+_HINT = re.compile(r"^<details>\s*<summary>(.+?)</summary>\s*\n(.+?)^</details>", re.M | re.S)
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Exercise:
         heading: The heading of the section with its functions; empty if the lab is not released.
         points: What its cell is worth, public and hidden checks together; ``None`` if the lab is not released.
         functions: Names of the functions that students write for it; empty if it uses those of other exercises.
+        hints: Title and markdown of the hints that the notebook folds away between its heading and its checks.
     """
 
     name: str
     heading: str = ""
     points: float | None = None
     functions: Sequence[str] = ()
+    hints: Sequence[tuple[str, str]] = ()
 
     def hidden_points(self, results: Sequence[CheckResult]) -> float | None:
         """Return the points of its hidden checks, given the results of its public ones; ``None`` if not known."""
@@ -57,13 +60,17 @@ def _released(lab: Lab) -> Iterator[Exercise]:
         return
     heading = under = ""
     functions: list[str] = []
+    hints: list[tuple[str, str]] = []
     for cell in cells:
         if cell.is_check:
             points = float(cell.nbgrader.get("points", 0))
-            yield Exercise(cell.grade_id.removeprefix("check_"), under or heading, points, tuple(functions))
-            under, functions = "", []
+            name = cell.grade_id.removeprefix("check_")
+            yield Exercise(name, under or heading, points, tuple(functions), tuple(hints))
+            under, functions, hints = "", [], []
         elif cell.kind == "code" and cell.is_solution:
             functions += cell.functions
             under = under or heading
         elif cell.kind == "markdown":
-            heading = [heading, *_HEADING.findall(cell.source)][-1]
+            found = _HEADING.findall(cell.source)
+            heading = [heading, *found][-1]
+            hints = ([] if found else hints) + [(title, text.strip()) for title, text in _HINT.findall(cell.source)]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from amllab.checks.exercises import exercises_of
+from amllab.checks.hints import hints_due
 from amllab.checks.open_notebook import OpenNotebook, variables
 from amllab.checks.render import to_html, to_text
 from amllab.checks.results import CheckResult
@@ -81,6 +82,8 @@ def _narrow(text: str) -> str:
 def check(cell: str, *, lab: str | None = None) -> CheckReport:
     """Run the public checks of one exercise on the functions that this notebook defines.
 
+    If the checks fail several times in a row, the hints of the exercise open above the results.
+
     ``nbgrader validate`` and the *Validate* button only detect errors, so there checks that do not pass raise
     :class:`ChecksFailedError` with the same sentences.
 
@@ -105,12 +108,23 @@ def check(cell: str, *, lab: str | None = None) -> CheckReport:
     # a notebook that is validated has been run from the top: no advice to run a cell
     submission = (InProcessSubmission if validating else OpenNotebook)(chosen.name, namespace)
     results = run_checks(chosen, [file], submission, seed=secrets.randbits(63))
-    hidden = next(exercise for exercise in exercises_of(chosen) if exercise.name == name).hidden_points(results)
+    exercise = next(exercise for exercise in exercises_of(chosen) if exercise.name == name)
+    hidden = exercise.hidden_points(results)
+    passed = all(result.outcome == "passed" for result in results)
     if not validating:
+        missing = any(result.failure is not None and result.failure.symptom == "missing" for result in results)
+        if not missing and (hints := hints_due(chosen.name, exercise, passed=passed)):
+            _display_markdown(hints)
         return CheckReport(results, hidden)
-    if any(result.outcome != "passed" for result in results):
+    if not passed:
         raise ChecksFailedError(results, hidden)
     return _Passed(results, hidden)
+
+
+def _display_markdown(text: str) -> None:
+    from IPython.display import publish_display_data
+
+    publish_display_data({"text/markdown": text, "text/plain": text})
 
 
 def _find(cell: str, lab: str | None, namespace: Mapping[str, object]) -> tuple[Lab, Path]:

@@ -14,11 +14,11 @@ from amllab.plots.adaptation_to_tasks import adaptation, sinusoid_fits
 from amllab.plots.figure import VERMILLION, Plot, note
 from amllab.plots.image_rows import neighbours, views
 from amllab.plots.knowledge_distillation import patience, reliability, soft_labels, students
-from amllab.plots.layers import frozen
+from amllab.plots.layers import frozen, transfer
 from amllab.plots.meta_learning import class_numbers, episode, intervals, meta_training
 from amllab.plots.predictions import confusion, gallery, images, mistakes
 from amllab.plots.self_supervised import ablation, label_efficiency, pretraining, similarities, spectrum
-from amllab.plots.training import curves, sweep
+from amllab.plots.training import curves, drift, sweep
 
 __all__ = [
     "VERMILLION",
@@ -28,6 +28,7 @@ __all__ = [
     "class_numbers",
     "confusion",
     "curves",
+    "drift",
     "episode",
     "frozen",
     "gallery",
@@ -47,5 +48,6 @@ __all__ = [
     "spectrum",
     "students",
     "sweep",
+    "transfer",
     "views",
 ]

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator
 from torch import Tensor
 
 from amllab.confidence import Interval
-from amllab.plots.figure import BLUE, CYCLE, GREY, PERCENT, STYLE, Plot, decorate, sentence, titled
+from amllab.plots.figure import BLUE, CYCLE, INK, PERCENT, STYLE, Plot, decorate, sentence, titled
 from amllab.plots.legends import place_legend
 from amllab.plots.meta_learning import DASHES, error_curves, told_curves
 
@@ -93,7 +93,7 @@ def sinusoid_fits(task: Episode, fits: Mapping[str, Mapping[int, Tensor]], title
         figure = Plot(max(4.0 * len(fits), 6.4), 4.2)
         axes = figure.subplots(1, len(fits), sharex=True, sharey=True, squeeze=False)[0]
         for ax, (name, fit) in zip(axes, fits.items(), strict=True):
-            ax.plot(x, truth, color=GREY, linewidth=5, alpha=0.45, solid_capstyle="round")
+            ax.plot(x, truth, color=INK, linewidth=5, alpha=0.45, solid_capstyle="round")
             for number in sorted(fit):
                 colour, dash = looks[number]
                 ax.plot(x, _flat(fit[number])[order], color=colour, linestyle=dash, linewidth=2)
@@ -103,7 +103,7 @@ def sinusoid_fits(task: Episode, fits: Mapping[str, Mapping[int, Tensor]], title
         axes[0].set_ylim(float(truth.min()) - margin, float(truth.max()) + margin)
         axes[0].set_ylabel("y")
         handles = [
-            Line2D([], [], color=GREY, linewidth=5, alpha=0.45, label="the sinusoid"),
+            Line2D([], [], color=INK, linewidth=5, alpha=0.45, label="the sinusoid"),
             Line2D([], [], color=BLUE, marker="o", linestyle="", markersize=7, label="support points"),
         ]
         handles += [

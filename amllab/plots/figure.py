@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from html import escape
 from io import BytesIO
 from typing import Any
 
@@ -12,21 +13,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#000000",
-)
-CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-GREY = "#666666"
-STYLE: dict[Any, Any] = {"font.size": 11, "axes.titlesize": 12, "figure.titlesize": 13, "hatch.linewidth": 0.8}
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# of text and lines: plots have no background, and this grey has a contrast of 4.6 to white and of 4.1 to the dark theme
+# of JupyterLab (#111111)
+INK = "#757575"
+CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
+FAINT = "#80808050"  # of a grid: half transparent, for any background
+STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "figure.titlesize": 13,
+    "hatch.linewidth": 0.8,
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
 PIXELS_PER_INCH = 144  # of the saved image
 SHOWN_PER_INCH = 96  # of the same image on a page: sharp on high-resolution screens
+DESCRIPTION = '<details style="color:#757575"><summary>Description</summary>{}</details>'
 
 
 _noted = ""
@@ -48,16 +53,27 @@ def titled(title: str) -> str:
 
 
 class Plot(Figure):
-    """A matplotlib figure with a description in words.
+    """A matplotlib figure without background, for light and dark themes, with a description in words.
+
+    A notebook shows the image, and below it the description, which opens with a click: JupyterLab gives images no
+    alternative text.
 
     Attributes:
-        alt_text: the description; notebooks store it with the image (``metadata["image/png"]["alt"]``) and as its plain
-            text.
+        alt_text: the description; notebooks also store it with the image (``metadata["image/png"]["alt"]``) and as its
+            plain text.
     """
 
     def __init__(self, width: float, height: float) -> None:
-        super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
+        super().__init__(figsize=(width, height), layout="constrained", facecolor="none")
         self.alt_text = ""
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import publish_display_data
+
+        data, metadata = self._repr_mimebundle_()
+        publish_display_data(data, metadata)
+        if self.alt_text:
+            publish_display_data({"text/html": DESCRIPTION.format(escape(self.alt_text)), "text/plain": ""})
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         buffer = BytesIO()
@@ -70,7 +86,7 @@ class Plot(Figure):
 def decorate(ax: Axes, *, title: str = "", xlabel: str = "", ylabel: str = "") -> None:
     """Set title and labels of axes, and give them the style that all plots share."""
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    ax.grid(True, color="#DDDDDD", linewidth=0.8)
+    ax.grid(True, color=FAINT, linewidth=0.8)
     ax.tick_params(labelsize=10)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

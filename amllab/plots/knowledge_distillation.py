@@ -19,7 +19,7 @@ from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 from amllab.plots.figure import (
     BLUE,
     CYCLE,
-    GREY,
+    INK,
     ORANGE,
     PERCENT,
     STYLE,
@@ -139,7 +139,7 @@ def reliability(
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for ax, (name, (logits, labels)) in zip(axes.flat, runs.items(), strict=False):
             sure, right = _points(logits, labels, groups)
-            ax.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.5)
+            ax.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1.5)
             ax.vlines(sure, sure, right, color=VERMILLION, linewidth=2.5, alpha=0.6, clip_on=False)
             ax.plot(sure, right, color=BLUE, marker="o", markersize=5, clip_on=False)
             error = "" if ece is None else f"calibration error {float(ece(logits, labels)):.3f}"
@@ -160,7 +160,7 @@ def reliability(
         handles = [
             Line2D([], [], color=BLUE, marker="o", label="a group of images"),
             Line2D([], [], color=VERMILLION, linewidth=2.5, alpha=0.6, label="too sure (below), or not sure enough"),
-            Line2D([], [], color=GREY, linestyle="--", label="calibrated"),
+            Line2D([], [], color=INK, linestyle="--", label="calibrated"),
         ]
         place_legend(figure, handles)
     figure.alt_text = sentence(title, f"Groups of images, from the least to the most certain. {'; '.join(told)}.")
@@ -244,7 +244,7 @@ def patience(results: Mapping[str, Mapping[int, float]], teacher: float | None =
             look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 2}
             ax.plot(own, [float(curve[number]) for number in own], label=name, **look)
         if teacher is not None:
-            look = {"color": GREY, "linestyle": "--", "linewidth": 1.5, "label": f"teacher: {teacher:.1%}"}
+            look = {"color": INK, "linestyle": "--", "linewidth": 1.5, "label": f"teacher: {teacher:.1%}"}
             ax.axhline(teacher, **look)
         ax.set_xscale("log")
         decorate(ax, title=titled(title), xlabel="training steps (logarithmic scale)", ylabel="accuracy")
@@ -268,7 +268,7 @@ def _bars(ax: Axes, values: Sequence[float], spec: str, colours: Sequence[str], 
     ax.barh(range(len(drawn)), drawn, height=0.65, color=list(colours))
     for row, (length, value) in enumerate(zip(drawn, values, strict=True)):
         text = ax.annotate(spec.format(value), (max(length, 0), row), (4, 0), textcoords="offset points", fontsize=10)
-        text.set(va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+        text.set(va="center")
     ax.set_xlim(0, right)
     ax.set_ylim(len(drawn) - 0.4, -0.6)
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
 from amllab.confidence import Interval
-from amllab.plots.figure import CYCLE, GREY, PERCENT, STYLE, VERMILLION, Plot, decorate, sentence, titled
+from amllab.plots.figure import CYCLE, INK, PERCENT, STYLE, VERMILLION, Plot, decorate, sentence, titled
 from amllab.plots.legends import place_legend
 from amllab.plots.predictions import to_pixels
 
@@ -118,7 +118,7 @@ def intervals(results: Mapping[str, Intervals], chance: float | None = None, tit
             own = [group[kind] for group in groups.values() if kind in group]
             at = [row + (place - (len(kinds) - 1) / 2) * height for row in rows]
             look: dict[str, Any] = {"color": FILLS[place % len(FILLS)], "hatch": HATCHES[place % len(HATCHES)]}
-            bars: dict[str, Any] = {"edgecolor": "white", "label": kind or None, "error_kw": {"ecolor": "black"}}
+            bars: dict[str, Any] = {"edgecolor": "white", "label": kind or None, "error_kw": {"ecolor": INK}}
             drawn = ax.barh(
                 at, [i.mean for i in own], height * 0.9, xerr=[i.half_width for i in own], capsize=3, **look, **bars
             )
@@ -183,8 +183,8 @@ def meta_training(
             right.plot([0, *run["step"]], drawable(run["evaluation"]), **look)
         handles = [Line2D([], [], color=c, marker=m, linestyle=d, label=name) for name, c, m, d in looks]
         if chance is not None:
-            right.axhline(chance, color=GREY, linestyle="--", linewidth=1.5, zorder=1)
-            handles.append(Line2D([], [], color=GREY, linestyle="--", label=f"guessing: {_figure(chance, percent)}"))
+            right.axhline(chance, color=INK, linestyle="--", linewidth=1.5, zorder=1)
+            handles.append(Line2D([], [], color=INK, linestyle="--", label=f"guessing: {_figure(chance, percent)}"))
         decorate(left, title="Training tasks: the loss", xlabel="step", ylabel="loss")
         decorate(right, title="Tasks of other classes" if percent else "Other tasks", xlabel="step", ylabel=ylabel)
         if percent:

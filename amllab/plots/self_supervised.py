@@ -17,7 +17,7 @@ from torch import Tensor
 from amllab.plots.figure import (
     BLUE,
     CYCLE,
-    GREY,
+    INK,
     ORANGE,
     PERCENT,
     STYLE,
@@ -74,7 +74,7 @@ def similarities(runs: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> 
         axes[0].set_ylabel("density")
         figure.suptitle(titled(title))
         handles = [Patch(**look) for look in looks]
-        handles += [Line2D([], [], color=GREY, linestyle=":", label="mean")]  # type: ignore[list-item]
+        handles += [Line2D([], [], color=INK, linestyle=":", label="mean")]  # type: ignore[list-item]
         place_legend(figure, handles)
     told = "; ".join(
         f"{name}: positive pairs {a.mean():.2f} on average, negative pairs {b.mean():.2f}"
@@ -111,7 +111,7 @@ def pretraining(
             left.plot(range(1, len(run["loss"]) + 1), list(run["loss"]), **look)
             right.plot(range(len(run["knn"])), list(run["knn"]), **look)
         if baseline is not None:
-            left.axhline(baseline, color=GREY, linestyle="--", linewidth=1.5, zorder=1)
+            left.axhline(baseline, color=INK, linestyle="--", linewidth=1.5, zorder=1)
         decorate(left, title="What is trained: the loss", xlabel="epoch", ylabel="contrastive loss (nats)")
         decorate(right, title="What it is for: the features", xlabel="epochs done", ylabel="kNN accuracy")
         right.yaxis.set_major_formatter(PERCENT)
@@ -121,7 +121,7 @@ def pretraining(
         looks = zip(runs, cycle(CYCLE), cycle(MARKERS), cycle(DASHES), strict=False)
         handles = [Line2D([], [], color=c, marker=m, linestyle=d, label=name) for name, c, m, d in looks]
         if baseline is not None:
-            handles.append(Line2D([], [], color=GREY, linestyle="--", label=f"guessing: {baseline:.2f}"))
+            handles.append(Line2D([], [], color=INK, linestyle="--", label=f"guessing: {baseline:.2f}"))
         place_legend(figure, handles)
     told = "; ".join(
         f"{name}: loss {run['loss'][0]:.2f} to {run['loss'][-1]:.2f}, kNN accuracy {run['knn'][0]:.1%} to "
@@ -197,7 +197,7 @@ def ablation(results: Mapping[str, tuple[float, float]], baseline: float | None 
             ax.barh(range(len(names)), values, height=0.65, color=colour)
             for row, value in enumerate(values):
                 text = ax.annotate(fmt.format(value), (max(value, 0), row), (4, 0), textcoords="offset points")
-                text.set(va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+                text.set(va="center")
             ax.set_xlim(min(0, *values) * 1.1, max(max(values), baseline or 0 if i else 0) * 1.2)
         decorate(left, title="Last loss (lowest on top)", xlabel="contrastive loss (nats)")
         decorate(right, title="What the features are worth", xlabel="kNN accuracy")

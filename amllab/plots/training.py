@@ -1,4 +1,4 @@
-"""Plots of training runs: curves, and accuracy against the number of trainable layers."""
+"""Plots of training runs: curves, accuracy by number of trainable layers, drift of batch normalisation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from amllab.plots.figure import (
     BLUE,
     CYCLE,
-    GREY,
+    INK,
     ORANGE,
     PERCENT,
     SKY,
@@ -106,7 +106,7 @@ def sweep(results: Mapping[int, Sequence[float]], baseline: Sequence[float] | No
             "*",
             color=VERMILLION,
             markersize=15,
-            markeredgecolor="white",
+            markeredgecolor="none",
             zorder=5,
             label=f"highest: {means[best]:.1%} at n_trainable = {numbers[best]}",
         )
@@ -117,6 +117,31 @@ def sweep(results: Mapping[int, Sequence[float]], baseline: Sequence[float] | No
     points = ", ".join(f"{n}: {spread_words(results[n])}" for n in numbers)
     against = f" From scratch: {spread_words(baseline)}." if baseline is not None and len(baseline) else ""
     figure.alt_text = sentence(title, f"Accuracy by number of trainable layers: {points}.{against}")
+    return figure
+
+
+def drift(shifts: Mapping[str, Sequence[float]], title: str = "") -> Plot:
+    """Plot how far the running means of batch normalisation move while batches pass.
+
+    Args:
+        shifts: for each layer, from input to output, the mean shift after each batch, in standard deviations of its
+            channels; the first value is before the first batch.
+        title: title of the plot.
+
+    Returns:
+        The figure.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Plot(9, 4)
+        ax = figure.subplots()
+        for i, (name, values) in enumerate(shifts.items()):
+            shade = 0.25 + 0.6 * i / max(1, len(shifts) - 1)  # neither too dark for a dark theme nor too light
+            ax.plot([100 * v for v in values], color=mpl.colormaps["viridis"](shade), label=name)
+        decorate(ax, title=titled(title), xlabel="batches seen", ylabel="mean shift, % of a standard deviation")
+        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    told = ", ".join(f"{name} {values[-1]:.1%}" for name, values in shifts.items())
+    batches = max((len(values) - 1 for values in shifts.values()), default=0)
+    figure.alt_text = sentence(title, f"Shift of the running means after {batches} batches: {told}.")
     return figure
 
 
@@ -136,12 +161,12 @@ def _mark_best(ax: Axes, history: History, key: str, colour: str) -> None:
     if best is None:
         return
     ax.axvline(best, color=colour, linestyle=":", linewidth=1.3, alpha=0.8, zorder=1)
-    ax.plot(best, float(history[key][best]), "*", color=colour, markersize=14, markeredgecolor="white", zorder=5)
+    ax.plot(best, float(history[key][best]), "*", color=colour, markersize=14, markeredgecolor="none", zorder=5)
 
 
 def _curve_legend(names: list[str] | None, bests: list[int | None]) -> list[Line2D]:
     """Return the legend entries: the two curves of a single run, or the colours of several runs and the line styles."""
-    first, second = (ORANGE, BLUE) if names is None else (GREY, GREY)
+    first, second = (ORANGE, BLUE) if names is None else (INK, INK)
     handles = [
         Line2D([], [], color=BLUE if names is None else CYCLE[i % len(CYCLE)], linewidth=3, label=name)
         for i, name in enumerate(names or [])
@@ -170,6 +195,6 @@ def _curve_words(history: History) -> str:
 def _band(ax: Axes, baseline: Sequence[float]) -> None:
     mean, deviation = float(np.mean(baseline)), deviation_of(baseline)
     ax.axhline(
-        mean, color=GREY, linestyle="--", linewidth=1.5, label=f"from scratch: {spread_words(baseline)}", zorder=1
+        mean, color=INK, linestyle="--", linewidth=1.5, label=f"from scratch: {spread_words(baseline)}", zorder=1
     )
-    ax.axhspan(mean - deviation, mean + deviation, color=GREY, alpha=0.18, linewidth=0, zorder=0)
+    ax.axhspan(mean - deviation, mean + deviation, color=INK, alpha=0.18, linewidth=0, zorder=0)

@@ -11,6 +11,7 @@ from amllab.preflight.document import Cell, Document, is_stub
 from amllab.preflight.kernel_submission import Run
 
 PLACEHOLDER = "YOUR ANSWER HERE"
+PREDICTION = "prediction"  # tag of a cell that asks for a prediction before an experiment
 _SLOW = 0.25  # share of a limit above which the time of a cell is reported
 
 
@@ -35,6 +36,7 @@ def inspect_cells(document: Document) -> list[Finding]:
         *_locked(document),
         *_answers(document),
         *_experiments(document),
+        *_predictions(document),
     ]
 
 
@@ -145,6 +147,28 @@ def _experiments(document: Document) -> list[Finding]:
         if cells:
             found.append(Finding("fix", f"{which}. A person needs their outputs to grade the reflection."))
     return found
+
+
+def _predictions(document: Document) -> list[Finding]:
+    """Report predictions that were not written down; they are not graded."""
+    asked = [cell for cell in document.release if PREDICTION in cell.tags]
+    empty = [
+        cell
+        for cell in asked
+        # ids are lost in old formats
+        if not any(
+            own_lines(given.source, cell.source)
+            for given in document.cells
+            if given.cell_id == cell.cell_id or given.text.startswith(cell.text)
+        )
+    ]
+    if not empty:
+        return []
+    which = f"None of the {len(asked)} predictions is" if len(empty) == len(asked) else ""
+    headings = ", ".join(dict.fromkeys(f"“{cell.heading}”" for cell in empty))
+    which = which or f"{len(empty)} of {len(asked)} predictions are not"
+    text = f"{which} written down: under {headings}. They are not graded; a prediction teaches most before the result is known."
+    return [Finding("note", text)]
 
 
 def _some(cells: Sequence[Cell]) -> str:

@@ -2,7 +2,7 @@
 
 The wheel contains only ``amllab``, with the checks and the release of this lab alone: other labs may come later.
 Setuptools builds it from a copy of the package, so that no part of the grading package can get into it, and the same
-content gives the same bytes.
+content gives the same bytes. All files have the date of the release.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import zipfile
 from pathlib import Path
@@ -27,9 +28,7 @@ from autograder.errors import LabError, LeakError
 from autograder.labs.deadline import deadline_of, in_words
 
 START = Path(__file__).parent / "templates" / "START.md"
-# the earliest time that a zip can store, as parts of a date and in seconds since 1970
-_EARLIEST = (1980, 1, 1, 0, 0, 0)
-_EARLIEST_SECONDS = "315532800"
+_EARLIEST = 315532800  # the earliest time that a zip can store, 1980, in seconds since 1970
 _BUILD = "import sys, setuptools.build_meta as backend; print(backend.build_wheel(sys.argv[1]))"
 
 
@@ -72,7 +71,7 @@ def bundle(course: Course, assignment: str) -> Path:
         )
         contents = {release.name: release.read_bytes(), wheel.name: wheel.read_bytes(), START.name: start.encode()}
         draft = Path(folder, target.name)
-        write_zip(draft, {f"{lab.assignment}/{name}": content for name, content in contents.items()})
+        write_zip(draft, {f"{lab.assignment}/{name}": content for name, content in contents.items()}, _date(release))
         leaks = find_leaks(draft, lab, course)
         if leaks:
             target.unlink(missing_ok=True)
@@ -133,7 +132,7 @@ def build_wheel(folder: Path, lab: Lab, release: Path) -> Path:
     (tree / pyproject.name).write_text(_students_pyproject(settings), encoding="utf-8")
     for path in tree.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": _EARLIEST_SECONDS, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(_date(release)), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-P", "-c", _BUILD, str(folder)]
     done = subprocess.run(
         command,
@@ -185,11 +184,16 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def write_zip(path: Path, contents: dict[str, bytes]) -> None:
-    """Write a zip whose bytes depend only on its contents."""
+def _date(release: Path) -> int:
+    """Return when the release was built, in seconds since 1970."""
+    return max(_EARLIEST, int(release.stat().st_mtime))
+
+
+def write_zip(path: Path, contents: dict[str, bytes], date: int) -> None:
+    """Write a zip whose bytes depend only on its contents and their date, in seconds since 1970."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(contents):
-            member = zipfile.ZipInfo(name, _EARLIEST)
+            member = zipfile.ZipInfo(name, time.gmtime(date)[:6])
             member.external_attr = 0o100644 << 16
             member.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(member, contents[name])

@@ -139,10 +139,9 @@ plots.gallery(train.images[labelled], few[labelled], train.classes, n=12, title=
 # ## The teacher
 #
 # `load_teacher` returns the model that your notebook of lab 1 has kept, if it was trained on drawn reptiles; else that
-# of the library: `net12`, fine-tuned on the drawn reptiles of lab 1. To keep yours, open your notebook of lab 1, run it,
-# and add a cell with
-# `import amllab; amllab.keep("reptile-teacher", sweep_models[best_n], data=train_loader.dataset.source)`. A teacher can teach only what
-# it knows. The 250 labelled images tell how much that is.
+# of the library: `net12`, fine-tuned on the drawn reptiles of lab 1. To use yours, run your notebook of lab 1 first: its
+# last cell of code keeps the best model. A teacher can teach only what it knows. The 250 labelled images tell how much
+# that is.
 
 # %% tags=["experiment"]
 teacher = load_teacher(train.source)
@@ -215,7 +214,11 @@ print("an empty mean:", torch.tensor([]).mean())
 # %% [markdown]
 # **Your task.**
 #
-# | `distillation_loss(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9)` | |
+# ```python
+# distillation_loss(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `student_logits`, `teacher_logits` | float32 `(n, classes)`: what the networks return for the same `n` views. They are not changed |
 # | `labels` | int64 `(n,)`: `0 … classes - 1`, or **−1 for an example without a label** |
@@ -368,7 +371,11 @@ for epoch in range(2):
 #
 # **Your task.**
 #
-# | `distill(student, teacher, loader, *, epochs=10, lr=1e-3, temperature=4.0, alpha=0.9)` | |
+# ```python
+# distill(student, teacher, loader, *, epochs=10, lr=1e-3, temperature=4.0, alpha=0.9)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `student`, `teacher` | any two modules from views to logits `(batch, classes)`. They may come in any mode |
 # | `loader` | anything that can be iterated again and again over batches `(views, labels)`: a `DataLoader`, a list. Labels may be −1, in some rows, in all rows of a batch, or everywhere. Batches may differ in size. Each pass gives new views |
@@ -503,7 +510,11 @@ print("mean of the gaps: ", [f"{gap:.2f}" for gap in (right - says).abs().mean(1
 # %% [markdown]
 # **Your task.**
 #
-# | `expected_calibration_error(logits, labels, n_bins=15)` | |
+# ```python
+# expected_calibration_error(logits, labels, n_bins=15)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `logits` | float32 or float64 `(n, classes)`, of any size. They may require gradients; none are needed. They are not changed |
 # | `labels` | int64 `(n,)`: `0 … classes - 1`. They are not changed |
@@ -698,7 +709,7 @@ def mean_figures(found: list[Tensor]) -> dict[str, float]:
 # What does the teacher cost, and what is it worth? The table counts weights and measures how many images each network
 # classifies in a second, on your machine. The student has not learned anything yet.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (accuracy of the teacher; how many times smaller and faster is the student):*
 
 # %% tags=["experiment"]
@@ -714,7 +725,7 @@ print(f"\nteacher: accuracy {accuracy(teacher_logits, test.labels):.1%}")
 # Two test images: one about which the teacher is unsure, and one about which it is as sure as it gets. Below each is
 # its answer at four temperatures.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (its answer about a clear picture: how much is left for the other four classes together, at T = 1 and
 # at T = 10):*
 
@@ -766,7 +777,7 @@ print(", ".join(f"{(teacher_logits / T).softmax(1).max(1).values.mean():.1%}" fo
 #
 # *Watch for:* which differences are larger than those between two seeds?
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (accuracy of the five, where guessing gives 20 %; how many of the teacher's answers does the student
 # share):*
 
@@ -805,7 +816,7 @@ plots.students(
 # for one batch and an untrained student. Once as your loss has it, and once without the factor. For comparison, the
 # gradient of the labels' part, which has no temperature.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (how many times smaller is the gradient without the factor at T = 8 than at T = 1; and with it):*
 
 # %% tags=["experiment"]
@@ -836,7 +847,7 @@ print(f"labels' part: {gradient_size(4, 0):.3f}")
 # if it were a label (Lee 2013: *pseudo-labels*). The same function trains on them: logits of 1,000 and 0 are a
 # probability of 1 at every temperature, and with $T = 1$ the divergence is the ordinary cross-entropy.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (order of T = 1, 4, 8 and hard answers; are the differences larger than those between two seeds):*
 
 
@@ -878,7 +889,7 @@ plots.students(
 # such a teacher. How wrong its answers are depends on the views, so there are two kinds: the shifted ones of C, and
 # *crops* of 40 % of the area or more.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (what do stored answers cost, on shifted views and on crops: in accuracy, in calibration):*
 
 # %% tags=["experiment"]
@@ -904,7 +915,7 @@ plots.students(
 # opinion about it, and the student can learn to share it. Beyer et al. (2022) call this *function matching*. Compare
 # with "teacher alone" of C.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (better or worse than "teacher alone", and by how much):*
 
 
@@ -924,7 +935,7 @@ plots.views({"image": train.images[:8], "mixture": mixtures(train.images[:8])}, 
 # **No reptile at all.** One step further: the teacher is asked about lab 2's species, which are not reptiles, and the
 # student sees nothing else. Not one image of a crocodile, and no label. Then it is tested on reptiles.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (accuracy; guessing gives 20 %):*
 
 # %% tags=["experiment"]
@@ -942,7 +953,7 @@ students["no reptiles"] = run("no reptiles", strangers, nobody, guide, seeds=(0,
 # A few hundred steps are few. Beyer et al. (2022) found that distillation keeps getting better where ordinary training
 # has long stopped. Three times as many steps, with all labels and with 250 labels and a teacher.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (accuracy of both after three times as many steps; which of them gains more):*
 
 # %% tags=["experiment"]
@@ -972,7 +983,7 @@ plots.patience(
 # too sure. (The points of this plot stand for equally many images, those of your function for intervals of equal
 # width.)
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (which of the three is too sure, and at which confidences; is anyone not sure enough):*
 
 # %% tags=["experiment"]
@@ -1008,7 +1019,7 @@ for name, found in {"teacher": [teacher_logits], **students}.items():
 # The photographs are downloaded once (170 MB). Where this is not possible, the cell says so, and you continue without
 # them.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (accuracy with 500 labels, with all labels, with 500 labels and a teacher):*
 
 # %% tags=["experiment"]
@@ -1061,7 +1072,7 @@ plots.students(
 # its name; for this one training, the name refers to another function. (If your `distill` computes the loss itself, the
 # probe will not find better features.)
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (accuracy of the probe on features learned from features, on features learned from answers, and on the
 # teacher's own):*
 
@@ -1213,7 +1224,8 @@ print(f"probe on the teacher's own features: {probe(body):.1%}")
 #
 # Save the notebook (Ctrl+S, or ⌘S on a Mac). Then run `import amllab; amllab.preflight()` in a new cell. It runs the
 # saved file as grading does, without the experiments, and says what is missing: an answer, an experiment that was not
-# run, a cell that works only in your open notebook. Then submit the notebook under its own name.
+# run, a cell that works only in your open notebook. Then submit the notebook under its own name. The deadline is in
+# `START.md`, next to this notebook.
 #
 # ## Open questions
 #

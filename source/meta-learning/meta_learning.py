@@ -189,7 +189,11 @@ print(torch.randperm(6, generator=torch.Generator().manual_seed(0)).tolist())
 # %% [markdown]
 # **Your task.**
 #
-# | `sample_episode(labels, n_way, k_shot, n_query, generator)` | |
+# ```python
+# sample_episode(labels, n_way, k_shot, n_query, generator)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `labels` | labels of the whole data set, int64 `(n,)`, whole numbers from 0 on. In any order; numbers may be left out (3, 7, 40); classes may differ in size. They are not changed |
 # | `n_way`, `k_shot`, `n_query` | number of classes; of support images *of each class*; of query images *of each class* |
@@ -317,7 +321,11 @@ print("view(2, 3):", rows.view(2, 3).tolist())
 #
 # **Your task.**
 #
-# | `prototypical_loss(support, support_labels, query, query_labels)` | |
+# ```python
+# prototypical_loss(support, support_labels, query, query_labels)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `support`, `query` | features, float32 or float64, `(s, d)` and `(q, d)`. They are not changed |
 # | `support_labels`, `query_labels` | int64 `(s,)` and `(q,)`: `0 … n_way - 1`, **in any order**. Each class has at least one support image; their numbers may differ. A class may be without queries |
@@ -484,7 +492,11 @@ print("adapted:", adapted.item(), " gradient that reaches w:", w.grad.item())
 #
 # **Your task.**
 #
-# | `maml_adapt(model, inputs, targets, *, steps=1, lr=0.01, loss_fn=F.cross_entropy, first_order=False)` | |
+# ```python
+# maml_adapt(model, inputs, targets, *, steps=1, lr=0.01, loss_fn=F.cross_entropy, first_order=False)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `model` | any module with one input, float32 or float64. Its parameters are where the steps start |
 # | `inputs`, `targets` | the support set; not changed |
@@ -733,7 +745,7 @@ print("queries 6 to 10:", answers[5:].tolist())
 #
 # The last line repeats the first with a mistake: the support images are among the queries.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (order of the four with 5 shots, and the accuracy of the best; how much does the mistake add to the
 # pixels):*
 
@@ -776,7 +788,7 @@ plots.intervals({**baselines, "pixels, support among queries": leaked}, chance=0
 # episodes have more classes than test episodes: a harder question teaches more (Snell et al. 2017). Every 100 episodes,
 # the accuracy on the *validation* species is measured.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (validation accuracy, 5-way 5-shot, at the start and after 600 episodes):*
 
 # %% tags=["experiment"]
@@ -827,9 +839,10 @@ plots.intervals(results, chance=0.2, title="20 test species, 5-way")
 # **What the interval leaves out.** It says how far the mean of another 400 episodes might be from this one. But these
 # would be episodes of the *same 20 species*. A claim about meta-learning is a claim about *new* species, and of these
 # you have seen 20. The next cell draws four other sets of 20 test species and measures the same encoders on them.
-#
-# *Predict:* do the five accuracies of one encoder lie within each other's intervals? Does the *order* of the encoders
-# change from set to set?
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (do the five accuracies of one encoder lie within each other's intervals; does the order of the
+# encoders change from set to set):*
 
 # %% tags=["experiment"]
 other_sets = [draw_species(20, 20, seed=30 + number) for number in range(2 if QUICK else 4)]
@@ -858,7 +871,7 @@ for name, model in compared.items():
 # A baseline deserves the same care as the method that you favour. So both are trained twice: on the images as they are,
 # and on images that are augmented a little (cropped, flipped, slightly recoloured).
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (which of the four is best on the test species, and by how much; whom does augmentation help more):*
 
 # %% tags=["experiment"]
@@ -916,8 +929,11 @@ plots.meta_training(
 
 # %% [markdown]
 # One more thing is free: bring all features to length 1 before they are used, so that only their direction counts. The
-# squared distance of two vectors of length 1 is $2 - 2 \cos$. *Predict:* which encoders gain most by it? (Which of them
-# were trained with *lengths* that mean something?)
+# squared distance of two vectors of length 1 is $2 - 2 \cos$. (Which of the encoders were trained with *lengths* that
+# mean something?)
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (which encoders gain most by it):*
 
 # %% tags=["experiment"]
 trained = {
@@ -977,7 +993,7 @@ plots.label_efficiency({"pixels": over_shots(pixels), **curves}, title="5-way, b
 # number of them. Two more runs: 64 species with only 10 images of each, which are 640 images, as many as in the run
 # with 16 species (in a quick run, with 32); and the 8 species with augmentation.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (test accuracy with 8 and with 64 species; which loss will be lower; which is better, 16 species with
 # 40 images or 64 with 10):*
 
@@ -1034,7 +1050,7 @@ plots.class_numbers(
 #
 # Then each gets 100 new sinusoids, ten points of each, and takes 0, 1, 5 and 10 steps of gradient descent.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (error of the three after 0 steps, and after 1; what does the jointly trained network look like before
 # its first step):*
 
@@ -1101,7 +1117,7 @@ plots.sinusoid_fits(task, fits, title="One new sinusoid, before and after adapti
 # each rate: rows are the rate in meta-training, columns the one at the test. The jointly trained network gets the same
 # choice; perhaps 0.01 was only unlucky for it.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (which entries of the table are worst; does another rate save joint training):*
 
 # %% tags=["experiment"]
@@ -1133,7 +1149,7 @@ for name, net in by_rate.items():
 #
 # Three times the same network and as many training episodes: first-order MAML, MAML, and a prototypical network.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (accuracy of the two MAMLs after 0, 1 and 10 steps; where is the prototypical network, and which of the
 # three takes longest):*
 
@@ -1214,7 +1230,7 @@ plots.adaptation(image_curves, ylabel="accuracy", percent=True, title="conv4 on 
 # | one at a time | this image alone |
 # | one at a time, with the support set in the batch | the support set, which one may use |
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (order of the four ways; how many points lie between the best and the worst):*
 
 # %% tags=["experiment"]
@@ -1299,7 +1315,7 @@ plots.intervals(in_batches, chance=0.2, title="Same weights, same queries, other
 # few-shot task: it shows what could be reached.) The photographs are downloaded once (170 MB). Where this is not
 # possible, the cell says so, and you continue without them.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (accuracy of the prototypical network on photographs, next to that of pixels and of lab 2's encoder):*
 
 # %% tags=["experiment"]
@@ -1321,10 +1337,11 @@ else:
 
 # %% [markdown]
 # Now meta-train on photographs. CIFAR-FS (Bertinetto et al. 2019) is CIFAR-100 with its classes split as our species
-# are: 64 for training, 16 for validation, 20 for the test; 600 images of each. Again a download of 170 MB.
-#
-# *Predict:* the same number of episodes as in experiment C. Will the accuracy be higher or lower than on the drawings,
-# and which of the two ways to train will win?
+# are: 64 for training, 16 for validation, 20 for the test; 600 images of each. Again a download of 170 MB. The number of
+# episodes is that of experiment C.
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (will the accuracy be higher or lower than on the drawings; which of the two ways to train wins):*
 
 # %% tags=["experiment"]
 try:
@@ -1445,7 +1462,8 @@ else:
 #
 # Save the notebook (Ctrl+S, or ⌘S on a Mac). Then run `import amllab; amllab.preflight()` in a new cell. It runs the
 # saved file as grading does, without the experiments, and says what is missing: an answer, an experiment that was not
-# run, a cell that works only in your open notebook. Then submit the notebook under its own name.
+# run, a cell that works only in your open notebook. Then submit the notebook under its own name. The deadline is in
+# `START.md`, next to this notebook.
 #
 # ## Open questions
 #

@@ -196,9 +196,10 @@ print(
 # The weights are random. Only the running means and variances of BatchNorm are set: they are 0 and 1 in a new
 # network, which fits no layer. So the network looks at the images once, in train mode, without loss or gradient;
 # you know from lab 1 that no more is needed. It makes the untrained network a fair baseline for all that follows.
-#
-# *Predict:* where do the histograms lie, before any training: near 0, near 1? In which of the two plots do
-# positives and negatives overlap more?
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (where do the histograms lie, before any training: near 0, near 1; in which of the two plots do
+# positives and negatives overlap more):*
 
 
 # %% tags=["experiment"]
@@ -284,7 +285,11 @@ print("log_softmax:  ", logits.log_softmax(0))
 #
 # **Your task.**
 #
-# | `nt_xent_loss(z1, z2, temperature=0.5)` | |
+# ```python
+# nt_xent_loss(z1, z2, temperature=0.5)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `z1`, `z2` | embeddings, float `(n, d)`; row `i` of both comes from the same image. They are not changed |
 # | `temperature` | a number above 0 by which all similarities are divided |
@@ -396,7 +401,11 @@ except ValueError as error:
 #
 # **Your task.**
 #
-# | `pretrain(encoder, projector, loader, augment, *, epochs=10, lr=1e-3, temperature=0.5)` | |
+# ```python
+# pretrain(encoder, projector, loader, augment, *, epochs=10, lr=1e-3, temperature=0.5)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `encoder` | any module from views to features `(batch, d)` |
 # | `projector` | any module from features to embeddings |
@@ -514,7 +523,11 @@ print("after: ", [module.training for module in toy])
 #
 # **Your task.**
 #
-# | `linear_probe(encoder, loader, num_classes, *, epochs=50, lr=1e-2)` | |
+# ```python
+# linear_probe(encoder, loader, num_classes, *, epochs=50, lr=1e-2)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `encoder` | any module from images to features `(batch, d)`. The projector is not asked |
 # | `loader` | anything that can be iterated again and again over batches `(images, labels)`; images are ready for the encoder. Batches may differ in size, and there may be a single one |
@@ -671,7 +684,7 @@ def run(name, augment=AUGMENT, *, data=species, epochs=SHORT, temperature=0.5, s
 #
 # *Watch for:* do loss and accuracy get better in the same epochs?
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (loss at the end; kNN accuracy before and after, where guessing gives 10 %):*
 
 # %% tags=["experiment"]
@@ -707,7 +720,7 @@ plots.similarities({"untrained": before, "pretrained": pair_similarities(main_en
 # *Watch for:* which curves cross, and where? The bars are standard deviations over draws of the labels: with one
 # label a species, much depends on which image it is.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (which of the five is best with 1 label, which with 50; where do the best two cross):*
 
 # %% tags=["experiment"]
@@ -795,7 +808,7 @@ plots.label_efficiency(curves, title=f"10 species, {DRAWS} draws of the labels, 
 # encoder, and in those of the pretrained one. A frame says whether the species is the same. No label was used to
 # find them.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (what the neighbours in the features of the untrained encoder have in common):*
 
 
@@ -830,7 +843,7 @@ plots.neighbours(
 # be enough to match them, the mean and the spread of red, green and blue. No animal is needed. Count how often they
 # are enough:
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (share of 128 views whose partner these six numbers find among 128 candidates; guessing finds
 # one):*
 
@@ -850,7 +863,7 @@ print(f"crop and flip only:               {partner_found(NO_COLOUR, images):.0%}
 # %% [markdown]
 # Now train both. One argument differs.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (without colour distortion: is the loss higher or lower, and are the features better or worse):*
 
 # %% tags=["experiment"]
@@ -871,7 +884,7 @@ plots.pretraining(
 # One step further: both views are the image itself, only normalised. The positive similarity is 1 from the start,
 # whatever the encoder does, and all that is left to do is to push images apart.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (order of the three runs by loss; order by kNN accuracy):*
 
 # %% tags=["experiment"]
@@ -899,7 +912,7 @@ plots.ablation(
 # so for this one training, the name refers to another function. (If your `pretrain` computes the loss itself, there
 # is no collapse.)
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (the loss after three epochs; what the embeddings of two different images have in common):*
 
 
@@ -952,7 +965,7 @@ plots.spectrum(embeddings, title="Embeddings")
 # The temperature decides which negatives count. With a small one, only the most similar negatives appear in the
 # sum, and they are pushed hard; with a large one, all are pushed nearly alike.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (at which temperature are the fewest negatives left that are as similar as positives; by how many
 # points does the kNN accuracy change):*
 
@@ -979,7 +992,7 @@ plots.similarities(
 # Measure both networks of the main run, with all labels and with ten a species. `linear_evaluation` is the
 # library's linear probe, solved to its optimum (logistic regression).
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (which is better for telling species apart, by how much):*
 
 # %% tags=["experiment"]
@@ -1006,7 +1019,7 @@ for name, model in outputs.items():
 # The photographs are downloaded once (170 MB). Where this is not possible, the cell says so, and you go on without
 # them.
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (gain in kNN accuracy over the untrained encoder, with and without cropping: on drawings, on
 # photographs):*
 
@@ -1049,7 +1062,7 @@ plots.pretraining(
 # A few thousand images and a few epochs are what fits into a notebook. The library comes with two encoders of the
 # same architecture that were pretrained for two hours each: `net5.ssl_species` on 40,000 drawings of 200 species,
 # `net5.ssl_cifar10` on the 50,000 photographs of CIFAR-10. Neither has seen a label, and the 200 species are *not*
-# yours. (Both were trained with VICReg, a loss without negatives: Bardes et al. 2022. `docs/data.md` says how.)
+# yours. (Both were trained with VICReg, a loss without negatives: Bardes et al. 2022.)
 # Their accuracies, measured by nearest neighbours:
 #
 # | weights | measured on | untrained | after the long run |
@@ -1059,7 +1072,7 @@ plots.pretraining(
 #
 # How do they do on *your* ten species, and with your few labels?
 
-# %% [markdown]
+# %% [markdown] tags=["prediction"]
 # *My prediction (kNN accuracy of both on your species; is an encoder that has seen only photographs of any use for
 # drawings):*
 
@@ -1178,6 +1191,13 @@ keep("species-encoder", main_encoder)
 # <!-- END SOLUTION -->
 
 # %% [markdown]
+# ## Hand in
+#
+# Save the notebook (Ctrl+S, or ⌘S on a Mac). Then run `import amllab; amllab.preflight()` in a new cell. It runs the
+# saved file as grading does, without the experiments, and says what is missing: an answer, an experiment that was not
+# run, a cell that works only in your open notebook. Then submit the notebook under its own name. The deadline is in
+# `START.md`, next to this notebook.
+#
 # ## Open questions
 #
 # Not graded, and not all of them have a known answer.

@@ -41,7 +41,7 @@
 # stay. How you implement them is free: any optimizer, any helper function, in your own cells where you like. The
 # locked cell below each exercise checks it at once, as often as you want. Grading runs the same checks with other
 # inputs, and further ones of the same contract. The experiments run *your* functions. They are not graded and not run
-# again by the grader, but your reflection builds on them: hand in the notebook with their outputs.
+# again by the grader, but your reflection builds on them: submit the notebook with their outputs.
 #
 # No GPU is needed. From top to bottom, all experiments included, the notebook takes less than ten minutes on two CPU
 # cores. On a slower machine, `QUICK = True` [below](#the-data) makes all experiments small.
@@ -87,14 +87,12 @@ from amllab import (
 # 3. **Freeze** the first layers. They keep what they know, and cost no gradient.
 # 4. **Fine-tune** the last `n_trainable` layers on the target task, and stop before they learn it by heart.
 #
-# ```text
-#   source task   image ─▶ stem ─▶ conv ─▶ conv ─▶  ⋯  ─▶ conv ─▶ conv ─▶ head: 10 classes
-#                           │       │       │              │       │
-#                           ▼       ▼       ▼              ▼       ▼            copy
-#   target task   image ─▶ stem ─▶ conv ─▶ conv ─▶  ⋯  ─▶ conv ─▶ conv ─▶ head: 5 classes   (new)
-#                          └──────── frozen ────────┘     └─ trainable: n_trainable layers ─┘
-# ```
-#
+# The picture shows step 3 with `n_trainable = 4`. The old head is the one thing that is not copied.
+
+# %% tags=["experiment"]
+plots.transfer(load_backbone("net12"), classes=5, n_trainable=4)
+
+# %% [markdown]
 # Step 3 has a price on both sides. Freeze too much, and features made for cats and trucks have to do for lizards.
 # Freeze too little, and millions of weights learn two thousand images by heart. An earlier report on this task found
 # 54 % accuracy from scratch and 68 % with transfer, about 66 % with 10 of 12 layers fine-tuned; it called 2 of 12
@@ -146,7 +144,8 @@ plots.images(images, labels, drawn_train.dataset.classes)
 #
 # `load_backbone("net12")` gives you a convolutional network of 12 layers with the weights it learned on CIFAR-10. It
 # is an ordinary timm model. `layers_of(model)` lists its layers **from input to output; the head is the last**.
-# Everything in this lab that counts layers counts entries of this list.
+# Everything in this lab that counts layers counts entries of this list. An entry has a `name`, and the methods of a
+# module that you may need: `parameters()`, `modules()`, `requires_grad_()`, `train()`, `eval()`.
 
 # %%
 backbone = load_backbone("net12")
@@ -162,7 +161,7 @@ with torch.no_grad():
 
 # %% [markdown]
 # *Look at the list before you go on:* in which layers do most of the parameters sit? If only the last 2 of 12 layers
-# are trainable, which share of all parameters is that? You will need this for the reflection.
+# are trainable, which share of all parameters is that? You will need this in experiment C.
 
 # %% [markdown]
 # <a id="exercise-1"></a>
@@ -184,7 +183,11 @@ print("gradient of the head's weight: shape", tuple(head.weight.grad.shape))
 # %% [markdown]
 # **Your task.** Leave the last `n_trainable` layers of a model trainable, and freeze all others.
 #
-# | `freeze_layers(model, n_trainable)` | |
+# ```python
+# freeze_layers(model, n_trainable)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `model` | any timm model |
 # | `n_trainable` | how many entries of `layers_of(model)`, counted **from the end**, are trainable afterwards |
@@ -245,8 +248,10 @@ def freeze_layers(model: nn.Module, n_trainable: int) -> nn.Module:
 check("freeze_layers")
 
 # %% [markdown]
-# **See what you did.** One bar for each layer. *Before you run:* which bars will be longest, the frozen or the
-# trainable ones?
+# **See what you did.** A row for each layer, and a bar for its parameters.
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (which bars will be longest, those of the frozen layers or those of the trainable ones):*
 
 # %% tags=["experiment"]
 plots.frozen(freeze_layers(load_backbone("net12"), 4))
@@ -263,7 +268,11 @@ plots.frozen(freeze_layers(load_backbone("net12"), 4))
 # **Why the order matters.** A new layer asks for gradients, whatever was decided about the layer that it replaces. So
 # ask yourself which layers of the *finished* model are trainable, for every `n_trainable` from 0 on.
 #
-# | `build_transfer_model(backbone, num_classes, n_trainable)` | |
+# ```python
+# build_transfer_model(backbone, num_classes, n_trainable)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `backbone` | a name: `"net12"`, or any timm model; loaded by `load_backbone` |
 # | `num_classes` | outputs of the fresh head |
@@ -352,39 +361,34 @@ print("kept, after one more step:", best["weight"])
 # %% [markdown]
 # ### Idea 2: a frozen layer must come out as it went in
 #
-# Frozen parameters get no gradient. But *parameters* are not all that a layer holds. **BatchNorm** (Ioffe and Szegedy
-# 2015) normalises each channel, and keeps running averages of mean and variance for evaluation. These are *buffers*,
-# and they move with every batch that passes in train mode: no gradient is needed for that, and `requires_grad=False`
-# does not stop it.
+# Frozen parameters get no gradient. But *parameters* are not all that a layer holds. **BatchNorm** normalises each
+# channel (Ioffe and Szegedy 2015), and keeps running averages of mean and variance for evaluation. These are
+# *buffers*, and they move with every batch that passes in train mode: no gradient is needed for that, and
+# `requires_grad=False` does not stop it.
 #
 # The next cell freezes **everything**, then only looks at training images: there is no loss, no gradient, no
-# optimizer. *Before you run:* will the running means move? By how much after one epoch: 0 %, 1 %, 10 % of a channel's standard
-# deviation?
+# optimizer. It takes about ten seconds.
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (will the running means move; if so, by which share of a channel's standard deviation in one epoch: 1 %,
+# 10 %, 100 %):*
 
 # %% tags=["experiment"]
 model = load_backbone("net12").requires_grad_(False)
 norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
 start = {name: (norm.running_mean.clone(), norm.running_var.sqrt()) for name, norm in norms.items()}
-drift = {name: [0.0] for name in norms}
+shifts = {name: [0.0] for name in norms}
 
 model.train()
 with torch.no_grad(), fast_math(torch.device("cpu")):
-    for images, _ in train_loader:
-        model(images)
-        for name, norm in norms.items():
-            mean, deviation = start[name]
-            drift[name].append(((norm.running_mean - mean).abs() / deviation).mean().item())
+    for _ in (progress := Epochs(1)):
+        for images, _ in progress.batches(train_loader):
+            model(images)
+            for name, norm in norms.items():
+                mean, deviation = start[name]
+                shifts[name].append(((norm.running_mean - mean).abs() / deviation).mean().item())
 
-fig, ax = plt.subplots(figsize=(9, 4), layout="constrained")
-for i, (name, values) in enumerate(drift.items()):
-    ax.plot([100 * v for v in values], color=plt.get_cmap("viridis")(i / len(drift)), label=name)
-ax.set(
-    title="Frozen, in train mode: running means move",
-    xlabel="batches seen (no loss, no optimizer)",
-    ylabel="mean shift, % of a standard dev.",
-)
-ax.legend(fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(1, 1))
-plt.show()
+plots.drift(shifts, title="Frozen, in train mode: running means move")
 
 # %% [markdown]
 # So a "frozen" body is not the pretrained body any more as soon as someone calls `model.train()`, and nothing says
@@ -394,7 +398,11 @@ plt.show()
 #
 # ### Your task
 #
-# | `train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30, patience=5, min_delta=0.0, lr=1e-3)` | |
+# ```python
+# train_with_early_stopping(model, train_loader, val_loader, *, max_epochs=30, patience=5, min_delta=0.0, lr=1e-3)
+# ```
+#
+# | argument or result | contract |
 # |---|---|
 # | `model` | any module from images to logits `(batch, classes)`; `layers_of` may not know it. Some parameters may be frozen. It stays on its device |
 # | `train_loader`, `val_loader` | anything that can be iterated again and again over batches `(images, labels)`: a `DataLoader`, a list (which has no `.dataset`). Batches may differ in size |
@@ -569,8 +577,8 @@ check("accuracy")
 # argument, so that what differs in the result is due to that argument, or to chance. How large chance is you will
 # find out, too.
 #
-# Write down your prediction *before* each run. A prediction that turns out wrong teaches more than one that was never
-# made.
+# Write down your prediction *before* each run, in the cell that asks for it. A prediction that turns out wrong teaches
+# more than one that was never made.
 #
 # | | experiment | about |
 # |---|---|---|
@@ -583,7 +591,7 @@ check("accuracy")
 # | G | any timm model | ½ min |
 
 # %% tags=["experiment"]
-# short, to fit into ten minutes; the course's lab report trains longer, over 5 seeds
+# short, to fit into ten minutes
 MAX_EPOCHS, PATIENCE = (6, 2) if QUICK else (15, 3)
 SEEDS = (0,)  # (0, 1, 2) takes three times as long, and shows the spread
 N_TRAINABLE = (0, 1, 2, 4, 8, 12) if QUICK else range(13)
@@ -626,8 +634,11 @@ def best_accuracy(history) -> float:
 # The baseline: the same network and the same training, without a single pretrained weight. Any gain that you claim
 # for transfer is measured against this, so it gets the same care and the same budget.
 #
-# *Predict:* the accuracy (guessing gives 20 %). *Watch for:* does the validation loss still fall when the training
-# ends? Then the budget stopped it, and not early stopping.
+# *Watch for:* does the validation loss still fall when the training ends? Then the budget stopped it, and not early
+# stopping.
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (accuracy from scratch, where guessing gives 20 %):*
 
 # %% tags=["experiment"]
 scratch_model, scratch_history = run(from_scratch)
@@ -638,8 +649,10 @@ plots.curves(scratch_history, title="net12 from scratch")
 #
 # One thing changes: the weights that training starts from. All 12 layers are trainable.
 #
-# *Predict:* how many points better? After how many epochs does it pass the *final* accuracy of the baseline? *Watch
-# for:* the very first epoch, and how soon the two curves of training and validation part.
+# *Watch for:* the very first epoch, and how soon the two curves of training and validation part.
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (how many points better than A; after how many epochs does it pass the final accuracy of A):*
 
 # %% tags=["experiment"]
 transfer_model, transfer_history = run(transfer, 12)
@@ -661,13 +674,16 @@ plots.curves(
 # The heart of the lab. For every `n_trainable` from 0 to 12, a new model is built and trained. With 0 nothing can be
 # trained: the fresh head is only evaluated.
 #
-# *Predict:* draw the curve of accuracy over `n_trainable`, before you see it. Where is its maximum? What is the value
-# at 0? And at 1, the *linear probe*, where the features of CIFAR-10 have to do as they are?
+# Draw the curve of accuracy over `n_trainable` on paper, before you see it. At 1, the *linear probe*, the features of
+# CIFAR-10 have to do as they are. At 2, you know from the list of layers how many parameters can learn.
 #
 # *Watch for:* the difference between neighbours. 500 validation images allow for an accuracy of, say, 70 % a standard
 # error of $\sqrt{0.7 \cdot 0.3 / 500} \approx 2$ points (125 images, of a quick run: 4), and another order of the batches
-# moves the result as well. The run with 12 repeats experiment B, with nothing changed but that order: what differs is chance. A step of one
-# point between two values of one seed is not a finding.
+# moves the result as well. The run with 12 repeats experiment B, with nothing changed but that order: what differs is
+# chance. A step of one point between two values of one seed is not a finding.
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (the accuracy at 0, 1, 2 and 12; where is the maximum):*
 
 # %% tags=["experiment"]
 sweep_histories, sweep_models, accuracies = {}, {}, {}
@@ -693,10 +709,9 @@ plots.sweep(
 #
 # Single values differ from machine to machine and from seed to seed, the shape should not: near 20 % at 0 (an
 # untrained head guesses); a large step from 0 to 1, and another from 1 to 2; then a plateau, on which one seed cannot
-# tell neighbours apart; and all of it, from some small number of layers on, above the baseline. The measured values
-# on the photographs, with mean and standard deviation over five seeds on the test images, are in the course's lab
-# report (`docs/lab-report.md`). If your value at 1 is near 20 %, your head does not learn. If the plateau is no
-# higher than the baseline, the pretrained weights did not arrive.
+# tell neighbours apart; and all of it, from some small number of layers on, above the baseline. If your value at 1 is
+# near 20 %, your head does not learn. If the plateau is no higher than the baseline, the pretrained weights did not
+# arrive.
 #
 # </details>
 #
@@ -705,9 +720,10 @@ plots.sweep(
 # The gap between training and validation accuracy says how much of what was learned holds for training images only.
 # The cell takes it from the **last** epoch that was run, where it is largest, and compares with the epoch that early
 # stopping went back to.
-#
-# *Predict:* with which `n_trainable` is the gap largest? Does the largest gap come with the worst validation
-# accuracy?
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (with which `n_trainable` is the gap largest; does the largest gap come with the worst validation
+# accuracy):*
 
 # %% tags=["experiment"]
 print("n_trainable   train acc   val acc    gap      val acc      val loss   val loss")
@@ -730,9 +746,11 @@ plots.curves({f"{n} of 12 trainable": sweep_histories[n] for n in shown}, title=
 # because a *list* of batches takes the place of the loader. And no early stopping: `patience` is as large as
 # `max_epochs`.
 #
-# *Predict:* how high does the training accuracy go, with and without pretrained weights? Is the *advantage* of
-# transfer larger or smaller than with 2,000 images? *Watch for:* the validation **loss** rises while the validation
-# **accuracy** hardly falls. How can that be?
+# *Watch for:* the validation **loss** rises while the validation **accuracy** hardly falls. How can that be?
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (how high does the training accuracy go, with and without pretrained weights; is the advantage of
+# transfer larger or smaller than with 2,000 images):*
 
 # %% tags=["experiment"]
 few = (list(itertools.islice(train_loader, 4)), val_loader)
@@ -755,8 +773,9 @@ plots.curves({"from scratch": few_scratch, "transfer, 12 of 12": few_transfer}, 
 #
 # An accuracy is one number; a confusion matrix has twenty-five. The model with the best validation accuracy of the
 # sweep is taken. Mind that it was *chosen* by these images: what they say about it is a little too good.
-#
-# *Predict:* which two classes are confused most often?
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (which two classes are confused most often):*
 
 # %% tags=["experiment"]
 best_n = max(sweep_histories, key=lambda n: best_accuracy(sweep_histories[n]))
@@ -788,8 +807,10 @@ plots.mistakes(images, labels, probabilities, drawn_val.dataset.classes)
 #
 # The weights are downloaded once. Where this is not possible, the cell says so, and you go on without it.
 #
-# *Predict:* ImageNet has many reptiles among its classes, CIFAR-10 has none (a frog is no reptile). But its images
-# are larger. Which wins, on 32×32 pixels scaled up?
+# ImageNet has many reptiles among its classes, CIFAR-10 has none (a frog is no reptile). But its images are larger.
+
+# %% [markdown] tags=["prediction"]
+# *My prediction (which pretraining wins on images of 32×32 pixels that are scaled up, and by how much):*
 
 # %% tags=["experiment"]
 try:
@@ -805,6 +826,20 @@ else:
         return build_transfer_model(name, len(CLASSES), n_trainable)
 
     run(imagenet, "resnet18", 3, loaders=imagenet_loaders, max_epochs=2 if QUICK else 4)
+
+# %% [markdown]
+# ## For lab 4
+#
+# In lab 4, a small network learns from a large one. Your best model can be the large one: this cell keeps it. A head of
+# several layers cannot be kept. The cell then says so, and lab 4 takes a model of the library.
+
+# %% nbgrader={"grade": false, "grade_id": "keep_teacher", "locked": true, "schema_version": 3, "solution": false, "task": false} tags=["experiment"]
+from amllab import keep
+
+try:
+    keep("reptile-teacher", sweep_models[best_n], data=train_loader.dataset.source)
+except (ValueError, OSError) as error:
+    print(f"Not kept: {error}")
 
 # %% [markdown]
 # <a id="reflection"></a>
@@ -882,6 +917,13 @@ else:
 # <!-- END SOLUTION -->
 
 # %% [markdown]
+# ## Hand in
+#
+# Save the notebook (Ctrl+S, or ⌘S on a Mac). Then run `import amllab; amllab.preflight()` in a new cell. It runs the
+# saved file as grading does, without the experiments, and says what is missing: an answer, an experiment that was not
+# run, a cell that works only in your open notebook. Then submit the notebook under its own name. The deadline is in
+# `START.md`, next to this notebook.
+#
 # ## Open questions
 #
 # Not graded, and not all of them have a known answer.
@@ -902,8 +944,8 @@ else:
 #
 # ## Sources
 #
-# - J. Yosinski, J. Clune, Y. Bengio, H. Lipson: *How transferable are features in deep neural networks?* NeurIPS
-#   2014.
+# - J. Yosinski, J. Clune, Y. Bengio, H. Lipson: *How transferable are features in deep neural networks?*
+#   NeurIPS 2014.
 # - L. Prechelt: *Early Stopping – But When?* In: Neural Networks: Tricks of the Trade, Springer 1998.
 # - S. Ioffe, C. Szegedy: *Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 #   Shift.* ICML 2015.

@@ -34,9 +34,33 @@ def test_preflight_uses_release() -> None:
     assert released_notebooks()[f"{ASSIGNMENT}/{NOTEBOOK}"] == ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
 
 
+def predicted(notebook: NotebookNode) -> list[NotebookNode]:
+    """Write down all predictions of a notebook, and return their cells."""
+    cells = [cell for cell in notebook.cells if "prediction" in cell.metadata.get("tags", [])]
+    for cell in cells:
+        cell.source += " 60 %, I think"
+    return cells
+
+
 def test_preflight_finished_no_findings(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
     """A finished notebook has no findings."""
+    predicted(solution)
     assert inspect_cells(saved(solution)) == []
+
+
+def test_preflight_predictions(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
+    """Predictions that are not written down are a note, with the headings where they are."""
+    released = len(predicted(copy.deepcopy(solution)))
+    (note,) = texts(inspect_cells(saved(solution)), "note")
+    assert note.startswith(f"None of the {released} predictions is written down: under “")
+    cells = predicted(solution)
+    cells[0].source = cells[0].source.removesuffix(" 60 %, I think") + "\n\n*YOUR ANSWER HERE*"
+    cells[1].source = "about 30 %"  # in place of the question
+    cells[2].source += "\n\nin a paragraph of its own"
+    solution.cells.remove(cells[3])
+    (note,) = texts(inspect_cells(saved(solution)), "note")
+    assert note.startswith(f"2 of {released} predictions are not written down: under “")
+    assert texts(inspect_cells(saved(solution))) == []
 
 
 # what students and their tools do to a cell
@@ -51,7 +75,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "all text": lambda cell: cell.update(source=["Mine"]),
     "headings": lambda cell: cell.update(source=[re.sub("^#+ ", "# My ", line) for line in cell["source"]]),
 }
-GRADED = [1, 13, 14, 18, 19, 25, 26, 28, 48]  # places of these cells
+GRADED = [i for i, cell in enumerate(nbformat.read(SOLUTION, as_version=4).cells) if "nbgrader" in cell.metadata]
 STEP = st.tuples(
     st.sampled_from(["one", "all", "copy", "move", "delete"]),
     st.sampled_from(sorted(CHANGES)),
@@ -121,7 +145,7 @@ def test_preflight_untouched_release(release: NotebookNode, saved: Callable[[Not
     looked = saved(release)
     reflection, experiments = texts(inspect_cells(looked))
     assert "“1. What did transfer give?”, “2. How many layers?”, “3. Overfitting”" in reflection
-    assert experiments.startswith("All 13 experiments were not run")
+    assert experiments.startswith("All 15 experiments were not run")
     stubs = texts(inspect_functions(looked, looked.functions()))
     assert [text.split()[0] for text in stubs] == [f"`{name}`" for name in looked.functions()]
     assert len(looked.functions()) == 3
@@ -200,14 +224,15 @@ def test_preflight_changed_and_missing_cells(solution: NotebookNode, saved: Call
         "The cell of the reflection is missing (10 points)",
     ]
     assert [text.split(":")[0] for text in texts(findings)[3:]] == [
-        "1 of 13 experiments were not run, or their outputs were removed",
-        "1 of 13 experiments are missing",
+        "1 of 15 experiments were not run, or their outputs were removed",
+        "1 of 15 experiments are missing",
     ]
     assert texts(findings, "note")[0].startswith("There are 2 cells `freeze_layers`")
 
 
 def test_preflight_lost_metadata(solution: NotebookNode, saved: Callable[[NotebookNode], Document]) -> None:
     """Cells without metadata and ids are recognised by their content."""
+    predicted(solution)
     for i, cell in enumerate(solution.cells):
         cell.metadata.clear()
         cell.id = f"other-{i}"

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterable
 from datetime import datetime
@@ -226,13 +227,16 @@ def test_bundle_imports_from_other_labs(two_labs: Path, capsys: pytest.CaptureFi
 
 
 def test_bundle_is_reproducible(bundle: Path, members: dict[str, bytes], tmp_path: Path) -> None:
-    """The same content gives the same bytes."""
+    """The same content gives the same bytes, with the date of the release."""
     (name,) = [name for name in members if name.endswith(".whl")]
     release = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
     again = build_wheel(tmp_path, find_lab(ASSIGNMENT), release)
     assert again.read_bytes() == members[name]
-    write_zip(tmp_path / "again.zip", dict(reversed(members.items())))
+    date = int(release.stat().st_mtime)
+    write_zip(tmp_path / "again.zip", dict(reversed(members.items())), date)
     assert (tmp_path / "again.zip").read_bytes() == bundle.read_bytes()
+    with zipfile.ZipFile(bundle) as archive:
+        assert {member.date_time[:5] for member in archive.infolist()} == {time.gmtime(date)[:5]}
 
 
 def test_wheel_works_alone(members: dict[str, bytes], tmp_path: Path) -> None:
@@ -313,7 +317,9 @@ def test_leaks_planted(bundle: Path, lab: Lab, course: Course, tmp_path: Path) -
     source.write_text(f"def test_thaws():\n    {title!r}\n")
     py_compile.compile(str(source), cfile=str(folder / "compiled.pyc"))
     source.unlink()
-    write_zip(folder / "inner.whl", {"autograder/grading/grader.py": b"", "amllab/notes.txt": b"see\ntest_thaws there"})
+    write_zip(
+        folder / "inner.whl", {"autograder/grading/grader.py": b"", "amllab/notes.txt": b"see\ntest_thaws there"}, 2**30
+    )
     with tarfile.open(folder / "inner.tar.gz", "w:gz") as tar:
         tar.add(ROOT / "autograder" / "checks" / lab.name / "test_accuracy_hidden.py", "tests/accuracy.py")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,7 +16,7 @@ import torch
 from nbformat import NotebookNode
 
 import amllab
-from amllab.checks import exercises, notebook
+from amllab.checks import exercises, hints, notebook
 from amllab.checks.notebook import CheckReport
 from amllab.checks.results import CheckResult
 from amllab.lab import Lab, all_labs, find_lab
@@ -32,6 +33,9 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the variables of an open notebook that has only been started."""
     found: dict[str, Any] = {}
     monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(user_ns=found))
+    monkeypatch.setattr(hints, "_failed", {})
+    # the real function would make this process a notebook, for all tests that follow
+    monkeypatch.setattr("IPython.display.publish_display_data", lambda data, metadata=None: None)
     return found
 
 
@@ -196,3 +200,38 @@ def test_first_cell_of_the_notebook(release: NotebookNode) -> None:
     code = f"import ipykernel.zmqshell\n{setup}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_hints_open_after_failures(variables: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the second failed run in a row on, each run opens one more hint; a missing function does not count."""
+    shown: list[str] = []
+    monkeypatch.setattr(
+        "IPython.display.publish_display_data", lambda data, metadata=None: shown.append(data["text/markdown"])
+    )
+
+    def after(runs: int) -> list[str]:
+        shown.clear()
+        for _ in range(runs):
+            amllab.check("freeze_layers", lab="transfer_learning")
+        return [" ".join(re.findall("<details open>.*?Hint [0-9]", text)) for text in shown]
+
+    assert after(3) == []  # not defined yet
+    variables["freeze_layers"] = lambda model, n_trainable: model
+    opened = [f"<details open><summary><b>Hint {number}" for number in (1, 2, 3, 3)]
+    assert after(5) == opened
+    assert shown[0].count("<details") == 1
+    assert shown[-1].count("<details") == 3
+    run_cell(variables, "freeze_layers")
+    assert after(1) == []
+    variables["freeze_layers"] = lambda model, n_trainable: model
+    assert after(2) == opened[:1]
+
+
+@pytest.mark.parametrize("name", all_labs())
+def test_exercises_have_their_hints(name: str) -> None:
+    """Every hint that a notebook folds away belongs to one exercise, with its whole text."""
+    lab = find_lab(name)
+    release = (ROOT / "assignments" / lab.assignment / f"{lab.notebook}.ipynb").read_text(encoding="utf-8")
+    found = [hint for exercise in exercises.exercises_of(lab) for hint in exercise.hints]
+    assert len(found) == len(set(found)) == release.count("<summary><b>Hint")
+    assert all(title.startswith("<b>Hint ") and text and "<" + "/details>" not in text for title, text in found)

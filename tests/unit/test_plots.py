@@ -19,6 +19,7 @@ from torch import nn
 
 from amllab import layers_of, plots
 from amllab.backbones import CIFAR10_MEAN, CIFAR10_STD
+from amllab.plots.figure import INK
 
 CLASSES = ("crocodile", "dinosaur", "lizard")
 HISTORY: dict[str, Any] = {
@@ -68,6 +69,8 @@ ALL: dict[str, Callable[[], plots.Plot]] = {
     "images": lambda: plots.images(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 2]), CLASSES, title="a title"),
     "gallery": lambda: plots.gallery(torch.zeros(3, 3, 8, 8), torch.tensor([0, 1, 1]), CLASSES, title="a title"),
     "frozen": lambda: plots.frozen(net(), title="a title"),
+    "transfer": lambda: plots.transfer(net(), 5, 1, title="a title"),
+    "drift": lambda: plots.drift({"norm1": [0.0, 0.1], "norm2": [0.0, 0.3]}, title="a title"),
 }
 
 
@@ -83,6 +86,30 @@ def test_plot_image_title_and_description(name: str) -> None:
     assert metadata["image/png"]["alt"] == data["text/plain"] == figure.alt_text
     assert figure.alt_text.startswith("a title. ")
     assert "a title" in titles(figure)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_plot_suits_light_and_dark_themes(name: str) -> None:
+    """A plot has no background of its own; its text is grey, unless it is on a coloured cell."""
+    figure = ALL[name]()
+    data, _ = figure._repr_mimebundle_()
+    image = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGBA")
+    assert all(image.getpixel(corner)[3] == 0 for corner in ((0, 0), (image.width - 1, image.height - 1)))
+    for ax in figure.axes:
+        words = [ax.title, ax.xaxis.label, ax.yaxis.label, *ax.get_xticklabels(), *ax.get_yticklabels()]
+        assert {mpl.colors.to_hex(text.get_color()) for text in words} == {INK}
+
+
+def test_plot_is_displayed_with_description(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook shows the image, and below it the description for readers who cannot see it, as safe HTML."""
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.publish_display_data", lambda data, metadata=None: shown.append(data))
+    plots.curves({"<b>": HISTORY}, title="a title")._ipython_display_()
+    image, words = shown
+    assert image["image/png"]
+    assert words["text/html"].startswith("<details")
+    assert "a title. Loss and accuracy over epochs" in words["text/html"]
+    assert "&lt;b&gt;: " in words["text/html"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -242,15 +269,17 @@ def test_frozen_state_and_size_of_layers() -> None:
     next(layers[2].parameters()).requires_grad_(False)
     figure = plots.frozen(model)
     (ax,) = figure.axes
-    bars: Any = ax.patches
+    patches: Any = ax.patches  # of each row its background, and its bar
+    backgrounds, bars = patches[::2], patches[1::2]
     assert [bar.get_width() for bar in bars] == [sum(p.numel() for p in layer.parameters()) for layer in layers]
-    assert [bar.get_hatch() for bar in bars] == ["////", "////", "..", None, None, None]
+    assert [background.get_hatch() for background in backgrounds] == ["////", "////", "..", None, None, None]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == [layer.name for layer in layers]
     diamonds = [line.get_markerfacecolor() for line in ax.lines]
-    assert diamonds == ["white", *[plots.VERMILLION] * 4]
+    assert diamonds == ["none", *[plots.VERMILLION] * 4]
     assert ax.get_title().startswith("3 of 6 layers trainable")
     assert "stem frozen" in figure.alt_text
     assert len(legend(figure)) == 5
+    assert ax.get_xscale() == "linear"
 
 
 @pytest.mark.parametrize("trainable", [True, False])
