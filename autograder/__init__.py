@@ -58,8 +58,13 @@ def configure(c: Any) -> None:
     # if these commands fail, restore what they were about to replace
     c.GenerateAssignment.exporter_class = "autograder.nbgrader_plugins.release_exporters.ReleaseExporter"
     c.GenerateSolution.exporter_class = "autograder.nbgrader_plugins.release_exporters.KeepingExporter"
+    if "plugin_class" in c.AssignLatePenalties:
+        c.LatePenalty.otherwise = c.AssignLatePenalties.plugin_class
     c.AssignLatePenalties.plugin_class = "autograder.nbgrader_plugins.late_penalty.LatePenalty"
-    c.Autograde.exporter_class = "autograder.nbgrader_plugins.exporter.SubmissionExporter"
+    c.Autograde.exporter_class = "autograder.nbgrader_plugins.assignment_exporter.AssignmentExporter"
+    for steps in ("sanitize_preprocessors", "autograde_preprocessors"):
+        if steps in c.Autograde:  # assignments that are no labs keep the steps that a course has configured
+            c.StockExporter[steps] = c.Autograde[steps]
     c.Autograde.sanitize_preprocessors = [
         "nbgrader.preprocessors.DeduplicateIds",
         "nbgrader.preprocessors.OverwriteKernelspec",

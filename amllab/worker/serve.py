@@ -15,7 +15,6 @@ import os
 import secrets
 import socket
 import stat
-import sys
 import time
 import traceback
 from contextlib import suppress
@@ -25,7 +24,6 @@ from typing import Any, cast
 
 import nbformat
 from jupyter_client.asynchronous.client import AsyncKernelClient
-from jupyter_client.connect import port_names, write_connection_file
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -33,12 +31,13 @@ from nbformat import NotebookNode
 
 from amllab.protocol.frames import receive_frame, send_frame
 from amllab.worker import hanging, integrity, leftover
+from amllab.worker.kernel import Kernel, KernelClient
 from amllab.worker.streams import Pieces
 
 _STARTUP_SECONDS = 60
 _ANSWER_SECONDS = 5.0  # for a kernel to report what is running in it
 _LOOK_SECONDS = 0.05  # between two checks of whether it has ended
-_REQUEST_BYTES = 1 << 28
+REQUEST_BYTES = 1 << 28
 _MOST_OUTPUTS = 2000  # per cell, where consecutive prints count as one
 _OUTPUTS = ("stream", "display_data", "execute_result", "update_display_data", "error")
 
@@ -65,7 +64,7 @@ def serve(connection: socket.socket, trusted_functions: bytes, *, output_bytes: 
         return asyncio.run(_serve(connection, kernel, trusted_functions, output_bytes, answer_bytes))
     except Exception:
         report = traceback.format_exc() + "".join(file.read_text() for file in Path.cwd().glob(".kernel/failure"))
-        _send(connection, {"state": "broken"}, report.encode())
+        send(connection, {"state": "broken"}, report.encode())
         return 1
 
 
@@ -74,8 +73,8 @@ async def _serve(
 ) -> int:
     client = OutputLimitedClient(output_bytes, kernel)
     await client.connect()
-    _send(connection, {"state": "ready"})
-    while (request := receive_frame(connection, _REQUEST_BYTES)) is not None:
+    send(connection, {"state": "ready"})
+    while (request := receive_frame(connection, REQUEST_BYTES)) is not None:
         head, _, body = request.partition(b"\n")
         asked = json.loads(head)
         runs_on = False
@@ -88,7 +87,7 @@ async def _serve(
             state, reply = await client.watch(asked["seconds"]), b""
         else:
             state, reply = await _ask(client, body, asked, trusted_functions, answer_bytes)
-        _send(connection, {"state": state, "runs_on": runs_on}, reply)
+        send(connection, {"state": state, "runs_on": runs_on}, reply)
     return 0
 
 
@@ -119,7 +118,8 @@ async def _ask(
     return state, data
 
 
-def _send(connection: socket.socket, head: dict[str, Any], body: bytes = b"") -> None:
+def send(connection: socket.socket, head: dict[str, Any], body: bytes = b"") -> None:
+    """Send a reply: its head as JSON, and its body."""
     send_frame(connection, json.dumps(head).encode() + b"\n" + body)
 
 
@@ -134,76 +134,6 @@ def _read(path: Path, limit: int) -> tuple[str, bytes]:
             return "ok", file.read(limit)
     except OSError:
         return "unreadable", b""
-
-
-class Kernel:
-    """An IPython kernel in a forked process, with the methods that nbclient calls on a kernel manager.
-
-    Args:
-        folder: Folder of its connection file and sockets.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(mode=0o700)
-        self.connection_file = str(folder / "connection.json")
-        # sockets in the scratch directory, so that no network port is opened
-        write_connection_file(self.connection_file, transport="ipc", ip=str(folder / "socket"))
-        worker = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                self._run(worker)
-            except BaseException:
-                Path(folder, "failure").write_text(traceback.format_exc())
-            finally:
-                os._exit(1)
-
-    def _run(self, worker: int) -> None:
-        from ipykernel.kernelapp import IPKernelApp
-
-        os.closerange(3, 1 << 16)  # the notebook must not have the connection to the grader
-        _import_from_here()
-        arguments = ["-f", self.connection_file, "--HistoryManager.hist_file=:memory:"]
-        # end the kernel with the worker: nothing else does so if the worker is not isolated
-        IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={worker}"])
-
-    def is_there(self) -> bool:
-        """Return whether its sockets exist; a client that connects earlier loses 0.1 s."""
-        return len(list(self._folder.glob("socket-*"))) == len(port_names)
-
-    async def is_alive(self) -> bool:
-        """Return whether the process is still running."""
-        try:
-            return os.waitpid(self.pid, os.WNOHANG)[0] == 0
-        except ChildProcessError:
-            return False
-
-
-def _import_from_here() -> None:
-    """Make the working directory importable, as in Jupyter: after the standard library, before other packages.
-
-    IPython does this itself, but not for a Python that was started with ``-P``.
-    """
-    if "" not in sys.path:
-        places = [i for i, path in enumerate(sys.path) if Path(path).name in ("site-packages", "dist-packages")]
-        sys.path.insert(min(places, default=0), "")
-
-
-class KernelClient(AsyncKernelClient):
-    """A client that asks the system, rather than a heartbeat, whether its kernel is alive.
-
-    A machine that stalls for a second would miss a heartbeat.
-    """
-
-    def __init__(self, kernel: Kernel) -> None:
-        super().__init__()
-        self.load_connection_file(kernel.connection_file)
-        self._kernel = kernel
-
-    async def is_alive(self) -> bool:
-        """Return whether the kernel's process still runs, rather than whether it sends heartbeats."""
-        return await self._kernel.is_alive()
 
 
 def _is_idle(message: dict[str, Any], request: str) -> bool:
@@ -266,9 +196,8 @@ class OutputLimitedClient(NotebookClient):
         """Run a cell; return its state (``"ok"`` even if it raised an error) and its outputs."""
         cell = nbformat.v4.new_code_cell(source)
         self.nb.cells = [cell]
-        self.timeout, self._room = math.ceil(seconds), self.output_bytes
-        self._outputs_left = _MOST_OUTPUTS
-        self._payloads = []
+        self.timeout = math.ceil(seconds)
+        self._begin_cell()
         try:
             await self.async_execute_cell(cell, 0, store_history=False)
         except CellTimeoutError:
@@ -278,6 +207,9 @@ class OutputLimitedClient(NotebookClient):
         finally:
             self._pieces.finish()
         return "ok", cell.outputs
+
+    def _begin_cell(self) -> None:
+        self._room, self._outputs_left, self._payloads = self.output_bytes, _MOST_OUTPUTS, []
 
     async def settle(self, seconds: float) -> tuple[str, bool]:
         """Return whether the cell that ran last ends the kernel now, and whether it left something running.
@@ -325,7 +257,7 @@ class OutputLimitedClient(NotebookClient):
         """Process a message from the kernel, and drop output beyond the limits."""
         if msg["msg_type"] in _OUTPUTS:
             if self._room < 0:
-                return None
+                return self.dropped(msg, cell)
             size = len(json.dumps(msg["content"], default=str))
             held = self.clear_before_next_output or self.output_hook_stack.get(msg["parent_header"].get("msg_id"))
             goes_on = msg["msg_type"] == "stream" and size <= self._room and not held
@@ -336,9 +268,14 @@ class OutputLimitedClient(NotebookClient):
             if self._outputs_left < 0:
                 size = self._room + 1
             if size > self._room:
+                self.dropped(msg, cell)
                 text = msg["content"]["text"][: self._room] if msg["msg_type"] == "stream" else ""
                 note = {"name": "stdout", "text": f"{text}\n... further output left out ...\n"}
                 msg = {**msg, "msg_type": "stream", "header": {**msg["header"], "msg_type": "stream"}, "content": note}
             self._room -= size
         output: NotebookNode | None = super().process_message(msg, cell, cell_index)
         return output
+
+    def dropped(self, message: dict[str, Any], cell: NotebookNode) -> NotebookNode | None:
+        """Keep something of an output beyond the limits: nothing, as checks do not depend on outputs."""
+        return None

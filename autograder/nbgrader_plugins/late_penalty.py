@@ -16,6 +16,7 @@ import math
 from nbgrader.api import Gradebook
 from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.preprocessors import AssignLatePenalties
+from traitlets import Type
 
 from amllab.lab import find_lab
 from autograder.labs.deadline import deadline_of
@@ -74,15 +75,22 @@ def renew_penalties(step: AssignLatePenalties, gradebook: Gradebook, assignment:
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
     """A plugin for nbgrader's ``AssignLatePenalties`` that applies the lab's deadline.
 
-    For a lab without a deadline, it behaves like nbgrader's own plugin, with its configuration.
+    For a lab without a deadline and for an assignment that is no lab, nbgrader's own plugin decides, with its
+    configuration, or the plugin that the course has configured.
     """
+
+    otherwise = Type(LateSubmissionPlugin, help="Plugin for assignments without a deadline of a lab").tag(config=True)
 
     def late_submission_penalty(self, student_id: str, score: float, total_seconds_late: float) -> float | None:
         """Return the points that a late submission loses; ``None`` for no penalty."""
         preprocessor = self.parent
-        deadline = deadline_of(find_lab(preprocessor.assignment_id))
+        try:
+            deadline = deadline_of(find_lab(preprocessor.assignment_id))
+        except LookupError:
+            deadline = None
         if deadline is None:
-            own: float | None = super().late_submission_penalty(student_id, score, total_seconds_late)
+            decide = super() if self.otherwise is LateSubmissionPlugin else self.otherwise(parent=preprocessor)
+            own: float | None = decide.late_submission_penalty(student_id, score, total_seconds_late)
             return own
         notebook = preprocessor.gradebook.find_submission_notebook(
             preprocessor.notebook_id, preprocessor.assignment_id, student_id

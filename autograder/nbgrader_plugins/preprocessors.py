@@ -31,6 +31,14 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
         ISOLATIONS, ISOLATIONS[0], help="'none' runs submissions with all your rights: only for those that you trust"
     ).tag(config=True)
 
+    stock = Enum(
+        ("isolated", "nbgrader"),
+        None,
+        allow_none=True,
+        help="How assignments that are no labs are run: 'isolated', or by nbgrader itself ('nbgrader'), with all your "
+        "rights; by default isolated, if this machine can isolate",
+    ).tag(config=True)
+
     jobs = Integer(
         0, min=0, help="Number of submissions to grade at a time; by default as many as cores and memory allow"
     ).tag(config=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autograder.gradebook.regrading import is_graded
-from autograder.grading.class_session import ClassSession
-from autograder.scheduling import GradingPool
 from autograder.text import counted, safe_line
+
+if TYPE_CHECKING:
+    from autograder.grading.class_session import ClassSession
+    from autograder.scheduling import GradingPool
 
 
 class Run:
@@ -20,6 +24,8 @@ class Run:
         root: The course's folder.
         session: Grades in this process.
         pool: Grades in parallel, in other processes or on Dask workers.
+        resources: Whatever else has to be closed.
+        is_graded: Whether the grading in a folder of results was completed, given the names of the notebooks.
         alone: Whether this process does all the grading.
         notebooks: Names of the assignment's notebooks.
         students: Submitted folder -> student.
@@ -34,6 +40,8 @@ class Run:
         self.log, self.root = log, root
         self.session: ClassSession | None = None
         self.pool: GradingPool | None = None
+        self.resources = ExitStack()
+        self.is_graded: Callable[[Path, Iterable[str]], bool] = is_graded
         self.alone = False
         self.notebooks: list[str] = []
         self.students: dict[str, str] = {}
@@ -74,6 +82,7 @@ class Run:
                 self.pool.close()
             if self.session is not None:
                 self.session.close()
+            self.resources.close()
         finally:
             if self._lock is not None:
                 os.close(self._lock)
@@ -82,7 +91,7 @@ class Run:
     def _summarise(self) -> None:
         if not self.folders and not self.left_out:
             return
-        finished = {student for student, folder in self.folders.items() if is_graded(folder, self.notebooks)}
+        finished = {student for student, folder in self.folders.items() if self.is_graded(folder, self.notebooks)}
         done, missing = self.graded & finished, sorted(set(self.folders) - finished)
         counts = f"{len(done)} graded, {len(finished - done)} already graded, {len(missing)} not graded"
         self.log.info("%s: %s", counted(len(self.folders), "submission"), counts)

@@ -16,6 +16,8 @@ COLLECTION_NOTE = "collected.txt"
 COLLECTION = "From the collection:"  # prefix of its lines among the notes of grading
 # key in the metadata of a graded notebook, under STORED: the digest of what was submitted
 SUBMITTED = "submitted"
+# under STORED, too: what is known about the grading of a notebook that is of no lab
+STOCK = "stock"
 
 
 def is_autograded(cell: NotebookNode) -> bool:

@@ -25,20 +25,23 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from autograder.errors import IsolationError, LabError
 from autograder.sandbox import SCRATCH, ControlGroups, Group, Limits, cgroups, libc, run_isolated, visible_paths
-from autograder.sandbox.lab_imports import LabImports
+from autograder.sandbox.lab_imports import LabImports, trial
 
 # modules to import before forking; a kernel would import the last ones when it starts
-PRELOAD = (
-    *("torch", "torchvision", "timm", "matplotlib.pyplot", "IPython", "ipykernel.kernelapp", "nbclient", "amllab"),
-    *("ipykernel.debugger", "IPython.extensions.storemagic", "IPython.core.completerlib", "tornado.queues", "sqlite3"),
+KERNEL = (
+    *("IPython", "ipykernel.kernelapp", "nbclient", "ipykernel.debugger", "IPython.extensions.storemagic"),
+    *("IPython.core.completerlib", "tornado.queues", "sqlite3"),
 )
+PRELOAD = ("torch", "torchvision", "timm", "matplotlib.pyplot", "amllab", *KERNEL)
+PLAIN = ("amllab.worker.plain_notebooks", *KERNEL)  # for assignments that are no labs
+_TRIAL_SECONDS = 60.0
 _MESSAGE_BYTES = 1 << 16
 _PATIENCE_SECONDS = 5.0
 
@@ -108,7 +111,7 @@ class Server:
         isolated = request["isolation"] == "namespaces"
         limits = Limits(**request["limits"])
         try:
-            trusted_functions = self.labs.trusted_functions(request["lab"])
+            trusted_functions = b"" if request["lab"] is None else self.labs.trusted_functions(request["lab"])
         except LabError as error:
             return {"failure": {"layer": "lab", "reason": str(error)}}
         try:
@@ -153,6 +156,7 @@ class Server:
         group: Group | None,
         cores: Collection[int],
     ) -> int:
+        from amllab.worker.plain_notebooks import serve_notebooks
         from amllab.worker.serve import serve
 
         connection, ready, *files = _keep_only(connection, ready, *(group.files if group is not None else ()))
@@ -163,7 +167,10 @@ class Server:
         def worker() -> int:
             _environment(home, request["environment"])
             os.chdir(home)
-            return serve(socket.socket(fileno=connection), trusted_functions, **request["serve"])
+            stream = socket.socket(fileno=connection)
+            if request["lab"] is None:
+                return serve_notebooks(stream, **request["serve"])
+            return serve(stream, trusted_functions, **request["serve"])
 
         if scratch is None:
             try:
@@ -273,13 +280,7 @@ def _run(control: socket.socket) -> int:
     listener.bind(begin["address"])
     listener.listen()
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # silences a warning meant for people who use the debugger
-    import amllab
-    from amllab.numerics import keep_freed_memory
-
-    for name in PRELOAD:
-        importlib.import_module(name)
-    for name in amllab.__all__:  # attributes are lazy: this loads their modules
-        getattr(amllab, name)
+    _preload(begin["modules"])
     if Path("/proc/self/task").is_dir() and (threads := len(os.listdir("/proc/self/task"))) > 1:
         control.send(
             json.dumps({"failure": {"layer": "fork", "reason": f"{threads} threads after the imports"}}).encode()
@@ -287,13 +288,34 @@ def _run(control: socket.socket) -> int:
         return 1
     control_groups = cgroups.find() if begin["control_groups"] else ControlGroups(reason="not to be used")
     control_groups.sweep()
-    keep_freed_memory()
+    if begin["modules"] is None:
+        from amllab.numerics import keep_freed_memory
+
+        keep_freed_memory()
     gc.collect()
     gc.freeze()  # otherwise a garbage collection in a fork would copy all the memory that it shares
     server = Server(control, listener, tuple(begin["hidden"]), begin["at_a_time"], control_groups)
     control.send(json.dumps({"ready": os.getpid()}).encode())
     server.serve()
     return 0
+
+
+def _preload(modules: Sequence[str] | None) -> None:
+    """Import what labs need or, for an assignment that is no lab, these modules, as far as that works."""
+    if modules is None:
+        import amllab
+
+        for name in PRELOAD:
+            importlib.import_module(name)
+        for name in amllab.__all__:  # attributes are lazy: this loads their modules
+            getattr(amllab, name)
+        return
+    for name in PLAIN:
+        importlib.import_module(name)
+    for name in modules:
+        if not trial(lambda name=name: importlib.import_module(name), _TRIAL_SECONDS):  # type: ignore[misc]
+            with suppress(Exception):
+                importlib.import_module(name)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ class Launcher:
         course: Folder that no worker sees, even inside a folder that workers see.
         address: :attr:`address` of another launcher, to share its fork server; by default, the launcher starts its own.
         control_groups: Whether to use control groups where they are available.
+        modules: Modules that notebooks import, which the fork server imports once; by default, those of labs.
 
     Attributes:
         at_a_time: Number of submissions that share the processors; set it before the first worker starts.
@@ -84,6 +85,7 @@ class Launcher:
         *,
         address: str | None = None,
         control_groups: bool = True,
+        modules: Sequence[str] | None = None,
     ) -> None:
         if isolation not in ISOLATIONS:
             raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, not {isolation!r}")
@@ -94,6 +96,7 @@ class Launcher:
         self._control: socket.socket | None = None
         self._shared = address
         self._control_groups = control_groups
+        self._modules = modules
         self.at_a_time = 1
         self._asked = 0  # requests so far
         self._home: tempfile.TemporaryDirectory[str] | None = None
@@ -139,6 +142,36 @@ class Launcher:
                 alternatives.
             LabError: The probes of the lab do not import.
         """
+        described = {
+            "name": lab.name,
+            "trusted": lab.trusted,
+            "packages": lab.packages,
+            "environment": lab.environment,
+        }
+        environment = variables_of(lab) | self._names()
+        return self._start(described, environment, limits, serve, own_cores)
+
+    def start_plain(self, environment: dict[str, str], limits: dict[str, int], serve: dict[str, Any]) -> Tree:
+        """Start a worker for the notebooks of an assignment that is no lab.
+
+        Args:
+            environment: Further environment variables.
+            limits: Arguments of :class:`autograder.sandbox.limits.Limits`.
+            serve: Keyword arguments of :func:`amllab.worker.plain_notebooks.serve_notebooks`.
+
+        Raises:
+            IsolationError: This machine cannot isolate the worker.
+        """
+        return self._start(None, environment | self._names(), limits, serve, True)
+
+    def _start(
+        self,
+        lab: dict[str, Any] | None,
+        environment: dict[str, str],
+        limits: dict[str, int],
+        serve: dict[str, Any],
+        own_cores: bool,
+    ) -> Tree:
         ours, theirs = socket.socketpair()
         request = {
             "do": "start",
@@ -146,13 +179,8 @@ class Launcher:
             "limits": limits,
             "serve": serve,
             "own_cores": own_cores,
-            "environment": variables_of(lab) | self._names(),
-            "lab": {
-                "name": lab.name,
-                "trusted": lab.trusted,
-                "packages": lab.packages,
-                "environment": lab.environment,
-            },
+            "environment": environment,
+            "lab": lab,
         }
         with theirs:
             answer = self._ask(request, [theirs.fileno()])
@@ -257,6 +285,7 @@ class Launcher:
             "address": str(Path(self._home.name) / _SOCKET),
             "at_a_time": self.at_a_time,
             "control_groups": self._control_groups,
+            "modules": self._modules,
         }
         ours.send(json.dumps(begin).encode())
         try:

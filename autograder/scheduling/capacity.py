@@ -8,17 +8,15 @@ from pathlib import Path
 
 import psutil
 
-from amllab.lab import Lab
-
 _SPARE = 0.9  # share of the available memory to use
 
 
-def choose_jobs(wanted: int, lab: Lab, submissions: Sequence[object]) -> tuple[int, str]:
+def choose_jobs(wanted: int, memory_bytes: int, submissions: Sequence[object]) -> tuple[int, str]:
     """Choose how many submissions to grade at a time.
 
     Args:
         wanted: Configured number; 0 for one per core.
-        lab: The lab, whose memory limit every submission may use up.
+        memory_bytes: Memory that every submission may use up.
         submissions: The submissions, whose number is an upper limit.
 
     Returns:
@@ -28,7 +26,7 @@ def choose_jobs(wanted: int, lab: Lab, submissions: Sequence[object]) -> tuple[i
     limits = {
         "one for each submission": len(submissions),
         f"one for each of {cores} cores" if not wanted else "as configured": wanted or cores,
-        f"limited by {_available() / 1e9:.1f} GB of memory": int(_SPARE * _available() // lab.limits["memory_bytes"]),
+        f"limited by {_available() / 1e9:.1f} GB of memory": int(_SPARE * _available() // memory_bytes),
     }
     reason, number = min(limits.items(), key=lambda limit: limit[1])
     return max(number, 1), reason

@@ -125,8 +125,8 @@ def test_jobs_fit_cores_and_memory(lab: Lab, monkeypatch: pytest.MonkeyPatch) ->
         (0.5 * each, 0, 40, 1),
     ):
         monkeypatch.setattr(capacity, "_available", lambda at_hand=at_hand: int(at_hand))
-        assert choose_jobs(wanted, lab, range(submissions))[0] == number
-    assert "GB of memory" in choose_jobs(0, lab, range(9))[1]
+        assert choose_jobs(wanted, lab.limits["memory_bytes"], range(submissions))[0] == number
+    assert "GB of memory" in choose_jobs(0, lab.limits["memory_bytes"], range(9))[1]
 
 
 # Cache

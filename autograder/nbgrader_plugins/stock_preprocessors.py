@@ -1,0 +1,69 @@
+"""Steps of ``nbgrader autograde`` for assignments that are no labs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.preprocessors import Execute, NbGraderPreprocessor
+from nbgrader.utils import is_grade, is_solution
+
+from autograder.notebooks.rendering import limited
+from autograder.notebooks.sanitize import machine_paths
+from autograder.stock.notebook_run import Code
+from autograder.stock.outputs import clean
+
+_TRAITS = ("interrupt_on_timeout", "error_on_timeout", "iopub_timeout", "raise_on_iopub_timeout")
+UNREADABLE = "nothing was run: there is no notebook that can be read, see the note at the top"
+
+
+class RunNotebook(Execute):  # type: ignore[misc]
+    """nbgrader's ``Execute``, with its settings, that lets notebooks run isolated where the exporter says so."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any = None, km: Any = None) -> tuple[NotebookNode, Any]:
+        """Run a notebook, and write the outputs of its cells into it."""
+        exporter, names = self.parent, resources["nbgrader"]
+        student, name = names["student"], names["notebook"]
+        if (student, name) in exporter.unreadable:
+            return nb, resources
+        ran = exporter.isolated_run(student, name, nb, self)
+        if ran is None:
+            done: tuple[NotebookNode, Any] = super().preprocess(nb, resources, km)
+            return done
+        for index, (outputs, count) in ran.cells.items():
+            nb.cells[index].outputs = outputs
+            nb.cells[index].execution_count = count if type(count) is int else None
+        nb.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3", "file_extension": ".py"}
+        return nb, resources
+
+    def cells_to_run(self, nb: NotebookNode) -> list[Code]:
+        """Return the cells that nbclient runs, with its limits for each."""
+        limits = {name: getattr(self, name) for name in _TRAITS}
+        return [
+            Code(index, cell.source, {"timeout": self._get_timeout(cell), **limits})
+            for index, cell in enumerate(nb.cells)
+            if cell.cell_type == "code"
+            and cell.source.strip()
+            and self.skip_cells_with_tag not in cell.metadata.get("tags", [])
+        ]
+
+
+class CleanOutputs(NbGraderPreprocessor):  # type: ignore[misc]
+    """A preprocessor that cleans outputs, and gives a submission that cannot be read no points."""
+
+    def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
+        """Clean the outputs of all cells."""
+        exporter, names = self.parent, resources["nbgrader"]
+        unreadable = (names["student"], names["notebook"]) in exporter.unreadable
+        hide = machine_paths(exporter.run.root)
+        with limited():
+            for cell in nb.cells:
+                if cell.cell_type != "code":
+                    continue
+                cell.outputs = clean(cell.outputs, exporter.limits["output_bytes"], hide)
+                if unreadable and is_grade(cell) and not is_solution(cell):
+                    cell.outputs = [
+                        nbformat.v4.new_output("error", ename="Grading", evalue=UNREADABLE, traceback=[UNREADABLE])
+                    ]
+        return nb, resources
