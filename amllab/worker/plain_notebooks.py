@@ -216,8 +216,8 @@ class PlainClient(OutputLimitedClient):
         if any(out.output_type == "error" and out.ename == content["ename"] for out in cell.outputs):
             return
         trace = content["traceback"] or ["ERROR: An error occurred while showtraceback was disabled"]
-        error = {"output_type": "error", "ename": content["ename"], "evalue": content["evalue"], "traceback": trace}
-        cell.outputs.append(nbformat.from_dict(_cut(error)))
+        error = _cut({"ename": content["ename"], "evalue": content["evalue"], "traceback": trace})
+        cell.outputs.append(nbformat.from_dict({"output_type": "error", **error}))
 
     def dropped(self, message: dict[str, Any], cell: NotebookNode) -> NotebookNode | None:
         """Keep of an output beyond the limits what nbgrader grades by."""

@@ -34,6 +34,8 @@ class RunNotebook(Execute):  # type: ignore[misc]
         for index, (outputs, count) in ran.cells.items():
             nb.cells[index].outputs = outputs
             nb.cells[index].execution_count = count if type(count) is int else None
+        clean_cells(nb, exporter)  # before nbconvert validates them
+        names["clean"] = True
         nb.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3", "file_extension": ".py"}
         return nb, resources
 
@@ -55,15 +57,21 @@ class CleanOutputs(NbGraderPreprocessor):  # type: ignore[misc]
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Clean the outputs of all cells."""
         exporter, names = self.parent, resources["nbgrader"]
-        unreadable = (names["student"], names["notebook"]) in exporter.unreadable
-        hide = machine_paths(exporter.run.root)
-        with limited():
+        if not names.pop("clean", False):
+            clean_cells(nb, exporter)
+        if (names["student"], names["notebook"]) in exporter.unreadable:
             for cell in nb.cells:
-                if cell.cell_type != "code":
-                    continue
-                cell.outputs = clean(cell.outputs, exporter.limits["output_bytes"], hide)
-                if unreadable and is_grade(cell) and not is_solution(cell):
+                if cell.cell_type == "code" and is_grade(cell) and not is_solution(cell):
                     cell.outputs = [
                         nbformat.v4.new_output("error", ename="Grading", evalue=UNREADABLE, traceback=[UNREADABLE])
                     ]
         return nb, resources
+
+
+def clean_cells(nb: NotebookNode, exporter: Any) -> None:
+    """Clean the outputs of all cells."""
+    hide = machine_paths(exporter.run.root)
+    with limited():
+        for cell in nb.cells:
+            if cell.cell_type == "code":
+                cell.outputs = clean(cell.outputs, exporter.limits["output_bytes"], hide)

@@ -98,7 +98,7 @@ def stock_notebook(*cells: NotebookNode, kernel: str = "python3", language: str 
     return nbformat.v4.new_notebook(cells=list(cells), metadata={"kernelspec": spec})
 
 
-def test_cell(name: str, source: str, points: float = 1) -> NotebookNode:
+def locked_test(name: str, source: str, points: float = 1) -> NotebookNode:
     """Return a locked cell that tests."""
     return _marked(nbformat.v4.new_code_cell(source), name, grade=True, locked=True, points=points)
 
@@ -122,6 +122,3 @@ def _marked(cell: NotebookNode, name: str, **marks: object) -> NotebookNode:
     plain = {"schema_version": 3, "grade": False, "solution": False, "locked": False, "task": False}
     cell.metadata["nbgrader"] = {**plain, "grade_id": name, "cell_type": cell.cell_type, **marks}
     return cell
-
-
-test_cell.__test__ = False  # type: ignore[attr-defined]
