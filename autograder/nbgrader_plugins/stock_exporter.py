@@ -61,6 +61,7 @@ class StockExporter(ClassExporter):
         converter = self.parent
         self.settings = GradeChecks(parent=self)
         self.limits: dict[str, int] = LIMITS | {k: v for k, v in self.settings.limits.items() if k in LIMITS}
+        self.optimistic_validation = True  # once, after all steps
         self.unreadable: set[tuple[str, str]] = set()
         self._prepared: dict[str, Prepared] = {}
         steps = [step for item in self.autograde_preprocessors for step in self._step(item)]

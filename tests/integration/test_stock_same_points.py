@@ -82,6 +82,7 @@ def kinds(*solutions: str, only: Sequence[str] = ()) -> Assignment:
     for i, solution in enumerate(solutions):
         own = stock_notebook(solution_cell("double", solution), *tests, *graded)
         own.cells[-3] = answer_cell("answer", "My answer")
+        own.cells[-2] = answer_cell("unchanged", "YOUR ANSWER HERE")
         own.cells[1].source = "assert True"  # locked cells are restored
         submitted[f"student{i}"] = {"first.ipynb": own, "helper.txt": "of the student"}
         if not only:
