@@ -10,10 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from amllab.lab import find_lab
 from autograder.course import Course
 from autograder.exports.formats import FORMATS, Options
 
 __all__ = ["FORMATS", "Options", "export"]
+
+
+def require_lab(assignment: str, form: str) -> None:
+    """Reject an assignment without checks.
+
+    Raises:
+        LookupError: There is no such lab.
+    """
+    try:
+        find_lab(assignment)
+    except LookupError as error:
+        raise LookupError(f"{error}. The format {form} needs the checks of a lab") from None
 
 
 def export(
@@ -41,6 +54,8 @@ def export(
         raise ValueError(f"--roster is only for the formats canvas and moodle, not for {form}")
     path = output or course.root / FORMATS[form].format(assignment)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if form.startswith("gradescope"):
+        require_lab(assignment, form)
     if form == "gradescope-autograder":
         from autograder.exports.gradescope.package import write_zip
 

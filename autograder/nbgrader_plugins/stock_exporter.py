@@ -16,7 +16,7 @@ from typing import Any
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde
-from nbgrader.preprocessors import Execute
+from nbgrader.preprocessors import Execute, SaveAutoGrades
 from sqlalchemy.exc import SQLAlchemyError
 from traitlets import List, default
 from traitlets.utils.importstring import import_item
@@ -25,11 +25,11 @@ from autograder.errors import CourseError, NotebookError
 from autograder.gradebook.regrading import digest_of
 from autograder.nbgrader_plugins.class_exporter import ClassExporter
 from autograder.nbgrader_plugins.preprocessors import GradeChecks
-from autograder.nbgrader_plugins.stock_preprocessors import CleanOutputs, RunNotebook
+from autograder.nbgrader_plugins.stock_preprocessors import CleanOutputs, RunNotebook, ScoreMissingCells
 from autograder.nbgrader_plugins.stock_runs import NOT_ISOLATED, IsolatedRuns, Prepared
 from autograder.notebooks.normalize import normalize, read_release
 from autograder.stock.kernels import Kernel, kernel_of
-from autograder.stock.marks import finished, mark, unfinished
+from autograder.stock.marks import finished, mark_finished, mark_unfinished, unfinished
 from autograder.stock.notebook_run import Ran
 from autograder.stock.process import LIMITS
 from autograder.text import safe_line
@@ -64,6 +64,7 @@ class StockExporter(ClassExporter):
         self.optimistic_validation = True  # once, after all steps
         self.unreadable: set[tuple[str, str]] = set()
         self._prepared: dict[str, Prepared] = {}
+        self._notes: dict[tuple[str, str], list[str]] = {}
         steps = [step for item in self.autograde_preprocessors for step in self._step(item)]
         converter.sanitize_preprocessors, converter.autograde_preprocessors = self.sanitize_preprocessors, steps
         self._step_of_running = RunNotebook(parent=self)
@@ -78,7 +79,9 @@ class StockExporter(ClassExporter):
 
     def _step(self, item: Any) -> list[Any]:
         kind = import_item(item) if isinstance(item, str) else item
-        return [RunNotebook, CleanOutputs] if kind is Execute else [item]
+        if kind is Execute:
+            return [RunNotebook, CleanOutputs]
+        return [item, ScoreMissingCells] if kind is SaveAutoGrades else [item]
 
     def _read_gradebook(self) -> dict[str, Kernel]:
         """Return the kernels of the assignment's notebooks, by name."""
@@ -110,8 +113,7 @@ class StockExporter(ClassExporter):
         """
         found, again = self.parent.assignments, {}
         for folder, student, graded in self.submissions():
-            if str(folder) not in found:
-                self.log.warning("%s: not graded, as there is no notebook in its folder", student)
+            if not self._has_notebook(folder, student):
                 continue
             self.run.students[str(folder)], self.run.folders[student] = student, graded
             digest = self.digests[student] = digest_of(folder)
@@ -120,6 +122,25 @@ class StockExporter(ClassExporter):
             if everything and graded.exists() and (why := unfinished(graded, names, digest)):
                 again[student] = graded, why
         return again
+
+    def _has_notebook(self, folder: Path, student: str) -> bool:
+        """Return whether nbgrader will find a notebook of the assignment in a folder, if need be after a repair."""
+        found, wanted = self.parent.assignments, [f"{name}.ipynb" for name in self.kernels]
+        others = [path for path in sorted(folder.iterdir()) if ".ipynb" in path.name.lower() and path.is_file()]
+        if any(Path(path).name in wanted for path in found.get(str(folder), [])):
+            return True
+        if others and len(wanted) == 1 and self.parent.coursedir.notebook_id == "*":
+            found[str(folder)] = [str(folder / wanted[0])]
+            return True
+        found.pop(str(folder), None)
+        if others:
+            listed = ", ".join(wanted)
+            self.run.left_out[student] = (
+                f"no file in its folder is called {listed}; rename its notebook and grade again"
+            )
+        else:
+            self.log.warning("%s: not graded, as there is no notebook in its folder", student)
+        return False
 
     def _say_how(self) -> None:
         self.log.warning(_FORGEABLE, self.parent.coursedir.assignment_id)
@@ -157,11 +178,14 @@ class StockExporter(ClassExporter):
     def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kwargs: Any) -> Any:
         """Export a notebook, marked with whether its grading is finished."""
         if self.parent._sanitizing:
-            mark(nb, None)
+            mark_unfinished(nb)
         else:
             names = resources["nbgrader"]
             isolated = self._runs is not None and self._runs.isolates(names["notebook"])
-            mark(nb, self.digests[names["student"]], isolated=isolated)
+            place = names["student"], names["notebook"]
+            known = {"readable": place not in self.unreadable, "notes": self._notes.get(place, [])}
+            isolation = "namespaces" if isolated else "none"
+            mark_finished(nb, self.digests[names["student"]], isolation=isolation, **known)
             self.run.graded.add(names["student"])
         return super().from_notebook_node(nb, resources=resources, **kwargs)
 
@@ -193,6 +217,7 @@ class StockExporter(ClassExporter):
             )
         repaired = normalize(path, read_release(release))
         prepared.notes = repaired.notes or [f"{path.name} was brought into the shape of the release"]
+        self._notes[student, path.stem] = prepared.notes
         if not repaired.readable:
             self.unreadable.add((student, path.stem))
         resources = self.parent.init_single_notebook_resources(str(path))

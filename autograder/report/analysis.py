@@ -235,7 +235,7 @@ def _remarks(results: ClassResults) -> Iterator[Remark]:
     states: dict[str, list[Submission]] = defaultdict(list)
     for submission in results.graded:
         states[results.state(submission)].append(submission)
-    current = states[""]
+    current = states[""] + states["ordinary"]
     yield Remark(
         "Submitted, not graded",
         f"Run 'nbgrader autograde {results.assignment}' again: its log has the reason for each student.",
@@ -251,6 +251,12 @@ def _remarks(results: ClassResults) -> Iterator[Remark]:
         "Run without isolation",
         "Their code ran with all permissions of the grader: do not trust scores and outputs.",
         [(s.student, "") for s in current if any(x is not None and x.isolation == "none" for x in s.stored.values())],
+    )
+    yield Remark(
+        "Tests in the process of the submission",
+        f"{results.assignment} is no lab: its tests are cells of the notebook. Code of a submission can change what they "
+        "find.",
+        [(s.student, "") for s in states["ordinary"]],
     )
     yield Remark(
         "Replaced functions that the checks use",

@@ -153,10 +153,13 @@ class ClassResults:
         """Return why the check results of a graded submission cannot be used.
 
         Returns:
-            ``""`` if they can be used; else ``"absent"`` (no autograded notebook, or a damaged one), ``"older"``
-            (graded before results were stored) or ``"differs"`` (from the scores in the gradebook).
+            ``""`` if they can be used; else ``"ordinary"`` (no lab), ``"absent"`` (no autograded notebook, or a damaged
+            one), ``"older"`` (graded before results were stored) or ``"differs"`` (from the scores in the gradebook).
         """
-        if any(stored is None for stored in submission.stored.values()) or not submission.stored:
+        found = submission.stored.values()
+        if any(stored is not None and stored.ordinary for stored in found):  # one of several may not be submitted
+            return "ordinary"
+        if None in found or not found:
             return "absent"
         for cell in self.automatic:
             stored = submission.stored[cell.notebook]
@@ -221,7 +224,7 @@ def _outdated(course: Course, results: ClassResults, submission: Submission) -> 
     folder = course.directories["submitted_directory"] / submission.student / results.assignment
     for name, stored in submission.stored.items():
         cells = {cell.grade_id: cell.points for cell in results.cells if cell.notebook == name}
-        if stored is not None and stored.submitted and stored.cells != cells:
+        if stored is not None and stored.submitted and not stored.ordinary and stored.cells != cells:
             return "the graded cells have changed since it was graded"
         if stored is not None and stored.submitted and submission.handed_in and stored.submitted != digest_of(folder):
             return "it was submitted again after grading"

@@ -180,7 +180,9 @@ def _of_the_grading(submission: Submission) -> Iterator[str]:
         yield _listed(f"Recognised mistakes{of}", made)
         yield _listed(f"Fixed on arrival{of}", stored.notes)
         yield _listed(f"Cells stopped by a limit{of}", stored.stopped)
-        if not stored.checks:
+        if stored.ordinary:
+            yield f"It is no lab: its tests are cells of the notebook, and their outputs are in the graded notebook{of}."
+        elif not stored.checks:
             yield f"Results of individual checks are not stored{of}: it was graded by an older version."
 
 

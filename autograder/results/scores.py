@@ -73,6 +73,8 @@ def needs(results: ClassResults, submission: Submission) -> list[str]:
         score = submission.scores[cell.key]
         if score.to_grade:
             found.append(f"{cell.key}: {WAITS}")
+        elif score.waiting and not score.by_hand:
+            found.append(f"{cell.key}: no points, as the cell is missing in the notebook: check whether that is right")
         elif score.waiting:
             found.append(f"{cell.key}: graded again after a manual score was given: check whether it still holds")
     notes = [note for stored in filter(None, submission.stored.values()) for note in stored.notes]

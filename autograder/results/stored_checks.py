@@ -17,7 +17,7 @@ from typing import Any
 
 import nbformat
 
-from autograder.notebooks.metadata import STORED, STORED_VERSION, graded_cells, is_autograded, submitted_of
+from autograder.notebooks.metadata import STOCK, STORED, STORED_VERSION, graded_cells, is_autograded, submitted_of
 
 OUTCOMES = ("passed", "failed", "skipped", "error")
 
@@ -66,6 +66,7 @@ class Stored:
         submitted: digest of what was submitted when it was graded
             (:func:`autograder.gradebook.regrading.digest_of`); empty if unknown.
         cells: points of all cells that checks or people grade, by grade id.
+        ordinary: whether the notebook is of no lab: its tests are among its cells.
     """
 
     checks: dict[str, list[StoredCheck]] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class Stored:
     seed: str = ""
     submitted: str = ""
     cells: dict[str, float] = field(default_factory=dict)
+    ordinary: bool = False
 
 
 def read(path: Path) -> Stored | None:
@@ -95,6 +97,10 @@ def read(path: Path) -> Stored | None:
         for cell in filter(is_autograded, marked):
             # a grade id occurs once in a notebook that nbgrader wrote; of several cells, nbgrader graded the first
             _add(found, cell.metadata.nbgrader.grade_id, cell.outputs)
+        stored = notebook["metadata"].get(STORED)
+        if isinstance(stored, Mapping) and isinstance(stock := stored.get(STOCK), Mapping):
+            found.ordinary = True
+            _describe(found, stock)
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
     return found
@@ -118,11 +124,15 @@ def _add(found: Stored, grade_id: str, outputs: list[Any]) -> None:
     ]
     submission = data.get("submission")
     if isinstance(submission, Mapping):
-        found.seconds = _number(submission.get("seconds"))
-        found.isolation = _text(submission.get("isolation"))
-        found.readable = submission.get("readable") is not False
-        found.stopped, found.notes = _texts(submission.get("stopped")), _texts(submission.get("notes"))
-        found.seed = seed if (seed := _text(submission.get("seed"))).isdecimal() else ""
+        _describe(found, submission)
+
+
+def _describe(found: Stored, submission: Mapping[str, Any]) -> None:
+    found.seconds = _number(submission.get("seconds"))
+    found.isolation = _text(submission.get("isolation"))
+    found.readable = submission.get("readable") is not False
+    found.stopped, found.notes = _texts(submission.get("stopped")), _texts(submission.get("notes"))
+    found.seed = seed if (seed := _text(submission.get("seed"))).isdecimal() else ""
 
 
 def _check(raw: Any) -> StoredCheck | None:

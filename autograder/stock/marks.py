@@ -12,20 +12,26 @@ from nbformat import NotebookNode
 from autograder.notebooks.metadata import STOCK, STORED, SUBMITTED
 
 
-def mark(notebook: NotebookNode, digest: str | None, *, isolated: bool = False) -> None:
-    """Mark a notebook that nbgrader writes.
+def mark_unfinished(notebook: NotebookNode) -> None:
+    """Mark a notebook that nbgrader writes before it is run."""
+    notebook.metadata[STORED] = {STOCK: {"finished": False}}
+
+
+def mark_finished(notebook: NotebookNode, digest: str, **known: object) -> None:
+    """Mark a notebook that is run now: nbgrader writes it only after its scores are in the gradebook.
 
     Args:
         notebook: The notebook.
-        digest: Digest of the submission (:func:`autograder.gradebook.regrading.digest_of`); ``None`` if the notebook is
-            not run yet.
-        isolated: Whether it runs isolated.
+        digest: Digest of the submission (:func:`autograder.gradebook.regrading.digest_of`).
+        **known: What other commands show: ``isolation``, ``readable``, ``notes`` of a repair.
     """
-    if digest is None:
-        notebook.metadata[STORED] = {STOCK: {"finished": False}}
-    else:
-        isolation = "namespaces" if isolated else "none"
-        notebook.metadata[STORED] = {SUBMITTED: digest, STOCK: {"finished": True, "isolation": isolation}}
+    notebook.metadata[STORED] = {SUBMITTED: digest, STOCK: {"finished": True, **known}}
+
+
+def note_stopped(notebook: NotebookNode, stopped: list[str]) -> None:
+    """Add the cells that a limit stopped to the mark of a notebook."""
+    if stopped:
+        notebook.metadata[STORED][STOCK]["stopped"] = stopped
 
 
 def finished(folder: Path, notebooks: Iterable[str]) -> bool:
