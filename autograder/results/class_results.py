@@ -150,16 +150,14 @@ class ClassResults:
         return [s for s in self.graded if self.state(s) == "" and s.readable]
 
     def state(self, submission: Submission) -> str:
-        """Return why the check results of a graded submission cannot be used.
+        """Return why the check results of a graded submission cannot be used; empty if they can.
 
-        Returns:
-            ``""`` if they can be used; else ``"ordinary"`` (no lab), ``"absent"`` (no autograded notebook, or a damaged
-            one), ``"older"`` (graded before results were stored) or ``"differs"`` (from the scores in the gradebook).
+        The reasons: ``"ordinary"`` (no lab), ``"absent"`` (no autograded notebook, or a damaged one), ``"older"``
+        (graded before results were stored) or ``"differs"`` (from the scores in the gradebook).
         """
-        found = submission.stored.values()
-        if any(stored is not None and stored.ordinary for stored in found):  # one of several may not be submitted
-            return "ordinary"
-        if None in found or not found:
+        if any(stored is not None and stored.ordinary for stored in submission.stored.values()):
+            return "ordinary"  # of several notebooks, one may not be submitted
+        if None in submission.stored.values() or not submission.stored:
             return "absent"
         for cell in self.automatic:
             stored = submission.stored[cell.notebook]

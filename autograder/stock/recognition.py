@@ -69,6 +69,8 @@ def notebooks_in(folders: Sequence[Path], gradebook: Gradebook, assignment: str)
     except MissingEntry:
         return
     for notebook in recorded:
+        if not any(cell.source for cell in notebook.source_cells):
+            continue
         yield nbformat.v4.new_notebook(
             cells=[
                 nbformat.v4.new_code_cell(cell.source or "", metadata={"nbgrader": {"locked": bool(cell.locked)}})
