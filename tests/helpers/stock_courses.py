@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from nbgrader.api import Gradebook
 PACKAGE = Path(nbgrader.__file__).parent
 EXAMPLE = PACKAGE / "docs" / "source" / "user_guide"  # the course of 'nbgrader quickstart', with two submissions
 FILES = PACKAGE / "tests" / "apps" / "files"  # notebooks of nbgrader's own tests
+SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])  # stock nbgrader needs alembic
 STOCK = "c = get_config()\n"
 OURS = "from autograder import configure\n\nc = get_config()\nc.GradeChecks.jobs = 2\nconfigure(c)\n"
 

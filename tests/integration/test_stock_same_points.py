@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from tests.helpers.stock_courses import (
     FILES,
     OURS,
     PACKAGE,
+    SEARCHED,
     STOCK,
     Assignment,
     Recorded,
@@ -27,7 +26,6 @@ from tests.helpers.stock_courses import (
     task_cell,
 )
 
-SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
 PASSED_THROUGH = f'{OURS}c.GradeChecks.stock = "nbgrader"\n'
 PREPROCESSORS, PAGES = PACKAGE / "tests" / "preprocessors" / "files", PACKAGE / "tests" / "ui-tests" / "files"
 
