@@ -56,7 +56,8 @@ class ClassExporter(NotebookExporter):
     def stop(self, student: str, fault: str) -> NoReturn:
         """End the run because of a fault of the course, before it costs anyone points."""
         self.run.stopped = True
-        rmtree(str(self.run.folders[student]))  # as nbgrader does when grading fails
+        if self.run.folders[student].exists():
+            rmtree(str(self.run.folders[student]))  # as nbgrader does when grading fails
         self.log.error(
             "Grading stopped at %s; this and all later submissions keep their previous results: %s", student, fault
         )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 
 from nbgrader.api import Gradebook
-from nbgrader.plugins import LateSubmissionPlugin
+from nbgrader.plugins import BasePlugin, LateSubmissionPlugin
 from nbgrader.preprocessors import AssignLatePenalties
 from traitlets import Type
 
@@ -79,7 +79,9 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
     configuration, or the plugin that the course has configured.
     """
 
-    otherwise = Type(LateSubmissionPlugin, help="Plugin for assignments without a deadline of a lab").tag(config=True)
+    otherwise = Type(
+        LateSubmissionPlugin, klass=BasePlugin, help="Plugin for assignments without a deadline of a lab"
+    ).tag(config=True)
 
     def late_submission_penalty(self, student_id: str, score: float, total_seconds_late: float) -> float | None:
         """Return the points that a late submission loses; ``None`` for no penalty."""

@@ -151,7 +151,8 @@ class IsolatedRuns:
             return None
         self._pool = RunPool(self._runner, number)
         exporter.run.resources.callback(self._pool.close)
-        exporter.log.info("Running %d submissions isolated, %d at a time (%s)", len(waiting), number, reason)
+        if number > 1:
+            exporter.log.info("Running %d submissions isolated, %d at a time (%s)", len(waiting), number, reason)
         return self._pool
 
     def _waiting(self) -> list[str]:
