@@ -320,13 +320,18 @@ def settle(course: Course, lab: Lab, notebook: NotebookNode, *, change_cells: bo
     ]
 
 
-def refusal(assignment: str, change: Difference) -> str:
+def refusal(assignment: str, change: Difference, *, is_lab: bool = True) -> str:
     """Return a message with the reason for refusing a release, the changes, and the command that applies them."""
+    remedy = (
+        "All other cells keep their scores and comments. Undo the change in the master text, or run "
+        f"'autograder build {assignment} {OPTION}', then 'nbgrader autograde {assignment}'"
+        if is_lab
+        else f"Undo the change. Or, to lose all scores of {assignment}, run 'nbgrader db assignment remove {assignment} --force'"
+    )
     return "\n  ".join(
         [
             f"{assignment} has {counted(change.submissions, 'submission')} in the gradebook, but the master text has other graded cells:",
             *change.lines(),
-            "Nothing was written. All other cells keep their scores and comments. Undo the change in the master text, or run "
-            f"'autograder build {assignment} {OPTION}', then 'nbgrader autograde {assignment}'",
+            f"Nothing was written. {remedy}",
         ]
     )

@@ -15,6 +15,7 @@ from nbgrader.api import (
 )
 from nbgrader.converters.base import NbGraderException
 
+from amllab.lab import find_lab
 from autograder.errors import ChangedCellsError
 from autograder.gradebook.changed_cells import difference, refusal
 
@@ -43,6 +44,16 @@ def _put_back(copy: Path, target: Path, log: Any) -> None:
     shutil.rmtree(copy, ignore_errors=True)
 
 
+def _is_lab(assignment: str) -> bool:
+    try:
+        find_lab(assignment)
+    except LookupError:
+        return False
+    except ValueError:  # its settings cannot be read
+        return True
+    return True
+
+
 class ReleaseExporter(KeepingExporter):
     """An exporter that refuses a release if its graded cells differ from those of recorded submissions.
 
@@ -59,7 +70,7 @@ class ReleaseExporter(KeepingExporter):
                     notebook = nbformat.read(path, as_version=4)
                     change = difference(gradebook, assignment, path.stem, notebook)
                     if change and change.submissions:
-                        raise ChangedCellsError(refusal(assignment, change))
+                        raise ChangedCellsError(refusal(assignment, change, is_lab=_is_lab(assignment)))
         except ChangedCellsError as changed:
             converter.log.error(str(changed))
             raise NbGraderException(str(changed)) from None

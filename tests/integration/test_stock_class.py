@@ -399,4 +399,6 @@ def test_other_commands(tmp_path: Path) -> None:
     refused = nbgrader(course, "generate_assignment", "ps1", "--force")
     assert refused.returncode == 1
     assert "four" in refused.stderr
+    assert "'nbgrader db assignment remove ps1 --force'" in refused.stderr
+    assert "autograder build" not in refused.stderr
     assert (course / "release" / "ps1" / "p1.ipynb").is_file()
