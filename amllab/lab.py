@@ -1,7 +1,15 @@
-"""Labs: the location of their checks, and their settings (``amllab/checks/<lab>/lab.toml``)."""
+"""Labs: the location of their checks, and their settings (``lab.toml``).
+
+The labs that the library ships are in ``amllab/checks/<lab>``. A course made by ``autograder new-course`` has its labs
+in its own folder, ``labs/public/<lab>``, with the hidden checks in ``labs/hidden/<lab>``. A lab of the course takes the
+place of a shipped one of the same name. The folder of labs is found by the variable ``AMLLAB_LABS``, which commands set
+for the processes that they start, or from the working directory.
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +17,73 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 CHECKS = PACKAGE / "checks"
+LABS = "AMLLAB_LABS"  # variable with the folder of the course's own labs
+PUBLIC, HIDDEN = "public", "hidden"  # folders in it
+_COURSE = "nbgrader_config.py"
+
+
+def _labs_from_here() -> Path | None:
+    """Return the folder of labs of the course that the working directory is in; ``None`` if there is none."""
+    try:
+        here = Path.cwd()
+    except OSError:  # the folder was removed
+        return None
+    root = next((folder for folder in (here, *here.parents) if (folder / _COURSE).is_file()), None)
+    return root / "labs" if root is not None and (root / "labs" / PUBLIC).is_dir() else None
+
+
+_labs = Path(os.environ[LABS]) if os.environ.get(LABS) else _labs_from_here()
+_search_paths: list[tuple[list[str], str]] = []
+
+
+def course_labs() -> Path | None:
+    """Return the folder with the labs of the course; ``None`` if the course has only shipped labs."""
+    return _labs
+
+
+def use_course(root: Path) -> None:
+    """Find labs in the folder of a course first, in this process and in those that it starts.
+
+    A course without labs of its own changes nothing.
+    """
+    global _labs
+    labs = root.resolve() / "labs"
+    if not (labs / PUBLIC).is_dir():
+        return
+    os.environ[LABS] = str(labs)
+    for path, kind in _search_paths:
+        path[:] = [str(labs / kind), *(entry for entry in path if _labs is None or entry != str(_labs / kind))]
+    _labs = labs
+    importlib.invalidate_caches()
+
+
+def search_course(path: list[str], kind: str) -> None:
+    """Let a package with a folder for each lab also find the labs of the course, and those first.
+
+    Args:
+        path: The ``__path__`` of the package.
+        kind: Folder of the course's labs: :data:`PUBLIC` or :data:`HIDDEN`.
+    """
+    _search_paths.append((path, kind))
+    if _labs is not None:
+        path.insert(0, str(_labs / kind))
+
+
+def course_lab(lab: str, kind: str) -> Path | None:
+    """Return the folder of a lab of the course; ``None`` if the course has no such lab."""
+    if _labs is None or not any((_labs / PUBLIC / lab).glob("*.*")):  # bytecode alone is what a removed lab leaves
+        return None
+    return _labs / kind / lab
+
+
+def public_checks(lab: str) -> Path:
+    """Return the folder of a lab's public checks, whether it exists or not."""
+    return course_lab(lab, PUBLIC) or CHECKS / lab
+
+
+def name_in_course(path: Path, parts: int = 4) -> str:
+    """Return the last parts of a path, as people know it: ``labs/public/<lab>/lab.toml``."""
+    return "/".join(path.parts[-parts:])
 
 
 @dataclass(frozen=True)
@@ -66,9 +141,11 @@ def find_lab(name: str) -> Lab:
         ValueError: Its settings cannot be read: the file is not text in UTF-8 or not valid TOML, or a key is missing or
             of the wrong kind. The message names the file, and the line or key.
     """
-    folder = CHECKS / name.replace("-", "_")
+    folder = public_checks(name.replace("-", "_"))
     file = folder / "lab.toml"
     if not file.exists():
+        if folder.is_dir():
+            raise LookupError(f"{name_in_course(file)} is missing: without it, {folder.name} is no lab")
         raise LookupError(f"no lab {name!r}; there are: {', '.join(all_labs()) or 'none'}")
     where = f"{folder.name}/{file.name}"
     settings = tomllib.loads(settings_text(file))
@@ -101,14 +178,19 @@ def settings_text(file: Path) -> str:
 
 def all_labs() -> list[str]:
     """Return the names of all labs, sorted, including those whose settings cannot be read."""
-    return sorted(file.parent.name for file in CHECKS.glob("*/lab.toml"))
+    folders = [CHECKS] if _labs is None else [CHECKS, _labs / PUBLIC]
+    return sorted({file.parent.name for folder in folders for file in folder.glob("*/lab.toml")})
 
 
 def released_notebooks(package: Path = PACKAGE) -> dict[str, Path]:
     """Return the paths of the notebooks that students get, by ``<assignment>/<file>``.
 
-    A wheel has them in ``releases`` of the package; a checkout has them in ``assignments`` next to it.
+    A wheel has them in ``releases`` of the package; a checkout has them in ``assignments`` next to it. Those of a
+    course with labs of its own, in its folder ``assignments``, take the place of these.
     """
     shipped = package / "releases"
-    folder = shipped if shipped.is_dir() else package.parent / "assignments"
-    return {f"{path.parent.name}/{path.name}": path for path in sorted(folder.glob("[!.]*/*.ipynb"))}
+    folders = [shipped if shipped.is_dir() else package.parent / "assignments"]
+    if _labs is not None:
+        folders.append(_labs.parent / "assignments")
+    found = [path for folder in folders for path in sorted(folder.glob("[!.]*/*.ipynb"))]
+    return {f"{path.parent.name}/{path.name}": path for path in found}

@@ -7,6 +7,7 @@ with :class:`autograder.grading.session.GradingSession`.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -31,12 +32,21 @@ def configure(c: Any) -> None:
     Raises:
         SystemExit: nbgrader cannot work in the course's folder.
     """
+    from traitlets.config import Application
+
+    from amllab.lab import course_labs, use_course
     from autograder.course import path_problem
+    from autograder.course_version import version_note
     from autograder.logs import make_safe
 
     make_safe()
-    if problem := path_problem(Path(c.CourseDirectory.get("root") or Path.cwd())):
+    root = Path(c.CourseDirectory.get("root") or Path.cwd())
+    if problem := path_problem(root):
         raise SystemExit(f"nbgrader: {problem}")  # after any other error, nbgrader continues without the configuration
+    use_course(root)
+    # the command "autograder" says it itself
+    if Application.initialized() and (note := version_note(course_labs())):
+        logging.getLogger(__name__).warning(note)
     # nbgrader starts alembic by name; it is next to the interpreter, even if no environment is active
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # nbgrader builds its rows in an order that newer versions of SQLAlchemy warn about, many times per submission

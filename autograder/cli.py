@@ -6,8 +6,12 @@ import logging
 
 import click
 
-from autograder.commands import authoring, grading, results
+from amllab.lab import course_labs
+from autograder.commands import authoring, courses, grading, results
 from autograder.commands.exit_status import INTERRUPTED, ended
+from autograder.course_version import version_note
+
+_ANY_VERSION = ("new-course", "upgrade-course", "doctor")  # whatever version the course is of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,7 +44,8 @@ class _Commands(click.Group):
 )
 @click.version_option(package_name="amllab", prog_name="autograder")
 @click.option("-v", "--verbose", is_flag=True, help="Show log messages, and the traceback of an error.")
-def cli(verbose: bool) -> None:
+@click.pass_context
+def cli(ctx: click.Context, verbose: bool) -> None:
     """Build, check and grade the Advanced Machine Learning labs.
 
     LAB is the name of an assignment, such as transfer-learning. Commands that read the course run in its folder, or in
@@ -48,9 +53,14 @@ def cli(verbose: bool) -> None:
     """
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    if ctx.invoked_subcommand not in _ANY_VERSION and (note := version_note(course_labs())):
+        click.echo(f"autograder: {note}", err=True)
 
 
 for command in (
+    courses.new_course,
+    courses.upgrade_course,
+    courses.add_platform,
     authoring.build,
     authoring.new_lab,
     authoring.bundle,

@@ -10,7 +10,7 @@ from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import PyFileConfigLoader
 
-from amllab.lab import Lab
+from amllab.lab import Lab, use_course
 
 CONFIG = "nbgrader_config.py"
 _PATTERNS = "*?[]{}$"  # nbgrader treats these as patterns and variables when it looks for files
@@ -62,6 +62,7 @@ class Course:
             raise FileNotFoundError(f"no {CONFIG} in this folder or above it: run the command inside the course")
         if problem := path_problem(root):
             raise ValueError(problem)
+        use_course(root)
         try:
             config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()
         except Exception as error:  # the configuration is a program that may raise anything

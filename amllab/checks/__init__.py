@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from amllab.lab import PUBLIC, search_course
 from amllab.protocol.failure import CheckFailure, Failure, Series, expect, series
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckFailure", "CheckReport", "Failure", "Series", "check", "check_all", "expect", "series"]
 
+search_course(__path__, PUBLIC)
 _PLACES = {"CheckReport": "notebook", "check": "notebook", "check_all": "all_exercises"}
 
 

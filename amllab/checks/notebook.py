@@ -15,7 +15,7 @@ from amllab.checks.open_notebook import OpenNotebook, variables
 from amllab.checks.render import to_html, to_text
 from amllab.checks.results import CheckResult
 from amllab.checks.runner import run_checks
-from amllab.lab import CHECKS, Lab, all_labs, find_lab
+from amllab.lab import Lab, all_labs, find_lab, public_checks
 from amllab.protocol.submission import InProcessSubmission
 
 _VALIDATED_WIDTH = 80  # characters per line: nbgrader's Validator.width is 90, less a margin
@@ -174,4 +174,4 @@ def open_lab(lab: str | None, namespace: Mapping[str, object]) -> Lab:
 
 def _exercises(lab: str) -> list[str]:
     """Return the names of a lab's exercises that have public checks."""
-    return [file.stem.removeprefix("test_") for file in (CHECKS / lab).glob("test_*.py")]
+    return [file.stem.removeprefix("test_") for file in public_checks(lab).glob("test_*.py")]

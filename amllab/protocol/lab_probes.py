@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from amllab.lab import PACKAGE
+from amllab.lab import PACKAGE, name_in_course, public_checks
 
 
 class ProbesError(Exception):
@@ -33,7 +33,7 @@ def probes_of(lab: str) -> ModuleType:
 
 
 def _reason(lab: str, error: BaseException) -> str:
-    file = f"{PACKAGE.name}/checks/{lab}/probes.py"
+    file = name_in_course(public_checks(lab) / "probes.py")
     kind = type(error).__name__
     try:
         text = " ".join(str(error).split())[:500]
@@ -42,7 +42,7 @@ def _reason(lab: str, error: BaseException) -> str:
     missing = (getattr(error, "name", None) or "") if isinstance(error, ModuleNotFoundError) else ""
     if missing in (f"{PACKAGE.name}.checks.{lab}", f"{PACKAGE.name}.checks.{lab}.probes"):
         return f"the lab {lab} cannot be used: there is no {file}. Write it, see docs/new-lab.md"
-    reason = f"the lab {lab} cannot be used: {file} does not import: {kind}: {text}{_place(error)}."
+    reason = f"the lab {lab} cannot be used: {file} does not import: {kind}: {text}{_place(lab, error)}."
     package = missing.partition(".")[0]
     if package and package != PACKAGE.name:
         return (
@@ -52,10 +52,11 @@ def _reason(lab: str, error: BaseException) -> str:
     return f"{reason} Correct the file; 'python -c \"import amllab.checks.{lab}.probes\"' shows the whole error"
 
 
-def _place(error: BaseException) -> str:
+def _place(lab: str, error: BaseException) -> str:
     """Return file and line of the error, the innermost of the course if there is one."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({Path(error.filename).name}, line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE) and __file__ != frame.filename]
+    places = (PACKAGE, public_checks(lab))
+    own = [f for f in frames if any(map(Path(f.filename).is_relative_to, places)) and __file__ != f.filename]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

@@ -21,6 +21,7 @@ from autograder.grading.result import GradingResult
 from autograder.grading.session import GradingSession
 from autograder.labs.catalog import Check, checks_of
 from autograder.labs.corpus import Corpus, Solution, corpus_of, not_passed
+from autograder.labs.locations import hidden_name
 from autograder.labs.own import require_thresholds
 from autograder.labs.points import name_problems, point_problems
 from autograder.labs.probes import probe_problems
@@ -209,7 +210,7 @@ def has_corpus(corpus: Corpus, lab: Lab) -> Finding:
     """Check that there are solutions that show what the checks are worth."""
     what = "the lab has a corpus of solutions"
     if not corpus.wrong:
-        return Finding(what, "not measured", f"write wrong solutions to autograder/checks/{lab.name}/corpus.py")
+        return Finding(what, "not measured", f"write wrong solutions to {hidden_name(lab.name, 'corpus.py')}")
     return Finding(what, "ok", f"{len(corpus.correct)} correct, {len(corpus.wrong)} wrong")
 
 
@@ -255,7 +256,7 @@ def kills(
         seen = f"{still} of {len(checks)} checks, by {study.source}, but the checks have changed since: run '{command(lab)}'"
         yield Finding(what, "not measured", seen)
     elif unmeasured:
-        where = f"the corpus or evidence/{evidence_of(lab).name} of autograder/checks/{lab.name}/"
+        where = f"the corpus or evidence/{evidence_of(lab).name} of {hidden_name(lab.name, '')}"
         yield Finding(what, "not measured", f"{', '.join(unmeasured)}: no evidence in {where}")
 
 

@@ -25,6 +25,7 @@ from autograder.errors import SettingsError
 from autograder.gradebook.changed_cells import settle
 from autograder.grading.cache import FOLDER
 from autograder.grading.checked_points import require_points
+from autograder.labs.conflicts import refuse_conflicts
 from autograder.labs.deadline import deadline_of, set_due_date
 from autograder.labs.own import require_thresholds
 from autograder.labs.probes import probe_problems
@@ -103,6 +104,7 @@ def build(
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     if not master.is_file():
         raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
+    refuse_conflicts([master], parts=3)
     if data and data not in ("drawn", "cifar100") and not Path(data).expanduser().is_dir():
         raise FileNotFoundError(f"no folder of images {data}; --data takes drawn, cifar100 or a folder")
     if problems := probe_problems(lab):

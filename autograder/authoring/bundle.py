@@ -21,8 +21,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from amllab.lab import CHECKS, PACKAGE, Lab, find_lab
+from amllab.lab import CHECKS, PACKAGE, Lab, find_lab, public_checks
 from autograder.authoring.leak_check import find_leaks
+from autograder.authoring.shipped import shipped_file
 from autograder.course import Course
 from autograder.errors import LabError, LeakError
 from autograder.labs.deadline import deadline_of, in_words
@@ -43,24 +44,19 @@ def bundle(course: Course, assignment: str) -> Path:
         Path of the zip.
 
     Raises:
-        FileNotFoundError: The release is not built, or the library is installed instead of being a checkout.
+        FileNotFoundError: The release is not built.
         LabError: The public checks import from the folder of another lab, which is not in the zip.
         LeakError: The zip would contain a solution, a hidden check or a marking scheme, of any lab, or the grading
             package. No zip is left in place, not even an older one.
         subprocess.CalledProcessError: Setuptools could not build the wheel, and has printed the reason.
     """
     lab = find_lab(assignment)
-    release = course.release(lab)
-    if not release.is_file():
-        raise FileNotFoundError(
-            f"the release {release.parent.name}/{release.name} does not exist: run 'autograder build {lab.assignment}'"
-        )
-    _require_own_imports(lab)
+    release = release_of(course, lab)
     deadline = deadline_of(lab)
     target = course.root / "dist" / f"{lab.assignment}-student.zip"
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        wheel = build_wheel(Path(folder), lab, release)
+        wheel = build_wheel(Path(folder), (lab, release))
         start = Template(START.read_text(encoding="utf-8")).substitute(
             title=lab.title,
             folder=lab.assignment,
@@ -80,6 +76,22 @@ def bundle(course: Course, assignment: str) -> Path:
     return target
 
 
+def release_of(course: Course, lab: Lab) -> Path:
+    """Return the path of a lab's release, after checking that students can use it without other labs.
+
+    Raises:
+        FileNotFoundError: The release is not built.
+        LabError: The public checks import from the folder of another lab.
+    """
+    release = course.release(lab)
+    if not release.is_file():
+        raise FileNotFoundError(
+            f"the release {release.parent.name}/{release.name} does not exist: run 'autograder build {lab.assignment}'"
+        )
+    _require_own_imports(lab)
+    return release
+
+
 def _require_own_imports(lab: Lab) -> None:
     """Refuse public checks and probes that need the folder of another lab."""
     for file in sorted(lab.folder.rglob("*.py")):
@@ -90,30 +102,29 @@ def _require_own_imports(lab: Lab) -> None:
                 names = [f"{module}.{name}".replace("..", ".") for name in names]
             for name in names:
                 package, checks, other = [*name.split("."), "", "", ""][:3]
-                if (package, checks) == (PACKAGE.name, "checks") and other != lab.name and (CHECKS / other).is_dir():
+                if (
+                    (package, checks) == (PACKAGE.name, "checks")
+                    and other not in ("", lab.name)
+                    and public_checks(other).is_dir()
+                ):
                     raise LabError(
                         f"{lab.name}/{file.name} imports from the lab {other}, which the students of this lab do not get: "
                         "move what both labs need to amllab/kit"
                     )
 
 
-def build_wheel(folder: Path, lab: Lab, release: Path) -> Path:
-    """Build the wheel of ``amllab`` with one lab, without network access.
+def build_wheel(folder: Path, *labs: tuple[Lab, Path]) -> Path:
+    """Build the wheel of ``amllab`` with some labs, without network access.
 
     Args:
         folder: Folder to write the wheel to.
-        lab: Lab whose checks the wheel contains.
-        release: Built notebook of the lab.
+        labs: Labs whose checks the wheel contains, each with its built notebook.
 
     Raises:
-        FileNotFoundError: There is no ``pyproject.toml``.
+        FileNotFoundError: The packages are incomplete: there is no ``pyproject.toml``.
         subprocess.CalledProcessError: The build failed, and setuptools has printed the reason.
     """
-    pyproject = PACKAGE.parent / "pyproject.toml"
-    if not pyproject.is_file():
-        raise FileNotFoundError(
-            f"no {pyproject.name} next to the package {PACKAGE.name}: bundles are built in a checkout"
-        )
+    pyproject = shipped_file("pyproject.toml")
     tree = folder / "tree"
     tree.mkdir()
     left_out = shutil.ignore_patterns("__pycache__", "*.py[co]", ".*")
@@ -121,13 +132,15 @@ def build_wheel(folder: Path, lab: Lab, release: Path) -> Path:
     def ignored(parent: str, names: list[str]) -> set[str]:
         found = left_out(parent, names)
         if Path(parent) == CHECKS:
-            found |= {name for name in names if Path(parent, name).is_dir() and name != lab.name}
+            found |= {name for name in names if Path(parent, name).is_dir()}
         return found | ({"releases"} if Path(parent) == PACKAGE else set())
 
     shutil.copytree(PACKAGE, tree / PACKAGE.name, ignore=ignored)
-    target = tree / PACKAGE.name / "releases" / lab.assignment / release.name
-    target.parent.mkdir(parents=True)
-    shutil.copyfile(release, target)
+    for lab, release in labs:
+        shutil.copytree(lab.folder, tree / PACKAGE.name / CHECKS.name / lab.name, ignore=left_out)
+        target = tree / PACKAGE.name / "releases" / lab.assignment / release.name
+        target.parent.mkdir(parents=True)
+        shutil.copyfile(release, target)
     settings = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     (tree / pyproject.name).write_text(_students_pyproject(settings), encoding="utf-8")
     for path in tree.rglob("*"):

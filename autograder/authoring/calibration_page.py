@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from amllab.kit.task import Task
+from amllab.lab import name_in_course
 from autograder.authoring.fitting import WRONG_VERDICTS
 
 
@@ -59,9 +60,7 @@ def page(tasks: Sequence[Task], calibrations: dict[str, Any]) -> str:
     """
     task = tasks[0]
     lab, name = task.lab, " and ".join(dict.fromkeys(task.score.name for task in tasks))
-    place = f"amllab/checks/{lab.name}/thresholds.json"
-    if lab.own:
-        place = f"autograder/checks/{lab.name}/evidence/{task.evidence.name}"
+    place = name_in_course(task.evidence, 5 if lab.own else 4)
     parts = [
         f"# {lab.title}: thresholds of the {name} check{'s' * (len(tasks) > 1)}\n\n"
         f"Written by `autograder calibrate {lab.assignment}` from what it measured; all of it is in "

@@ -20,8 +20,12 @@ from autograder.sandbox.libc import exchange
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, action: str = "build") -> Iterator[None]:
     """Hold a folder's lock, which the kernel releases however this process ends.
+
+    Args:
+        folder: The folder.
+        action: What is done with it, for the message.
 
     Raises:
         CourseError: Another process holds it.
@@ -32,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
     except BlockingIOError:
         os.close(place)
         raise CourseError(
-            f"another build of {folder.name} is running; run the command again when it has ended"
+            f"another {action} of {folder.name} is running; run the command again when it has ended"
         ) from None
     except OSError:  # without locks on this file system, there is no way to tell
         pass

@@ -24,9 +24,9 @@ from typing import Any
 
 import nbformat
 
-from amllab.lab import CHECKS, PACKAGE, Lab
+from amllab.lab import CHECKS, HIDDEN, PACKAGE, Lab, course_labs, public_checks
 from autograder.course import Course
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import HIDDEN_CHECKS, hidden_checks
 
 # characters of a text that does not occur by chance; a shorter line of a solution counts together with the next one
 DISTINCTIVE = 42
@@ -104,7 +104,7 @@ def read_secrets(lab: Lab, course: Course) -> dict[str, str]:
     secrets |= {marker: f"the marker {marker}" for marker in _MARKERS}
     secrets |= _solutions(course.solution(lab), public)
     secrets |= _mark_schemes(master)
-    for file in sorted((HIDDEN_CHECKS / lab.name).glob("*.py")):
+    for file in sorted(hidden_checks(lab.name).glob("*.py")):
         secrets |= _hidden(file, lab.name)
     return secrets
 
@@ -115,28 +115,31 @@ def _secrets_of_others(lab: Lab, course: Course) -> dict[str, str]:
     Names of checks that the library or this lab's own public checks use are no secrets.
     """
     folders = [course.directories[f"{role}_directory"] for role in ("source", "solution")]
-    found = {path.name for folder in [*folders, HIDDEN_CHECKS] for path in folder.glob("[!._]*/")}
+    hidden = [HIDDEN_CHECKS, *([labs / HIDDEN] if (labs := course_labs()) is not None else [])]
+    found = {path.name for folder in [*folders, *hidden] for path in folder.glob("[!._]*/")}
     secrets: dict[str, str] = {}
     for other in sorted({name.replace("_", "-") for name in found} - {lab.assignment}):
         released = (course.directories["release_directory"] / other).glob("*.ipynb")
         public = _words("\n".join(text for path in released for _, text in _texts(path.name, path.read_bytes())))
         own: dict[str, str] = {}
-        for path in sorted((folders[0] / other).glob("*.py")):
+        masters = sorted((folders[0] / other).glob("*.py"))
+        public += _words("\n".join(map(_outside_solutions, masters)))  # there may be no release yet
+        for path in masters:
             own |= _solution_regions(path, public) | _mark_schemes(path)
         for path in sorted((folders[1] / other).glob("*.ipynb")):
             with suppress(Exception):  # no notebook; its master text has the same lines
                 own |= _solutions(path, public)
         name = other.replace("-", "_")
-        for path in sorted((HIDDEN_CHECKS / name).glob("*.py")):
+        for path in sorted(hidden_checks(name).glob("*.py")):
             own |= _hidden(path, name)
         secrets |= {text: f"{other}: {what}" for text, what in own.items()}
-    files = [file for file in PACKAGE.rglob("*.py") if not _is_of_another_lab(file, lab)]
+    files = [*(file for file in PACKAGE.rglob("*.py") if not _is_of_a_lab(file)), *lab.folder.rglob("*.py")]
     shown = set(re.findall(r"\w+", "\n".join(_read(file) for file in files)))
     return {text: what for text, what in secrets.items() if text not in shown}
 
 
-def _is_of_another_lab(file: Path, lab: Lab) -> bool:
-    return file.is_relative_to(CHECKS) and file.parent != CHECKS and not file.is_relative_to(CHECKS / lab.name)
+def _is_of_a_lab(file: Path) -> bool:
+    return file.is_relative_to(CHECKS) and file.parent != CHECKS
 
 
 def _read(path: Path) -> str:
@@ -157,6 +160,11 @@ def _solution_regions(master: Path, public: str) -> dict[str, str]:
             if len(text) >= DISTINCTIVE:
                 found[text] = f"solution in {master.name}: {text[:60]}"
     return found
+
+
+def _outside_solutions(master: Path) -> str:
+    """Return the code of a master text that students get with the release."""
+    return _SOLUTION.sub("", _MARK_SCHEME.sub("", _read(master)))
 
 
 def _solutions(path: Path, public: str) -> dict[str, str]:
@@ -185,7 +193,7 @@ def _hidden(file: Path, lab: str) -> dict[str, str]:
 
     These are its docstrings and, for hidden checks, also their names and the messages that no public check contains.
     """
-    public = _words("\n".join(map(_read, sorted((CHECKS / lab).glob("*.py")))))
+    public = _words("\n".join(map(_read, sorted(public_checks(lab).glob("*.py")))))
     try:
         tree = ast.parse(_read(file))
     except (SyntaxError, ValueError):

@@ -18,6 +18,7 @@ from amllab.layers import layers_of
 from amllab.loading import BackboneUnavailable, load_backbone, own_weights
 from amllab.reptiles import HELD_OUT
 from autograder.errors import SettingsError
+from autograder.labs.locations import hidden_name
 from autograder.labs.own import own_table, with_own, write_own
 from autograder.labs.settings import budget_module
 
@@ -170,7 +171,7 @@ def _lab(name: str) -> Lab:
     module = budget_module(lab.name)
     if not hasattr(module, "Own"):
         raise LookupError(
-            f"{lab.title} cannot use your own images or backbone: autograder/checks/{lab.name}/budget.py has no class Own"
+            f"{lab.title} cannot use your own images or backbone: {hidden_name(lab.name, 'budget.py')} has no class Own"
         )
     return lab
 

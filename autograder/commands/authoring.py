@@ -33,7 +33,7 @@ def build(lab: str, **options: Any) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--root", type=PATH, metavar="FOLDER", help="Checkout of the course.  [default: this one]")
+@click.option("--root", type=PATH, metavar="FOLDER", help="Folder of the course.  [default: this one]")
 def new_lab(name: str, root: Path | None) -> None:
     """Create a small lab to start from.
 
@@ -41,15 +41,16 @@ def new_lab(name: str, root: Path | None) -> None:
 
     NAME is the name of the new assignment, such as label-smoothing.
     """
-    from autograder.authoring.new_lab import new_lab
+    from autograder.authoring.new_lab import is_checkout, new_lab
     from autograder.course import Course
 
     course = Course.find(root)
     for file in new_lab(course, name):
         print(os.path.relpath(file, course.root))
-    if not Path(__file__).is_relative_to(course.root):
+    if is_checkout(course.root) and not Path(__file__).is_relative_to(course.root):
         print(f"this Python uses other copies of the packages: run 'pip install -e {course.root}'")
-    print(f"next: run 'autograder build {name.replace('_', '-')}', then continue with docs/new-lab.md")
+    guide = "docs/new-lab.md" if is_checkout(course.root) else "these files, one by one"
+    print(f"next: run 'autograder build {name.replace('_', '-')}', then continue with {guide}")
 
 
 @click.command()

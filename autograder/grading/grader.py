@@ -21,7 +21,7 @@ from autograder.grading.mistakes import recognise
 from autograder.grading.report_cells import NOT_ISOLATED, write_report
 from autograder.grading.result import GradingResult
 from autograder.grading.worker import Worker
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import hidden_checks
 from autograder.notebooks.metadata import is_autograded, is_experiment, skipped_cells
 from autograder.notebooks.normalize import NormalizedSubmission
 from autograder.notebooks.reading import quoted
@@ -63,7 +63,7 @@ def grade(
     began = time.perf_counter()
     seed = secrets.randbits(63) if seed is None else seed
     notebook = submitted.notebook
-    paths = [lab.folder, HIDDEN_CHECKS / lab.name]
+    paths = [lab.folder, hidden_checks(lab.name)]
     with ExitStack() as stack:
         for cell in notebook.cells:
             if cell.cell_type == "code" and not is_experiment(cell):

@@ -19,7 +19,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 
 from amllab.lab import Lab
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import hidden_checks
 
 _OUTSIDE = ("deadline",)  # tables of lab.toml that grading does not read
 _NOT_GRADED = ("corpus", "evidence")  # folders of solutions for tests and studies, and of what these measured
@@ -39,7 +39,7 @@ def lab_digest(lab: Lab) -> str:
 def files_digest(folder: Path) -> str:
     """Return a digest of the public files in a lab's folder and of its hidden files, without the settings."""
     parts = []
-    for place in (folder, HIDDEN_CHECKS / folder.name):
+    for place in (folder, hidden_checks(folder.name)):
         for file in sorted(path for path in place.rglob("*") if path.is_file()):
             name = file.relative_to(place)
             hidden = any(part[0] == "." for part in name.parts)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from amllab.checks.results import CheckResult
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import hidden_checks
 
 Pattern = tuple[str, ...]
 
@@ -92,7 +92,7 @@ def write(lab: str, cases: Sequence[Case]) -> Path:
 
 
 def _file(lab: str) -> Path:
-    return HIDDEN_CHECKS / lab / "mistakes.json"
+    return hidden_checks(lab) / "mistakes.json"
 
 
 @cache

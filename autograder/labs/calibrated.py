@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from amllab.kit.task import Task
 from amllab.lab import Lab
 from autograder.labs.corpus import replaced
+from autograder.labs.locations import hidden_name
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def all_calibrated(lab: Lab) -> list[Calibrated]:
         if error.name is None or not name.startswith(error.name):
             raise
         raise LookupError(
-            f"{lab.title} has nothing to calibrate: there is no autograder/checks/{lab.name}/calibration.py"
+            f"{lab.title} has nothing to calibrate: there is no {hidden_name(lab.name, 'calibration.py')}"
         ) from None
     parts = module.PARTS if hasattr(module, "PARTS") else [(module.TASK, module.STYLES)]
     found = [Calibrated(task(lab), styles, getattr(module, "CEILINGS", {})) for task, styles in parts]

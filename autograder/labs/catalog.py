@@ -13,9 +13,9 @@ import pytest
 
 from amllab.checks.plugin import ChecksPlugin, declared, function_name, is_public, needs_of, points_of
 from amllab.checks.runner import QUIET
-from amllab.lab import Lab
+from amllab.lab import Lab, name_in_course
 from amllab.protocol.submission import InProcessSubmission
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import hidden_checks
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def checks_of(lab: Lab) -> list[Check]:
     """
     collector = _Collector(lab)
     output = io.StringIO()
-    folders = [str(lab.folder), str(HIDDEN_CHECKS / lab.name)]
+    folders = [str(lab.folder), str(hidden_checks(lab.name))]
     arguments = [*QUIET, "--collect-only", f"--rootdir={lab.folder.parent.parent}", *folders]
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         code = pytest.main(arguments, plugins=[collector])
@@ -92,7 +92,7 @@ def _check(item: pytest.Item, lab: Lab) -> Check:
         section=cell.kwargs.get("section", ""),
         points=float(points_of(lab, item, points)),
         needs=needs_of(item),
-        file="/".join(("autograder" if hidden else "amllab", "checks", lab.name, Path(item.path).name)),
+        file=name_in_course(Path(item.path)),
         hidden=hidden,
     )
 

@@ -30,7 +30,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from amllab.checks.results import CheckResult
 from amllab.lab import Lab
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import hidden_checks
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def corpus_of(lab: Lab) -> Corpus:
     names = [solution.name for solution in (*correct, *wrong)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{lab.name}: several solutions of the corpus are called {', '.join(twice)}")
-    equivalent = _equivalent(HIDDEN_CHECKS / lab.name)
+    equivalent = _equivalent(hidden_checks(lab.name))
     by_name = {solution.name: solution for solution in (*correct, *wrong)}
     shown = getattr(module, "DEMO", [s.name for s in (*correct[:2], *wrong[:4])])
     if unknown := [name for name in shown if name not in by_name]:

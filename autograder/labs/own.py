@@ -23,7 +23,7 @@ from amllab.kit.task import thresholds
 from amllab.lab import Lab
 from autograder.errors import SettingsError
 from autograder.labs.calibrated import all_calibrated
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import hidden_checks
 from autograder.labs.settings import budget_module, problems_of
 
 FILE = "own.toml"
@@ -35,7 +35,7 @@ HEAD = """\
 
 def own_file(lab: Lab) -> Path:
     """Return the path of the file with a lab's own images and backbone, whether it exists or not."""
-    return HIDDEN_CHECKS / lab.name / FILE
+    return hidden_checks(lab.name) / FILE
 
 
 def own_table(lab: Lab) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def with_own(lab: Lab) -> Lab:
     if "data" in own:
         shipped.pop("photographs", None)  # the file says all that depends on the images
     name = name_of(own, shipped)
-    evidence = HIDDEN_CHECKS / lab.name / "evidence" / f"thresholds-{name}.json"
+    evidence = hidden_checks(lab.name) / "evidence" / f"thresholds-{name}.json"
     return replace(lab, settings={**lab.settings, table: shipped | own}, own=name, evidence=evidence)
 
 

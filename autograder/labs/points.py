@@ -14,7 +14,7 @@ from amllab.checks.plugin import POINTS
 from amllab.lab import Lab
 from autograder.errors import SettingsError
 from autograder.labs.catalog import Check
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import hidden_checks, hidden_name
 from autograder.labs.settings import line_of
 
 
@@ -58,7 +58,7 @@ def name_problems(lab: Lab, checks: Iterable[Check]) -> list[str]:
     checks is for these. A message contains the line, and names the other file, or a check with a similar name.
     """
     public, hidden = ({check.function for check in checks if check.hidden is side} for side in (False, True))
-    for_public, for_hidden = f"[points] of {lab.name}/lab.toml", f"autograder/checks/{lab.name}/{POINTS}"
+    for_public, for_hidden = f"[points] of {lab.name}/lab.toml", hidden_name(lab.name, POINTS)
     secret = f"is a hidden check, and students get this file: give it points in {for_hidden}"
     own = f"is a public check: give it points in {for_public}"
     toml = (lab.folder / "lab.toml").read_text(encoding="utf-8")
@@ -70,7 +70,7 @@ def name_problems(lab: Lab, checks: Iterable[Check]) -> list[str]:
 
 def hidden_points(lab: Lab) -> str:
     """Return the text of the file that gives points to the hidden checks of a lab; empty if there is none."""
-    file = HIDDEN_CHECKS / lab.name / POINTS
+    file = hidden_checks(lab.name) / POINTS
     return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 

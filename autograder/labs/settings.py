@@ -31,10 +31,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from amllab.checks.plugin import POINTS
-from amllab.lab import CHECKS, Lab, find_lab, settings_text
+from amllab.lab import Lab, find_lab, public_checks, settings_text
 from amllab.worker.environment import MACHINE, SETTINGS
 from autograder.errors import SettingsError
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.conflicts import files_of_course_lab, refuse_conflicts
+from autograder.labs.locations import hidden_checks
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
@@ -131,7 +132,11 @@ def load_lab(name: str) -> Lab:
     from autograder.labs.own import with_own
 
     folder = name.replace("-", "_")
-    for file, kind in ((CHECKS / folder / "lab.toml", settings_of(folder)), (HIDDEN_CHECKS / folder / POINTS, Points)):
+    refuse_conflicts(files_of_course_lab(folder))
+    for file, kind in (
+        (public_checks(folder) / "lab.toml", settings_of(folder)),
+        (hidden_checks(folder) / POINTS, Points),
+    ):
         if not file.exists():
             continue
         try:

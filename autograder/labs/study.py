@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amllab.lab import Lab
-from autograder.labs.locations import HIDDEN_CHECKS, HIDDEN_KIT, KIT
+from autograder.labs.locations import HIDDEN_KIT, KIT, hidden_checks
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def command(lab: Lab) -> str:
 
 def evidence_of(lab: Lab) -> Path:
     """Return the file with the summary of a lab's mutation study, next to its hidden checks."""
-    return HIDDEN_CHECKS / lab.name / "evidence" / "study.json"
+    return hidden_checks(lab.name) / "evidence" / "study.json"
 
 
 def read_study(lab: Lab) -> Study:
@@ -68,7 +68,7 @@ def checks_digest(lab: Lab, *, accuracy: bool = False) -> str:
         lab: Lab whose checks to digest.
         accuracy: Whether to include the files that belong to the accuracy check, or to its calibration, alone.
     """
-    own = [file for folder in (lab.folder, HIDDEN_CHECKS / lab.name) for file in sorted(folder.glob("*.py"))]
+    own = [file for folder in (lab.folder, hidden_checks(lab.name)) for file in sorted(folder.glob("*.py"))]
     files = [file for file in own if file.stem != "corpus"]
     files += sorted(_kit_files(files))
     texts = [file.read_text(encoding="utf-8") for file in files if accuracy or not _only_for_accuracy(file)]

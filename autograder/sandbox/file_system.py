@@ -156,24 +156,29 @@ def _make_dev(user: int, limits: Limits, *, counted: bool) -> None:
 
 
 def visible_paths(hidden: Iterable[str] = ()) -> FileSystemView:
-    """Return the view that a submission needs: the interpreter and its packages, without the grading package.
+    """Return the view that a submission needs: the interpreter, its packages and the course's public checks.
+
+    The grading package is not in it.
 
     Args:
         hidden: Folders to hide in addition to the grading package.
     """
     import amllab
     import autograder
+    from amllab.lab import HIDDEN, PUBLIC, course_labs
 
     links: dict[str, str] = {}
 
     def real(paths: Iterable[str]) -> set[str]:
         return {interpreter_paths.follow(os.path.abspath(path), links) for path in paths}
 
+    labs = course_labs()
+    public, secret = ([str(labs / kind)] if labs is not None else [] for kind in (PUBLIC, HIDDEN))
     prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
     library, grading = (os.path.dirname(module.__file__ or "") for module in (amllab, autograder))
     entries = {entry for entry in (*sys.path, *_library_folders()) if entry and os.path.exists(entry)}
-    readable = real({*prefixes, library, *entries})
-    covered = real({grading, *hidden})
+    readable = real({*prefixes, library, *entries, *public})
+    covered = real({grading, *hidden, *secret})
     covered |= {alias for folder in covered for alias in interpreter_paths.aliases(folder, readable)}
     # a folder of packages that must be hidden can contain the course library, which is then shown on its own
     readable = {path for path in readable if path not in covered or path in real(prefixes)}

@@ -23,7 +23,7 @@ from unittest.mock import patch
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from amllab.lab import CHECKS, Lab
+from amllab.lab import Lab, name_in_course, public_checks
 from autograder.errors import LabError
 
 _SECONDS = 90.0  # for all imports of a lab; the grader waits longer than this for its first worker
@@ -59,7 +59,7 @@ def _imported(lab: dict[str, Any]) -> bytes | str:
     from amllab.worker import integrity
 
     settings = {"packages": lab["packages"], "probes": {"trusted": lab["trusted"]}}
-    described = Lab(lab["name"], CHECKS / lab["name"], lab["name"], "", {}, settings)
+    described = Lab(lab["name"], public_checks(lab["name"]), lab["name"], "", {}, settings)
     ends = time.monotonic() + _SECONDS
     with patch.dict(os.environ, lab["environment"]):
         for module in modules_of(lab["packages"]):
@@ -69,7 +69,7 @@ def _imported(lab: dict[str, Any]) -> bytes | str:
         if reason := trial(lambda: integrity.identities(described), ends - time.monotonic()):
             if reason.startswith(("the lab ", f"{lab['name']}/lab.toml: ")):
                 return reason
-            file = f"amllab/checks/{lab['name']}/probes.py"
+            file = name_in_course(described.folder / "probes.py")
             return (
                 f"the lab {lab['name']} cannot be used: importing {file} {reason}. Correct the file, or what it imports"
             )

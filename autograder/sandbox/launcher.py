@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amllab.lab import Lab
+from amllab.lab import LABS, Lab
 from amllab.worker.environment import SETTINGS, variables_of
 from autograder.errors import IsolationError, LabError
 from autograder.sandbox import OUT_OF_MEMORY
@@ -33,8 +33,8 @@ WAYS_OUT = (
 )
 # variables of the grader's environment that a worker's process receives
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL")
-# further variables that the fork server needs, to find the same packages and libraries as the grader
-_FINDING = ("HOME", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH")
+# further variables that the fork server needs, to find the same packages, libraries and labs as the grader
+_FINDING = (LABS, "HOME", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "LD_LIBRARY_PATH")
 _START_SECONDS = 180.0
 _SOCKET = "launch"  # in a folder that only the grader's user can enter
 _MESSAGE_BYTES = 1 << 16

@@ -18,7 +18,7 @@ from amllab.numerics import keep_freed_memory
 from amllab.protocol.lab_probes import ProbesError, probes_of
 from autograder.grading.cache import key_of
 from autograder.grading.grader import UnreadableSubmission
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import hidden_checks
 from autograder.sandbox.lab_imports import trial
 from autograder.scheduling.local_pool import PRELOADED_LAB
 
@@ -33,7 +33,7 @@ def _use(assignment: str) -> None:
     """Import what pytest and the checks of a lab import on their first run; this submission answers nothing."""
     lab = find_lab(assignment)
     key_of(nbformat.v4.new_notebook(), lab)  # keeps the digests of the code that is loaded here
-    run_checks(lab, [lab.folder, HIDDEN_CHECKS / lab.name], UnreadableSubmission(lab.name))
+    run_checks(lab, [lab.folder, hidden_checks(lab.name)], UnreadableSubmission(lab.name))
 
 
 graded = os.environ.pop(PRELOADED_LAB, "")

@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 import amllab.lab
-from amllab.checks import notebook
 from amllab.lab import Lab
 from amllab.protocol.submission import InProcessSubmission
 from autograder.authoring.study.materials import Materials
 from autograder.course import Course
-from autograder.labs import settings
 from autograder.labs.corpus import corpus_of
 
 SETTINGS = """
@@ -39,8 +37,7 @@ def labs_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make ``folder`` the folder of public checks, with lab 1 in it, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     os.symlink(amllab.lab.CHECKS / "transfer_learning", folder / "transfer_learning")
-    for module in (amllab.lab, notebook, settings):
-        monkeypatch.setattr(module, "CHECKS", folder)
+    monkeypatch.setattr(amllab.lab, "CHECKS", folder)
     return folder
 
 

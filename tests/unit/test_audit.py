@@ -19,7 +19,7 @@ from amllab.protocol.failure import Failure
 from autograder import cli
 from autograder.authoring.audit import Finding, kills, marks, noticed, passes, table
 from autograder.grading.result import GradingResult
-from autograder.labs import settings
+from autograder.labs import locations, settings
 from autograder.labs import study as study_module
 from autograder.labs.catalog import Check
 from autograder.labs.corpus import Solution
@@ -156,7 +156,7 @@ def test_audit_strict_not_measured() -> None:
 
 def test_study_current_and_stale(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lab's study is read from its evidence file, and is stale if the checks have changed since."""
-    monkeypatch.setattr(study_module, "HIDDEN_CHECKS", tmp_path)
+    monkeypatch.setattr(locations, "HIDDEN_CHECKS", tmp_path)
     assert read_study(lab) == Study()
     file = evidence_of(lab)
     file.parent.mkdir(parents=True)
@@ -173,7 +173,7 @@ def test_study_current_and_stale(tmp_path: Path, lab: Lab, monkeypatch: pytest.M
 )
 def test_study_damaged_file(text: str, tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error for a damaged study names the file and the command that recreates it."""
-    monkeypatch.setattr(study_module, "HIDDEN_CHECKS", tmp_path)
+    monkeypatch.setattr(locations, "HIDDEN_CHECKS", tmp_path)
     file = evidence_of(lab)
     file.parent.mkdir(parents=True)
     file.write_bytes(text.encode("latin-1"))

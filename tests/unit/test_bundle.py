@@ -32,6 +32,7 @@ from autograder.authoring.leak_check import find_leaks, read_secrets
 from autograder.authoring.new_lab import new_lab
 from autograder.cli import main
 from autograder.course import Course
+from autograder.labs import locations
 from autograder.labs.locations import HIDDEN_CHECKS
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, sampled
 
@@ -134,7 +135,8 @@ def two_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (bundles, leak_check, amllab.lab):
         monkeypatch.setattr(module, "PACKAGE", root / "amllab")
         monkeypatch.setattr(module, "CHECKS", root / "amllab" / "checks")
-    monkeypatch.setattr(leak_check, "HIDDEN_CHECKS", root / "autograder" / "checks")
+    for module in (leak_check, locations):
+        monkeypatch.setattr(module, "HIDDEN_CHECKS", root / "autograder" / "checks")
     monkeypatch.chdir(root)
     return root
 
@@ -230,7 +232,7 @@ def test_bundle_is_reproducible(bundle: Path, members: dict[str, bytes], tmp_pat
     """The same content gives the same bytes, with the date of the release."""
     (name,) = [name for name in members if name.endswith(".whl")]
     release = ROOT / "assignments" / ASSIGNMENT / NOTEBOOK
-    again = build_wheel(tmp_path, find_lab(ASSIGNMENT), release)
+    again = build_wheel(tmp_path, (find_lab(ASSIGNMENT), release))
     assert again.read_bytes() == members[name]
     date = int(release.stat().st_mtime)
     write_zip(tmp_path / "again.zip", dict(reversed(members.items())), date)

@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from amllab.lab import Lab
 from autograder.grading import cache, lab_digest
 from autograder.grading.cache import key_of
+from autograder.labs import locations
 
 NOTEBOOK = new_notebook(cells=[new_code_cell("x = 1")])
 
@@ -31,7 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / package / "engine.py").write_text("x = 1")
         (tmp_path / package / "checks" / "plugin.py").write_text("x = 1")
     monkeypatch.setattr(cache, "PACKAGES", (tmp_path / "amllab", tmp_path / "autograder"))
-    monkeypatch.setattr(lab_digest, "HIDDEN_CHECKS", tmp_path / "autograder" / "checks")
+    monkeypatch.setattr(locations, "HIDDEN_CHECKS", tmp_path / "autograder" / "checks")
     monkeypatch.setattr(lab_digest, "_hashed", {})
     return tmp_path
 

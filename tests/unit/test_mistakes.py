@@ -12,6 +12,7 @@ from amllab.protocol.failure import Failure
 from autograder.grading import mistakes
 from autograder.grading.mistakes import Case, learn, patterns, recognise
 from autograder.grading.result import GradingResult
+from autograder.labs import locations
 
 CELL = "check_training"
 
@@ -28,7 +29,7 @@ def cases(mistake: str, *failed: str, seeds: range = range(4)) -> list[Case]:
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "lab").mkdir()
-    monkeypatch.setattr(mistakes, "HIDDEN_CHECKS", tmp_path)
+    monkeypatch.setattr(locations, "HIDDEN_CHECKS", tmp_path)
     mistakes._known.cache_clear()
     yield "lab"
     mistakes._known.cache_clear()

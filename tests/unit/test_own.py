@@ -27,7 +27,7 @@ from autograder.authoring.own_choice import fitting_side, use_backbone, use_data
 from autograder.checks.transfer_learning import calibration
 from autograder.cli import main
 from autograder.errors import SettingsError, ThresholdError
-from autograder.labs import own
+from autograder.labs import locations, own
 from autograder.labs.calibrated import Calibrated, Style, calibrated_of
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.labs.own import own_file, require_thresholds
@@ -45,7 +45,7 @@ def hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Another folder for what graders alone have, and short calibrations."""
     folder = tmp_path / "hidden"
     (folder / "transfer_learning").mkdir(parents=True)
-    monkeypatch.setattr(own, "HIDDEN_CHECKS", folder)
+    monkeypatch.setattr(locations, "HIDDEN_CHECKS", folder)
     monkeypatch.setattr(calibration, "STYLES", STYLES)
     return folder / "transfer_learning"
 

@@ -18,7 +18,7 @@ from autograder.authoring.build import notebook_of
 from autograder.errors import SettingsError
 from autograder.grading import checked_points, grader
 from autograder.grading.checked_points import require_points
-from autograder.labs import catalog, points, settings
+from autograder.labs import locations
 from autograder.labs.catalog import checks_of
 from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.labs.points import check_points, name_problems, point_problems
@@ -72,8 +72,7 @@ def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lab: Lab) -> Path:
     """A copy of the folder of hidden checks, which the grader uses in place of its own."""
     folder = tmp_path / "autograder" / "checks"
     shutil.copytree(HIDDEN_CHECKS / lab.name, folder / lab.name, ignore=shutil.ignore_patterns("__pycache__"))
-    for module in (catalog, grader, points, settings):
-        monkeypatch.setattr(module, "HIDDEN_CHECKS", folder)
+    monkeypatch.setattr(locations, "HIDDEN_CHECKS", folder)
     return folder / lab.name
 
 

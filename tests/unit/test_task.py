@@ -23,7 +23,6 @@ from amllab.protocol.submission import InProcessSubmission
 from autograder.authoring import calibration_page
 from autograder.authoring.calibration import Calibration
 from autograder.errors import SettingsError
-from autograder.labs import settings
 from autograder.labs.calibrated import calibrated_of
 from autograder.labs.settings import load_lab
 
@@ -186,7 +185,6 @@ def line_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
             (folder / name).write_text(textwrap.dedent(text).replace("FIT_SOURCE", repr(FIT)))
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder.parent)])
     monkeypatch.setattr(labs, "CHECKS", tmp_path / "public")
-    monkeypatch.setattr(settings, "CHECKS", tmp_path / "public")
     return load_lab("line-fit")
 
 

@@ -15,7 +15,7 @@ from amllab.lab import Lab
 from autograder.course import Course
 from autograder.errors import CourseError
 from autograder.labs.corpus import Corpus, corpus_of
-from autograder.labs.locations import HIDDEN_CHECKS
+from autograder.labs.locations import hidden_checks, hidden_name
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Materials:
         corpus = corpus_of(lab)
         if not corpus.wrong:
             raise CourseError(
-                f"{lab.assignment} has no corpus: write wrong solutions to autograder/checks/{lab.name}/corpus.py"
+                f"{lab.assignment} has no corpus: write wrong solutions to {hidden_name(lab.name, 'corpus.py')}"
             )
         release = _read(course.release(lab), lab)
         solution = _read(course.solution(lab), lab)
@@ -108,7 +108,7 @@ def _function(cell: str, source: str) -> str:
 
 
 def _files(lab: Lab) -> list[Path]:
-    return [*sorted(lab.folder.glob("test_*.py")), *sorted((HIDDEN_CHECKS / lab.name).glob("test_*.py"))]
+    return [*sorted(lab.folder.glob("test_*.py")), *sorted((hidden_checks(lab.name)).glob("test_*.py"))]
 
 
 def _read(file: Path, lab: Lab) -> NotebookNode:

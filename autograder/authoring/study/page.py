@@ -9,6 +9,7 @@ from amllab.lab import Lab
 from autograder.authoring.study.operators import family
 from autograder.authoring.study.rows import Row, span
 from autograder.authoring.study.subjects import BY_PEOPLE
+from autograder.labs.locations import hidden_name
 
 
 def page(lab: Lab, exercises: Sequence[str], rows: Sequence[Row], versions: Mapping[str, str], command: str) -> str:
@@ -33,7 +34,7 @@ def page(lab: Lab, exercises: Sequence[str], rows: Sequence[Row], versions: Mapp
     broken = [row for row in rows if row.broken]
     parts = [
         f"# Mutation study: {lab.title}",
-        f"Written by `{command}`; every figure comes from `autograder/checks/{lab.name}/evidence/study.jsonl`.",
+        f"Written by `{command}`; every figure comes from `{hidden_name(lab.name, 'evidence/study.jsonl')}`.",
         f"Correct functions were changed in one place at a time: {len(made)} changes were made by the operators of cosmic-ray "
         f"{versions['cosmic-ray']} and by leaving out statements and arguments, {len(by_hand)} are typical student "
         f"mistakes, and {len(public)} occur like this in public code. {len(styles)} correct submissions were written in other "

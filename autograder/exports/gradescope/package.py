@@ -27,12 +27,12 @@ from packaging.requirements import Requirement
 
 import amllab
 import autograder
-from amllab.lab import find_lab, released_notebooks
+from amllab.lab import HIDDEN, PUBLIC, course_labs, find_lab, released_notebooks
 from autograder.course import Course
 from autograder.labs.own import own_file
 
 ISOLATIONS = ("where-possible", "namespaces", "none")
-_LEFT_OUT = {"__pycache__", ".ipynb_checkpoints"}
+_LEFT_OUT = {"__pycache__", ".ipynb_checkpoints", "shipped"}  # the last is what courses are made from
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same files give the same zip
 _PROJECT = Template("""\
 [build-system]
@@ -106,10 +106,24 @@ def _package_files() -> dict[str, Path]:
     found = {f"amllab/releases/{name}": notebook for name, notebook in released_notebooks().items()}
     for package in (amllab, autograder):
         folder = Path(package.__file__).parent  # type: ignore[arg-type]
-        for file in folder.rglob("*"):
-            if file.is_file() and not _LEFT_OUT & set(file.parts) and file.suffix != ".pyc":
-                found[f"{folder.name}/{file.relative_to(folder).as_posix()}"] = file
+        found |= _files_below(folder, folder.name)
+    labs = course_labs()
+    for kind, checks in ((PUBLIC, "amllab/checks"), (HIDDEN, "autograder/checks")):
+        for folder in sorted((labs / kind).glob("[!._]*/")) if labs is not None else ():
+            place = f"{checks}/{folder.name}"  # a lab of the course takes the place of a shipped one
+            found = {name: file for name, file in found.items() if not name.startswith(f"{place}/")}
+            found |= _files_below(folder, place)
     return dict(sorted(found.items()))
+
+
+def _files_below(folder: Path, place: str) -> dict[str, Path]:
+    """Return the files of a folder of code, by their path if the folder is at ``place``."""
+    names = ((file, file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    return {
+        f"{place}/{name.as_posix()}": file
+        for file, name in names
+        if name.suffix != ".pyc" and not _LEFT_OUT & set(name.parts)
+    }
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes, mode: int = 0o644) -> None:
