@@ -6,6 +6,7 @@ package is merged into it by :mod:`autograder.authoring.upgrade_course`.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -56,7 +57,10 @@ def new_course(target: Path, labs: Iterable[str] | None = None) -> list[str]:
     files = course_files(title, chosen)
     target.parent.mkdir(parents=True, exist_ok=True)
     inside = target.is_dir()  # then it stays the same folder: somebody may be in it, or it may be another drive
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.draft-", dir=target if inside else target.parent))
+    place, prefix = target if inside else target.parent, f".{target.name}.draft-"
+    for left in place.glob(f"{glob.escape(prefix)}*"):  # by a command that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
     try:
         _write(draft, files | record_files(title, chosen, files))
         draft.chmod(0o777 & ~_umask())

@@ -49,9 +49,13 @@ class Installation:
     def __init__(self, folder: Path) -> None:
         venv.create(folder, symlinks=True)
         self.folder, self.python = folder, folder / "bin" / "python"
-        packages = sysconfig.get_path("purelib", "venv", {"base": str(folder)})
+        self._packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
         # as an entry of a .pth: the editable installation of this repository in it is not loaded
-        Path(packages, "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+        (self._packages / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+
+    def use(self, unpacked: Path) -> None:
+        """Use an unpacked wheel where it is."""
+        (self._packages / "a-wheel.pth").write_text(f"{unpacked}\n")
 
     def install(self, wheel: Path) -> None:
         """Install a wheel, in place of another one."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -12,28 +10,14 @@ import pytest
 
 from amllab.lab import released_notebooks
 from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT
-
-SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
-BUILD = "import sys, setuptools.build_meta as backend; print(getattr(backend, sys.argv[1])(sys.argv[2]))"
-
-
-def build(kind: str, tree: Path, target: Path) -> Path:
-    """Build ``sdist`` or ``wheel`` with the installed setuptools, without downloads."""
-    command = [sys.executable, "-P", "-c", BUILD, f"build_{kind}", str(target)]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return target / done.stdout.split()[-1]
+from tests.helpers.wheels import Installation, build, source_tree
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked wheel of the source distribution."""
     folder = tmp_path_factory.mktemp("build")
-    tree = folder / "checkout"
-    for package in ("amllab", "autograder", "assignments"):
-        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in SOURCES:
-        shutil.copy(ROOT / name, tree)
+    tree = source_tree(folder / "checkout")
     shutil.unpack_archive(build("sdist", tree, folder), folder / "source")
     (source,) = (folder / "source").iterdir()
     with zipfile.ZipFile(build("wheel", source, folder)) as archive:
@@ -68,4 +52,33 @@ def test_wheel_contains_every_file(wheel: Path, package: str) -> None:
     there = {path for path in there if not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)}
     packed = {path.relative_to(wheel) for path in (wheel / package).rglob("*") if path.is_file()}
     assert there <= packed
-    assert {path.parts[1] for path in packed - there} <= {"releases"}
+    assert {path.parts[1] for path in packed - there} == {"amllab": {"releases"}, "autograder": {"shipped"}}[package]
+
+
+def test_wheel_contains_courses(wheel: Path) -> None:
+    """The wheel contains master texts and solutions of all labs, once, where graders alone have them."""
+    packed = {
+        path.relative_to(wheel / "autograder" / "shipped") for path in (wheel / "autograder" / "shipped").rglob("*")
+    }
+    masters = [path.relative_to(ROOT) for path in (ROOT / "source").glob("*/*.py")]
+    solutions = [path.relative_to(ROOT) for path in (ROOT / "solutions").glob("*/*.ipynb")]
+    assert {path for path in packed if path.suffix} == {*masters, *solutions, Path("pyproject.toml")}
+    assert len(masters) >= 4
+    assert not [path for path in (wheel / "amllab").rglob("*") if "shipped" in path.parts]
+
+
+def test_new_course_from_wheel(wheel: Path, tmp_path: Path) -> None:
+    """In an environment with the wheel alone, a course is made in an empty folder, and its labs are found there."""
+    installed = Installation(tmp_path / "environment")
+    installed.use(wheel)
+    assert "No module named 'tests'" in installed.run(tmp_path, "python", "-c", "import tests").stderr
+    made = installed.run(tmp_path, "autograder", "new-course", "a course", "--labs", ASSIGNMENT)
+    assert made.returncode == 0, made.stderr
+    shown = (
+        "import amllab.checks.transfer_learning as public, autograder.checks.transfer_learning as hidden, amllab.lab as lab; "
+        "print(public.__file__, hidden.__file__, lab.find_lab('transfer-learning').folder, sep='\\n')"
+    )
+    found = installed.run(tmp_path / "a course" / "source", "python", "-c", shown).stdout.splitlines()
+    labs = tmp_path / "a course" / "labs"
+    folders = (labs / "public" / "transfer_learning", labs / "hidden" / "transfer_learning")
+    assert found == [*(str(folder / "__init__.py") for folder in folders), str(folders[0])]
