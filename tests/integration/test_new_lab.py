@@ -14,7 +14,9 @@ from amllab.lab import all_labs, find_lab
 from autograder import cli
 from autograder.authoring.new_lab import new_lab
 from autograder.course import Course
+from autograder.labs.locations import hidden_checks
 from tests.helpers.course_copy import ROOT, CourseCopy, Done, blocks_of, steps_of
+from tests.helpers.course_labs import forgotten_course
 
 GUIDE = ROOT / "docs" / "new-lab.md"
 NEW = "label-smoothing"
@@ -66,12 +68,23 @@ def test_new_lab_existing_name() -> None:
             new_lab(Course.find(ROOT), name.replace("_", "-"))
 
 
-def test_new_lab_without_packages(tmp_path: Path) -> None:
-    """A course folder without the packages is refused."""
+def test_new_lab_without_packages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a course that is no checkout of the packages, a lab is in the course's own folder, and found there."""
     (tmp_path / "nbgrader_config.py").write_text((ROOT / "nbgrader_config.py").read_text())
-    with pytest.raises(FileNotFoundError, match="--root"):
-        new_lab(Course.find(tmp_path), "a-lab")
-    assert files(tmp_path) == {"nbgrader_config.py"}
+    with forgotten_course():
+        assert cli.main(["new-lab", "a-lab", "--root", str(tmp_path)]) == 0
+        lab = find_lab("a-lab")
+        assert hidden_checks(lab.name) == tmp_path / "labs" / "hidden" / "a_lab"
+        for name in ("transfer-learning", "a-lab"):  # that of the package, and its own
+            assert cli.main(["new-lab", name, "--root", str(tmp_path)]) == 2
+    assert lab.folder == tmp_path / "labs" / "public" / "a_lab"
+    assert {name.split("/")[0] for name in files(tmp_path)} == {"labs", "source", "tests", "nbgrader_config.py"}
+    told = capsys.readouterr()
+    assert "next: run 'autograder build a-lab'" in told.out
+    assert "pip install" not in told.out
+    assert "'autograder upgrade-course --labs transfer-learning'" in told.err
+    with pytest.raises(LookupError):
+        find_lab("a-lab")
 
 
 def test_new_lab_command_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
