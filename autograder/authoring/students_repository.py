@@ -24,7 +24,7 @@ from autograder.authoring.bundle import build_wheel, release_of
 from autograder.authoring.drafts import locked
 from autograder.authoring.leak_check import find_leaks
 from autograder.authoring.new_course import course_id
-from autograder.authoring.three_way import Base, Outcome, digest, merge
+from autograder.authoring.three_way import Base, Outcome, digest, is_text, merge
 from autograder.authoring.write_files import content_of, write_files
 from autograder.course import Course
 from autograder.course_version import SHIPPED
@@ -154,6 +154,7 @@ def _write_draft(draft: Path, course: Course, labs: list[Lab], choices: Choices)
         "labs": [_words_of(lab, release, choices) for lab, release in zip(labs, releases, strict=True)],
     }
     templates = Environment(loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
+    templates.trim_blocks = templates.lstrip_blocks = True
 
     def write(template: str, name: str) -> None:
         path = draft / name
@@ -208,15 +209,14 @@ def _put(root: Path, contents: dict[str, bytes], choices: Choices) -> list[str]:
     outcomes: dict[str, Outcome] = {}
     writes: dict[Path, bytes | None] = {}
     for name in sorted({*contents, *digests}):
-        before = content_of(root / _KEPT / name)
-        base = Base(digests[name], before) if name in digests else None
+        base = Base(digests[name], content_of(root / _KEPT / name)) if name in digests else None
         ours, theirs = content_of(root / FOLDER / name), contents.get(name)
         if ours is None and theirs is not None:
             base = None  # deleted: it is written again
         outcome = merge(name, base, ours, theirs, labels)
-        if outcome.other is not None or outcome.why == "the build makes it again":
+        if theirs is not None and ours not in (None, theirs) and (outcome.other is not None or not is_text(name)):
             # nobody works in these copies: what is published has to be what was built
-            outcome = Outcome("replaced", "it was edited", theirs)
+            outcome = Outcome("updated", content=theirs)
         outcomes[name] = outcome
         if outcome.content is not None or outcome.deleted:
             writes[root / FOLDER / name] = outcome.content
