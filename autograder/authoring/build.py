@@ -20,7 +20,9 @@ from nbformat import NotebookNode
 
 from amllab.lab import Lab, find_lab
 from autograder.authoring.drafts import draft_of, locked, put_in_place
+from autograder.authoring.shipped import shipped_labs
 from autograder.course import Course
+from autograder.course_version import SHIPPED
 from autograder.errors import SettingsError
 from autograder.gradebook.changed_cells import settle
 from autograder.grading.cache import FOLDER
@@ -103,7 +105,9 @@ def build(
     require_thresholds(lab)
     master = course.directories["source_directory"] / lab.assignment / f"{lab.notebook}.py"
     if not master.is_file():
-        raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/")
+        shipped = (course.root / SHIPPED).is_dir() and lab.assignment in shipped_labs()
+        ways = f": 'autograder upgrade-course --labs {lab.assignment}' adds it" if shipped else ""
+        raise FileNotFoundError(f"no master text {lab.assignment}/{master.name} in {master.parent.parent.name}/{ways}")
     refuse_conflicts([master], parts=3)
     if data and data not in ("drawn", "cifar100") and not Path(data).expanduser().is_dir():
         raise FileNotFoundError(f"no folder of images {data}; --data takes drawn, cifar100 or a folder")

@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from autograder.authoring.shipped import chosen_labs, files_of_lab, shipped_labs
 from autograder.authoring.three_way import Base, digest, is_text
+from autograder.authoring.write_files import naming, umask
 from autograder.course import CONFIG, path_problem
 from autograder.course_version import RECORD, SHIPPED
 
@@ -51,7 +52,8 @@ def new_course(target: Path, labs: Iterable[str] | None = None) -> list[str]:
         ValueError: nbgrader cannot work in a folder of this name.
     """
     chosen = chosen_labs(labs) if labs is not None else shipped_labs()
-    target = Path(os.path.abspath(target.expanduser()))
+    with naming(target):  # the working directory may have been removed
+        target = Path(os.path.abspath(target.expanduser()))
     _require_free(target)
     title = target.name or "course"
     files = course_files(title, chosen)
@@ -63,7 +65,7 @@ def new_course(target: Path, labs: Iterable[str] | None = None) -> list[str]:
     draft = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
     try:
         _write(draft, files | record_files(title, chosen, files))
-        draft.chmod(0o777 & ~_umask())
+        draft.chmod(0o777 & ~umask())
         if not inside:
             os.rename(draft, target)
             return chosen
@@ -148,16 +150,11 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        with naming(path):
+            path.write_bytes(content)
 
 
 def course_id(title: str) -> str:
     """Return a name that is safe in paths and in Python."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-") or "course"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 _DRAFT = ".draft-of-"
@@ -42,9 +43,10 @@ def write_files(root: Path, writes: Mapping[Path, bytes | None]) -> None:
             folders[file].mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(prefix=_DRAFT, dir=folders[file])
             drafts[file] = Path(name)
-            with os.fdopen(descriptor, "wb") as draft:
+            with os.fdopen(descriptor, "wb") as draft, naming(file):
                 draft.write(content)
-            drafts[file].chmod(file.stat().st_mode & 0o777 if file.exists() else 0o644)
+                draft.flush()
+            drafts[file].chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~umask())
         for file, content in writes.items():
             if content is None:
                 file.unlink(missing_ok=True)
@@ -54,6 +56,24 @@ def write_files(root: Path, writes: Mapping[Path, bytes | None]) -> None:
     finally:
         for unused in drafts.values():
             unused.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Add the name of a file to an error of the system that has none, such as one of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(file)
+        raise
+
+
+def umask() -> int:
+    """Return which permissions new files of this process lack."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _draft_folder(root: Path, file: Path) -> Path:
