@@ -12,9 +12,11 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from subprocess import CompletedProcess
 
 from tests.helpers.wheels import Installation, build, source_tree
@@ -27,6 +29,16 @@ OURS = "#\n# Our own wording.\n"
 OUR_CELL = "\n# %% [markdown]\n# A paragraph of this course.\n"
 
 
+@dataclass(frozen=True)
+class Step:
+    """A command, the seconds that it took, the seconds of processors that it used, and its output."""
+
+    command: str
+    seconds: float
+    processor_seconds: float
+    output: str = ""
+
+
 @dataclass
 class Walk:
     """The way, step by step.
@@ -34,12 +46,12 @@ class Walk:
     Attributes:
         folder: An empty folder.
         labs: Assignments of the labs; the first is graded and upgraded.
-        steps: Name, seconds and output of each step that was taken.
+        steps: The steps that were taken.
     """
 
     folder: Path
     labs: tuple[str, ...]
-    steps: list[tuple[str, float, CompletedProcess[str] | None]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.root = self.folder / "Übung 1"
@@ -61,17 +73,25 @@ class Walk:
 
     def run(self, *command: str, status: int = 0, folder: Path | None = None) -> CompletedProcess[str]:
         """Take a step: a command in the course."""
-        begun = time.perf_counter()
-        done = self.installation.run(folder or self.root, *command)
-        self.steps.append((" ".join(command), time.perf_counter() - begun, done))
+        with self._step(" ".join(command)) as output:
+            done = self.installation.run(folder or self.root, *command)
+            output.append(done.stdout)
         assert done.returncode == status, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr[-4000:]}"
         return done
 
     def install(self, wheel: Path) -> None:
         """Take a step: install a wheel."""
-        begun = time.perf_counter()
-        self.installation.install(wheel)
-        self.steps.append((f"pip install --no-deps {wheel.name}", time.perf_counter() - begun, None))
+        with self._step(f"pip install --no-deps {wheel.name}"):
+            self.installation.install(wheel)
+
+    @contextmanager
+    def _step(self, command: str) -> Iterator[list[str]]:
+        output: list[str] = []
+        before, begun = getrusage(RUSAGE_CHILDREN), time.perf_counter()
+        yield output
+        seconds, after = time.perf_counter() - begun, getrusage(RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        self.steps.append(Step(command, seconds, used, "".join(output)))
 
     def grade(self) -> None:
         """Hand in the solution and the untouched notebook of the bundle, and grade both."""
@@ -131,10 +151,11 @@ def main() -> int:
     labs = tuple(parser.parse_args().labs)
     with tempfile.TemporaryDirectory(prefix="amllab-course-") as folder:
         way = walk(Path(folder), labs)
-    print("| step | seconds |\n|---|---|")
-    for name, seconds, _ in way.steps:
-        print(f"| `{name}` | {seconds:.1f} |")
-    print(f"| all | {sum(seconds for _, seconds, _ in way.steps):.0f} |")
+    print("| step | seconds | seconds of processors |\n|---|---|---|")
+    for step in way.steps:
+        print(f"| `{step.command}` | {step.seconds:.1f} | {step.processor_seconds:.1f} |")
+    sums = (sum(getattr(step, name) for step in way.steps) for name in ("seconds", "processor_seconds"))
+    print("| all | {:.0f} | {:.0f} |".format(*sums))
     return 0
 
 

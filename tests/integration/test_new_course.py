@@ -30,10 +30,9 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> Walk:
 
 def output(way: Walk, command: str) -> Iterator[str]:
     """Yield what a command printed, each time."""
-    for name, _, done in way.steps:
-        if name == command:
-            assert done is not None
-            yield done.stdout
+    for step in way.steps:
+        if step.command == command:
+            yield step.output
 
 
 def test_walk_scores(way: Walk) -> None:

@@ -22,7 +22,7 @@ from autograder.exports.gradescope.package import _package_files
 from autograder.labs.locations import hidden_checks, hidden_name
 from autograder.labs.settings import load_lab
 from autograder.sandbox.file_system import visible_paths
-from tests.conftest import ASSIGNMENT, ROOT
+from tests.conftest import ASSIGNMENT, ROOT, sampled
 from tests.helpers.course_labs import forgotten_course
 
 LAB = "transfer_learning"
@@ -111,7 +111,7 @@ def test_course_without_labs_changes_nothing(tmp_path: Path) -> None:
         assert "AMLLAB_LABS" not in os.environ
 
 
-@pytest.mark.parametrize("place", ["source/own-lab", "submitted", ""])
+@pytest.mark.parametrize("place", sampled(["source/own-lab", "submitted", ""], 3))
 def test_labs_found_from_folder_of_course(course: Course, place: str) -> None:
     """A notebook that is opened anywhere in the course finds the labs, without any setting."""
     folder = course.root / place

@@ -150,15 +150,18 @@ def test_packages_of_labs_are_installed(students: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        ([], "name at least one platform: docker, binder, colab"),
-        (["docker"], "--labs"),
-        (["dokcer", "--labs", ASSIGNMENT], "no platform 'dokcer'; there are: docker, binder, colab"),
-        (["docker", "--labs", "tranfer"], "no lab 'tranfer'"),
-        (["colab", "--labs", ASSIGNMENT], "--repository OWNER/NAME"),
-        (["binder", "--labs", ASSIGNMENT, "--repository", "https://gitlab.com/a/b"], "is no repository on GitHub"),
-        (["docker", "--labs", "self-supervised-learning"], "'autograder build self-supervised-learning'"),
-    ],
+    sampled(
+        [
+            ([], "name at least one platform: docker, binder, colab"),
+            (["docker"], "--labs"),
+            (["dokcer", "--labs", ASSIGNMENT], "no platform 'dokcer'; there are: docker, binder, colab"),
+            (["docker", "--labs", "tranfer"], "no lab 'tranfer'"),
+            (["colab", "--labs", ASSIGNMENT], "--repository OWNER/NAME"),
+            (["binder", "--labs", ASSIGNMENT, "--repository", "https://gitlab.com/a/b"], "is no repository on GitHub"),
+            (["docker", "--labs", "self-supervised-learning"], "'autograder build self-supervised-learning'"),
+        ],
+        3,
+    ),
 )
 def test_wrong_choices(students: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A choice that cannot be carried out is explained, and nothing is written or remembered."""
