@@ -149,7 +149,7 @@ def test_packages_of_labs_are_installed(students: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "choice",
     sampled(
         [
             ([], "name at least one platform: docker, binder, colab"),
@@ -163,8 +163,9 @@ def test_packages_of_labs_are_installed(students: Path) -> None:
         3,
     ),
 )
-def test_wrong_choices(students: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_choices(students: Path, choice: tuple[list[str], str], capsys: pytest.CaptureFixture[str]) -> None:
     """A choice that cannot be carried out is explained, and nothing is written or remembered."""
+    arguments, message = choice
     assert main(["add-platform", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not students.exists()
