@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -104,9 +105,10 @@ def _merged(ours: bytes, base: bytes, theirs: bytes, labels: tuple[str, str, str
         for file, content in zip(names, (ours, base, theirs), strict=True):
             Path(folder, file).write_bytes(_plain(content))
         options = [option for label in labels for option in ("-L", label)]
-        done = subprocess.run(
-            ["git", "merge-file", "-p", "--diff3", *options, *names], cwd=folder, capture_output=True, check=False
-        )
+        # without those that name a repository, as in a hook of Git
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        command = ["git", "merge-file", "-p", "--diff3", *options, *names]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     if done.returncode < 0 or done.returncode > 127:  # otherwise it is the number of conflicts
         reason = done.stderr.decode(errors="replace").strip()
         return Outcome("conflict", f"yours is unchanged: Git cannot merge it ({reason})", other=theirs)

@@ -147,7 +147,8 @@ def _renew_record(root: Path, plan: Upgrade, files: dict[str, bytes], digests: d
         if kept not in files and (root / kept).is_file():
             plan.writes[root / kept] = None
     for kept, content in files.items():  # the record itself is the last of them
-        if content_of(root / kept) != content:
+        found = content_of(root / kept)
+        if found is None or digest(found) != digest(content):
             plan.writes[root / kept] = content
 
 

@@ -15,6 +15,7 @@ import amllab.checks
 import amllab.lab
 import autograder.checks
 from amllab.lab import all_labs, find_lab, public_checks, released_notebooks, use_course
+from autograder.authoring.leak_check import find_leaks
 from autograder.authoring.new_course import new_course
 from autograder.authoring.new_lab import new_lab
 from autograder.course import Course
@@ -26,6 +27,7 @@ from tests.conftest import ASSIGNMENT, ROOT, sampled
 from tests.helpers.course_labs import forgotten_course
 
 LAB = "transfer_learning"
+OTHER = "self-supervised-learning"
 
 
 @pytest.fixture
@@ -101,6 +103,22 @@ def test_releases_of_the_course(course: Course) -> None:
     found = released_notebooks()
     assert found[f"{ASSIGNMENT}/{LAB}.ipynb"] == release
     assert found["meta-learning/meta_learning.ipynb"].is_relative_to(ROOT / "assignments")
+
+
+@pytest.mark.slow
+def test_unbuilt_lab_is_no_leak(course: Course) -> None:
+    """The stubs of a lab that was never built are no secrets, but its solutions are."""
+    text = (ROOT / "source" / OTHER / "self_supervised_learning.py").read_text(encoding="utf-8")
+    for folder in ("source", "solutions"):
+        shutil.copytree(ROOT / folder / OTHER, course.root / folder / OTHER)
+    release = course.root / "assignments" / ASSIGNMENT / f"{LAB}.ipynb"
+    shutil.copytree(ROOT / "assignments" / ASSIGNMENT, release.parent)
+    lab = find_lab(ASSIGNMENT)
+    assert find_leaks(release, lab, course) == []
+    solution = text.partition("BEGIN SOLUTION")[2].partition("END SOLUTION")[0]
+    longest = max((line.strip() for line in solution.splitlines()), key=len)
+    (course.root / "notes.md").write_text(longest)
+    assert [leak.what.partition(":")[0] for leak in find_leaks(course.root / "notes.md", lab, course)] == [OTHER]
 
 
 def test_course_without_labs_changes_nothing(tmp_path: Path) -> None:

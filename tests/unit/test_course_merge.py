@@ -74,6 +74,14 @@ def test_merge_conflict() -> None:
     assert "line 4:" in outcome.why
 
 
+@needs_git
+def test_merge_inside_a_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that Git sets for hooks, or that are wrong, do not matter."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CONFIG_GLOBAL"):
+        monkeypatch.setenv(name, "/nothing/there")
+    assert merged(MINE, NEW).what == "merged"
+
+
 def test_merge_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Git, the course's version stays, and the new one is handed out for comparison."""
     monkeypatch.setattr(three_way.shutil, "which", lambda name: None)

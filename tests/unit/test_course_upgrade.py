@@ -270,6 +270,9 @@ def test_upgrade_windows_line_ends(root: Path, release: Release) -> None:
     done = upgraded(root)
     assert {name: done.outcomes[name].what for name in (MASTER, PROBES)} == {MASTER: "merged", PROBES: "updated"}
     assert SETTINGS not in done.outcomes
+    for file in (root / ".shipped").rglob("*.*"):  # as a clone on Windows has them
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert upgraded(root).writes == {}
     for name in (MASTER, PROBES):
         text = (root / name).read_bytes()
         assert b"# new\r\n" in text
