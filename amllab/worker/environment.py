@@ -17,7 +17,7 @@ SETTINGS = {
 }
 # further variables that belong to the machine, or that grading and preflight set themselves
 MACHINE = (
-    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "AMLLAB_PREFLIGHT"),
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "AMLLAB_PREFLIGHT", "AMLLAB_LABS"),
     *("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME", "PYTHONPATH"),
 )
 
