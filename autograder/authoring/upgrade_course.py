@@ -41,6 +41,7 @@ class Upgrade:
         before, after: Versions of the package.
         labs: Assignments of the course's labs, those that were added included.
         outcomes: Path in the course -> what happens to the file; files of which there is nothing to say are left out.
+        added: Labs that the course did not have.
         removed: Labs that the course has removed.
         dropped: Labs that the package no longer ships.
         writes: Contents of files to write, in this order; ``None`` deletes a file.
@@ -50,6 +51,7 @@ class Upgrade:
     after: str
     labs: list[str]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     writes: dict[Path, bytes | None] = field(default_factory=dict)
@@ -71,8 +73,15 @@ class Upgrade:
         ]
 
     def lines(self) -> Iterator[str]:
-        """Yield what happens, one line for each file."""
+        """Yield what happens, one line for each file, and one for each lab that is added."""
+        new = {
+            lab: [n for n in _files_of(lab, self.outcomes) if self.outcomes[n].what == "added"] for lab in self.added
+        }
+        for lab, names in new.items():
+            yield f"{'added':9} {lab} ({len(names)} files)"
         for name, outcome in self.outcomes.items():
+            if any(name in names for names in new.values()):
+                continue
             yield f"{outcome.what:9} {name}{f' ({outcome.why})' if outcome.why else ''}"
             if outcome.other is not None:
                 yield f"{'':9} new version: {_new_version(name, self.after)}"
@@ -114,11 +123,12 @@ def _plan(course: Course, add: list[str], *, without_base: bool) -> Upgrade:
     removed = [lab for lab in record["labs"] if lab not in there and lab not in add]
     dropped = [lab for lab in record["labs"] if lab in there and lab not in shipped]
     labs = [lab for lab in dict.fromkeys([*record["labs"], *add]) if lab not in (*removed, *dropped)]
-    plan = Upgrade(record[PACKAGE], after, labs, removed=removed, dropped=dropped)
+    added = [lab for lab in add if lab not in there]
+    plan = Upgrade(record[PACKAGE], after, labs, added=added, removed=removed, dropped=dropped)
     title, digests = record["title"], record["files"]
     theirs = course_files(title, labs)
     # a lab that is added, or added again, has no base: all of it is new
-    new = {name for lab in add if lab not in there for name in _files_of(lab, theirs)}
+    new = {name for lab in added for name in _files_of(lab, theirs)}
     left_alone = {name for lab in (*removed, *dropped) for name in _files_of(lab, digests)}
     bases = {name: base for name, base in bases_of(root, digests).items() if name not in new | left_alone}
     ours = {name: content_of(_place(course, name)) for name in sorted({*bases, *theirs})}

@@ -15,6 +15,7 @@ from autograder.authoring import new_course as courses
 from autograder.authoring import upgrade_course as module
 from autograder.authoring import write_files
 from autograder.authoring.new_course import new_course
+from autograder.authoring.shipped import files_of_lab
 from autograder.authoring.upgrade_course import Upgrade, upgrade_course
 from autograder.cli import main
 from autograder.course import Course
@@ -220,7 +221,10 @@ def test_upgrade_adds_lab(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert main(["upgrade-course", "--labs", "meta-lerning"]) == 2
         assert "did you mean meta-learning?" in capsys.readouterr().err
         assert main(["upgrade-course", "--labs", "meta-learning"]) == 0
-    assert "next: run 'autograder build meta-learning'" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("meta" in line for line in lines) == 2  # not one for each of its files
+    assert f"added     meta-learning ({len(files_of_lab('meta-learning'))} files)" in lines
+    assert "next: run 'autograder build meta-learning'" in lines
     assert (root / "labs" / "hidden" / "meta_learning" / "__init__.py").is_file()
     assert (root / "source" / "meta-learning" / "meta_learning.py").is_file()
     assert "autograder build meta-learning" in (root / "README.md").read_text()
