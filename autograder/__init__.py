@@ -32,6 +32,7 @@ def configure(c: Any) -> None:
     Raises:
         SystemExit: nbgrader cannot work in the course's folder.
     """
+    import nbgrader
     from traitlets.config import Application
 
     from amllab.lab import course_labs, use_course
@@ -58,7 +59,18 @@ def configure(c: Any) -> None:
         "clean_html": "autograder.notebooks.rendering.clean_html_of_page",
         "highlight_code": "autograder.notebooks.rendering.highlight_code",
         "ansi2html": "autograder.notebooks.rendering.ansi2html",
+        "tex_to_mathml": "autograder.notebooks.rendering.tex_to_mathml",
+        "code_spans": "amllab.templates.code",
+        "demoted": "autograder.pages.summary.demoted",
+        "feedback_summary": "autograder.pages.summary.summarise",
+        "has_report": "autograder.pages.summary.has_report",
+        "points": "autograder.pages.summary.points",
     }
+    # the pages of this package, which extend or replace nbgrader's own templates of the same names
+    own = Path(nbgrader.__file__).parent / "server_extensions" / "formgrader" / "templates"
+    c.HTMLExporter.extra_template_basedirs = [str(Path(__file__).parent / "pages" / "templates"), str(own)]
+    c.HTMLExporter.extra_template_paths = [str(own)]
+    c.HTMLExporter.preprocessors = ["autograder.pages.grader_notes.GraderNotes"]
     # downloads from learning platforms, and the exchange: one student's files must not block the other students
     c.ZipCollectApp.extractor_plugin = "autograder.collect.plugins.SubmissionExtractor"
     c.ZipCollectApp.collector_plugin = "autograder.collect.plugins.SubmissionCollector"

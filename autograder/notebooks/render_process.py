@@ -44,11 +44,12 @@ def main() -> int:
     work: dict[str, Callable[..., str]] = {
         "html": safe_html.cleaned,
         "markdown": safe_html.from_markdown,
+        "latex": safe_html.from_latex,
         "code": safe_html.highlighted,
         "ansi": safe_html.coloured,
     }
     work["code"]("x = 1\n")  # loads modules on first use, which must not count against a text
-    work["markdown"]("# x\n", {})
+    work["markdown"]("# x $y$\n", {})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))

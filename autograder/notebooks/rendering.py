@@ -121,6 +121,16 @@ def markdown2html(context: Any, source: str) -> str:
 
 
 @pass_context
+def tex_to_mathml(context: Any, text: Any) -> str:
+    """Filter: convert an output with formulas to MathML, or show it as plain text if that takes too long."""
+    text = str(text)
+    if long_formula(text):
+        return _as_plain(text)
+    with _of_page(context):
+        return _or_plain(_limited("latex", _budget.get() or Budget(), text), text)
+
+
+@pass_context
 def highlight_code(context: Any, source: str, language: str | None = None, metadata: Any = None) -> str:
     """Filter: highlight a code cell, or show it as plain text if that takes too long."""
     source = str(source)

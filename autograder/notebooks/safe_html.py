@@ -12,6 +12,7 @@ from typing import Any
 import nh3
 from pygments.token import STANDARD_TYPES
 
+from autograder.notebooks.formulas import Formulas, in_text
 from autograder.notebooks.pictures import picture
 
 
@@ -63,6 +64,14 @@ _ID = "nb-"
 _ACTIVE_TEX = re.compile(r"\\(?=(?:href|url|class|cssId|style|data|require|bbox|unicode|mmlToken|includegraphics)\b)")
 
 
+# code, where dollars are dollars; and formulas of several lines, which markdown could take for the start of a list
+_CODE_OR_FORMULA = re.compile(
+    r"(?P<code>^ {0,3}(?P<fence>`{3,}|~{3,}).*?(?:^ {0,3}(?P=fence)|\Z)|(?P<ticks>`+)[^`]+?(?P=ticks)|\$\$.*?\$\$)"
+    r"|(?<![\\$])\$(?=\S)(?P<formula>[^$`]{1,1000}?)(?<=[^\s\\])\$(?![\d$])",
+    re.M | re.S,
+)
+
+
 def cleaned(text: str) -> str:
     """Clean HTML: keep text, structure, tables, pictures and harmless styles, and remove active content."""
     clean = nh3.clean(
@@ -78,14 +87,40 @@ def cleaned(text: str) -> str:
 
 
 def from_markdown(source: str, attachments: dict[str, dict[str, str]]) -> str:
-    """Convert a markdown cell to clean HTML; the browser typesets its mathematics."""
+    """Convert a markdown cell to clean HTML, with its formulas as MathML."""
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    formulas = Formulas()
+
+    class Renderer(IPythonRenderer):
+        def block_math(self, body: str) -> str:
+            return formulas.placeholder(body, block=True)
+
+        def inline_math(self, body: str) -> str:
+            return formulas.placeholder(body)
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return formulas.placeholder(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
 
     shown = {name: bundle for name, bundle in attachments.items() if bundle}
     for name in re.findall(r"attachment:([^\s)\"'<>]*)", source):
         shown.setdefault(name, {"image/png": ""})  # nbconvert fails on a missing picture
-    renderer = IPythonRenderer(escape=False, attachments=shown)
-    return cleaned(MarkdownWithMath(renderer=renderer, plugins=_markdown_plugins()).render(source))
+    renderer = Renderer(escape=False, attachments=shown)
+    source = _CODE_OR_FORMULA.sub(_on_one_line, source)
+    clean = cleaned(MarkdownWithMath(renderer=renderer, plugins=_markdown_plugins()).render(source))
+    return without_active_tex(formulas.put_into(clean))
+
+
+def from_latex(text: str) -> str:
+    """Convert a text with formulas to clean HTML."""
+    return without_active_tex(in_text(text))
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    """Return a formula on one line; code and paragraphs stay as they are."""
+    if found["formula"] is None or re.search(r"\n\s*\n", found[0]):
+        return found[0]
+    return found[0].replace("\n", " ")
 
 
 def coloured(text: str) -> str:

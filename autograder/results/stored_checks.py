@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 
 from autograder.notebooks.metadata import STOCK, STORED, STORED_VERSION, graded_cells, is_autograded, submitted_of
 
@@ -104,6 +105,15 @@ def read(path: Path) -> Stored | None:
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
     return found
+
+
+def stored_in(cell: NotebookNode) -> list[StoredCheck] | None:
+    """Return the checks that the grader stored in a cell; ``None`` if it stored none there."""
+    if not is_autograded(cell):
+        return None
+    found, grade_id = Stored(), str(cell.metadata.nbgrader.get("grade_id"))
+    _add(found, grade_id, cell.outputs)
+    return found.checks.get(grade_id)
 
 
 def _add(found: Stored, grade_id: str, outputs: list[Any]) -> None:

@@ -189,7 +189,7 @@ def test_preflight_finds_calling_notebook(desk: tuple[Path, str], page: Page) ->
 
 @pytest.fixture(scope="module")
 def pages(graded: Path, tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> dict[str, str]:
-    """Return the pages to open from disk: the class report, and the report of similar submissions."""
+    """Return the pages to open from disk: the class report, the report of similar submissions, and feedback."""
     alike = new_course(tmp_path_factory.mktemp("alike"))
     for student in ("ada", "ben"):
         submit(alike, student, notebook_of(CORRECT[0], release))
@@ -201,10 +201,13 @@ def pages(graded: Path, tmp_path_factory: pytest.TempPathFactory, release: Noteb
         done = autograder_cli(course, name, ASSIGNMENT)
         assert done.returncode == 0, done.stderr
         found[name] = (course / "reports" / page).as_uri()
+    done = nbgrader(graded, "generate_feedback", ASSIGNMENT)
+    assert done.returncode == 0, done.stderr
+    found["feedback"] = (graded / "feedback" / "ada" / ASSIGNMENT / NOTEBOOK).with_suffix(".html").as_uri()
     return found
 
 
-@pytest.mark.parametrize("name", ["report", "similar"])
+@pytest.mark.parametrize("name", ["report", "similar", "feedback"])
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("light", 420), ("dark", 1200)])
 def test_page_readable_from_disk(
     browser: Browser, pages: dict[str, str], name: str, scheme: Literal["light", "dark"], width: int
@@ -225,6 +228,10 @@ def test_page_readable_from_disk(
     if name == "report":
         assert page.get_by_role("img", name="Distribution of total scores").is_visible()
         assert page.get_by_role("img").count() == page.locator("svg").count()
+    elif name == "feedback":
+        assert page.get_by_text("not graded yet").first.is_visible()
+        assert page.locator("math").first.is_visible()
+        assert page.evaluate("[...document.images].every(image => image.alt && image.naturalWidth > 0)")
     else:
         assert page.get_by_text("ada").first.is_visible()
         assert page.locator("pre").count() == 2
@@ -243,7 +250,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> P
         if "experiment" in mine.metadata.get("tags", []):
             mine.outputs = done.outputs
         if mine.metadata.get("nbgrader", {}).get("grade_id") == "reflection":
-            mine.source = "**1. What did transfer give?**\n\nSixteen points of accuracy: 74.8 % against 58.2 %."
+            mine.source = "**1. What did transfer give?**\n\nSixteen points of accuracy: $74.8 > 58.2$ %."
         if mine.metadata.get("nbgrader", {}).get("grade_id") == "freeze_layers":
             mine.source = PLAIN["freeze_layers"]
     submit(course, "ada", ada)
@@ -275,17 +282,29 @@ def test_formgrader_manual_grading(graded: Path, page: Page, tmp_path_factory: p
         assert re.search(r"\d+ of \d+ points in \d+ checks", report), report
         # the automatic score, which formgrader fetches after the page has loaded
         expect(page.locator("#check_freeze_layers")).to_have_attribute("placeholder", "20", timeout=RUN_MILLISECONDS)
-        for field, text, kind in (
-            ("#reflection", "7.5", "grade"),
-            ("#reflection-comment", "Say how far 500 images can be trusted.", "comment"),
-        ):
-            page.locator(field).fill(text)
-            with page.expect_response(re.compile(f"/formgrader/api/{kind}/")):
-                page.locator(field).press("Tab")
+        assert page.locator("math").first.is_visible()
+        assert page.evaluate("[...document.images].every(image => getComputedStyle(image).borderTopWidth === '0px')")
+        page.locator("#reflection-comment").fill("Say how far 500 images can be trusted.")
+        with page.expect_response(re.compile("/formgrader/api/comment/")):
+            page.locator("#reflection-comment").press("Tab")
+        # points by question: their sum is the score, which the last one saves
+        parts = page.locator(".grader-notes input[data-part]")
+        parts.first.focus()
+        for part, text in zip(parts.all(), ("2", "3.5", "2"), strict=True):
+            expect(part).to_be_focused()  # Tab goes on to the next part
+            page.keyboard.insert_text(text)
+            with page.expect_response(re.compile("/formgrader/api/comment/")):
+                page.keyboard.press("Tab")
+        expect(page.locator("#reflection")).to_have_value("7.5")
+        page.locator("#reflection").focus()
+        page.wait_for_timeout(1000)  # the page scrolls there, and what says that it was saved disappears
         picture(page, "formgrader")
+        page.reload()
+        expect(parts.nth(1)).to_have_value("3.5", timeout=RUN_MILLISECONDS)
     with Gradebook(f"sqlite:///{graded}/gradebook.db") as gradebook:
         submission = gradebook.find_submission(ASSIGNMENT, "ada")
         (reflection,) = [grade for grade in submission.notebooks[0].grades if grade.name == "reflection"]
         (comment,) = [c for c in submission.notebooks[0].comments if c.name == "reflection"]
         assert (reflection.manual_score, reflection.needs_manual_grade) == (7.5, False)
-        assert comment.comment == "Say how far 500 images can be trusted."
+        line = "Points: Question 1: 2 of 3; Question 2: 3.5 of 4; Question 3: 2 of 3"
+        assert comment.comment == f"{line}\n\nSay how far 500 images can be trusted."

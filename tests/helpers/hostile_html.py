@@ -6,7 +6,7 @@ import base64
 import re
 from collections import Counter
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 
 ACT = "document.title='PWNED'"
 
@@ -69,11 +69,25 @@ BAD_STYLE = re.compile(r"position|url|expression|behavior|z-index|transform|floa
 GRADING_CLASSES = {"score", "comment", "full-credit", "no-credit", "mark-graded", "modal", "navbar", "nbgrader_cell"}
 
 
+# elements and attributes of formulas that have no effect beyond the formula
+MATH = """
+math menclose mfrac mi mmultiscripts mn mo mover mpadded mphantom mroot mrow mspace msqrt mstyle msub msubsup msup
+mtable mtd mtext mtr munder munderover
+"""
+MATH_ATTRIBUTES = "columnalign display displaystyle fence form linethickness mathvariant notation stretchy"
+
+
+def is_inert_formula(element: Tag) -> bool:
+    """Return whether a formula contains nothing but presentation."""
+    parts = [element, *element.find_all(True)]
+    return all(part.name in MATH.split() and part.attrs.keys() <= set(MATH_ATTRIBUTES.split()) for part in parts)
+
+
 def active(html: str) -> Counter[str]:
     """Count everything in a page that can act, load, cover other things, or be taken for a part of the page."""
     found: Counter[str] = Counter()
     for element in BeautifulSoup(html, "html.parser").find_all(True):
-        if element.name in ELEMENTS.split():
+        if element.name in ELEMENTS.split() and not (element.name == "math" and is_inert_formula(element)):
             found[f"{element.name} {element.get_text()[:80] if element.name != 'textarea' else ''}"] += 1
         classes = set(element.get("class") or [])
         found.update(f"class {name}" for name in classes & GRADING_CLASSES)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
+from nbgrader.api import Gradebook
 from nbgrader.utils import notebook_hash
 
+from autograder.pages.grader_notes import between
 from tests.conftest import autograder_cli, nbgrader, new_course, submit
 from tests.helpers.mini_lab import ASSIGNMENT, NOTEBOOK
+from tests.helpers.synthetic_class import HOSTILE
+from tests.security.test_pages import formgrader
 
 STEM = "mini_lab"
 PAGE = f"{STEM}.html"
@@ -123,3 +129,36 @@ def test_feedback_stale_or_missing_reported(course: Path) -> None:
     done = export(course, "moodle-feedback")
     assert f"emmy_onoether: the page is older than the grading, run 'nbgrader generate_feedback {ASSIGNMENT} --force'" in done.stderr  # fmt: skip
     assert f"{hidden.parent.parent.name}: no feedback page" in done.stderr
+
+
+def test_formgrader_scheme_and_comments(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Formgrader shows the marking scheme and comments that others got; the feedback has neither."""
+    master = nbformat.read(course / "source" / ASSIGNMENT / NOTEBOOK, 4)
+    (answer,) = [cell for cell in master.cells if "BEGIN MARK SCHEME" in cell.source]
+    grade_id = answer.metadata.nbgrader.grade_id
+    said = re.findall(r"\w+", between(answer.source, "BEGIN MARK SCHEME", "END MARK SCHEME"))
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        comment = gradebook.find_comment(grade_id, STEM, ASSIGNMENT, EULER)
+        comment.manual_comment = f"Points: A: 1 of 2\n\nToo short {HOSTILE}"
+        gradebook.db.commit()
+        own = {who: gradebook.find_submission_notebook(STEM, ASSIGNMENT, who).id for who in (EMMY, EULER)}
+    monkeypatch.chdir(course)
+    exporter, offered = formgrader(course), {}
+    for student, submission in own.items():
+        names = {"assignment_id": ASSIGNMENT, "notebook_id": STEM, "submission_id": submission}
+        html, _ = exporter.from_filename(
+            str(course / "autograded" / student / ASSIGNMENT / NOTEBOOK),
+            resources={**names, "base_url": "", "index": 0, "total": 2},
+        )
+        page = BeautifulSoup(html, "html.parser")
+        scheme = page.select_one(".grader-notes .rendered_html")
+        assert scheme is not None
+        assert re.findall(r"\w+", scheme.get_text()) == said
+        assert page.select("#check_standardise")  # the field for the score
+        assert not page.select("div.output_execute_result")
+        assert not [link for link in page.select("script[src]") if link["src"].startswith("http")]
+        offered[student] = [text.get_text() for text in page.select(".add-comment")]
+    assert offered == {EMMY: [f"Too short {HOSTILE}"], EULER: []}  # not its own
+    feedback = (course / "feedback" / EMMY / ASSIGNMENT / PAGE).read_text(encoding="utf-8")
+    assert "grader-notes" not in feedback
+    assert " ".join(said[:4]) not in " ".join(re.findall(r"\w+", feedback))
