@@ -2,8 +2,12 @@
 
 The mutation study (``autograder study``) makes one mistake at a time and records which checks fail, and
 how (their *symptoms*). If only one mistake produces a pattern, the reports of all submissions that fail in the same way
-name that mistake. All other patterns say nothing. The learned patterns are data:
-``autograder/checks/<lab>/mistakes.json``.
+name that mistake. The learned patterns are data: ``autograder/checks/<lab>/mistakes.json``.
+
+Many submissions have several mistakes. A pattern that no single change of the study has caused is explained by two
+patterns, or else three, that single changes have caused: they must have no check in common, and nothing else that the
+study has seen may explain it, also not with checks in common. Those of the two or three that identify a mistake are
+named. In all other cases, the report says nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from amllab.checks.results import CheckResult
 from autograder.labs.locations import hidden_checks
 
 Pattern = tuple[str, ...]
+_MOST_MISTAKES = 3  # that explain one pattern
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,26 @@ class Case:
     patterns: Mapping[str, Pattern]
 
 
+@dataclass(frozen=True)
+class Recognised:
+    """The mistakes behind the failures of a cell.
+
+    Attributes:
+        names: Clauses such as "restores the last weights".
+        partly: Whether there is another mistake that has no name.
+    """
+
+    names: tuple[str, ...]
+    partly: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What a report says."""
+        begin = "Part of this" if self.partly else "This"
+        number = {1: "a known mistake", 2: "two known mistakes"}.get(len(self.names), "several known mistakes")
+        return f"{begin} looks like {number}: {'; and '.join(self.names)}."
+
+
 def patterns(results: Iterable[CheckResult]) -> dict[str, Pattern]:
     """Return names and symptoms of each cell's failed checks, without the skipped checks that follow from them."""
     found: dict[str, list[str]] = defaultdict(list)
@@ -46,8 +71,8 @@ def patterns(results: Iterable[CheckResult]) -> dict[str, Pattern]:
     return {cell: tuple(sorted(failed)) for cell, failed in found.items()}
 
 
-def recognise(lab: str, results: Sequence[CheckResult]) -> dict[str, str]:
-    """Return the mistake behind each cell's failures, as a clause such as "restores the last weights".
+def recognise(lab: str, results: Sequence[CheckResult]) -> dict[str, Recognised]:
+    """Return the mistakes behind each cell's failures.
 
     Cells whose pattern identifies none are left out.
 
@@ -55,8 +80,59 @@ def recognise(lab: str, results: Sequence[CheckResult]) -> dict[str, str]:
         lab: Name of the lab, such as ``"transfer_learning"``.
         results: Results of all checks of a submission.
     """
-    known = _known(lab)
-    return {cell: known[cell, failed] for cell, failed in patterns(results).items() if (cell, failed) in known}
+    found = {cell: explain(lab, cell, failed) for cell, failed in patterns(results).items()}
+    return {cell: recognised for cell, recognised in found.items() if recognised is not None}
+
+
+def explain(lab: str, cell: str, failed: Pattern) -> Recognised | None:
+    """Return the mistakes that a pattern identifies, or ``None`` if it identifies none."""
+    known, seen = _known(lab), _seen(lab).get(cell, frozenset())
+    if (cell, failed) in known:
+        return Recognised((known[cell, failed],))
+    if failed in seen:
+        return None
+    checks = {_check(item) for item in failed}
+    possible = [pattern for pattern in seen if {_check(item) for item in pattern} <= checks]
+    for number in range(2, _MOST_MISTAKES + 1):
+        if causes := _causes(frozenset(failed), frozenset(), possible, number):
+            break
+    else:
+        return None
+    parts = min(causes, key=len)
+    if len(causes) > 1 or sum(map(len, parts)) > len(failed):  # several explanations, or checks in common
+        return None
+    names = [name for part in parts if (name := known.get((cell, part)))]
+    if not names or len(set(names)) < len(names):
+        return None
+    return Recognised(tuple(sorted(names)), partly=len(names) < len(parts))
+
+
+def _causes(
+    left: frozenset[str], hidden: frozenset[str], possible: Sequence[Pattern], number: int
+) -> set[frozenset[Pattern]]:
+    """Return all sets of so many patterns that can together look like a pattern.
+
+    A check that several of them make fail shows the symptom of one of them.
+
+    Args:
+        left: What the patterns have to show.
+        hidden: Checks that show the symptom of another pattern.
+        possible: Patterns to choose from.
+        number: How many.
+    """
+    if number == 1:
+        return {frozenset([p]) for p in possible if {item for item in p if _check(item) not in hidden} == left}
+    found: set[frozenset[Pattern]] = set()
+    for part in possible:
+        shown = {item for item in part if _check(item) not in hidden}
+        if shown and shown < left:
+            rest = _causes(left - shown, hidden | {_check(item) for item in shown}, possible, number - 1)
+            found |= {others | {part} for others in rest if part not in others}
+    return found
+
+
+def _check(item: str) -> str:
+    return item.partition(":")[0]
 
 
 def learn(cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -88,11 +164,29 @@ def write(lab: str, cases: Sequence[Case]) -> Path:
     file = _file(lab)
     file.write_text(json.dumps(learn(cases), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     _known.cache_clear()
+    _seen.cache_clear()
     return file
 
 
 def _file(lab: str) -> Path:
     return hidden_checks(lab) / "mistakes.json"
+
+
+@cache
+def _seen(lab: str) -> dict[str, frozenset[Pattern]]:
+    """Return all patterns that a single change has caused in the study of a lab, by cell.
+
+    The learned ones are among them, also if the evidence of the study is missing.
+    """
+    found: dict[str, set[Pattern]] = defaultdict(set)
+    for cell, failed in _known(lab):
+        found[cell].add(failed)
+    file = hidden_checks(lab) / "evidence" / "study.jsonl"
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        for _, by_cell in json.loads(line).get("patterns", ()):
+            for cell, failed in by_cell.items():
+                found[cell].add(tuple(failed))
+    return {cell: frozenset(each) for cell, each in found.items()}
 
 
 @cache

@@ -40,13 +40,14 @@ def write_report(cell: NotebookNode, grading: GradingResult, note: str, *, with_
             f"{cell.metadata.nbgrader.grade_id}: the checks are worth {possible:g} points, but the cell {most:g}"
         )
     grade_id = cell.metadata.nbgrader.grade_id
-    remarks, mistake = grading.remarks(grade_id), grading.mistakes.get(grade_id)
+    remarks = grading.remarks(grade_id)
     report = {
         "text/plain": f"{to_text(results, remarks)}\n{note}",
         "text/html": to_html(results, note=note, remarks=remarks),
     }
     stored: dict[str, Any] = {"version": STORED_VERSION, "checks": [_stored_check(r) for r in results]}
-    stored["mistakes"] = [{"name": mistake}] if mistake else []
+    recognised = grading.mistakes.get(grade_id)
+    stored["mistakes"] = [{"name": name} for name in recognised.names] if recognised is not None else []
     if with_submission:
         stored["submission"] = _stored_submission(grading)
     points = nbformat.v4.new_output("execute_result", data={"text/plain": f"{earned:g}"}, execution_count=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from amllab.checks.results import CheckResult, score
+from autograder.grading.mistakes import Recognised
 
 
 @dataclass
@@ -19,7 +20,7 @@ class GradingResult:
         isolation: How the submission was isolated.
         readable: Whether anything of the submission could be run.
         stopped: Which cells a limit ended or kept from running, and why, in the grader's own words.
-        mistakes: Cell -> the known mistake that its failures look like.
+        mistakes: Cell -> the known mistakes that its failures look like.
         crowded: How other processes starved the submission of CPU time until it reached a time limit; empty if they did
             not.
         failed: Notes for the student on cells above the checks that ended in an error or were stopped.
@@ -32,13 +33,13 @@ class GradingResult:
     isolation: str = "namespaces"
     readable: bool = True
     stopped: list[str] = field(default_factory=list)
-    mistakes: dict[str, str] = field(default_factory=dict)
+    mistakes: dict[str, Recognised] = field(default_factory=dict)
     crowded: str = ""
     failed: list[str] = field(default_factory=list)
 
     def remarks(self, cell: str) -> list[str]:
         """Return sentences about a cell's failures as a whole."""
-        return [f"This looks like a known mistake: {self.mistakes[cell]}."] if cell in self.mistakes else []
+        return [self.mistakes[cell].sentence] if cell in self.mistakes else []
 
     def as_dict(self) -> dict[str, object]:
         """Return the result as data that JSON can store."""
@@ -57,5 +58,5 @@ class GradingResult:
             "stopped": self.stopped,
             "crowded": self.crowded,
             "failed": self.failed,
-            "mistakes": self.mistakes,
+            "mistakes": {cell: "; and ".join(found.names) for cell, found in self.mistakes.items()},
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from amllab.checks.results import CheckResult, Outcome
 from amllab.protocol.failure import Failure
 from autograder.grading import mistakes
-from autograder.grading.mistakes import Case, learn, patterns, recognise
+from autograder.grading.mistakes import Case, Recognised, learn, patterns, recognise
 from autograder.grading.result import GradingResult
 from autograder.labs import locations
 
@@ -30,9 +31,11 @@ def cases(mistake: str, *failed: str, seeds: range = range(4)) -> list[Case]:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "lab").mkdir()
     monkeypatch.setattr(locations, "HIDDEN_CHECKS", tmp_path)
-    mistakes._known.cache_clear()
+    for cached in (mistakes._known, mistakes._seen):
+        cached.cache_clear()
     yield "lab"
-    mistakes._known.cache_clear()
+    for cached in (mistakes._known, mistakes._seen):
+        cached.cache_clear()
 
 
 def test_patterns_by_cell() -> None:
@@ -51,7 +54,7 @@ def test_recognise_unique_pattern(lab: str) -> None:
     """A pattern that only one mistake causes names that mistake."""
     mistakes.write(lab, cases("keeps the last weights", "test_a: last"))
     found = GradingResult([], 0, 0.0, mistakes=recognise(lab, [result("test_a", "last")]))
-    assert found.mistakes == {CELL: "keeps the last weights"}
+    assert found.mistakes == {CELL: Recognised(("keeps the last weights",))}
     assert found.remarks(CELL) == ["This looks like a known mistake: keeps the last weights."]
     assert found.remarks("other") == []
 
@@ -90,3 +93,84 @@ def test_mistakes_file_format(lab: str) -> None:
     """Patterns are stored as plain JSON."""
     file = mistakes.write(lab, cases("one", "test_a: x"))
     assert json.loads(file.read_text()) == [{"cell": CELL, "pattern": ["test_a: x"], "name": "one"}]
+
+
+LAST, NONE = cases("keeps the last weights", "test_a: last"), cases("accepts None", "test_b: none")
+
+
+def seen(lab: str, *failed: str) -> None:
+    """Add a pattern to the evidence that a change without a name has caused."""
+    file = locations.HIDDEN_CHECKS / lab / "evidence" / "study.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a") as rows:
+        rows.write(json.dumps({"id": "x", "patterns": [[0, {CELL: list(failed)}]]}) + "\n")
+
+
+def test_recognise_two_mistakes(lab: str) -> None:
+    """A pattern that consists of the patterns of two mistakes names both; other reports are not affected."""
+    mistakes.write(lab, LAST + NONE)
+    both = [result("test_a", "last"), result("test_b", "none")]
+    found = GradingResult(both, 0, 0.0, mistakes=recognise(lab, both))
+    assert found.mistakes == {CELL: Recognised(("accepts None", "keeps the last weights"))}
+    assert found.remarks(CELL) == ["This looks like two known mistakes: accepts None; and keeps the last weights."]
+    assert found.as_dict()["mistakes"] == {CELL: "accepts None; and keeps the last weights"}
+    assert recognise(lab, both[:1]) == {CELL: Recognised(("keeps the last weights",))}
+    assert recognise(lab, [*both, result("test_c", "x")]) == {}
+    assert recognise(lab, [result("test_a", "last"), result("test_b", "other")]) == {}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [("test_a: last", "test_b: none")],  # one change without a name causes all of it
+        [("test_a: first", "test_b: none")],  # and hides behind the other mistake in the check that they share
+        [("test_a: last", "test_b: other")],
+    ],
+)
+def test_recognise_two_only_without_doubt(lab: str, other: list[tuple[str, ...]]) -> None:
+    """No mistakes are named if anything else that the study has seen can be the cause."""
+    mistakes.write(lab, LAST + NONE)
+    for failed in other:
+        seen(lab, *failed)
+    assert recognise(lab, [result("test_a", "last"), result("test_b", "none")]) == {}
+
+
+def test_recognise_two_ways_to_split(lab: str) -> None:
+    """No mistakes are named if the pattern splits in two ways."""
+    mistakes.write(lab, LAST + cases("two", "test_b: x", "test_c: y"))
+    failed = [result("test_a", "last"), result("test_b", "x"), result("test_c", "y")]
+    assert recognise(lab, failed) == {CELL: Recognised(("keeps the last weights", "two"))}
+    seen(lab, "test_c: y")
+    seen(lab, "test_a: last", "test_b: x")
+    mistakes._seen.cache_clear()
+    assert recognise(lab, failed) == {}
+
+
+def test_recognise_same_mistake_twice(lab: str) -> None:
+    """Two patterns of the same mistake are not two mistakes."""
+    mistakes.write(lab, cases("one", "test_a: x") + cases("one", "test_b: y"))
+    assert recognise(lab, [result("test_a", "x"), result("test_b", "y")]) == {}
+
+
+def test_recognise_part(lab: str) -> None:
+    """If one of two mistakes has no name, the other one is named, and the sentence says that this is not all."""
+    mistakes.write(lab, LAST)
+    seen(lab, "test_b: none")
+    found = recognise(lab, [result("test_a", "last"), result("test_b", "none")])
+    assert found == {CELL: Recognised(("keeps the last weights",), partly=True)}
+    assert found[CELL].sentence == "Part of this looks like a known mistake: keeps the last weights."
+
+
+def test_slice_and_no_error_in_lab_1() -> None:
+    """The most frequent mistakes of lab 1 are named also together: the slice, no ``ValueError``, and no thawing."""
+    cell = "check_freeze_layers"
+    items = (
+        "test_all_and_none: all trainable for 0",
+        "test_refuses_impossible_numbers: accepts anything",
+        "test_thaws: never thaws",
+    )
+    slice_, thaws = "takes the last 0 layers for all of them", "freezes, but never thaws"
+    lab_1 = partial(mistakes.explain, "transfer_learning", cell)
+    assert lab_1(items[:2]) == Recognised((slice_,), partly=True)  # the check itself says that nothing is refused
+    assert lab_1(items[::2]) == Recognised((thaws, slice_))
+    assert lab_1(items) == Recognised((thaws, slice_), partly=True)

@@ -9,6 +9,7 @@ from nbgrader.utils import determine_grade
 
 from amllab.checks.results import CheckResult
 from amllab.protocol.failure import Failure
+from autograder.grading.mistakes import Recognised
 from autograder.grading.report_cells import write_report
 from autograder.grading.result import GradingResult
 from autograder.notebooks.metadata import STORED, score_of
@@ -23,7 +24,7 @@ GRADING = GradingResult(
     seed=1 << 60,
     seconds=2.0,
     notes=["renamed"],
-    mistakes={"check_x": "freezes the head"},
+    mistakes={"check_x": Recognised(("freezes the head",))},
 )
 
 
