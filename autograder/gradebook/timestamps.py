@@ -58,7 +58,7 @@ def read_timestamp(folder: Path) -> Timestamp | None:
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     if not lines:
         return Timestamp(None, "it is empty")
-    found = [_time(line) for line in lines]
+    found = [time_of(line) for line in lines]
     times = {stamp.time for stamp in found if stamp.time is not None}
     if len(times) == 1:
         return Timestamp(times.pop())
@@ -106,7 +106,13 @@ def _zone(name: str, offset: int | None) -> tzinfo:
     return zone
 
 
-def _time(line: str) -> Timestamp:
+def states_zone(line: str) -> bool:
+    """Return whether a time names its time zone."""
+    match = _OFFSET.fullmatch(line)
+    return match is not None and match["zone"].upper() not in ("AM", "PM")
+
+
+def time_of(line: str) -> Timestamp:
     """Parse the time in a line.
 
     Only complete and unambiguous times count, because nbgrader fills in missing parts from the current date.

@@ -1,9 +1,9 @@
-"""Deadlines and late penalties, from ``[deadline]`` in a lab's ``lab.toml`` to nbgrader's gradebook.
+"""Deadlines, extensions and late penalties, from ``lab.toml`` and ``extensions.csv`` to nbgrader's gradebook.
 
 nbgrader compares the time of a submission (``timestamp.txt``) with the assignment's due date in the gradebook, and
-asks a plugin for the penalty. Here the due date comes from ``lab.toml``, and the penalty is a share of *all* points
-for each day, so that it does not change when a person grades the reflection later. nbgrader never deducts more points
-than a submission has.
+asks a plugin for the penalty. Here the due date comes from ``lab.toml``, extensions come from the course
+(:mod:`autograder.gradebook.extensions`), and the penalty is a share of *all* points for each day, so that it does not
+change when a person grades the reflection later. nbgrader never deducts more points than a submission has.
 
 nbgrader computes a penalty only when it grades. :func:`renew_penalties` brings those of all graded submissions up to
 date, since a changed deadline is no reason to grade anything again.
@@ -11,14 +11,20 @@ date, since a changed deadline is no reason to grade anything again.
 
 from __future__ import annotations
 
+import glob
 import math
+from datetime import UTC
+from pathlib import Path
 
 from nbgrader.api import Gradebook
+from nbgrader.converters.base import NbGraderException
+from nbgrader.coursedir import CourseDirectory
 from nbgrader.plugins import BasePlugin, LateSubmissionPlugin
 from nbgrader.preprocessors import AssignLatePenalties
 from traitlets import Type
 
 from amllab.lab import find_lab
+from autograder.gradebook.extensions import Extension, apply_extensions, read_extensions, set_extension
 from autograder.labs.deadline import deadline_of
 from autograder.labs.settings import Deadline
 
@@ -47,7 +53,7 @@ def penalty(deadline: Deadline, possible: float, seconds_late: float) -> float:
 
 
 def renew_penalties(step: AssignLatePenalties, gradebook: Gradebook, assignment: str) -> list[str]:
-    """Bring the penalties of all submissions in the gradebook up to date, without writing anything else.
+    """Bring extensions and penalties of all submissions in the gradebook up to date, without writing anything else.
 
     Args:
         step: nbgrader's step for penalties, as configured in the course.
@@ -56,9 +62,24 @@ def renew_penalties(step: AssignLatePenalties, gradebook: Gradebook, assignment:
 
     Returns:
         A line for each submission whose penalty changed.
+
+    Raises:
+        NbGraderException: The course's file of extensions cannot be used.
     """
     step.init_plugin()
     step.gradebook, step.assignment_id = gradebook, assignment
+    course = CourseDirectory(parent=step)
+    try:
+        extensions = _extensions(course, assignment)
+    except ValueError as fault:
+        step.log.error("Nothing was graded: %s", fault)
+        raise NbGraderException(str(fault)) from None
+    if extensions is not None:
+        submitted = Path(course.root, course.submitted_directory)
+        students = {folder.parent.name for folder in submitted.glob(f"*/{glob.escape(assignment)}")}
+        for line in apply_extensions(gradebook, assignment, extensions, students):
+            step.log.warning(line)
+        gradebook.db.commit()
     changed = []
     for submission in gradebook.assignment_submissions(assignment):
         student, late = submission.student.id, submission.total_seconds_late
@@ -70,6 +91,20 @@ def renew_penalties(step: AssignLatePenalties, gradebook: Gradebook, assignment:
                 notebook.late_submission_penalty = now
                 changed.append(f"{student} loses {now:g} points, not {before:g}")
     return sorted(changed)
+
+
+def _extensions(course: CourseDirectory, assignment: str) -> dict[str, Extension] | None:
+    deadline = _deadline(assignment)
+    return read_extensions(Path(course.root), assignment, deadline.due.tzinfo or UTC if deadline is not None else UTC)
+
+
+def _deadline(assignment: str) -> Deadline | None:
+    """Return the deadline of a lab; ``None`` if it has none, or if the assignment is no lab."""
+    try:
+        lab = find_lab(assignment)
+    except LookupError:
+        return None
+    return deadline_of(lab)
 
 
 class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
@@ -85,16 +120,24 @@ class LatePenalty(LateSubmissionPlugin):  # type: ignore[misc]
 
     def late_submission_penalty(self, student_id: str, score: float, total_seconds_late: float) -> float | None:
         """Return the points that a late submission loses; ``None`` for no penalty."""
-        preprocessor = self.parent
-        try:
-            deadline = deadline_of(find_lab(preprocessor.assignment_id))
-        except LookupError:
-            deadline = None
+        preprocessor, assignment = self.parent, self.parent.assignment_id
+        total_seconds_late = self._after_extension(student_id, total_seconds_late)
+        if total_seconds_late <= 0:
+            return None
+        deadline = _deadline(assignment)
         if deadline is None:
             decide = super() if self.otherwise is LateSubmissionPlugin else self.otherwise(parent=preprocessor)
             own: float | None = decide.late_submission_penalty(student_id, score, total_seconds_late)
             return own
-        notebook = preprocessor.gradebook.find_submission_notebook(
-            preprocessor.notebook_id, preprocessor.assignment_id, student_id
-        )
+        notebook = preprocessor.gradebook.find_submission_notebook(preprocessor.notebook_id, assignment, student_id)
         return penalty(deadline, notebook.max_score, total_seconds_late)
+
+    def _after_extension(self, student: str, seconds_late: float) -> float:
+        """Return the seconds after the student's own due date: a submission that is new has no extension yet."""
+        preprocessor = self.parent
+        extensions = _extensions(CourseDirectory(parent=self), preprocessor.assignment_id)
+        if extensions is None:
+            return seconds_late
+        submission = preprocessor.gradebook.find_submission(preprocessor.assignment_id, student)
+        set_extension(submission, extensions.get(student), submission.assignment.duedate)
+        return float(submission.total_seconds_late)

@@ -80,6 +80,7 @@ class Submission:
         scores: by the key of the cell; empty if the gradebook has no submission.
         penalty: points deducted for lateness.
         seconds_late: seconds after the due date, with the student's extension.
+        extension: by how much the student's due date is later than that of the class.
         stored: results that the grader stored, by notebook; ``None`` if the autograded notebook is missing or cannot be
             read.
         graded: whether all automatic cells have scores.
@@ -91,6 +92,7 @@ class Submission:
     scores: dict[str, CellScore] = field(default_factory=dict)
     penalty: float = 0.0
     seconds_late: float = 0.0
+    extension: timedelta = timedelta()
     stored: dict[str, Stored | None] = field(default_factory=dict)
     graded: bool = False
     handed_in: bool = True
@@ -270,7 +272,9 @@ def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
         SubmittedAssignment.student_id, SubmittedAssignment.timestamp, SubmittedAssignment.extension
     ).filter(SubmittedAssignment.assignment_id == assignment.id)
     submissions = {
-        student: Submission(student, seconds_late=_seconds_late(at, assignment.duedate, extension))
+        student: Submission(
+            student, seconds_late=_seconds_late(at, assignment.duedate, extension), extension=extension or timedelta()
+        )
         for student, at, extension in handed_in
     }
     for row in _grades(gradebook, assignment):
@@ -337,14 +341,11 @@ def _grades(gradebook: Gradebook, assignment: AssignmentRow) -> Iterator[Any]:
 
 def _handed_in(course: Course, assignment: str) -> Iterator[str]:
     """Yield the students who have a folder for the assignment, whatever it contains."""
-    submitted = course.directories["submitted_directory"]
-    for folder in sorted(submitted.glob(f"*/{assignment}")):
-        if folder.is_dir():
-            yield folder.parent.name
+    folders = sorted(course.directories["submitted_directory"].glob(f"*/{assignment}"))
+    yield from (folder.parent.name for folder in folders if folder.is_dir())
 
 
 def status(submission: Submission) -> str:
     """Return the progress of grading: ``not graded``, ``to grade manually`` or ``graded``."""
-    if not submission.graded:
-        return "not graded"
-    return "to grade manually" if submission.waiting else "graded"
+    graded = "to grade manually" if submission.waiting else "graded"
+    return graded if submission.graded else "not graded"

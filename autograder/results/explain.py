@@ -11,7 +11,7 @@ from nbgrader.api import MissingEntry
 
 from autograder.course import Course
 from autograder.results.class_results import ClassResults, Submission, collect
-from autograder.results.scores import find, needs, short, state
+from autograder.results.scores import find, lateness, needs, short, state
 from autograder.text import number, safe_line, table
 
 _TIME = "%Y-%m-%d %H:%M:%S"
@@ -114,11 +114,13 @@ def _head(results: ClassResults, submission: Submission, times: Times) -> str:
         penalty = f", after a late penalty of {number(submission.penalty)}" if submission.penalty else ""
         facts.append(("score", f"{number(submission.total)} of {number(results.points)}{penalty}"))
     late = f", {times.late / 3600:.1f} h late" if times.late else ""
+    longer = lateness(submission.extension.total_seconds())
+    extension = f", with an extension of {longer}" if longer else ""
     facts += [
         (label, time.strftime(_TIME) + more)
         for label, time, more in (
             ("submitted", times.handed_in, f" UTC{late}"),
-            ("due", times.due, " UTC"),
+            ("due", times.due, f" UTC{extension}"),
             ("graded", times.graded, ""),
         )
         if time is not None

@@ -96,7 +96,7 @@ def short(cell: Cell) -> str:
 
 
 def lateness(seconds: float) -> str:
-    """Format how late a submission is, in hours or days; empty if it is in time."""
+    """Format how late a submission is, or how long an extension, in hours or days; empty if it is 0."""
     if not seconds:
         return ""
     return f"{seconds / 86400:.1f} d" if seconds >= 2 * 86400 else f"{max(seconds / 3600, 0.1):.1f} h"
@@ -128,13 +128,15 @@ def write_scores(course: Course, assignment: str, width: int | None = None) -> t
     # the column of a cell already says that it waits for a score
     remarks = ["; ".join(need for need in row["needs"] if not need.endswith(WAITS)) for row in rows]
     late, penalized = any(row["seconds_late"] for row in rows), any(row["late_penalty"] for row in rows)
+    extended = any(row["extension"] for row in rows)
     header = ["student", "state", *(f"{short(cell)} ({cell.points:g})" for cell in results.cells)]
-    header += ["late"] * late + ["penalty"] * penalized + [f"sum ({results.points:g})"]
+    header += ["extension"] * extended + ["late"] * late + ["penalty"] * penalized + [f"sum ({results.points:g})"]
     shown = [
         [
             row["student"],
             row["state"],
             *("to grade" if score is None and row["total"] is not None else number(score) for score in row["scores"]),
+            *([lateness(row["extension"])] * extended),
             *([lateness(row["seconds_late"])] * late),
             *([number(-row["late_penalty"]) if row["late_penalty"] else ""] * penalized),
             number(row["total"]),
@@ -148,10 +150,10 @@ def write_scores(course: Course, assignment: str, width: int | None = None) -> t
     )
     summary = f"{counted(len(rows), 'student')}: {counts}"
     text = f"{_text(header, shown, remarks, width)}\n\n{textwrap.fill(summary, width) if width else summary}"
-    fields = ["student", "state", *(cell.key for cell in results.cells), "hours_late", "late_penalty", "total",
-              "max_total", "needs"]  # fmt: skip
+    fields = ["student", "state", *(cell.key for cell in results.cells), "hours_extension", "hours_late",
+              "late_penalty", "total", "max_total", "needs"]  # fmt: skip
     values = [
-        [row["student"], row["state"], *map(number, row["scores"]), number(row["seconds_late"] / 3600),
+        [row["student"], row["state"], *map(number, row["scores"]), number(row["extension"] / 3600), number(row["seconds_late"] / 3600),
          number(row["late_penalty"]), number(row["total"]), number(results.points), "; ".join(row["needs"])]
         for row in rows
     ]  # fmt: skip
@@ -182,6 +184,7 @@ def _rows(results: ClassResults, refused: Mapping[str, str]) -> Iterable[dict[st
             "state": state(results, submission),
             "scores": [None if s is None or not submission.graded or s.to_grade else s.score for s in scores],
             "seconds_late": submission.seconds_late,
+            "extension": submission.extension.total_seconds(),
             "late_penalty": submission.penalty if submission.graded else None,
             "total": submission.total if submission.graded else None,
             "needs": [f"not graded: {refused[submission.student]}"]
@@ -190,4 +193,4 @@ def _rows(results: ClassResults, refused: Mapping[str, str]) -> Iterable[dict[st
         }
     for student in results.missing:
         nothing = {"scores": [None] * len(results.cells), "late_penalty": None, "total": None, "needs": []}
-        yield {"student": student, "state": NOTHING, "seconds_late": 0.0, **nothing}
+        yield {"student": student, "state": NOTHING, "seconds_late": 0.0, "extension": 0.0, **nothing}

@@ -14,7 +14,7 @@ from nbgrader.api import Gradebook
 from amllab.lab import Lab
 from autograder.labs.corpus import Solution
 from autograder.nbgrader_plugins import exporter, late_penalty
-from tests.conftest import ASSIGNMENT, nbgrader, new_course, submit
+from tests.conftest import ASSIGNMENT, autograder_cli, nbgrader, new_course, submit
 from tests.helpers.course_copy import CourseCopy
 from tests.helpers.notebooks import notebook_of
 
@@ -131,3 +131,40 @@ def test_late_penalty_in_gradebook(tmp_path: Path, release: NotebookNode) -> Non
     }
     assert "-10" in rows["next_day"]
     assert "-20" in rows["next_year"]
+
+
+def test_extensions_of_students(course: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extensions count for new and graded submissions, are shown, and can be changed; a fault stops the run first."""
+    late = with_deadline(lab, penalty_percent=10.0)
+    for student in ("ada", "ben", "cyd"):
+        submit(course, student, b"Dear TA")
+        (course / "submitted" / student / ASSIGNMENT / "timestamp.txt").write_text("2026-12-20 10:00:00 UTC")
+    file = course / "extensions.csv"
+    begin = f"student,assignment,until\nada,{ASSIGNMENT},2026-12-20\n"
+    file.write_text(f"{begin}ben,{ASSIGNMENT},+1 day\nzoe,{ASSIGNMENT},+1 day\nada,other,+9 days\n")
+    log = autograde(course, late, monkeypatch)
+    assert "extensions.csv, line 4 has no effect: no student 'zoe'" in log
+
+    def late_days() -> dict[str, float]:
+        with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+            rows = gradebook.assignment_submissions(ASSIGNMENT)
+            return {row.student.id: round(row.total_seconds_late / 86400, 2) for row in rows}
+
+    assert late_days() == {"ada": 0.0, "ben": 0.46, "cyd": 1.46}
+    shown = autograder_cli(course, "scores", ASSIGNMENT)
+    assert re.search(r"ada .* 2\.0 d  ", shown.stdout)
+    assert re.search(r"ben .* 24\.0 h +11\.0 h", shown.stdout)
+    assert "with an extension of 24.0 h" in autograder_cli(course, "explain", ASSIGNMENT, "ben").stdout
+
+    file.write_text(begin.replace("2026-12-20", "+1 h"))
+    log = autograde(course, late, monkeypatch)
+    assert "extension of ben: none, as extensions.csv has none" in log
+    assert "extension of ada: until 2026-12-18 23:59:00 UTC" in log
+    assert late_days() == {"ada": 1.42, "ben": 1.46, "cyd": 1.46}
+    assert "3 already graded" in log
+
+    file.write_text(f"{begin}cyd,{ASSIGNMENT},soon\n")
+    done = nbgrader(course, "autograde", ASSIGNMENT)
+    assert done.returncode != 0
+    assert "Nothing was graded: extensions.csv, line 3: 'soon 23:59:59' is not a date" in done.stderr
+    assert late_days() == {"ada": 1.42, "ben": 1.46, "cyd": 1.46}
