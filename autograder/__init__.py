@@ -98,5 +98,6 @@ def configure(c: Any) -> None:
         "nbgrader.preprocessors.LimitOutput",
         "autograder.nbgrader_plugins.preprocessors.SaveScores",
         "nbgrader.preprocessors.AssignLatePenalties",
+        "autograder.gradebook.attempts.KeepAttempt",
         "nbgrader.preprocessors.CheckCellMetadata",
     ]

@@ -74,6 +74,7 @@ for command in (
     grading.doctor,
     results.scores,
     results.explain,
+    results.attempts,
     results.report,
     results.similar,
     results.export,

@@ -16,6 +16,7 @@ FORMATS = (
     "moodle",
     "canvas-feedback",
     "moodle-feedback",
+    "pdf",
     "gradescope-results",
     "gradescope-autograder",
 )
@@ -46,6 +47,20 @@ def explain(lab: str, student: str) -> None:
     from autograder.results.explain import explain
 
     print(explain(Course.find(), lab, student))
+
+
+@click.command()
+@lab_argument
+@click.argument("student", required=False, default="")
+def attempts(lab: str, student: str) -> None:
+    """List the submissions of each student that were graded.
+
+    What a later one has replaced is in attempts/ of the course.
+    """
+    from autograder.course import Course
+    from autograder.results.attempts import list_attempts
+
+    print(list_attempts(Course.find(), lab, student))
 
 
 @click.command()

@@ -38,7 +38,7 @@ def export(
         course: Course whose gradebook to read.
         assignment: Name of the assignment, such as ``"transfer-learning"``.
         form: One of ``FORMATS``.
-        output: File to write (for ``gradescope-results``, a folder); in the course by default.
+        output: File to write (for ``pdf`` and ``gradescope-results``, a folder); in the course by default.
         options: Options that apply only to some formats.
 
     Returns:
@@ -64,6 +64,10 @@ def export(
         from autograder.exports.gradescope.results import write_results
 
         return path, write_results(course, assignment, path)
+    if form == "pdf":
+        from autograder.exports.pdf import write_pdfs
+
+        return path, write_pdfs(course, assignment, path)
     if form.endswith("-feedback"):
         from autograder.exports.feedback import write_feedback
 

@@ -2,7 +2,8 @@
 
 Canvas (*Upload Submissions* of an assignment) identifies person and file by the numbers in a name. It shows the page
 under the name of the student's file, so the zip contains a notebook where the student submitted one. Moodle (*Upload
-multiple feedback files in a zip*) identifies the person by the name of the folder, or by the prefix of the file's name.
+multiple feedback files in a zip*) identifies the person by the name of the folder, or by the prefix of the file's name:
+by the number between the first two underscores.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from autograder.course import Course
 from autograder.results.class_results import from_gradebook, require_gradebook
 from autograder.text import number, safe_line
 
-_MOODLE = re.compile(r"(?P<front>.+?_assignsubmission_[a-z]+)(?P<file>_.+)?", re.S)
+_MOODLE = re.compile(r"(?P<person>.+?)(?P<number>_\d+)(?P<plugin>_assignsubmission_[a-z]+)(?:_|(?P<file>_.+))?", re.S)
 
 
 def write_feedback(course: Course, assignment: str, platform: str, path: Path) -> list[str]:
@@ -42,7 +43,7 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
         LookupError: There is no such assignment.
     """
     require_gradebook(course, assignment)
-    record, pages = Record.read(course.root), _pages(course, assignment)
+    record, pages = Record.read(course.root), pages_of(course, assignment)
     with course.gradebook() as gradebook:
         graded = {s.student for s in from_gradebook(gradebook, assignment).graded}
         if not pages:
@@ -52,29 +53,42 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
             for student in sorted(graded - pages.keys())
         ]
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-            for student, page in sorted(pages.items()):
-                notebook = course.directories["autograded_directory"] / student / assignment / f"{page.stem}.ipynb"
-                if notebook.is_file() and notebook.stat().st_mtime > page.stat().st_mtime:
+            for student, own in sorted(pages.items()):
+                folder = course.directories["autograded_directory"] / student / assignment
+                notebooks = {page: folder / f"{page.stem}.ipynb" for page in own}
+                if any(_is_newer(notebook, page) for page, notebook in notebooks.items()):
                     remarks.append(
                         f"{safe_line(student)}: the page is older than the grading, run 'nbgrader generate_feedback {assignment} --force'"
                     )
                 names = record.names(assignment, student, platform)
                 taken = [name for name in names if _is_taken(name, platform)]
-                for name in taken:
-                    if platform == "canvas" and name.lower().endswith(".ipynb") and notebook.is_file():
-                        archive.writestr(name, nbformat.writes(_graded(gradebook, assignment, student, notebook)))
+                if platform == "moodle":
+                    # several files of a person may have the same place for each page
+                    for place, page in {_in_moodle(name, page.name): page for name in taken for page in own}.items():
+                        archive.write(page, place)
+                for name in taken if platform == "canvas" else ():
+                    page = next((page for page in own if page.stem in name), own[0])
+                    if name.lower().endswith(".ipynb") and notebooks[page].is_file():
+                        graded_notebook = _graded(gradebook, assignment, student, notebooks[page])
+                        archive.writestr(name, nbformat.writes(graded_notebook))
                     else:
-                        archive.write(page, name if platform == "canvas" else _in_moodle(name, page.name))
+                        archive.write(page, name)
                 if not taken:
                     remarks.append(f"{safe_line(student)}: not in the zip, {_why(names, assignment, platform)}")
     return remarks
 
 
-def _pages(course: Course, assignment: str) -> dict[str, Path]:
-    folder = course.directories["feedback_directory"]
-    return {
-        page.parent.parent.name: page for page in sorted(folder.glob("*/*/*.html")) if page.parent.name == assignment
-    }
+def pages_of(course: Course, assignment: str) -> dict[str, list[Path]]:
+    """Return the feedback pages of an assignment, by student: one for each of its notebooks."""
+    found: dict[str, list[Path]] = {}
+    for page in sorted(course.directories["feedback_directory"].glob("*/*/*.html")):
+        if page.parent.name == assignment:
+            found.setdefault(page.parent.parent.name, []).append(page)
+    return found
+
+
+def _is_newer(notebook: Path, page: Path) -> bool:
+    return notebook.is_file() and notebook.stat().st_mtime > page.stat().st_mtime
 
 
 def _is_taken(name: str, platform: str) -> bool:
@@ -84,8 +98,11 @@ def _is_taken(name: str, platform: str) -> bool:
 
 
 def _in_moodle(name: str, page: str) -> str:
-    match = _MOODLE.fullmatch(name)
-    return f"{match['front']}_{page}" if match is not None and match["file"] else f"{name}/{page}"
+    """Return the path of a page in the zip: Moodle looks for the number between the first two underscores."""
+    if (match := _MOODLE.fullmatch(name)) is None:
+        return f"{name}/{page}"
+    front = f"{match['person'].replace('_', ' ')}{match['number']}{match['plugin']}"
+    return f"{front}_{page}" if match["file"] else f"{front}{name[match.end('plugin') :]}/{page}"
 
 
 def _why(names: list[str], assignment: str, platform: str) -> str:

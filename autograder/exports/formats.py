@@ -11,6 +11,7 @@ FORMATS = {
     "moodle": "reports/{}-moodle.csv",
     "canvas-feedback": "reports/{}-canvas-feedback.zip",
     "moodle-feedback": "reports/{}-moodle-feedback.zip",
+    "pdf": "reports/{}-pdf",
     "gradescope-results": "reports/{}-gradescope",
     "gradescope-autograder": "dist/{}-gradescope.zip",
 }

@@ -14,11 +14,12 @@ from bs4 import BeautifulSoup
 from nbgrader.api import Gradebook
 from nbgrader.utils import notebook_hash
 
+from autograder.exports.feedback import _in_moodle
 from autograder.pages.grader_notes import between
 from tests.conftest import autograder_cli, nbgrader, new_course, submit
 from tests.helpers.mini_lab import ASSIGNMENT, NOTEBOOK
 from tests.helpers.synthetic_class import HOSTILE
-from tests.security.test_pages import formgrader
+from tests.security.test_pages import CHROMIUM, formgrader
 
 STEM = "mini_lab"
 PAGE = f"{STEM}.html"
@@ -117,6 +118,41 @@ def test_moodle_feedback_folders(course: Path) -> None:
         emmy = archive.read(f"Emmy O'Noether_41_assignsubmission_file_/{PAGE}")
     assert emmy == (course / "feedback" / "emmy_onoether" / ASSIGNMENT / PAGE).read_bytes()
     assert "lovelaceada: not in the zip" in done.stderr
+
+
+def test_pdf_of_each_page(course: Path, tmp_path: Path) -> None:
+    """Each page becomes a PDF; without a browser, the message says what to install."""
+    if CHROMIUM is None:
+        done = export(course, "pdf")
+        assert done.returncode == 2
+        assert "Install Chromium" in done.stderr
+        return
+    fake = tmp_path / "chromium"  # prints one page only, as each takes seconds
+    fake.write_text(f'#!/bin/sh\ncase "$*" in *by_hand*) exec {CHROMIUM} "$@";; esac\necho no display >&2; exit 3\n')
+    fake.chmod(0o755)
+    done = autograder_cli(course, "export", ASSIGNMENT, "--format", "pdf", PATH=f"{tmp_path}:/bin:/usr/bin")
+    assert done.returncode == 0, done.stderr
+    made = {path.name: path.read_bytes() for path in (course / "reports" / f"{ASSIGNMENT}-pdf").iterdir()}
+    assert list(made) == ["by_hand.pdf"]
+    assert made["by_hand.pdf"].startswith(b"%PDF-")
+    assert len(made["by_hand.pdf"]) > 10_000
+    assert f"{EMMY}: no PDF, chromium ended with status 3: no display" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("Ada Lovelace_41_assignsubmission_file_", "Ada Lovelace_41_assignsubmission_file_/x.html"),
+        ("Ada Lovelace_41_assignsubmission_file", "Ada Lovelace_41_assignsubmission_file/x.html"),
+        ("Ada Lovelace_41_assignsubmission_file_my_work.ipynb", "Ada Lovelace_41_assignsubmission_file_x.html"),
+        ("ada_king 3_41_assignsubmission_file", "ada king 3_41_assignsubmission_file/x.html"),
+        ("Ada_7_41_assignsubmission_onlinetext_a.html", "Ada 7_41_assignsubmission_onlinetext_x.html"),
+    ],
+)
+def test_moodle_feedback_path(name: str, path: str) -> None:
+    """Moodle finds the number of each person, as its import does: between the first two underscores."""
+    assert _in_moodle(name, "x.html") == path
+    assert path.split("/")[0].split("_", 4)[1:3] == ["41", "assignsubmission"]
 
 
 def test_feedback_stale_or_missing_reported(course: Path) -> None:

@@ -156,6 +156,10 @@ def test_extensions_of_students(course: Path, lab: Lab, monkeypatch: pytest.Monk
     assert re.search(r"ben .* 24\.0 h +11\.0 h", shown.stdout)
     assert "with an extension of 24.0 h" in autograder_cli(course, "explain", ASSIGNMENT, "ben").stdout
 
+    listed = autograder_cli(course, "attempts", ASSIGNMENT, "ben").stdout.splitlines()[-1].split()
+    assert listed[:5] == ["ben", "1", "2026-12-20", "10:00:00", "UTC"]
+    assert listed[-2:] == ["0", f"attempts/{ASSIGNMENT}/ben/1"]
+
     file.write_text(begin.replace("2026-12-20", "+1 h"))
     log = autograde(course, late, monkeypatch)
     assert "extension of ben: none, as extensions.csv has none" in log
