@@ -102,6 +102,12 @@ def lateness(seconds: float) -> str:
     return f"{seconds / 86400:.1f} d" if seconds >= 2 * 86400 else f"{max(seconds / 3600, 0.1):.1f} h"
 
 
+def _late(row: Mapping[str, Any]) -> str:
+    """Return how late a submission is, after its extension, which follows in brackets."""
+    extension = f"(+{lateness(row['extension'])})" if row["extension"] else ""
+    return f"{lateness(row['seconds_late'])} {extension}".strip()
+
+
 def write_scores(course: Course, assignment: str, width: int | None = None) -> tuple[str, str]:
     """Return the table of an assignment's scores, as text and as CSV.
 
@@ -127,17 +133,16 @@ def write_scores(course: Course, assignment: str, width: int | None = None) -> t
     )
     # the column of a cell already says that it waits for a score
     remarks = ["; ".join(need for need in row["needs"] if not need.endswith(WAITS)) for row in rows]
-    late, penalized = any(row["seconds_late"] for row in rows), any(row["late_penalty"] for row in rows)
-    extended = any(row["extension"] for row in rows)
+    late = any(row["seconds_late"] or row["extension"] for row in rows)
+    penalized = any(row["late_penalty"] for row in rows)
     header = ["student", "state", *(f"{short(cell)} ({cell.points:g})" for cell in results.cells)]
-    header += ["extension"] * extended + ["late"] * late + ["penalty"] * penalized + [f"sum ({results.points:g})"]
+    header += ["late"] * late + ["penalty"] * penalized + [f"sum ({results.points:g})"]
     shown = [
         [
             row["student"],
             row["state"],
             *("to grade" if score is None and row["total"] is not None else number(score) for score in row["scores"]),
-            *([lateness(row["extension"])] * extended),
-            *([lateness(row["seconds_late"])] * late),
+            *([_late(row)] * late),
             *([number(-row["late_penalty"]) if row["late_penalty"] else ""] * penalized),
             number(row["total"]),
         ]

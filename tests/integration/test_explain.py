@@ -96,7 +96,7 @@ def test_scores_fit_terminal(four: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert max(map(len, text.splitlines())) <= 80
     assert row(text, "ben") == ["ben", "graded", "6", "3", "3", "3.0 h", "-2", "10"]
     assert row(text, "cyd") == ["cyd", "to grade manually", "0", "3", "to grade", "4.0 d", "3"]
-    assert row(text, "ada") == ["ada", "graded", "6", "4", "5", "15"]  # within the extension
+    assert row(text, "ada") == ["ada", "graded", "6", "4", "5", "(+2.0 d)", "15"]  # within the extension
     remarks = " ".join(text.partition("needs attention\n")[2].split())
     assert "dan: check_predict: test_range raised an internal error" in remarks
     assert f"fay: not graded yet: run 'nbgrader autograde {LAB}'" in remarks

@@ -152,8 +152,8 @@ def test_extensions_of_students(course: Path, lab: Lab, monkeypatch: pytest.Monk
 
     assert late_days() == {"ada": 0.0, "ben": 0.46, "cyd": 1.46}
     shown = autograder_cli(course, "scores", ASSIGNMENT)
-    assert re.search(r"ada .* 2\.0 d  ", shown.stdout)
-    assert re.search(r"ben .* 24\.0 h +11\.0 h", shown.stdout)
+    assert re.search(r"ada .*  \(\+2\.0 d\)  ", shown.stdout)
+    assert re.search(r"ben .*  11\.0 h \(\+24\.0 h\)  ", shown.stdout)
     assert "with an extension of 24.0 h" in autograder_cli(course, "explain", ASSIGNMENT, "ben").stdout
 
     listed = autograder_cli(course, "attempts", ASSIGNMENT, "ben").stdout.splitlines()[-1].split()
