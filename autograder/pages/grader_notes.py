@@ -78,12 +78,8 @@ class GraderNotes(Preprocessor):
     def _masters(self, path: Path) -> dict[str, tuple[str, str]]:
         """Return marking scheme and instructor's answer of each cell of a master that has any of them."""
         try:
-            cells = json.loads(path.read_bytes())["cells"]
-            texts = {
-                cell["metadata"]["nbgrader"]["grade_id"]: "".join(cell["source"])
-                for cell in cells
-                if cell["metadata"].get("nbgrader")
-            }
+            marked = [cell for cell in json.loads(path.read_bytes())["cells"] if cell["metadata"].get("nbgrader")]
+            masters = {cell["metadata"]["nbgrader"]["grade_id"]: (cell, "".join(cell["source"])) for cell in marked}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -92,8 +88,8 @@ class GraderNotes(Preprocessor):
         scheme_marks = self._marks(ClearMarkScheme, "mark_scheme")
         answer_marks = self._marks(ClearSolutions, "solution")
         return {
-            grade_id: (between(text, *scheme_marks), between(without(text, *scheme_marks), *answer_marks))
-            for grade_id, text in texts.items()
+            grade_id: (between(text, *scheme_marks), _answer(cell, without(text, *scheme_marks), answer_marks))
+            for grade_id, (cell, text) in masters.items()
         }
 
     def _marks(self, step: type, what: str) -> tuple[str, str]:
@@ -104,6 +100,14 @@ class GraderNotes(Preprocessor):
             for name in names
         )
         return str(begin), str(end)
+
+
+def _answer(cell: Any, text: str, marks: tuple[str, str]) -> str:
+    """Return the instructor's answer in markdown: what is marked, or else all of the cell, like nbgrader."""
+    found = between(text, *marks)
+    if not found and cell["metadata"]["nbgrader"].get("solution"):
+        found = text.strip()
+    return f"```python\n{found}\n```" if found and cell.get("cell_type") == "code" else found
 
 
 def between(text: str, begin: str, end: str) -> str:

@@ -61,7 +61,7 @@ class Summary:
     """What a page says at its top.
 
     Attributes:
-        title: The first heading of the notebook, or its name.
+        title: The first heading of level 1 in the notebook, or the notebook's name.
         exercises: Graded cells, in the order of the notebook.
         comments: Grade ids and names of cells without points that a person commented on.
         penalty: Points lost for being late.
@@ -119,7 +119,8 @@ def summarise(notebook: NotebookNode, resources: Mapping[str, Any]) -> Summary:
         for cell in notebook.cells
         if (cell.metadata.get("nbgrader") or {}).get("comment") and cell.metadata.nbgrader.grade_id not in graded
     ]
-    title = next((text for _, text in _headings(notebook.cells)), str(about.get("notebook", "")))
+    titles = (text for level, text in _headings(notebook.cells) if level == 1)
+    title = next(titles, str(about.get("notebook", "")))
     return Summary(title, exercises, comments, float(about.get("late_penalty") or 0.0), *lateness_of)
 
 
