@@ -146,13 +146,21 @@ def _said(gradebook: Gradebook, assignment: str, student: str, notebook: str) ->
     except MissingEntry:
         return
     late = f", {number(found.late_submission_penalty)} lost for being late" if found.late_submission_penalty else ""
-    yield (
-        "",
-        f"{number(max(found.score - (found.late_submission_penalty or 0.0), 0.0))} of {number(found.max_score)} points{late}",
-    )
+    waiting = {
+        grade.name: grade.max_score
+        for grade in found.grades
+        if grade.needs_manual_grade and grade.auto_score is None and grade.manual_score is None
+    }
+    most = found.max_score - sum(waiting.values())
+    more = f" so far; {number(sum(waiting.values()))} further points are not graded yet" if waiting else ""
+    earned = max(found.score - (found.late_submission_penalty or 0.0), 0.0)
+    yield "", f"{number(earned)} of {number(most)} points{late}{more}"
     comments = {comment.name: comment.comment for comment in found.comments if comment.comment}
     scores = {
-        grade.name: f"**{grade.name}: {number(grade.score)} of {number(grade.max_score)}**" for grade in found.grades
+        grade.name: f"**{grade.name}: {number(grade.score)} of {number(grade.max_score)}**"
+        if grade.name not in waiting
+        else f"**{grade.name}: not graded yet**"
+        for grade in found.grades
     }
     for name in scores | comments:
         yield name, "\n\n".join(filter(None, [scores.get(name), comments.get(name)]))

@@ -10,6 +10,7 @@ from bs4 import BeautifulSoup, Tag
 from nbformat import NotebookNode
 from nbgrader.api import Comment, Gradebook
 
+from autograder.exports.feedback import _said
 from autograder.pages.grader_notes import own_words, parts_of
 from autograder.pages.summary import names_of, summarise
 from tests.conftest import nbgrader
@@ -125,6 +126,12 @@ def test_feedback_of_a_class(four: Path) -> None:
         assert levels.count(1) == 1
         assert all(image.get("alt") for image in page.find_all("img"))
         assert "display_data" not in str(page)
+    with Gradebook(f"sqlite:///{four}/gradebook.db") as gradebook:  # the same in the notebook for Canvas
+        said = dict(_said(gradebook, LAB, "cyd", "lab"))
+    assert (said[""], said[ESSAY]) == (
+        "3 of 10 points so far; 5 further points are not graded yet",
+        f"**{ESSAY}: not graded yet**",
+    )
     for student in ("ada", "ben", "cyd", "dan"):  # without the plots of a student
         assert (four / "feedback" / student / LAB / "lab.html").stat().st_size < 30_000
 
