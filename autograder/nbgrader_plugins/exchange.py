@@ -6,8 +6,10 @@ In nbgrader's own versions of these exchange commands, one bad submission stops 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
-from datetime import datetime
+import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,80 @@ from autograder.collect.submission_folders import inside
 from autograder.gradebook.timestamps import NAME, settle
 
 _SECRET = "submission_secret.txt"  # 'nbgrader fetch_feedback' locates a student's page by it
+_CLOCKS = timedelta(minutes=5)  # between the clock of the notebook server and that of the file system
+_NOBODY = 65534  # the owner of all files on some network file systems
 _MAX_BYTES = 100_000_000  # size limit for files copied out of a folder that nbgrader cannot copy
 
 
 class Collect(ExchangeCollect):  # type: ignore[misc]
-    """A ``collect`` in which an invalid timestamp or an uncopyable folder affects only the student concerned."""
+    """A ``collect`` in which a bad submission affects only the student concerned.
+
+    Everybody may create folders in the exchange, under any name. If the student in the name has an account on this
+    machine, only submissions that belong to it count. Submissions that were changed after the due date are listed.
+    """
+
+    def init_src(self) -> None:
+        """Choose a submission of each student, without those that somebody else submitted in their name."""
+        super().init_src()
+        self.src_records = [record for record in self.src_records if not self._is_foreign(record)]
+        if changed := sorted(filter(None, map(self._changed_late, self.src_records))):
+            self.log.warning(
+                "Look at %s: by their own word in time, but changed after the due date; 'ls -lc %s' shows when",
+                ", ".join(changed), self.inbound_path,
+            )  # fmt: skip
+
+    def _sort_by_timestamp(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        own = [record for record in records if not self._owner(record)]
+        for record in records if own else []:
+            self._is_foreign(record)
+        found: list[dict[str, Any]] = super()._sort_by_timestamp(own or records)
+        return found
+
+    def _is_foreign(self, record: dict[str, Any]) -> bool:
+        """Return whether a submission is not the student's own, and say so."""
+        owner = self._owner(record)
+        if owner:
+            self.log.error(
+                "Look at %s: the account %s submitted %s in this name; it is not collected. If submissions do not belong to "
+                "their students here, set c.ExchangeCollect.check_owner = False", record["username"], owner, record["filename"],
+            )  # fmt: skip
+        return bool(owner)
+
+    def _owner(self, record: dict[str, Any]) -> str:
+        """Return the account that submitted in the name of another account; empty if it was the student's own.
+
+        Accounts that may act for students are root and the one that collects.
+        """
+        if not self.check_owner:
+            return ""
+        try:
+            student = pwd.getpwnam(record["username"]).pw_uid
+            owner = os.lstat(os.path.join(self.inbound_path, record["filename"])).st_uid
+        except (KeyError, OSError):
+            return ""  # on a hub of containers, students have no account on this machine
+        if owner in (student, 0, os.geteuid(), _NOBODY):
+            return ""
+        try:
+            return pwd.getpwuid(owner).pw_name
+        except KeyError:
+            return str(owner)
+
+    def _changed_late(self, record: dict[str, Any]) -> str:
+        """Return the student of a submission that says it was in time, although its files changed later.
+
+        The time in the folder's name is the student's word. When a file was last changed is the kernel's, and nobody
+        can set it.
+        """
+        if self.duedate is None or record["timestamp"] > self.duedate:
+            return ""
+        folder = Path(self.inbound_path, record["filename"])
+        try:
+            with os.scandir(folder) as files:
+                times = [folder.lstat().st_ctime, *(file.stat(follow_symlinks=False).st_ctime for file in files)]
+        except OSError:
+            return ""  # what cannot be read is reported when it is copied
+        changed = datetime.fromtimestamp(max(times), UTC).replace(tzinfo=None)
+        return str(record["username"]) if changed > self.duedate + _CLOCKS else ""
 
     def _path_to_record(self, path: str) -> dict[str, Any]:
         try:
@@ -46,6 +117,9 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
             return
         try:
             super().do_copy(src, dest, log)
+            if not self.coursedir.groupshared:
+                # 'nbgrader submit' opens the folder to everybody, so that the course can delete it
+                os.chmod(dest, stat.S_IMODE(os.stat(dest).st_mode) & ~0o022)
         except (OSError, RuntimeError) as error:
             self._copy_files_alone(Path(src), Path(dest), str(error)[:200])
 
