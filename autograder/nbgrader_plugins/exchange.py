@@ -32,6 +32,8 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
     machine, only submissions that belong to it count. Submissions that were changed after the due date are listed.
     """
 
+    src_records: list[dict[str, Any]]  # nbgrader's choice of submissions
+
     def init_src(self) -> None:
         """Choose a submission of each student, without those that somebody else submitted in their name."""
         super().init_src()
