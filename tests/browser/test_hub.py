@@ -1,0 +1,205 @@
+"""A course on a real JupyterHub: accounts, proxy, exchange and formgrader as docs/hub.md says, in headless Chromium."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nbgrader.api import Gradebook
+
+pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
+
+from playwright.sync_api import Frame
+
+from amllab.lab import find_lab
+from autograder.authoring.bundle import build_wheel
+from tests.helpers.course_copy import blocks_of
+from tests.helpers.hub import COURSE, GRADER, PAGE, ROOT, STUDENTS, Hub, hub, missing
+from tests.helpers.hub_walk import ASSIGNMENT, COMMENT, Grader, Walk, walk_through
+from tests.helpers.jupyter import Browser, chromium, picture
+
+NO_HUB = missing()
+with_hub = pytest.mark.skipif(bool(NO_HUB), reason=NO_HUB)
+OWN_PAGE = f"/services/{COURSE}/formgrader"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with hub(tmp_path_factory.mktemp("hub"), ASSIGNMENT) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def walk(site: Hub, browser: Browser) -> Walk:
+    return walk_through(site, browser)
+
+
+def test_settings_of_the_page_exist() -> None:
+    """Each file of docs/hub.md can be read, and JupyterHub and nbgrader know every setting in it."""
+    app = pytest.importorskip("jupyterhub.app", reason="no jupyterhub: pip install --group hub")
+    from jupyterhub.auth import PAMAuthenticator
+    from jupyterhub.spawner import Spawner
+    from nbgrader.coursedir import CourseDirectory
+    from nbgrader.exchange.default import Exchange
+
+    known = (app.JupyterHub, PAMAuthenticator, Spawner, CourseDirectory, Exchange)
+    classes = {found.__name__: found.class_traits(config=True) for found in known}
+    names = set()
+    for block in blocks_of(PAGE):
+        if block.language == "json":
+            assert json.loads(block.text)
+        if block.language == "python":
+            names |= set(re.findall(r"^c\.(\w+)\.(\w+)", block.text, re.M))
+            assert ast.parse(block.text)
+    assert len(names) > 8
+    assert [name for name in names if name[1] not in classes[name[0]]] == []
+
+
+@pytest.mark.slow
+def test_environment_of_students_with_two_labs(tmp_path: Path) -> None:
+    """The wheel of a second bundle, unpacked over the first one, adds its lab."""
+    for assignment in (ASSIGNMENT, "meta-learning"):
+        lab = find_lab(assignment)
+        (tmp_path / assignment).mkdir()
+        wheel = build_wheel(tmp_path / assignment, lab, ROOT / "assignments" / assignment / f"{lab.notebook}.ipynb")
+        subprocess.run([sys.executable, "-m", "zipfile", "--extract", wheel, tmp_path / "site"], check=True)
+    look = "import sys; sys.path.insert(0, sys.argv[1]); from amllab import lab; print(*lab.all_labs(), lab.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", look, tmp_path / "site"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[:-1] == ["meta_learning", "transfer_learning"]
+    assert str(tmp_path) in done.stdout
+
+
+@with_hub
+@pytest.mark.slow
+def test_term_on_a_hub(walk: Walk) -> None:
+    """Release, fetch, work, submit twice, collect, autograde, grade manually, release and fetch feedback."""
+    with Gradebook(f"sqlite:///{walk.hub.course}/gradebook.db") as gradebook:
+        found = {submission.student.id: submission for submission in gradebook.assignment_submissions(ASSIGNMENT)}
+        assert set(found) == set(STUDENTS)
+        automatic = {
+            name: sum(grade.auto_score or 0 for notebook in submission.notebooks for grade in notebook.grades)
+            for name, submission in found.items()
+        }
+        by_hand = [
+            grade.manual_score
+            for submission in found.values()
+            for notebook in submission.notebooks
+            for grade in notebook.grades
+            if grade.name == "reflection"
+        ]
+        late = {name: submission.timestamp for name, submission in found.items()}
+    assert automatic == {"ada": 90.0, "ben": 0.0}  # the second attempt of ada counts
+    assert sorted(by_hand) == [3.0, 7.5]
+    attempts = sorted(walk.hub.exchange.glob("inbound/ada+*"))
+    assert len(attempts) == 2  # the first one is still there
+    assert str(late["ada"]) in attempts[1].name
+    (feedback,) = walk.hub.folder.glob(f"home/ada/{ASSIGNMENT}/feedback/*/*.html")
+    assert COMMENT in feedback.read_text(encoding="utf-8")
+
+
+@with_hub
+@pytest.mark.slow
+def test_files_belong_to_who_wrote_them(walk: Walk) -> None:
+    """The course's files belong to the account that grades, those of students to them, and nobody else can write."""
+    owners = {
+        line.split(":")[0]: int(line.split(":")[2])
+        for line in (walk.hub.folder / "etc" / "passwd").read_text().splitlines()
+    }
+    places = {GRADER: walk.hub.course, **{name: walk.hub.folder / "home" / name for name in STUDENTS}}
+    for account, place in places.items():
+        files = list(place.rglob("*"))
+        assert len(files) > 3
+        assert [path for path in files if path.lstat().st_uid != owners[account]] == []
+    opened = [path for path in walk.hub.course.rglob("*") if path.stat().st_mode & 0o002]
+    assert opened == []
+
+
+@with_hub
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"cat /home/{GRADER}/course/gradebook.db",
+        "ls /home/ben",
+        f"ls /srv/nbgrader/exchange/{COURSE}/inbound",
+        f"ls /srv/nbgrader/exchange/{COURSE}/feedback",
+        f"mv /srv/nbgrader/exchange/{COURSE} /srv/nbgrader/exchange/mine",
+        f"touch /srv/nbgrader/exchange/{COURSE}/outbound/{ASSIGNMENT}/more.txt",
+        "/opt/students/bin/python -c 'import autograder'",
+        "cat /srv/jupyterhub/jupyterhub.sqlite",
+        "cat /srv/jupyterhub/jupyterhub_cookie_secret",
+    ],
+)
+def test_student_has_no_access(walk: Walk, command: str) -> None:
+    """A student cannot read or change the course, other students' work, the exchange or the hub's secrets."""
+    done = walk.hub.run("ada", "sh", "-c", command)
+    assert done.returncode != 0, done.stdout
+    assert re.search("denied|not permitted|No module named", done.stderr), done.stderr
+
+
+@with_hub
+@pytest.mark.slow
+def test_student_cannot_open_formgrader(site: Hub, browser: Browser) -> None:
+    """The course's formgrader refuses an account that is in none of its groups."""
+    ada = Grader(Walk(site, browser), "ada")
+    ada.log_in(f"/services/{COURSE}/")
+    ada.page.get_by_text("403").first.wait_for()
+    assert "manage_assignments" not in ada.page.url
+
+
+def frames(page_frames: list[Frame]) -> list[Frame]:
+    return [frame for frame in page_frames if "formgrader" in frame.url and frame.parent_frame is not None]
+
+
+def open_panel(teacher: Grader, address: str) -> None:
+    """Open formgrader as a panel of the JupyterLab that belongs to the course."""
+    page = teacher.page
+    page.goto(address)
+    page.get_by_role("menuitem", name="Nbgrader").click()
+    page.get_by_role("menuitem", name="Formgrader", exact=True).click()
+    page.locator("iframe").wait_for(state="attached")
+
+
+@with_hub
+@pytest.mark.slow
+def test_formgrader_panel_is_blocked(site: Hub, browser: Browser) -> None:
+    """Without subdomains, JupyterHub forbids formgrader in a panel of JupyterLab; the page of its own works."""
+    teacher = Grader(Walk(site, browser), "instructor")
+    teacher.open_formgrader()
+    open_panel(teacher, f"{site.address}/services/{COURSE}/lab")
+    teacher.page.wait_for_timeout(2000)
+    assert any("frame-ancestors 'none'" in text for text in teacher.said), teacher.said
+    assert teacher.page.frame_locator("iframe").get_by_text("Manage Assignments").count() == 0
+
+
+@with_hub
+@pytest.mark.slow
+def test_formgrader_panel_with_subdomains(tmp_path: Path, browser: Browser) -> None:
+    """With a subdomain for each server, formgrader works in a panel of JupyterLab, and can release."""
+    with hub(tmp_path, ASSIGNMENT, subdomains=True) as site:
+        teacher = Grader(Walk(site, browser), "instructor")
+        teacher.log_in("/hub/home")
+        teacher.page.get_by_role("button", name="Services").click()
+        link = teacher.page.get_by_role("link", name=COURSE).get_attribute("href")
+        assert link == f"//{COURSE}--service.hub.localhost/services/{COURSE}/"
+        port = site.address.rpartition(":")[2]  # which the hub's links leave out
+        open_panel(teacher, f"http:{link}lab".replace(".localhost/", f".localhost:{port}/"))
+        panel = teacher.page.frame_locator("iframe")
+        panel.locator(".release a").click()
+        panel.get_by_text("Successfully released").wait_for()
+        picture(teacher.page, "hub-panel")
+        assert (site.exchange / "outbound" / ASSIGNMENT).is_dir()
