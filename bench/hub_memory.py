@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -38,7 +38,7 @@ c.JupyterHub.load_roles.append({{"name": "bench", "services": ["bench"], "scopes
 IDLE = "train_loader, val_loader = reptile_loaders()\nnext(iter(train_loader))"
 TRAINING = """model = build_transfer_model("net12", 5, 12)
 train_with_early_stopping(model, *reptile_loaders(), max_epochs=1000, patience=1000)"""
-SETTLE_SECONDS = 60.0
+START_SECONDS, SETTLE_SECONDS = 120.0, 60.0
 RESERVED = 4.0  # GB for the operating system and for grading
 GIGABYTES = 64.0
 
@@ -59,18 +59,34 @@ def start(site: Hub, student: str) -> BlockingKernelClient:
     """Start a student's server and a kernel, and connect to the kernel."""
     ask(site, "POST", f"hub/api/users/{student}")
     ask(site, "POST", f"hub/api/users/{student}/server")
-    until = time.monotonic() + 120
-    while not ask(site, "GET", f"hub/api/users/{student}")["servers"].get("", {}).get("ready"):
-        if time.monotonic() > until:
-            raise RuntimeError(f"the server of {student} did not start")
-        time.sleep(0.5)
+    wait(lambda: ask(site, "GET", f"hub/api/users/{student}")["servers"].get("", {}).get("ready"))
     kernel = ask(site, "POST", f"user/{student}/api/kernels", {"name": "python3"})["id"]
     (file,) = (site.folder / "home" / student).glob(f".local/share/jupyter/runtime/kernel-{kernel}.json")
+    found: list[BlockingKernelClient] = []
+    wait(lambda: connected(file, found))
+    return found[0]
+
+
+def connected(file: Path, found: list[BlockingKernelClient]) -> bool:
+    """Try to connect to a kernel, and add the client to a list if the kernel answers."""
     client = BlockingKernelClient(connection_file=str(file))
     client.load_connection_file()
     client.start_channels()
-    client.wait_for_ready(timeout=120)
-    return client
+    try:
+        client.wait_for_ready(timeout=START_SECONDS)
+    except RuntimeError:  # a kernel that is not ready yet is taken for dead
+        client.stop_channels()
+        return False
+    found.append(client)
+    return True
+
+
+def wait(ready: Callable[[], bool]) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not ready():
+        if time.monotonic() > until:
+            raise RuntimeError(f"a server or a kernel did not start in {START_SECONDS:.0f} s")
+        time.sleep(0.2)
 
 
 def run(client: BlockingKernelClient, code: str) -> None:

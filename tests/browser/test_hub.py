@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
 from nbgrader.api import Gradebook
 
 pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
-
-from playwright.sync_api import Frame
 
 from amllab.lab import find_lab
 from autograder.authoring.bundle import build_wheel
@@ -26,7 +25,6 @@ from tests.helpers.jupyter import Browser, chromium, picture
 
 NO_HUB = missing()
 with_hub = pytest.mark.skipif(bool(NO_HUB), reason=NO_HUB)
-OWN_PAGE = f"/services/{COURSE}/formgrader"
 
 
 @pytest.fixture(scope="module")
@@ -153,16 +151,28 @@ def test_student_has_no_access(walk: Walk, command: str) -> None:
 
 @with_hub
 @pytest.mark.slow
+def test_kernels_are_private(walk: Walk) -> None:
+    """Other accounts cannot listen to a student's kernel: it encrypts, and only its owner may read the keys."""
+    files = list(walk.hub.folder.glob("home/ada/.local/share/jupyter/runtime/kernel-*.json"))
+    assert files
+    assert [file for file in files if "curve_secretkey" not in json.loads(file.read_text())] == []
+    assert [file for file in files if file.stat().st_mode & 0o077] == []
+    without, keys = BlockingKernelClient(), json.loads(files[0].read_text())
+    without.load_connection_info({name: value for name, value in keys.items() if not name.startswith("curve")})
+    without.start_channels()
+    with pytest.raises(RuntimeError):
+        without.wait_for_ready(timeout=5)
+    without.stop_channels()
+
+
+@with_hub
+@pytest.mark.slow
 def test_student_cannot_open_formgrader(site: Hub, browser: Browser) -> None:
     """The course's formgrader refuses an account that is in none of its groups."""
     ada = Grader(Walk(site, browser), "ada")
     ada.log_in(f"/services/{COURSE}/")
     ada.page.get_by_text("403").first.wait_for()
     assert "manage_assignments" not in ada.page.url
-
-
-def frames(page_frames: list[Frame]) -> list[Frame]:
-    return [frame for frame in page_frames if "formgrader" in frame.url and frame.parent_frame is not None]
 
 
 def open_panel(teacher: Grader, address: str) -> None:
@@ -184,6 +194,11 @@ def test_formgrader_panel_is_blocked(site: Hub, browser: Browser) -> None:
     teacher.page.wait_for_timeout(2000)
     assert any("frame-ancestors 'none'" in text for text in teacher.said), teacher.said
     assert teacher.page.frame_locator("iframe").get_by_text("Manage Assignments").count() == 0
+    teacher.page.goto(f"{teacher.formgrader}/manage_assignments")
+    link = teacher.page.locator(".name a").get_attribute("href")
+    assert link == f"/tree/./source/{ASSIGNMENT}"
+    teacher.page.goto(f"{site.address}{link}")
+    teacher.page.get_by_text("404").first.wait_for()
 
 
 @with_hub
