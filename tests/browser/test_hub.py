@@ -111,6 +111,22 @@ def test_term_on_a_hub(walk: Walk) -> None:
 
 @with_hub
 @pytest.mark.slow
+def test_account_that_grades(walk: Walk) -> None:
+    """The account that grades isolates submissions without privileges, and sees all attempts in the exchange."""
+    command, course = "/opt/graders/bin/autograder", f"/home/{GRADER}/course"
+    done = walk.hub.run(GRADER, command, "explain", ASSIGNMENT, "ada", cwd=course)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"isolation +namespaces", done.stdout), done.stdout
+    done = walk.hub.run(GRADER, command, "attempts", ASSIGNMENT, cwd=course)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[2:]]
+    assert [(row[0], row[1], row[-1] == "collected") for row in rows] == [
+        ("ada", "1", False), ("ada", "2", True), ("ben", "1", True),
+    ]  # fmt: skip
+
+
+@with_hub
+@pytest.mark.slow
 def test_files_belong_to_who_wrote_them(walk: Walk) -> None:
     """The course's files belong to the account that grades, those of students to them, and nobody else can write."""
     owners = {
@@ -212,9 +228,12 @@ def test_formgrader_panel_with_subdomains(tmp_path: Path, browser: Browser) -> N
         link = teacher.page.get_by_role("link", name=COURSE).get_attribute("href")
         assert link == f"//{COURSE}--service.hub.localhost/services/{COURSE}/"
         port = site.address.rpartition(":")[2]  # which the hub's links leave out
+        teacher.page.set_viewport_size({"width": 1500, "height": 800})  # formgrader's columns are next to each other
         open_panel(teacher, f"http:{link}lab".replace(".localhost/", f".localhost:{port}/"))
         panel = teacher.page.frame_locator("iframe")
         panel.locator(".release a").click()
         panel.get_by_text("Successfully released").wait_for()
+        panel.locator(".modal-footer button").click()
+        panel.locator(".modal").wait_for(state="detached")
         picture(teacher.page, "hub-panel")
         assert (site.exchange / "outbound" / ASSIGNMENT).is_dir()

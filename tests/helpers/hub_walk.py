@@ -224,7 +224,6 @@ def work(walk: Walk) -> Student:
         check = notebook.cell('check("freeze_layers")')
         panel = notebook.run(check).inner_text()
         assert "6 of 10 public points" in panel, panel
-        picture(ada.page, "hub-check")
     with walk.step("ada", "runs the preflight"):
         notebook.write(notebook.cell("plots.frozen("), "import amllab\n\namllab.preflight()")
         ada.save()
@@ -283,7 +282,6 @@ def grade_by_hand(walk: Walk, teacher: Grader) -> Grader:
     with walk.step("ta", "grades one reflection, while the instructor grades the other"):
         teacher.page.goto(f"{teacher.formgrader}/gradebook/{ASSIGNMENT}")
         helper.grade("Submission #1", "7.5")
-        picture(helper.page, "hub-formgrader")
         teacher.grade("Submission #2", "3")
     return helper
 
@@ -302,7 +300,6 @@ def give_feedback(walk: Walk, teacher: Grader, student: Student) -> None:
         student.page.goto(f"{student.server}/lab/tree/{page.relative_to(student.home)}?reset")
         shown = student.page.frame_locator("iframe")
         shown.get_by_text(COMMENT).first.wait_for()
-        picture(student.page, "hub-feedback")
 
 
 def walk_through(hub: Hub, browser: Browser, say: Callable[[str], None] = print) -> Walk:
