@@ -71,7 +71,7 @@ def test_environment_of_students_with_two_labs(tmp_path: Path) -> None:
     for assignment in (ASSIGNMENT, "meta-learning"):
         lab = find_lab(assignment)
         (tmp_path / assignment).mkdir()
-        wheel = build_wheel(tmp_path / assignment, lab, ROOT / "assignments" / assignment / f"{lab.notebook}.ipynb")
+        wheel = build_wheel(tmp_path / assignment, (lab, ROOT / "assignments" / assignment / f"{lab.notebook}.ipynb"))
         subprocess.run([sys.executable, "-m", "zipfile", "--extract", wheel, tmp_path / "site"], check=True)
     look = "import sys; sys.path.insert(0, sys.argv[1]); from amllab import lab; print(*lab.all_labs(), lab.__file__)"
     done = subprocess.run(

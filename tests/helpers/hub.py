@@ -154,7 +154,7 @@ def hub(
         "reachable": sorted({sys.prefix, sys.base_prefix, str(ROOT), str(Path(proxy).resolve().parents[3])}),
         "prefix": sys.prefix,
         "packages": sysconfig.get_path("purelib"),
-        "wheel": str(build_wheel(folder, lab, ROOT / "assignments" / assignment / f"{lab.notebook}.ipynb")),
+        "wheel": str(build_wheel(folder, (lab, ROOT / "assignments" / assignment / f"{lab.notebook}.ipynb"))),
         "accounts": accounts,
         "files": blocks,
         "people": [*STAFF, *students],
