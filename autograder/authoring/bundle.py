@@ -145,7 +145,8 @@ def build_wheel(folder: Path, *labs: tuple[Lab, Path]) -> Path:
     (tree / pyproject.name).write_text(_students_pyproject(settings), encoding="utf-8")
     for path in tree.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(_date(release)), "PYTHONDONTWRITEBYTECODE": "1"}
+    date = max(_date(release) for _, release in labs)
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(date), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-P", "-c", _BUILD, str(folder)]
     done = subprocess.run(
         command,
