@@ -108,6 +108,14 @@ def test_new_course_gitignore(tmp_path: Path) -> None:
     assert kept == [".shipped/students.csv"]  # the header alone
 
 
+def test_new_course_gitignore_like_the_repository(tmp_path: Path) -> None:
+    """What a running course writes is ignored in a course of one's own too."""
+    new_course(tmp_path / "a", [])
+    ours = {line for line in (ROOT / ".gitignore").read_text().splitlines() if line.startswith("/")}
+    assert len(ours) > 10
+    assert ours - {"/demo/"} <= set((tmp_path / "a" / ".gitignore").read_text().splitlines())
+
+
 def test_new_course_readme_commands_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command of the README exists, with its options."""
     from tests.unit.test_docs import commands
