@@ -161,6 +161,7 @@ def test_class_code(tmp_path: Path) -> None:
     check_class(tmp_path, [], list(CODE))
 
 
+@pytest.mark.slow
 def test_links_and_unknown_names_are_left_out(tmp_path: Path) -> None:
     """A link is not followed, a file that nbgrader cannot place is named, and the others are graded."""
     course = new_stock_course(
@@ -273,6 +274,7 @@ def test_kernel_that_is_not_installed(tmp_path: Path) -> None:
     assert not (course / "autograded" / "ada").exists()
 
 
+@pytest.mark.slow
 def test_misspelled_lab(tmp_path: Path, release: NotebookNode) -> None:
     """A lab under another name is refused, with the names of the labs."""
     course = new_stock_course(
@@ -285,6 +287,7 @@ def test_misspelled_lab(tmp_path: Path, release: NotebookNode) -> None:
     assert not (course / "autograded").exists()
 
 
+@pytest.mark.slow
 def test_not_released(tmp_path: Path) -> None:
     """Without a release in the gradebook, the message names the command."""
     course = new_stock_course(tmp_path, Assignment({"p1.ipynb": SOURCE}, {"ada": {"p1.ipynb": submission()}}), OURS)

@@ -145,6 +145,7 @@ def compare(folder: Path, assignment: Assignment, *configs: str) -> Recorded:
     return wanted
 
 
+@pytest.mark.slow
 def test_same_points_sample(tmp_path: Path) -> None:
     """A sample of test cells: the points and comments are those of stock nbgrader."""
     wanted = compare(tmp_path, kinds(RIGHT, only=SAMPLE), OURS)

@@ -71,6 +71,7 @@ def test_is_ordinary(release: NotebookNode) -> None:
             is_ordinary("transfer-lerning", notebooks)
 
 
+@pytest.mark.slow
 def test_notebooks_in_gradebook_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notebooks are found in folders and in the gradebook; what cannot be read is left to nbgrader."""
     monkeypatch.setenv("PATH", SEARCHED)
