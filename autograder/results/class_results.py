@@ -154,8 +154,7 @@ class ClassResults:
     def state(self, submission: Submission) -> str:
         """Return why the check results of a graded submission cannot be used; empty if they can.
 
-        The reasons: ``"ordinary"`` (no lab), ``"absent"`` (no autograded notebook, or a damaged one), ``"older"``
-        (graded before results were stored) or ``"differs"`` (from the scores in the gradebook).
+        Reasons: ``ordinary`` (no lab), ``absent`` (no notebook), ``older`` (none stored), ``differs`` (other scores).
         """
         if any(stored is not None and stored.ordinary for stored in submission.stored.values()):
             return "ordinary"  # of several notebooks, one may not be submitted
