@@ -131,7 +131,7 @@ def test_log_escapes_file_names(graded: GradedCourse) -> None:
         ("build nope", "no lab 'nope'"),
         ("calibrate nope", "no lab 'nope'"),
         ("new-lab ../x", "name"),
-        (f"new-lab {ASSIGNMENT}", "name a checkout of the course with --root"),
+        (f"new-lab {ASSIGNMENT}", "the name transfer_learning is already in use: .*; choose another name"),
     ],
 )
 def test_cli_errors(

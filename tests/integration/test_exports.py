@@ -294,7 +294,8 @@ def test_gradescope_results(
     """Results of a graded class; its lab has no checks in the library, so that all are hidden."""
     course = build(tmp_path, [Graded("ada", {"test_slope": 1.5}, submission={"notes": ["repaired\x1b[2J"]}),
                               Graded("old", stored=False)])  # fmt: skip
-    monkeypatch.setattr("autograder.exports.gradescope.results.find_lab", lambda name: find_lab(ASSIGNMENT))
+    for module in ("autograder.exports", "autograder.exports.gradescope.results"):
+        monkeypatch.setattr(f"{module}.find_lab", lambda name: find_lab(ASSIGNMENT))
     path, remarks = export(course, monkeypatch, capsys, "--format", "gradescope-results")
     assert [file.name for file in path.iterdir()] == ["ada.json"]
     found = json.loads((path / "ada.json").read_text())

@@ -66,7 +66,7 @@ class Ears:
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, int, str]]:
     """Return size, modification time and hash of every file, except those that grading itself writes."""
-    written = ("autograded", ".graded", "feedback", "gradebook.db", "gradebook.db-journal", ".nbgrader.log")
+    written = ("attempts", "autograded", ".graded", "feedback", "gradebook.db", "gradebook.db-journal", ".nbgrader.log")
     files = [p for f in folders for p in sorted(f.rglob("*")) if not set(written) & set(p.relative_to(f).parts)]
     return {
         str(p): (p.stat().st_size, p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest())
