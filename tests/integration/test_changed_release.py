@@ -108,6 +108,7 @@ def notebook_of_old(content: bytes) -> list[NotebookNode]:
     return list(nbformat.reads(content.decode(), as_version=4).cells)
 
 
+@pytest.mark.slow
 def test_change_cells_keeps_manual_scores(graded: Path) -> None:
     """``--change-cells`` applies the changes and keeps manual scores and comments."""
     done = autograder_cli(graded, "build", ASSIGNMENT, "--change-cells")

@@ -198,6 +198,7 @@ def test_cli_refuses_glob_folder_name(
     assert "rename that folder" in said
 
 
+@pytest.mark.slow
 def test_nbgrader_refuses_glob_folder_name(tmp_path: Path) -> None:
     """``nbgrader autograde`` refuses such a folder too."""
     course = tmp_path / "AML [2026]"

@@ -170,6 +170,7 @@ def test_dask_course_errors_propagate(cluster: Cluster, submissions: Any) -> Non
     running.close()
 
 
+@pytest.mark.slow
 def test_dask_no_scheduler(submissions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a scheduler nothing is graded."""
     monkeypatch.setattr(dask_pool, "_WAIT_SECONDS", 1.0)

@@ -269,6 +269,7 @@ def test_regrade_shows_changes(letter: Path, mini_release: NotebookNode) -> None
     ]
 
 
+@pytest.mark.slow
 def test_regrade_shows_nbgrader_error(
     four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -135,7 +135,7 @@ def test_solution_full_marks_and_release_none(lab: Lab) -> None:
     }
 
 
-@sample("correct", 24)
+@sample("correct", 48)
 def test_correct_style_full_marks(lab: Lab, solution: Solution) -> None:
     """Correct styles lose no points."""
     found = verdict(lab, solution)

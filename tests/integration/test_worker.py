@@ -146,6 +146,7 @@ def test_worker_failures_above_checks(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("busy", sampled(["", "the machine was busy"], 2))
+@pytest.mark.slow
 def test_worker_function_that_hangs_again(hasty: Lab, monkeypatch: pytest.MonkeyPatch, busy: str) -> None:
     """A function that used up the time of one answer gets less in the next, and others do not.
 

@@ -50,6 +50,7 @@ def busy(number: int) -> list[subprocess.Popen[bytes]]:
     return [subprocess.Popen([sys.executable, "-S", "-c", BUSY]) for _ in range(number)]
 
 
+@pytest.mark.slow
 def test_contention_detected(one_core: int) -> None:
     """A process that other processes keep from the processor is reported, a sleeping one is not."""
     others = busy(7)

@@ -377,6 +377,7 @@ def test_seccomp_syscall_numbers() -> None:
         seccomp.program("mips")
 
 
+@pytest.mark.slow
 def test_doctor_reports_every_layer() -> None:
     """``autograder doctor`` reports every layer of isolation."""
     command = [sys.executable, "-m", "autograder", "doctor"]

@@ -388,6 +388,7 @@ def test_cgroup_delegated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours:
     group.close()
 
 
+@pytest.mark.slow
 def test_cgroup_sweep_after_kill(tmp_path: Path) -> None:
     """Control groups of graders that were killed are removed."""
     gone = subprocess.Popen(["true"])
