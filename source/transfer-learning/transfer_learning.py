@@ -190,6 +190,7 @@ print("gradient of the head's weight: shape", tuple(head.weight.grad.shape))
 # | argument or result | contract |
 # |---|---|
 # | `model` | any timm model |
+# | a layer | an entry of `layers_of(model)`: a group of parameters, with `parameters()` and `requires_grad_()` as a module has them |
 # | `n_trainable` | how many entries of `layers_of(model)`, counted **from the end**, are trainable afterwards |
 # | returns | the same object: the model is changed in place |
 # | afterwards | parameters of the last `n_trainable` layers require gradients, all others do not. Called again with another number, the function **thaws** layers as well |
