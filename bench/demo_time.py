@@ -1,13 +1,14 @@
 """How long does the demo's class take, here and in another checkout? ``python -m bench.demo_time --other FOLDER``
 
-Both checkouts need an environment in ``.venv`` and the class that ``make demo`` leaves in ``demo/``. The command
-``nbgrader autograde`` is run on it from the start, in turns (``--pairs``), and the seconds of each run are printed,
-with their median and ratio.
+Both checkouts need an environment in ``.venv`` and the class that ``make demo`` leaves in ``demo/``. The lab is
+released again with ``autograder build``, then ``nbgrader autograde`` is run from the start, in turns (``--pairs``). The
+seconds of each grading are printed, with their median and ratio.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -24,16 +25,23 @@ def seconds(checkout: Path) -> float:
     for made in ("autograded", "feedback", ".graded"):
         shutil.rmtree(course / made, ignore_errors=True)
     (course / "gradebook.db").unlink(missing_ok=True)
-    nbgrader(checkout, "generate_assignment", "--force")
+    run(checkout, "autograder", "build")
     began = time.perf_counter()
-    nbgrader(checkout, "autograde")
+    run(checkout, "nbgrader", "autograde")
     return time.perf_counter() - began
 
 
-def nbgrader(checkout: Path, *command: str) -> None:
-    """Run a command of nbgrader for the demo's assignment."""
-    words = [checkout / ".venv" / "bin" / "python", "-m", "nbgrader", *command, ASSIGNMENT]
-    done = subprocess.run(words, cwd=checkout / "demo", capture_output=True, text=True, check=False)
+def run(checkout: Path, *command: str) -> None:
+    """Run a command for the demo's assignment."""
+    program, *words = command
+    done = subprocess.run(
+        [checkout / ".venv" / "bin" / program, *words, ASSIGNMENT],
+        cwd=checkout / "demo",
+        env={**os.environ, "PATH": f"{checkout / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise SystemExit(f"{checkout}: {done.stderr[-2000:]}")
 

@@ -10,6 +10,8 @@ and, from FOLDER with a sub-folder for each class, photographs. Without FOLDER t
 The backbones are net6, which is a convolutional network of the course, and ``test_vit``, a small transformer of timm
 for images of 160 pixels. Its weights cannot be downloaded everywhere, so it is pretrained here for some minutes: on
 SOURCE, a folder like FOLDER with other classes, or on 60 other drawn species.
+
+Each row trains at least 90 times, with up to three learning rates each: it takes many minutes.
 """
 
 from __future__ import annotations
