@@ -74,7 +74,7 @@ def page(tasks: Sequence[Task], calibrations: dict[str, Any]) -> str:
         budget = ", ".join(f"{name} {value}" for name, value in evidence["budget"].items())
         packages = ", ".join(f"{name} {number}" for name, number in evidence["packages"].items())
         parts.append(
-            f"\n## {task.data_word}: {data}\n\n{_list(sentences(evidence, task))}\n\nFitted on seeds 0 to {fitted - 1}, judged on seeds {fitted} "
+            f"\n## {task.data_word}: {data}\n\n{_list(sentences(evidence, task))}\n\nFitted on seeds 0 to {fitted - 1}, evaluated on seeds {fitted} "
             f"to {last - 1}; far-off functions on every second one. Not fitted: what the check rejects whatever its {name}. *Probability*: of a wrong verdict, for normal {_plural(name)} "
             f"of this mean and spread; *at most*: its upper bound with 95 % confidence.\n\n{table(evidence, task)}\n\n"
             f"![{name} by style]({picture_name(task, data)})\n\nBudget: {budget}.\n{packages}; {evidence['machine']}.\n"

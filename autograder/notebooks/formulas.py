@@ -34,7 +34,7 @@ def mathml(tex: str, *, block: bool = False) -> str:
 
     Args:
         tex: The formula, without delimiters.
-        block: Whether it stands on a line of its own.
+        block: Whether it is displayed on a line of its own.
     """
     from latex2mathml.converter import convert
 

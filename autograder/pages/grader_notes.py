@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,26 +113,22 @@ def _answer(cell: Any, text: str, marks: tuple[str, str]) -> str:
 
 def between(text: str, begin: str, end: str) -> str:
     """Return the lines between two lines that contain marks, of all such regions."""
-    found: list[str] = []
-    inside = False
-    for line in text.split("\n"):
-        if begin in line or end in line:
-            inside = begin in line
-        elif inside:
-            found.append(line)
-    return "\n".join(found).strip()
+    return "\n".join(line for line, inside in _lines(text, begin, end) if inside).strip()
 
 
 def without(text: str, begin: str, end: str) -> str:
     """Return a text without the regions that :func:`between` returns."""
-    kept: list[str] = []
+    return "\n".join(line for line, inside in _lines(text, begin, end) if not inside)
+
+
+def _lines(text: str, begin: str, end: str) -> Iterator[tuple[str, bool]]:
+    """Yield the lines without marks, and whether each is in a region between marks."""
     inside = False
     for line in text.split("\n"):
         if begin in line or end in line:
             inside = begin in line
-        elif not inside:
-            kept.append(line)
-    return "\n".join(kept)
+        else:
+            yield line, inside
 
 
 def parts_of(scheme: str, points: float) -> tuple[tuple[str, float], ...]:
