@@ -12,7 +12,11 @@ from amllab.lab import Lab, released_notebooks
 from amllab.matching import Cell
 
 _HEADING = re.compile(r"^##? +(.+?) *$", re.M)  # deeper ones are within an exercise
-_HINT = re.compile(r"^<details>\s*<summary>(.+?)</summary>\s*\n(.+?)^</details>", re.M | re.S)
+# a fold without another one in it, and not empty
+_HINT = re.compile(
+    r"^<details[^>]*>\s*<summary>((?:(?!</?summary|</?details).)+)</summary>\s*+((?:(?!</?details|<summary).)+)</details>",
+    re.M | re.S | re.I,
+)
 
 
 @dataclass(frozen=True)

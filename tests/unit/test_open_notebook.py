@@ -235,3 +235,20 @@ def test_exercises_have_their_hints(name: str) -> None:
     found = [hint for exercise in exercises.exercises_of(lab) for hint in exercise.hints]
     assert len(found) == len(set(found)) == release.count("<summary><b>Hint")
     assert all(title.startswith("<b>Hint ") and text and "<" + "/details>" not in text for title, text in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<details>\n<summary>A</summary>\n\nx\n</details>", [("A", "x")]),
+        ("<details open><summary>A</summary>\nx\n</details>", [("A", "x")]),
+        ("<DETAILS><summary>A</summary>\n\nx\n</DETAILS>", [("A", "x")]),
+        ("<details><summary>A</summary>x</details>", [("A", "x")]),
+        ("<details><summary>A</summary>\n\n<details><summary>B</summary>\n\nx\n</details>\n\n</details>", [("B", "x")]),
+        ("<details><summary>A</summary>\n\n</details>", []),
+        ("<details><summary>A</summary>x", []),
+    ],
+)
+def test_forms_of_hints(text: str, found: list[tuple[str, str]]) -> None:
+    """A fold is a hint however it is written, unless it is empty or has another fold in it."""
+    assert [(title, hint.strip()) for title, hint in exercises._HINT.findall(text)] == found
