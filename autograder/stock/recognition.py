@@ -22,7 +22,7 @@ from amllab.worker.causes import without_magics
 
 _LIBRARY = "amllab"
 _CHECKS = ("check", "check_all")
-_CALL = re.compile(r"^\s*(?:amllab\.)?check(?:_all)?\s*\(", re.M)
+_CALL = re.compile(r"^\s*(?:%+\w+\s+)?(?:amllab\.)?check(?:_all)?\s*\(", re.M)
 
 
 def is_ordinary(assignment: str, notebooks: Iterable[NotebookNode]) -> bool:
@@ -89,9 +89,11 @@ def calls_check(notebook: NotebookNode) -> bool:
     for cell, tree in zip(cells, trees, strict=True):
         if not is_locked(cell):
             continue
+        # what is not parsed: all of a cell with an error, or its lines with magics, such as %time
+        unread = [line for line in cell.source.splitlines() if tree is None or line.lstrip().startswith("%")]
+        if not others and any(map(_CALL.match, unread)):
+            return True
         if tree is None:
-            if not others and _CALL.search(cell.source):
-                return True
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _is_check(node, modules, functions, others):

@@ -26,6 +26,10 @@ CALLS = [
     ('verify("x")', "from amllab import check as verify", True),
     ('from amllab.checks import check\ncheck("x")', "", True),
     ('%time check("x")\ncheck("x")', "from amllab import check", True),
+    ('%time check("x")', "", True),
+    ('%%time\ncheck("x")', "", True),
+    ('%time len("x")', "", False),
+    ('%time check("x")', "check = len", False),
     ('for name in ["a"]:\n    check(name)', "from amllab import check", True),
     ('check("x"', "from amllab import check", True),  # it does not parse
     ("check(3)", "def check(x):\n    return x", False),
