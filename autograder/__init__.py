@@ -70,7 +70,10 @@ def configure(c: Any) -> None:
     own = Path(nbgrader.__file__).parent / "server_extensions" / "formgrader" / "templates"
     c.HTMLExporter.extra_template_basedirs = [str(Path(__file__).parent / "pages" / "templates"), str(own)]
     c.HTMLExporter.extra_template_paths = [str(own)]
-    c.HTMLExporter.preprocessors = ["autograder.pages.grader_notes.GraderNotes"]
+    c.HTMLExporter.preprocessors = [
+        "autograder.pages.grader_notes.GraderNotes",
+        "autograder.nbgrader_plugins.end_round.EndRound",
+    ]
     # downloads from learning platforms, and the exchange: one student's files must not block the other students
     c.ZipCollectApp.extractor_plugin = "autograder.collect.plugins.SubmissionExtractor"
     c.ZipCollectApp.collector_plugin = "autograder.collect.plugins.SubmissionCollector"

@@ -44,6 +44,7 @@ from tests.helpers.notebooks import CORPUS, notebook_of
 
 VIT, VIT_SIDE = "test_vit", 160
 BACKBONES = ("net6", VIT)
+PHOTOGRAPHS = 100  # of each class: small folders have small budgets
 UNTRAINED = "never_steps"  # of the corpus: a training without a step of the optimizer
 
 
@@ -63,8 +64,8 @@ def pictures(images: Tensor) -> np.ndarray:
 
 def data_sets(folder: Path, photographs: Path | None) -> dict[str, Path]:
     """Write the data sets, and return their folders by name."""
-    species = draw_species(12, 80, seed=41)
-    reptiles = draw_species(5, 240, seed=43, size=64)
+    species = draw_species(12, 40, seed=41)
+    reptiles = draw_species(5, 80, seed=43, size=64)
     names = [f"species {i}" for i in range(12)]
     found = {
         "12 drawn species, 32 px, PNG": written(
@@ -79,7 +80,7 @@ def data_sets(folder: Path, photographs: Path | None) -> dict[str, Path]:
         place = folder / "photographs"
         for kind in sorted(path for path in photographs.iterdir() if path.is_dir()):
             (place / kind.name).mkdir(parents=True)
-            for file in sorted(kind.iterdir())[:300]:
+            for file in sorted(kind.iterdir())[:PHOTOGRAPHS]:
                 shutil.copy(file, place / kind.name)
         found[f"photographs, {len(list(place.iterdir()))} classes"] = place
     return found

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import hmac
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from nbformat import NotebookNode
 
 from amllab.checks.results import score
 from autograder.errors import WorkerError
+from autograder.gradebook.seeds import Seeds
 from autograder.grading.cache import CachedGrading, GradingCache, key_of, written
 from autograder.grading.grader import grade
 from autograder.grading.result import GradingResult
@@ -39,8 +38,7 @@ class GradingConfig:
         release, solution: Paths of the notebooks.
         root: The course folder, which workers cannot see.
         cache: Folder of the cached gradings.
-        secret: Secret from which seeds are derived; see :func:`seed_of`.
-        seed: Seed of all submissions; with ``None``, each has its own.
+        seeds: Seeds of the checks' inputs.
         isolation: Isolation of the workers.
     """
 
@@ -50,8 +48,7 @@ class GradingConfig:
     solution: Path
     root: Path
     cache: Path
-    secret: str
-    seed: int | None
+    seeds: Seeds
     isolation: str
 
 
@@ -74,16 +71,12 @@ class ClassSession(GradingSession):
         super().__init__(lab, release, config.solution, launcher, reference)
         self.config, self.cache = config, GradingCache(config.cache)
 
-    def seed(self, student: str, notebook: NotebookNode) -> int:
-        """Return the seed for grading this notebook: a fixed one from the settings, or the student's own."""
-        return seed_of(self.config.secret, student, notebook) if self.config.seed is None else self.config.seed
-
     def key(self, student: str, notebook: NotebookNode, repaired: NormalizedSubmission) -> str:
         """Return the key under which the grading of this notebook is cached."""
         return key_of(
             notebook,
             self.lab,
-            seed=self.seed(student, notebook),
+            seed=self.config.seeds.of(student, notebook),
             notes=repaired.notes,
             readable=repaired.readable,
             isolation=self.config.isolation,
@@ -150,7 +143,7 @@ class ClassSession(GradingSession):
 
         A reference that failed is restarted once, since a busy machine can make it fail too.
         """
-        seed = self.seed(student, notebook)
+        seed = self.config.seeds.of(student, notebook)
         for last in (False, True):
             reference, attempt = self.reference, copy.deepcopy(notebook)
             submission = dataclasses.replace(repaired, notebook=attempt)
@@ -174,33 +167,3 @@ def _attention(grading: GradingResult, repaired: NormalizedSubmission) -> list[s
         if result.outcome == "error"
     ]
     return [safe_line(line) for line in [*grading.stopped, *broken]]
-
-
-def seed_of(secret: str, student: str, notebook: NotebookNode) -> int:
-    """Derive the seed of a submission's checks: the same whenever the same code is graded again, and unpredictable.
-
-    Args:
-        secret: The assignment's random ID in the gradebook, which no submission can see.
-        student: The student who submitted the notebook.
-        notebook: The notebook before it is run. The seed depends on everything that is run (:func:`what_is_run`), so
-            that nobody can write code for its own seed, and on nothing else, so that nobody can resubmit the same code
-            until they like the questions.
-    """
-    code = [student, what_is_run(notebook)]
-    return int.from_bytes(hmac.digest(secret.encode(), json.dumps(code).encode(), "sha256")[:8], "big") >> 1
-
-
-def what_is_run(notebook: NotebookNode) -> list[tuple[str, str]]:
-    """List the steps of a worker in order: the sources of the cells that it runs, and the checks between them.
-
-    The position of a check matters as much as the code around it: it decides how many cells run before the questions
-    can reveal anything to the code.
-    """
-    skipped = set(skipped_cells(notebook))
-    steps = []
-    for i, cell in enumerate(notebook.cells):
-        if is_autograded(cell):
-            steps.append(("check", cell.metadata.nbgrader.grade_id))
-        elif i not in skipped and cell.cell_type == "code" and cell.source.strip():
-            steps.append(("run", cell.source))
-    return steps

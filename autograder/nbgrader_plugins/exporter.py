@@ -10,7 +10,7 @@ from the cache (:mod:`autograder.grading.cache`); ``--force`` grades it again.
 
 A run may be killed at any moment, and the next one continues where it ended. It recognises finished submissions by
 their graded notebooks (:func:`is_graded`), and a submission that is graded again gets the same questions
-(:func:`autograder.grading.class_session.seed_of`).
+(:mod:`autograder.gradebook.seeds`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from autograder.gradebook.assignment import assignment_in
 from autograder.gradebook.changed_cells import differing
 from autograder.gradebook.regrading import book_cells, book_scores, check_cells, digest_of, is_graded, mark, why_again
+from autograder.gradebook.rounds import Rounds
+from autograder.gradebook.seeds import Seeds
 from autograder.grading.cache import FOLDER
 from autograder.grading.checked_points import require_points
 from autograder.grading.class_session import ClassSession, GradingConfig
@@ -69,7 +71,7 @@ class SubmissionExporter(ClassExporter):
             require_points(self.lab, path, self.release, self.run.root / FOLDER)
             with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
                 found = assignment_in(gradebook, coursedir.db_url, self.lab, self.release)
-                self.secret = found.id
+                secret = found.id
                 self._require_same_cells(found)
                 # notebook -> check cell -> points in the gradebook
                 self.checks = {notebook.name: check_cells(notebook) for notebook in found.notebooks}
@@ -79,12 +81,14 @@ class SubmissionExporter(ClassExporter):
                 if set_due_date(self.lab, found):
                     gradebook.db.commit()
                     self.log.info("Due date from lab.toml: %s UTC", found.duedate)
+            self.rounds = Rounds(coursedir.db_url, secret)
+            self.run.resources.callback(self.rounds.close)
         except SQLAlchemyError as error:
             self.refuse(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}")
         except (LookupError, OSError, ValueError) as error:
             self.refuse(str(error))
         self.remove(self._list_submissions())
-        self.forget_times(self.secret)
+        self.forget_times(secret)
         self._renew_penalties()
 
     def _require_same_cells(self, assignment: Assignment) -> None:
@@ -113,8 +117,7 @@ class SubmissionExporter(ClassExporter):
                 solution=self.course_path("solution_directory", assignment) / name,
                 root=self.run.root,
                 cache=self.run.root / FOLDER,
-                secret=self.secret,
-                seed=settings.seed,
+                seeds=self.rounds.seeds if settings.seed is None else Seeds(settings.seed),
                 isolation=settings.isolation,
             )
             self.run.session = ClassSession(config, Launcher(settings.isolation, self.run.root), self.release)

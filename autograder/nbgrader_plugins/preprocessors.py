@@ -11,6 +11,7 @@ from traitlets import Dict, Enum, Integer, Unicode
 
 from amllab.checks.runner import ChecksBrokenError
 from autograder.errors import CourseError
+from autograder.gradebook.seeds import code_of
 from autograder.grading.cache import CachedGrading
 from autograder.notebooks.metadata import scores_of
 from autograder.notebooks.normalize import NormalizedSubmission
@@ -24,7 +25,7 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
     """A preprocessor that runs the checks instead of the notebook's grade cells, and writes reports and scores."""
 
     seed = Integer(
-        None, allow_none=True, help="Seed of the checks' inputs; by default each submission has its own"
+        None, allow_none=True, help="Seed of the checks' inputs; by default each round of grading has its own"
     ).tag(config=True)
     limits = Dict({}, help="Replaces limits of the lab's lab.toml, such as {'answer_seconds': 300}").tag(config=True)
     isolation = Enum(
@@ -55,7 +56,9 @@ class GradeChecks(NbGraderPreprocessor):  # type: ignore[misc]
             graded = self._graded(student, nb, exporter.repaired[student])
         except (CourseError, ChecksBrokenError) as fault:
             exporter.stop(student, str(fault))
+        code = code_of(student, nb)
         graded.write(nb)
+        exporter.rounds.record(code)
         exporter.given[student] = graded.scores
         exporter.run.graded.add(student)
         exporter.run.attention[student] = graded.attention

@@ -18,7 +18,7 @@ _LAST_LINES = 15  # of nbgrader's log, shown if it failed
 def regrade(course: Course, assignment: str, students: Sequence[str]) -> bool:
     """Run ``nbgrader autograde --force`` for each student and print the scores before and after.
 
-    The same code is asked the same questions again: see :func:`autograder.grading.class_session.seed_of`. Scores by
+    The same code is asked the same questions again: see :mod:`autograder.gradebook.seeds`. Scores by
     hand stay, and nbgrader marks them for review.
 
     Returns:

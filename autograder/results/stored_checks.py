@@ -116,6 +116,14 @@ def stored_in(cell: NotebookNode) -> list[StoredCheck] | None:
     return found.checks.get(grade_id)
 
 
+def stored_seed(notebook: NotebookNode) -> int | None:
+    """Return the seed that the grader stored in a graded notebook; ``None`` if it stored none."""
+    found = Stored()
+    for cell in filter(is_autograded, notebook.cells):
+        _add(found, str(cell.metadata.nbgrader.get("grade_id")), cell.outputs)
+    return int(found.seed) if found.seed else None
+
+
 def _add(found: Stored, grade_id: str, outputs: list[Any]) -> None:
     data = next((o.metadata[STORED] for o in outputs if STORED in (o.get("metadata") or {})), None)
     if grade_id in found.checks or not isinstance(data, Mapping) or data.get("version") != STORED_VERSION:

@@ -21,6 +21,7 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class CourseSnapshot:
     release: bytes
     solution: bytes
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A digest of everything in the snapshot, which identifies it on the workers."""
         parts = repr(self.config).encode(), self.release, self.solution

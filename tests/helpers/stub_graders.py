@@ -41,8 +41,8 @@ def grade(student: str, path: Path, again: bool) -> str:
 
 
 def grade_elsewhere(course: Any, student: str, text: str, notes: list[str], readable: bool) -> dict[str, Any]:
-    """Grade like a worker of a cluster: record the call in the folder that is given as the seed's secret."""
-    folder = Path(course.config.secret)
+    """Grade like a worker of a cluster: record the call in the folder that is given among the limits."""
+    folder = Path(course.config.limits["folder"])
     here = sorted(folder.glob(f"{student}-*"))
     (folder / f"{student}-{len(here)}-{os.getpid()}").touch()
     if student.startswith("kills"):
@@ -59,7 +59,7 @@ def grade_elsewhere(course: Any, student: str, text: str, notes: list[str], read
 
 def identity(course: Any) -> Any:
     """Return the course, as the task that distributes it; the first call kills the worker."""
-    here = Path(course.config.secret) / "course handed on"
+    here = Path(course.config.limits["folder"]) / "course handed on"
     if not here.exists():
         here.touch()
         os.kill(os.getpid(), signal.SIGKILL)

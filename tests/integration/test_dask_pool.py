@@ -24,6 +24,7 @@ from tests.helpers.notebooks import notebook_of
 pytest.importorskip("distributed", reason="grading on several machines needs the extra 'cluster'")
 
 from autograder.errors import ClusterError, IsolationError
+from autograder.gradebook.seeds import Seeds
 from autograder.grading.cache import FOLDER
 from autograder.grading.class_session import ClassSession, GradingConfig
 from autograder.notebooks.normalize import normalize, read_release
@@ -52,8 +53,8 @@ def submissions(tmp_path: Path, release: NotebookNode) -> Any:
         seen = tmp_path / "seen"
         seen.mkdir(exist_ok=True)
         setting = GradingConfig(
-            ASSIGNMENT, {}, ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK,
-            tmp_path, tmp_path / FOLDER, str(seen), None, "namespaces",
+            ASSIGNMENT, {"folder": str(seen)}, ROOT / "assignments" / ASSIGNMENT / NOTEBOOK, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK,
+            tmp_path, tmp_path / FOLDER, Seeds(1), "namespaces",
         )  # fmt: skip
         session = ClassSession(setting, Launcher(), read_release(setting.release))
         paths = {}
@@ -74,7 +75,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gradings(session: ClassSession, student: str) -> int:
-    return len(list(Path(session.config.secret).glob(f"{student}-*")))
+    return len(list(Path(session.config.limits["folder"]).glob(f"{student}-*")))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The seed of a submission's checks depends on all executed code, and on nothing else that a student can vary."""
+"""The code of a submission is everything that is run, and nothing else that a student can vary; seeds of rounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output, new_raw_cell
 
-from autograder.grading.class_session import seed_of
+from autograder.gradebook.rounds import Rounds
+from autograder.gradebook.seeds import Seeds, code_of, seed_of
 from autograder.labs.corpus import Solution
 from autograder.notebooks.metadata import skipped_cells
 from autograder.notebooks.normalize import normalize
@@ -22,11 +23,11 @@ EXPERIMENT = {"tags": ["experiment"]}
 BITS = range(63)
 
 
-def seed(folder: Path, notebook: NotebookNode, release: NotebookNode, name: str = NOTEBOOK) -> int:
-    """Return the seed as grading derives it, from the normalized file."""
+def code(folder: Path, notebook: NotebookNode, release: NotebookNode, name: str = NOTEBOOK) -> str:
+    """Return the digest by which a submission keeps its seed, from the normalized file."""
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / name)
-    found = seed_of("secret of the course", "mallory", normalize(folder / NOTEBOOK, release).notebook)
+    found = code_of("mallory", normalize(folder / NOTEBOOK, release).notebook)
     (folder / name).unlink()
     return found
 
@@ -112,41 +113,44 @@ NOT_RUN = {
 
 
 @pytest.mark.parametrize("change", RUN)
-def test_seed_depends_on_executed_code(tmp_path: Path, plain: NotebookNode, release: NotebookNode, change: str) -> None:
-    """Every change of what is run, or in which order, changes the seed."""
-    assert seed(tmp_path, edit(RUN[change])(plain), release) != seed(tmp_path, plain, release)
+def test_code_is_what_is_run(tmp_path: Path, plain: NotebookNode, release: NotebookNode, change: str) -> None:
+    """Every change of what is run, or in which order, makes it other code."""
+    assert code(tmp_path, edit(RUN[change])(plain), release) != code(tmp_path, plain, release)
 
 
 @pytest.mark.parametrize("change", NOT_RUN)
-def test_seed_ignores_other_content(tmp_path: Path, plain: NotebookNode, release: NotebookNode, change: str) -> None:
-    """Content that is not run does not change the seed."""
-    assert seed(tmp_path, edit(NOT_RUN[change])(plain), release) == seed(tmp_path, plain, release)
+def test_code_ignores_other_content(tmp_path: Path, plain: NotebookNode, release: NotebookNode, change: str) -> None:
+    """With other content that is not run, it is the same code."""
+    assert code(tmp_path, edit(NOT_RUN[change])(plain), release) == code(tmp_path, plain, release)
 
 
-def test_seed_ignores_files_and_names(tmp_path: Path, plain: NotebookNode, release: NotebookNode) -> None:
-    """Other files and the name of the notebook do not change the seed."""
-    wanted = seed(tmp_path, plain, release)
+def test_code_ignores_files_and_names(tmp_path: Path, plain: NotebookNode, release: NotebookNode) -> None:
+    """With other files, or another name of the notebook, it is the same code."""
+    wanted = code(tmp_path, plain, release)
     (tmp_path / "helper.py").write_text("BITS = 1")
-    assert seed(tmp_path, plain, release) == wanted
-    assert seed(tmp_path / "other", plain, release, "renamed (2).ipynb") == wanted
+    assert code(tmp_path, plain, release) == wanted
+    assert code(tmp_path / "other", plain, release, "renamed (2).ipynb") == wanted
 
 
 def test_seed_cannot_be_encoded(tmp_path: Path, release: NotebookNode) -> None:
-    """A notebook cannot encode its own seed in which cells are experiments, or in the positions of checks."""
+    """A notebook cannot encode the seed of a report in which cells are experiments, or in the positions of checks."""
 
-    def code(bits: list[int]) -> NotebookNode:
+    def encoded(bits: list[int]) -> NotebookNode:
         notebook = copy.deepcopy(release)
         own = [new_code_cell(f"BITS.append({i})", metadata={} if i in bits else EXPERIMENT) for i in BITS]
         notebook.cells[:0] = [new_code_cell("BITS = []"), *own, new_code_cell("SEED = sum(1 << i for i in BITS)")]
         return notebook
 
-    known = seed(tmp_path, code([]), release)  # reports state it
-    again = code([i for i in BITS if known >> i & 1])
+    known = seed_of("secret of the course", 1)  # reports state it
+    graded = code(tmp_path, encoded([]), release)
+    seeds = Seeds(seed_of("secret of the course", 2), {graded: known})
+    again = encoded([i for i in BITS if known >> i & 1])
     run: dict[str, int] = {}
     for i, cell in enumerate(again.cells[:65]):
         if i not in skipped_cells(again):
             exec(cell.source, run)
-    assert run["SEED"] == known != seed(tmp_path, again, release)
+    assert run["SEED"] == known != seeds.of("mallory", again)
+    assert seeds.of("mallory", encoded([])) == known
 
     def places(before: int) -> NotebookNode:
         notebook = copy.deepcopy(release)
@@ -155,4 +159,32 @@ def test_seed_cannot_be_encoded(tmp_path: Path, release: NotebookNode) -> None:
         notebook.cells += counted
         return notebook
 
-    assert len({seed(tmp_path, places(before), release) for before in range(10)}) == 10
+    assert len({code(tmp_path, places(before), release) for before in range(10)}) == 10
+
+
+def test_seeds_of_rounds(tmp_path: Path, plain: NotebookNode) -> None:
+    """A round has one seed. After it, only code that was graded in it keeps it, and only for the same student."""
+    place = f"sqlite:///{tmp_path}/gradebook.db"
+    first = Rounds(place, "secret")
+    assert first.seeds.of("alice", plain) == first.seeds.of("bob", plain) == seed_of("secret", 1)
+    first.record(code_of("alice", plain))
+    second = Rounds(place, "secret")
+    assert second.seeds == first.seeds, "nobody has seen the seed yet"
+    assert not second.end(seed_of("secret", 2)), "it was not in feedback"
+    assert second.end(first.seeds.current)
+    second.end(first.seeds.current)  # the next page
+    other = edit(RUN["a space"])(plain)
+    later = Rounds(place, "secret")
+    assert later.number == 2
+    assert Rounds(place, "other assignment").number == 1
+    assert later.seeds.of("alice", plain) == seed_of("secret", 1)
+    assert later.seeds.of("bob", plain) == later.seeds.of("alice", other) == seed_of("secret", 2)
+    later.record(code_of("alice", plain))
+    later.record(code_of("alice", other))
+    second.record(code_of("alice", other))  # by a run that began before the round ended
+    assert not later.end(first.seeds.current), "feedback is generated again"
+    assert Rounds(place, "secret").number == 2
+    assert later.end(later.seeds.current)
+    last = Rounds(place, "secret").seeds
+    assert [last.of("alice", notebook) for notebook in (plain, other)] == [seed_of("secret", 1), seed_of("secret", 2)]
+    assert len({seed_of("secret", number) for number in range(1, 9)} | {seed_of("other", 1)}) == 9
