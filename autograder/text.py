@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from io import StringIO
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet treats text that begins with these as a formula
-
-
 _MAX_TEXT = 500  # characters of a text that may come from a submission
 _NARROW, _NAME = 6, 12  # characters of a column that its heading may use unbroken; that a shortened name keeps
 
@@ -41,16 +39,9 @@ def safe_line(text: object, most: int = _MAX_TEXT) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> str:
     """Format columns of text, the ``left`` ones aligned to the left and all others to the right."""
-    lines = [list(header), *([safe_line(field) for field in row] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "  ".join(
-            field.ljust(width) if i in left else field.rjust(width)
-            for i, (field, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    fields = [[safe_line(field) for field in row] for row in rows]
+    widths = [max([len(name), *(len(row[i]) for row in fields)]) for i, name in enumerate(header)]
+    return _columns(range(len(header)), [[name] for name in header], widths, fields, left)
 
 
 def fitted(header: Sequence[str], rows: Iterable[Sequence[str]], width: int, left: Sequence[int] = (0,)) -> str:

@@ -94,7 +94,7 @@ class Walk:
         self.steps.append(Step(command, seconds, used, "".join(output)))
 
     def grade(self) -> None:
-        """Hand in the solution and the untouched notebook of the bundle, and grade both."""
+        """Submit the solution and the untouched notebook of the bundle, and grade both."""
         lab = self.labs[0]
         notebook = f"{lab.replace('-', '_')}.ipynb"
         for student in ("ada", "bob"):

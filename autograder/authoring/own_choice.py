@@ -22,8 +22,7 @@ from autograder.labs.locations import hidden_name
 from autograder.labs.own import own_table, with_own, write_own
 from autograder.labs.settings import budget_module
 
-LIBRARY = ("drawn", "cifar100")  # images that the library has
-OURS = 32  # pixels, of these
+OURS = 32  # pixels: side of the images that the library has
 OF_IMAGES = (
     "data",
     "digest",

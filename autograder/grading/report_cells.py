@@ -13,8 +13,6 @@ from autograder.grading.result import GradingResult
 from autograder.notebooks.metadata import STORED, STORED_VERSION
 
 NOT_ISOLATED = " This submission ran without isolation: do not trust its score and outputs."
-
-
 MAX_STORED_TEXT = 500  # characters of the exception of a broken check
 
 

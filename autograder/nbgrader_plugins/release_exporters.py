@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbconvert.exporters import NotebookExporter
-from nbgrader.api import (
-    Gradebook,
-)
+from nbgrader.api import Gradebook
 from nbgrader.converters.base import NbGraderException
 
 from amllab.lab import find_lab
@@ -46,11 +45,10 @@ def _put_back(copy: Path, target: Path, log: Any) -> None:
 
 def _is_lab(assignment: str) -> bool:
     try:
-        find_lab(assignment)
+        with suppress(ValueError):  # its settings cannot be read
+            find_lab(assignment)
     except LookupError:
         return False
-    except ValueError:  # its settings cannot be read
-        return True
     return True
 
 

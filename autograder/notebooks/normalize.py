@@ -20,9 +20,10 @@ from nbformat import NotebookNode
 from amllab.matching import EXPERIMENT, MAX_OUTPUT_BYTES, NOTE, Place, match
 from autograder.errors import NotebookError
 from autograder.notebooks.metadata import COLLECTION, COLLECTION_NOTE
+from autograder.notebooks.pictures import without_pictures
 from autograder.notebooks.reading import SubmittedCell, find_notebook, is_own_file, named, new_cell, quoted, read_cells
 from autograder.notebooks.rendering import limited
-from autograder.notebooks.sanitize import clean_outputs, without_pictures
+from autograder.notebooks.sanitize import clean_outputs
 from autograder.text import counted
 
 MAX_PROSE = 1_000_000  # characters in all markdown cells together

@@ -14,7 +14,7 @@ from typing import Any
 from amllab.matching import MAX_BYTES, MAX_CELLS, MAX_SOURCE_BYTES, Cell, as_dict, joined
 from autograder.errors import NotebookError
 from autograder.notebooks.metadata import COLLECTION_NOTE
-from autograder.notebooks.sanitize import picture
+from autograder.notebooks.pictures import picture
 
 
 @dataclass(eq=False)

@@ -2,9 +2,9 @@
 
 People who are logged in to the grading machine open what students wrote or printed: in formgrader, in the feedback, in
 a notebook. Outputs are cleaned before they are stored. Markdown is stored as written, because an HTML sanitizer would
-damage its code blocks; it is cleaned during its conversion to HTML, by :func:`markdown2html`.
-:func:`autograder.configure` installs this function in place of nbconvert's filter of the same name, for both formgrader
-and the feedback.
+damage its code blocks; it is cleaned during its conversion to HTML, by
+:func:`autograder.notebooks.rendering.markdown2html`, which :func:`autograder.configure` installs in place of
+nbconvert's filter of the same name, for both formgrader and the feedback.
 """
 
 from __future__ import annotations
@@ -22,12 +22,9 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from amllab.matching import joined as joined
-from autograder.notebooks.pictures import picture as picture
-from autograder.notebooks.pictures import without_pictures as without_pictures
-from autograder.notebooks.rendering import clean_html as clean_html
+from amllab.matching import joined
+from autograder.notebooks.pictures import picture
 from autograder.notebooks.rendering import html_or_nothing, long_formula
-from autograder.notebooks.rendering import markdown2html as markdown2html
 from autograder.notebooks.safe_html import without_active_tex
 
 MAX_OUTPUTS, MOST_LOOKED_AT = 200, 2000  # of one cell: outputs to keep, and outputs to inspect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -188,7 +189,7 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
         LookupError: if the gradebook does not have the assignment, or nothing of it is graded.
         ValueError: if the gradebook cannot be read.
     """
-    handed_in = set(_handed_in(course, assignment))
+    handed_in = submitters(course, assignment)
     require_gradebook(course, assignment)
     try:
         with course.gradebook() as gradebook:
@@ -238,7 +239,7 @@ def require_gradebook(course: Course, assignment: str) -> None:
     """
     url = make_url(course.db_url)
     if url.drivername.startswith("sqlite") and url.database and not Path(url.database).is_file():
-        step = next_step(assignment, set(_handed_in(course, assignment)))
+        step = next_step(assignment, submitters(course, assignment))
         raise FileNotFoundError(f"the course has no gradebook yet: {step}")
 
 
@@ -338,10 +339,10 @@ def _grades(gradebook: Gradebook, assignment: AssignmentRow) -> Iterator[Any]:
     return grades
 
 
-def _handed_in(course: Course, assignment: str) -> Iterator[str]:
-    """Yield the students who have a folder for the assignment, whatever it contains."""
-    folders = sorted(course.directories["submitted_directory"].glob(f"*/{assignment}"))
-    yield from (folder.parent.name for folder in folders if folder.is_dir())
+def submitters(course: Course, assignment: str) -> set[str]:
+    """Return the students who have a folder for the assignment in ``submitted/``, whatever it contains."""
+    folders = course.directories["submitted_directory"].glob(f"*/{glob.escape(assignment)}")
+    return {folder.parent.name for folder in folders if folder.is_dir()}
 
 
 def status(submission: Submission) -> str:

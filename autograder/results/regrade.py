@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from autograder.course import Course
-from autograder.results.class_results import Submission, collect
+from autograder.results.class_results import Submission, collect, submitters
 from autograder.text import closest, number, safe_line, table
 
 _LAST_LINES = 15  # of nbgrader's log, shown if it failed
@@ -27,10 +27,9 @@ def regrade(course: Course, assignment: str, students: Sequence[str]) -> bool:
     Raises:
         LookupError: if there is no such lab or submission; raised before anything is graded.
     """
-    submitted = course.directories["submitted_directory"]
-    handed_in = {folder.parent.name for folder in submitted.glob(f"*/{glob.escape(assignment)}") if folder.is_dir()}
+    handed_in = submitters(course, assignment)
     if not handed_in:
-        known = {folder.name for folder in submitted.glob("*/*") if folder.is_dir()}
+        known = {folder.name for folder in course.directories["submitted_directory"].glob("*/*") if folder.is_dir()}
         raise closest(assignment, known, "assignment with submissions")
     for student in students:
         if student not in handed_in:

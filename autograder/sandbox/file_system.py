@@ -13,17 +13,9 @@ from autograder.sandbox import interpreter_paths, libc
 from autograder.sandbox.limits import Limits
 
 SCRATCH = "/tmp"
-
-
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store", "/sys/devices/system/cpu")
-
-
 _SETTINGS = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
-
-
 _DEVICES = ("null", "full", "random", "urandom")
-
-
 _TERMINALS = 16
 
 

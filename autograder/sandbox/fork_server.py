@@ -32,7 +32,7 @@ from typing import Any
 
 from autograder.errors import IsolationError, LabError
 from autograder.sandbox import SCRATCH, ControlGroups, Group, Limits, cgroups, libc, run_isolated, visible_paths
-from autograder.sandbox.lab_imports import LabImports, trial
+from autograder.sandbox.lab_imports import LabImports, import_after_trial
 
 # modules to import before forking; a kernel would import the last ones when it starts
 KERNEL = (
@@ -81,33 +81,33 @@ class Server:
                     self.trees[self.listener.accept()[0]] = {}
                 elif not self._answer(ready):
                     self._forget(ready)
-        for judge in list(self.trees):
-            self._forget(judge)
+        for grader in list(self.trees):
+            self._forget(grader)
 
-    def _answer(self, judge: socket.socket) -> bool:
+    def _answer(self, grader: socket.socket) -> bool:
         """Answer one request; return False if the connection has ended."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(judge, _MESSAGE_BYTES, 1)
+            data, descriptors, _, _ = socket.recv_fds(grader, _MESSAGE_BYTES, 1)
             if not data:
                 return False
             request = json.loads(data)
             if request["do"] == "start":
-                answer = self._start(judge, request, descriptors[0])
+                answer = self._start(grader, request, descriptors[0])
                 os.close(descriptors[0])
             else:
-                answer = self._end(judge, request["tree"])
-            judge.send(json.dumps({**answer, "number": request["number"]}).encode())
+                answer = self._end(grader, request["tree"])
+            grader.send(json.dumps({**answer, "number": request["number"]}).encode())
         except ConnectionError:  # the grader has ended in the meantime
             return False
         return True
 
-    def _forget(self, judge: socket.socket) -> None:
-        for tree in list(self.trees[judge]):
-            self._end(judge, tree)
-        del self.trees[judge]
-        judge.close()
+    def _forget(self, grader: socket.socket) -> None:
+        for tree in list(self.trees[grader]):
+            self._end(grader, tree)
+        del self.trees[grader]
+        grader.close()
 
-    def _start(self, judge: socket.socket, request: dict[str, Any], connection: int) -> dict[str, Any]:
+    def _start(self, grader: socket.socket, request: dict[str, Any], connection: int) -> dict[str, Any]:
         isolated = request["isolation"] == "namespaces"
         limits = Limits(**request["limits"])
         try:
@@ -137,7 +137,7 @@ class Server:
         if failure:
             os.waitpid(tree, 0)
             return {"failure": json.loads(failure)}
-        self.trees[judge][tree] = scratch
+        self.trees[grader][tree] = scratch
         self.cores.taken[tree] = cores
         return {"tree": tree, "cores": len(cores) or self.cores.number}
 
@@ -188,9 +188,9 @@ class Server:
         os.close(ready)
         return worker()
 
-    def _end(self, judge: socket.socket, tree: int) -> dict[str, Any]:
+    def _end(self, grader: socket.socket, tree: int) -> dict[str, Any]:
         """End a process tree, wait until all its processes are gone, and return its exit status."""
-        scratch = self.trees[judge].pop(tree)
+        scratch = self.trees[grader].pop(tree)
         self.cores.taken.pop(tree, None)
         if scratch is None:
             ended, status = os.waitpid(tree, os.WNOHANG)
@@ -313,9 +313,7 @@ def _preload(modules: Sequence[str] | None) -> None:
     for name in PLAIN:
         importlib.import_module(name)
     for name in modules:
-        if not trial(lambda name=name: importlib.import_module(name), _TRIAL_SECONDS):  # type: ignore[misc]
-            with suppress(Exception):
-                importlib.import_module(name)
+        import_after_trial(name, _TRIAL_SECONDS)
 
 
 if __name__ == "__main__":

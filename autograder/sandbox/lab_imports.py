@@ -63,9 +63,7 @@ def _imported(lab: dict[str, Any]) -> bytes | str:
     ends = time.monotonic() + _SECONDS
     with patch.dict(os.environ, lab["environment"]):
         for module in modules_of(lab["packages"]):
-            if not trial(lambda name=module: importlib.import_module(name), ends - time.monotonic()):  # type: ignore[misc]
-                with suppress(Exception):
-                    importlib.import_module(module)
+            import_after_trial(module, ends - time.monotonic())
         if reason := trial(lambda: integrity.identities(described), ends - time.monotonic()):
             if reason.startswith(("the lab ", f"{lab['name']}/lab.toml: ")):
                 return reason
@@ -93,6 +91,13 @@ def modules_of(packages: list[str]) -> list[str]:
     installed = packages_distributions().items()
     found = [module for module, names in installed if wanted.intersection(map(canonicalize_name, names))]
     return sorted(module for module in found if module.isidentifier() and not module.startswith("_"))
+
+
+def import_after_trial(module: str, seconds: float) -> None:
+    """Import a module in this process if that has worked in a trial; see :func:`trial`."""
+    if not trial(lambda: importlib.import_module(module), seconds):
+        with suppress(Exception):
+            importlib.import_module(module)
 
 
 def trial(action: Callable[[], object], seconds: float) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from autograder.notebooks.sanitize import LEFT_OUT, MAX_OUTPUTS, MOST_LOOKED_AT, clean_outputs, joined, scrub
+from amllab.matching import joined
+from autograder.notebooks.sanitize import LEFT_OUT, MAX_OUTPUTS, MOST_LOOKED_AT, clean_outputs, scrub
 
 _LEAST_BYTES = 20_000  # for an output that counts, even if there is no room
 _MOST_RESULT = 100_000  # characters

@@ -20,7 +20,8 @@ import autograder.notebooks.rendering as rendering
 from amllab.lab import Lab
 from autograder.grading.worker import Worker
 from autograder.notebooks.normalize import normalize
-from autograder.notebooks.sanitize import MAX_OUTPUTS, clean_html, clean_outputs, markdown2html
+from autograder.notebooks.rendering import clean_html, markdown2html
+from autograder.notebooks.sanitize import MAX_OUTPUTS, clean_outputs
 from autograder.sandbox.launcher import Launcher
 from tests.conftest import sampled
 from tests.security.test_pages import PAGES, rendered

@@ -12,15 +12,10 @@ import nbformat
 import pytest
 
 import amllab
-from autograder.notebooks.sanitize import (
-    clean_html,
-    clean_outputs,
-    joined,
-    machine_paths,
-    markdown2html,
-    picture,
-    scrub,
-)
+from amllab.matching import joined
+from autograder.notebooks.pictures import picture
+from autograder.notebooks.rendering import clean_html, markdown2html
+from autograder.notebooks.sanitize import clean_outputs, machine_paths, scrub
 from tests.helpers.hostile_html import HOSTILE_HTML, PNG, active
 
 

@@ -34,7 +34,7 @@ from autograder.checks.transfer_learning.corpus.styles.plain import CORRECT
 from autograder.checks.transfer_learning.corpus.typical import TYPICAL
 from autograder.labs.corpus import Solution
 from autograder.labs.locations import HIDDEN_CHECKS, KIT
-from autograder.notebooks.sanitize import clean_html
+from autograder.notebooks.rendering import clean_html
 from tests.conftest import sampled
 
 LAB = find_lab("transfer_learning")
