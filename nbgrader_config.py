@@ -17,7 +17,7 @@ c.CourseDirectory.feedback_directory = "feedback"
 # "kept": models that a run of the solution keeps for the next lab
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc*", "__pycache__", "*.py", "kept"]
 
-# the marking scheme stands in the master's reflection cell; it goes into neither release nor solution
+# the marking scheme is in the master's reflection cell; it goes into neither release nor solution
 c.ClearMarkScheme.enforce_metadata = False
 
 # the solution is run with its experiments: seconds for a cell, and for the outputs that follow it on a busy machine

@@ -11,9 +11,7 @@ The status is 1 if they are not, or if stock nbgrader takes less than ``--times`
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -23,7 +21,6 @@ from pathlib import Path
 
 from tests.helpers.stock_courses import OURS, STOCK, Recorded, example, new_stock_course, recorded
 
-RESULTS = Path(__file__).resolve().parent / "results" / "stock.json"
 KINDS = ("bitdiddle", "hacker")
 AS_BY_DEFAULT = OURS.replace("c.GradeChecks.jobs = 2\n", "")
 
@@ -64,10 +61,6 @@ def main() -> int:
     print(f"{times:.1f} times as fast; {len(wanted)} scores and comments, {len(differing)} of them differ")
     for place in differing[:20]:
         print(f"  {place}")
-    seconds = {"isolated": [round(s, 1) for s in ours], "stock": [round(s, 1) for s in stock]}
-    result = {"submissions": args.submissions, **seconds, "times": round(times, 2)}
-    more = {"recorded": len(wanted), "differing": len(differing), "cores": os.cpu_count()}
-    RESULTS.write_text(json.dumps({**result, **more, "python": platform.python_version()}, indent=1) + "\n")
     return int(bool(differing) or times < args.times)
 
 

@@ -32,10 +32,8 @@ from amllab.worker.serve import REQUEST_BYTES, OutputLimitedClient, send
 
 FOLDER = "submission"  # of the notebooks, in the scratch directory
 _SHUTDOWN_SECONDS = 5.0
-_MOST_RESULT, _MOST_ERROR = (
-    100_000,
-    20_000,
-)  # characters of an output that counts for points, beyond the limit of a cell
+# characters of an output that counts for points, beyond the limit of a cell
+_MOST_RESULT, _MOST_ERROR = 100_000, 20_000
 _COUNTS = ("error", "execute_result")  # outputs that nbgrader grades by
 
 
@@ -202,10 +200,11 @@ class PlainClient(OutputLimitedClient):
         """End the kernel, so that it writes what it still has to write."""
         cast(AsyncKernelClient, self.kc).shutdown()
         until = time.monotonic() + _SHUTDOWN_SECONDS
-        while time.monotonic() < until and await self._later.is_alive():
+        while await self._later.is_alive():  # from its end on, its number may be that of another process
+            if time.monotonic() > until:
+                os.kill(self._later.pid, signal.SIGKILL)
+                break
             await asyncio.sleep(0.01)
-        with suppress(ProcessLookupError):
-            os.kill(self._later.pid, signal.SIGKILL)
 
     def _note_error(self, cell: NotebookNode, execute_reply: dict[str, Any], **_: object) -> None:
         """Add the error of the kernel's reply unless it is among the outputs, as nbgrader does."""

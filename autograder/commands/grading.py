@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from autograder.commands.exit_status import require_files
-from autograder.commands.parameters import ISOLATIONS, PATH, LabName, lab_argument
+from autograder.commands.parameters import PATH, LabName, lab_argument
+from autograder.sandbox.launcher import ISOLATIONS
 
 if TYPE_CHECKING:
     from autograder.grading.result import GradingResult

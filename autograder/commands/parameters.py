@@ -10,7 +10,6 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-ISOLATIONS = ("namespaces", "none")
 PATH = click.Path(path_type=Path)
 
 

@@ -8,18 +8,9 @@ from pathlib import Path
 
 import click
 
-from autograder.commands.parameters import ISOLATIONS, PATH, lab_argument, shown
-
-FORMATS = (
-    "csv",
-    "canvas",
-    "moodle",
-    "canvas-feedback",
-    "moodle-feedback",
-    "pdf",
-    "gradescope-results",
-    "gradescope-autograder",
-)
+from autograder.commands.parameters import PATH, lab_argument, shown
+from autograder.exports.formats import FORMATS
+from autograder.sandbox.launcher import ISOLATIONS
 
 
 @click.command()
@@ -96,7 +87,9 @@ def similar(lab: str, output: Path | None, threshold: float | None) -> None:
 
 @click.command()
 @lab_argument
-@click.option("--format", "fmt", required=True, type=click.Choice(FORMATS), help="Contents and platform of the export.")
+@click.option(
+    "--format", "fmt", required=True, type=click.Choice(list(FORMATS)), help="Contents and platform of the export."
+)
 @click.option(
     "--output", type=PATH, metavar="FILE", help="File to write.  [default: in reports/ or dist/ of the course]"
 )

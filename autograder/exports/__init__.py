@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amllab.lab import find_lab
-from autograder.course import Course
 from autograder.exports.formats import FORMATS, Options
+
+if TYPE_CHECKING:  # the command line needs only the names of the formats, and no gradebook
+    from autograder.course import Course
 
 __all__ = ["FORMATS", "Options", "export"]
 

@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 
 from autograder.cli import main
-from autograder.commands import parameters, results
-from autograder.exports.formats import FORMATS
-from autograder.sandbox.launcher import ISOLATIONS
 from tests.conftest import ASSIGNMENT
 
 
@@ -50,12 +47,6 @@ def test_cli_help_without_heavy_imports() -> None:
     assert done.stdout.endswith("\nset()\n")
 
 
-def test_cli_choices_match_library() -> None:
-    """The command line offers the formats and isolation levels of the library."""
-    assert tuple(FORMATS) == results.FORMATS
-    assert parameters.ISOLATIONS == ISOLATIONS
-
-
 def test_cli_completes_lab_names() -> None:
     """The shell completes names of labs."""
     environment = {
@@ -78,6 +69,20 @@ def test_cli_verbose_traceback(
     said = capsys.readouterr().err
     assert said.startswith("Traceback")
     assert said.splitlines()[-1].startswith("autograder: no nbgrader_config.py")
+
+
+@pytest.mark.parametrize("command", ["scores", "explain", "report", "export"])
+def test_cli_assignment_like_a_pattern(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name of an assignment is no pattern of file names: the message is the same as for any unknown one."""
+    (tmp_path / "nbgrader_config.py").write_text("c = get_config()\n")
+    (tmp_path / "submitted" / "ada" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    more = {"explain": ["ada"], "export": ["--format", "csv"]}.get(command, [])
+    for name in ("**x", "[x]", "*"):
+        assert main([command, name, *more]) == 2
+        assert "the course has no gradebook yet: submitted/ has no submissions either" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 from autograder.collect.record import FILE as COLLECTED
 from autograder.course import Course
 from autograder.exports.formats import FORMATS
+from autograder.gradebook.attempts import FOLDER as ATTEMPTS
+from autograder.gradebook.extensions import FILE as EXTENSIONS
 from autograder.grading.cache import FOLDER as GRADED
 from tests.conftest import ROOT
 
@@ -44,7 +46,8 @@ def written_by_commands() -> list[str]:
     paths = [f"{course.directories[role].relative_to(ROOT).as_posix()}/{NOTEBOOK}" for role in roles]
     gradebook = Path(course.db_url.removeprefix("sqlite:///")).relative_to(ROOT).as_posix()
     paths += [gradebook + end for end in ("", "-journal", "-wal", "-shm", ".2026-12-18T10-00-00")]
-    return [*paths, f"{GRADED}/x", COLLECTED, *(file.format("transfer-learning") for file in FORMATS.values()), *OTHERS]
+    paths += [f"{GRADED}/x", f"{ATTEMPTS}/transfer-learning/ada/1/x.ipynb", COLLECTED, EXTENSIONS]
+    return [*paths, *(file.format("transfer-learning") for file in FORMATS.values()), *OTHERS]
 
 
 def named_in_docs() -> list[str]:

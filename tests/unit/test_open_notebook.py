@@ -153,6 +153,16 @@ def test_check_all_stays_out_of_grading(variables: dict[str, Any], monkeypatch: 
     assert "already runs in grading" in report._repr_html_()
 
 
+def test_check_all_without_public_checks(
+    variables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lab whose checks are all hidden has no table, and says so."""
+    (write_lab(labs_in(tmp_path / "checks", monkeypatch) / "a_second") / "test_other.py").unlink()
+    report = amllab.check_all(lab="a_second")
+    assert repr(report) == "The lab Second has no public checks."
+    assert "has no public checks" in report._repr_html_()
+
+
 def test_check_all_finds_the_lab(variables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lab is the one whose functions the notebook defines; if that is none, it has to be named."""
     write_lab(labs_in(tmp_path / "checks", monkeypatch) / "a_second")
