@@ -32,6 +32,8 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
+from amllab.sockets import use_short_paths
+
 PRELOAD = [
     "torch",
     "torchvision",
@@ -121,6 +123,7 @@ class ForkedKernel:
 
 @cache
 def _server() -> ForkServerContext:
+    use_short_paths()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     return context

@@ -18,6 +18,7 @@ from pathlib import Path
 from amllab.lab import Lab
 from amllab.protocol.failure import Failure
 from amllab.protocol.submission import SubmissionError
+from amllab.sockets import parent_folder
 from autograder.errors import CourseError, ReferenceFailedError
 from autograder.grading.reference import Reference
 
@@ -37,7 +38,7 @@ class ReferenceServer:
 
     def __init__(self, reference: Reference) -> None:
         # neither TemporaryDirectory nor Listener: at exit, Python removes their files before the run closes this server
-        self._folder = Path(tempfile.mkdtemp(prefix="amllab-reference-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="amllab-reference-", dir=parent_folder()))
         self._reference, self._lock = reference, threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(self.address)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from amllab.lab import LABS, Lab
+from amllab.sockets import parent_folder
 from amllab.worker.environment import SETTINGS, variables_of
 from autograder.errors import IsolationError, LabError
 from autograder.sandbox import OUT_OF_MEMORY
@@ -38,7 +39,6 @@ _FINDING = (LABS, "HOME", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "L
 _START_SECONDS = 180.0
 _SOCKET = "launch"  # in a folder that only the grader's user can enter
 _MESSAGE_BYTES = 1 << 16
-_LONGEST_FOLDER = 60  # a socket address has at most 107 bytes
 
 
 @dataclass
@@ -54,14 +54,6 @@ class Tree:
     number: int
     connection: socket.socket
     cores: int = 1
-
-
-def _short_folder() -> str | None:
-    """Return the parent folder for sockets.
-
-    This is ``None``, for the default temporary folder, unless its name is too long for socket addresses.
-    """
-    return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER and os.path.isdir("/tmp") else None
 
 
 class Launcher:
@@ -261,7 +253,7 @@ class Launcher:
 
     def _start_server(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._home = tempfile.TemporaryDirectory(prefix="amllab-grading-", dir=_short_folder())
+        self._home = tempfile.TemporaryDirectory(prefix="amllab-grading-", dir=parent_folder())
         names = self._names() | {name: os.environ[name] for name in _FINDING if name in os.environ}
         names["PYTHONPATH"] = os.pathsep.join(
             os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry

@@ -23,6 +23,7 @@ from unittest.mock import patch
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from amllab.sockets import use_short_paths
 from autograder.grading.class_session import ClassSession, GradingConfig
 from autograder.grading.reference import Reference
 from autograder.grading.reference_server import ReferenceServer
@@ -103,6 +104,7 @@ class LocalPool:
         seconds: float,
         reference: Callable[[], Reference] | None = None,
     ) -> None:
+        use_short_paths()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "autograder.scheduling.preload"])
         launcher.at_a_time = jobs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -124,6 +125,18 @@ def test_server_close(lab: Lab, fake: FakeReference) -> None:
     assert threading.active_count() <= before
     with pytest.raises(ReferenceFailedError, match="has ended"):
         shared(lab, serving).ask("freeze", **QUESTION)
+
+
+def test_server_with_long_temporary_folder(
+    lab: Lab, fake: FakeReference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address of the server is short enough for a socket, whatever the name of the temporary folder."""
+    (long_folder := tmp_path / ("x" * 100)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long_folder))
+    serving = ReferenceServer(fake)
+    assert shared(lab, serving).exchange(b"echo") == b"echo"
+    serving.close()
+    assert not Path(serving.address).parent.exists()
 
 
 def test_server_closed_at_exit() -> None:
