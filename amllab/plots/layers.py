@@ -106,8 +106,13 @@ def transfer(backbone: nn.Module, classes: int, n_trainable: int, title: str = "
 
     Returns:
         The figure: two rows of layers from left to right, with an arrow for each layer that is copied.
+
+    Raises:
+        ValueError: the network has fewer layers, or none is trained.
     """
     names = [layer.name for layer in layers_of(backbone)]
+    if not 1 <= n_trainable <= len(names):
+        raise ValueError(f"n_trainable must be from 1 to {len(names)}, the number of layers, not {n_trainable}")
     last, source = len(names) - 1, int(backbone.num_classes)  # type: ignore[arg-type]
     first_trainable = len(names) - n_trainable
     heading = title or f"The last {n_trainable} of {len(names)} layers are trained on the target task"

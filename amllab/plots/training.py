@@ -130,7 +130,12 @@ def drift(shifts: Mapping[str, Sequence[float]], title: str = "") -> Plot:
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: there are no layers, or there is no shift of one.
     """
+    if not shifts or not all(map(len, shifts.values())):
+        raise ValueError("drift() needs at least one shift for each layer")
     with mpl.rc_context(STYLE):
         figure = Plot(9, 4)
         ax = figure.subplots()
@@ -140,7 +145,7 @@ def drift(shifts: Mapping[str, Sequence[float]], title: str = "") -> Plot:
         decorate(ax, title=titled(title), xlabel="batches seen", ylabel="mean shift, % of a standard deviation")
         figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     told = ", ".join(f"{name} {values[-1]:.1%}" for name, values in shifts.items())
-    batches = max((len(values) - 1 for values in shifts.values()), default=0)
+    batches = max(len(values) - 1 for values in shifts.values())
     figure.alt_text = sentence(title, f"Shift of the running means after {batches} batches: {told}.")
     return figure
 

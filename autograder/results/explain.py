@@ -113,7 +113,7 @@ def _head(results: ClassResults, submission: Submission, times: Times) -> str:
     if submission.graded:
         penalty = f", after a late penalty of {number(submission.penalty)}" if submission.penalty else ""
         facts.append(("score", f"{number(submission.total)} of {number(results.points)}{penalty}"))
-    late = f", {times.late / 3600:.1f} h late" if times.late else ""
+    late = f", {lateness(times.late)} late" if times.late else ""
     longer = lateness(submission.extension.total_seconds())
     extension = f", with an extension of {longer}" if longer else ""
     facts += [

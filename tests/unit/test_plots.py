@@ -202,6 +202,20 @@ def test_sweep_of_one_seed() -> None:
     assert legend(figure) == ["highest: 50.0% at n_trainable = 1", "one seed"]
 
 
+@pytest.mark.parametrize("number", [0, 7, -1])
+def test_transfer_impossible_numbers(number: int) -> None:
+    """A number of layers that the network does not have is refused."""
+    with pytest.raises(ValueError, match=f"n_trainable must be from 1 to 6, the number of layers, not {number}"):
+        plots.transfer(net(), 5, number)
+
+
+@pytest.mark.parametrize("shifts", [{}, {"norm1": []}])
+def test_drift_empty(shifts: dict[str, list[float]]) -> None:
+    """A drift without shifts is refused."""
+    with pytest.raises(ValueError, match="at least one shift for each layer"):
+        plots.drift(shifts)
+
+
 def test_sweep_empty() -> None:
     """A sweep without results is refused."""
     with pytest.raises(ValueError, match="at least one accuracy"):
