@@ -187,7 +187,13 @@ def calibrate(lab: str, data: str | None, seeds: int, fresh: int, jobs: int, run
     help="Number of these seeds for mutants. Submissions that people wrote are checked with all seeds.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Number of processes, with one thread each.")
-@click.option("--only", default="", metavar="TEXT", help="Check submissions whose id contains this, and write nothing.")
+@click.option(
+    "--only",
+    default="",
+    show_default=False,
+    metavar="TEXT",
+    help="Check submissions whose id contains this, and write nothing.",
+)
 @click.option(
     "--rest", is_flag=True, help="Also run the checks of no exercise, such as accuracy, on what passes all others."
 )

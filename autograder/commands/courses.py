@@ -27,7 +27,7 @@ def new_course(folder: Path, labs: tuple[str, ...]) -> None:
 
     chosen = new_course(folder, _listed(labs) if labs else None)
     print(f"{folder}: a course with {', '.join(chosen) or 'no labs yet'}")
-    builds = " and ".join(f"'autograder build {lab}'" for lab in chosen[:1]) or "'autograder new-lab NAME'"
+    builds = f"'autograder build {chosen[0]}'" if chosen else "'autograder new-lab NAME'"
     print(f"next: run 'cd {folder}', then {builds}; README.md has the other commands")
 
 
@@ -71,9 +71,10 @@ def upgrade_course(labs: tuple[str, ...], dry_run: bool, without_base: bool) -> 
     "--repository",
     metavar="OWNER/NAME",
     default="",
+    show_default=False,
     help="The students' repository on GitHub, for links and for Colab.",
 )
-@click.option("--branch", metavar="NAME", default="", help="Its branch.  [default: main]")
+@click.option("--branch", metavar="NAME", default="", show_default=False, help="Its branch.  [default: main]")
 def add_platform(platforms: tuple[str, ...], labs: tuple[str, ...], repository: str, branch: str) -> None:
     """Write a repository for students, for Docker, Binder or Colab.
 

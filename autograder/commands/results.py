@@ -91,7 +91,10 @@ def similar(lab: str, output: Path | None, threshold: float | None) -> None:
     "--format", "fmt", required=True, type=click.Choice(list(FORMATS)), help="Contents and platform of the export."
 )
 @click.option(
-    "--output", type=PATH, metavar="FILE", help="File to write.  [default: in reports/ or dist/ of the course]"
+    "--output",
+    type=PATH,
+    metavar="FILE",
+    help="File to write; a folder for pdf and gradescope-results.  [default: in reports/ or dist/ of the course]",
 )
 @click.option("--roster", type=PATH, metavar="CSV", help="File exported from Canvas or Moodle, to fill in.")
 @click.option("--column", default="", show_default=False, help="Heading of the grade column, such as 'Lab 1 (4711)'.")
@@ -105,7 +108,7 @@ def similar(lab: str, output: Path | None, threshold: float | None) -> None:
 def export(
     lab: str, fmt: str, output: Path | None, roster: Path | None, column: str, partial: bool, isolation: str
 ) -> None:
-    """Export to Canvas, Moodle, Gradescope or CSV.
+    """Export to Canvas, Moodle, Gradescope, CSV or PDF.
 
     Exports grades, feedback pages or, for Gradescope, an autograder.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.cli import main
+from autograder.cli import cli, main
 from tests.conftest import ASSIGNMENT
 
 
@@ -45,6 +46,14 @@ def test_cli_help_without_heavy_imports() -> None:
     code = "import sys; from autograder.cli import main; main(['grade', '--help']); print({'nbgrader', 'sqlalchemy', 'torch'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\nset()\n")
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_cli_help_states_each_default_once(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No option is shown with an empty default, or with two defaults."""
+    assert main([command, "--help"]) == 0
+    options = re.split(r"\n  (?=-)", capsys.readouterr().out)
+    assert [option for option in options if '[default: ""' in option or option.count("[default:") > 1] == []
 
 
 def test_cli_completes_lab_names() -> None:
