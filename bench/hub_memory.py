@@ -134,6 +134,8 @@ def main() -> None:
     parser.add_argument("--training", type=int, default=5, help="students whose kernel trains")
     parser.add_argument("--provisioner", default="amllab-warm", help="of the kernels")
     arguments = parser.parse_args()
+    if min(arguments.idle, arguments.training) < 1:
+        parser.error("it takes at least one student of each kind")
     if why := missing():
         sys.exit(why)
     students = tuple(f"student{i:02}" for i in range(arguments.idle + arguments.training))
@@ -165,10 +167,10 @@ def main() -> None:
     means = {}
     for name, members in groups.items():
         sums = [sum(busy[student].values()) for student in members]
-        parts = [sum(busy[student][part] for student in members) / max(1, len(members)) for part in kinds]
+        parts = [sum(busy[student][part] for student in members) / len(members) for part in kinds]
         means[name] = sum(parts)
         cells = "".join(f"{part:>13.0f}" for part in parts)
-        print(f"{name:10}{len(members):>9}{cells}{means[name]:>8.0f}{max(sums, default=0):>8.0f}")
+        print(f"{name:10}{len(members):>9}{cells}{means[name]:>8.0f}{max(sums):>8.0f}")
     print(
         f"hub, proxy and formgrader: {base:.0f} MB; a student has run the first cells after {statistics.median(seconds):.1f} s"
     )

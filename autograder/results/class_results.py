@@ -85,7 +85,7 @@ class Submission:
         stored: results that the grader stored, by notebook; ``None`` if the autograded notebook is missing or cannot be
             read.
         graded: whether all automatic cells have scores.
-        handed_in: whether it is in ``submitted/``.
+        submitted: whether it is in ``submitted/``.
         outdated: why its scores are not those of the current submission and cells; empty if they are.
     """
 
@@ -96,7 +96,7 @@ class Submission:
     extension: timedelta = timedelta()
     stored: dict[str, Stored | None] = field(default_factory=dict)
     graded: bool = False
-    handed_in: bool = True
+    submitted: bool = True
     outdated: str = ""
 
     @property
@@ -189,25 +189,25 @@ def collect(course: Course, assignment: str, students: Collection[str] | None = 
         LookupError: if the gradebook does not have the assignment, or nothing of it is graded.
         ValueError: if the gradebook cannot be read.
     """
-    handed_in = submitters(course, assignment)
+    submitted = submitters(course, assignment)
     require_gradebook(course, assignment)
     try:
         with course.gradebook() as gradebook:
             results = from_gradebook(gradebook, assignment)
     except NotGradedError:
         raise NotGradedError(
-            f"no submission for {assignment} is graded yet: {next_step(assignment, handed_in)}"
+            f"no submission for {assignment} is graded yet: {next_step(assignment, submitted)}"
         ) from None
     except SQLAlchemyError as error:
         raise ValueError(f"the gradebook cannot be read: {getattr(error, 'orig', None) or error}") from None
     known = {submission.student for submission in results.submissions}
-    results.submissions += [Submission(student) for student in handed_in - known]
+    results.submissions += [Submission(student) for student in submitted - known]
     results.submissions.sort(key=lambda submission: submission.student)
-    results.missing = [student for student in results.missing if student not in handed_in]
+    results.missing = [student for student in results.missing if student not in submitted]
     if not results.graded:
-        raise NotGradedError(f"no submission for {assignment} is graded yet: {next_step(assignment, handed_in)}")
+        raise NotGradedError(f"no submission for {assignment} is graded yet: {next_step(assignment, submitted)}")
     for submission in results.submissions:
-        submission.handed_in = submission.student in handed_in
+        submission.submitted = submission.student in submitted
     notebooks = list(dict.fromkeys(cell.notebook for cell in results.cells))
     for submission in results.graded:
         if students is not None and submission.student not in students:
@@ -226,7 +226,7 @@ def _outdated(course: Course, results: ClassResults, submission: Submission) -> 
         cells = {cell.grade_id: cell.points for cell in results.cells if cell.notebook == name}
         if stored is not None and stored.submitted and not stored.ordinary and stored.cells != cells:
             return "the graded cells have changed since it was graded"
-        if stored is not None and stored.submitted and submission.handed_in and stored.submitted != digest_of(folder):
+        if stored is not None and stored.submitted and submission.submitted and stored.submitted != digest_of(folder):
             return "it was submitted again after grading"
     return ""
 
@@ -243,9 +243,9 @@ def require_gradebook(course: Course, assignment: str) -> None:
         raise FileNotFoundError(f"the course has no gradebook yet: {step}")
 
 
-def next_step(assignment: str, handed_in: Collection[str]) -> str:
+def next_step(assignment: str, submitted: Collection[str]) -> str:
     """Return which command to run to get results."""
-    if handed_in:
+    if submitted:
         return f"run 'nbgrader autograde {assignment}'"
     return (
         f"submitted/ has no submissions either. Put the downloads into downloaded/{assignment}/archive/, then run "
@@ -268,14 +268,14 @@ def from_gradebook(gradebook: Gradebook, name: str) -> ClassResults:
         raise LookupError(f"no assignment {name!r} in the gradebook; there are: {known}") from None
     cells = list(_cells(assignment))
     keys = {(cell.notebook, cell.grade_id): cell.key for cell in cells}
-    handed_in = gradebook.db.query(
+    submitted = gradebook.db.query(
         SubmittedAssignment.student_id, SubmittedAssignment.timestamp, SubmittedAssignment.extension
     ).filter(SubmittedAssignment.assignment_id == assignment.id)
     submissions = {
         student: Submission(
             student, seconds_late=_seconds_late(at, assignment.duedate, extension), extension=extension or timedelta()
         )
-        for student, at, extension in handed_in
+        for student, at, extension in submitted
     }
     for row in _grades(gradebook, assignment):
         key = keys.get((row.notebook, row.cell))

@@ -37,13 +37,13 @@ class Times:
     """The times of a submission.
 
     Attributes:
-        handed_in: when it was submitted, in UTC, as nbgrader stores it.
+        submitted: when it was submitted, in UTC, as nbgrader stores it.
         due: the due date, in UTC, as nbgrader stores it.
         graded: when its autograded notebooks were written, in local time.
         late: seconds after the due date.
     """
 
-    handed_in: datetime | None
+    submitted: datetime | None
     due: datetime | None
     graded: datetime | None
     late: float = 0.0
@@ -119,7 +119,7 @@ def _head(results: ClassResults, submission: Submission, times: Times) -> str:
     facts += [
         (label, time.strftime(_TIME) + more)
         for label, time, more in (
-            ("submitted", times.handed_in, f" UTC{late}"),
+            ("submitted", times.submitted, f" UTC{late}"),
             ("due", times.due, f" UTC{extension}"),
             ("graded", times.graded, ""),
         )

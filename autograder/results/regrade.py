@@ -27,13 +27,13 @@ def regrade(course: Course, assignment: str, students: Sequence[str]) -> bool:
     Raises:
         LookupError: if there is no such lab or submission; raised before anything is graded.
     """
-    handed_in = submitters(course, assignment)
-    if not handed_in:
+    submitted = submitters(course, assignment)
+    if not submitted:
         known = {folder.name for folder in course.directories["submitted_directory"].glob("*/*") if folder.is_dir()}
         raise closest(assignment, known, "assignment with submissions")
     for student in students:
-        if student not in handed_in:
-            raise closest(student, handed_in, f"submission for {assignment} by")
+        if student not in submitted:
+            raise closest(student, submitted, f"submission for {assignment} by")
     graded = [_regrade(course, assignment, student) for student in dict.fromkeys(students)]
     return all(graded)
 

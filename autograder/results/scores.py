@@ -59,7 +59,7 @@ def faults(results: ClassResults, submission: Submission) -> list[str]:
 def needs(results: ClassResults, submission: Submission) -> list[str]:
     """List what a person has to do or to review."""
     again = f"run 'nbgrader autograde {results.assignment}'"
-    if not submission.handed_in:  # grading would not find it
+    if not submission.submitted:  # grading would not find it
         again = (
             f"put it into submitted/{submission.student}/{results.assignment}/ and {again}, or take the student out of the "
             f"gradebook: 'nbgrader db student remove {submission.student} --force'"
