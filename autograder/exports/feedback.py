@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -45,21 +45,10 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
     require_gradebook(course, assignment)
     record, pages = Record.read(course.root), pages_of(course, assignment)
     with course.gradebook() as gradebook:
-        graded = {s.student for s in from_gradebook(gradebook, assignment).graded}
-        if not pages:
-            raise FileNotFoundError(f"no feedback for {assignment} yet: run 'nbgrader generate_feedback {assignment}'")
-        remarks = [
-            f"{safe_line(student)}: no feedback page, run 'nbgrader generate_feedback {assignment}'"
-            for student in sorted(graded - pages.keys())
-        ]
+        remarks = to_generate(course, gradebook, assignment, pages)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
             for student, own in sorted(pages.items()):
                 folder = course.directories["autograded_directory"] / student / assignment
-                notebooks = {page: folder / f"{page.stem}.ipynb" for page in own}
-                if any(_is_newer(notebook, page) for page, notebook in notebooks.items()):
-                    remarks.append(
-                        f"{safe_line(student)}: the page is older than the grading, run 'nbgrader generate_feedback {assignment} --force'"
-                    )
                 names = record.names(assignment, student, platform)
                 taken = [name for name in names if _is_taken(name, platform)]
                 if platform == "moodle":
@@ -68,8 +57,9 @@ def write_feedback(course: Course, assignment: str, platform: str, path: Path) -
                         archive.write(page, place)
                 for name in taken if platform == "canvas" else ():
                     page = next((page for page in own if page.stem in name), own[0])
-                    if name.lower().endswith(".ipynb") and notebooks[page].is_file():
-                        graded_notebook = _graded(gradebook, assignment, student, notebooks[page])
+                    notebook = folder / f"{page.stem}.ipynb"
+                    if name.lower().endswith(".ipynb") and notebook.is_file():
+                        graded_notebook = _graded(gradebook, assignment, student, notebook)
                         archive.writestr(name, nbformat.writes(graded_notebook))
                     else:
                         archive.write(page, name)
@@ -85,6 +75,27 @@ def pages_of(course: Course, assignment: str) -> dict[str, list[Path]]:
         if page.parent.name == assignment:
             found.setdefault(page.parent.parent.name, []).append(page)
     return found
+
+
+def to_generate(
+    course: Course, gradebook: Gradebook, assignment: str, pages: Mapping[str, Sequence[Path]]
+) -> list[str]:
+    """Return a line for each graded student whose page is missing or older than the grading, with the remedy.
+
+    Raises:
+        FileNotFoundError: There are no pages.
+        LookupError: There is no such assignment.
+    """
+    command = f"run 'nbgrader generate_feedback {assignment}"
+    graded = {submission.student for submission in from_gradebook(gradebook, assignment).graded}
+    if not pages:
+        raise FileNotFoundError(f"no feedback for {assignment} yet: {command}'")
+    lines = [f"{safe_line(student)}: no feedback page, {command}'" for student in sorted(graded - pages.keys())]
+    for student, own in sorted(pages.items()):
+        folder = course.directories["autograded_directory"] / student / assignment
+        if any(_is_newer(folder / f"{page.stem}.ipynb", page) for page in own):
+            lines.append(f"{safe_line(student)}: the page is older than the grading, {command} --force'")
+    return lines
 
 
 def _is_newer(notebook: Path, page: Path) -> bool:

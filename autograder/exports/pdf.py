@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autograder.course import Course
-from autograder.exports.feedback import pages_of
+from autograder.exports.feedback import pages_of, to_generate
 from autograder.results.class_results import require_gradebook
 from autograder.text import safe_line
 
@@ -44,24 +44,24 @@ def write_pdfs(course: Course, assignment: str, folder: Path) -> list[str]:
         folder: Folder for the files, ``<student>.pdf``.
 
     Returns:
-        A line for each page that could not be printed.
+        A line for each student whose page is missing, is older than the grading, or could not be printed.
 
     Raises:
         FileNotFoundError: There is no gradebook, no feedback, or no browser; the message says what to run or install.
+        LookupError: There is no such assignment.
     """
     require_gradebook(course, assignment)
     pages = pages_of(course, assignment)
-    if not pages:
-        raise FileNotFoundError(f"no feedback for {assignment} yet: run 'nbgrader generate_feedback {assignment}'")
+    with course.gradebook() as gradebook:
+        remarks = to_generate(course, gradebook, assignment, pages)
     browser = find_browser()
     folder.mkdir(parents=True, exist_ok=True)
-    faults = []
     for student, several in sorted(pages.items()):
         for page in several:
             name = student if len(several) == 1 else f"{student}-{page.stem}"
             if fault := _print(browser, page, folder / f"{name}.pdf"):
-                faults.append(f"{safe_line(student)}: no PDF, {fault}")
-    return faults
+                remarks.append(f"{safe_line(student)}: no PDF, {fault}")
+    return remarks
 
 
 def find_browser() -> str:
@@ -92,6 +92,7 @@ def _of_playwright() -> Iterator[str]:
 
 def _print(browser: str, page: Path, target: Path) -> str:
     """Print a page; return why that failed, or an empty text."""
+    target.unlink(missing_ok=True)  # of an earlier export, maybe with other scores
     with tempfile.TemporaryDirectory(prefix="amllab-pdf-") as scratch:
         made = Path(scratch, "page.pdf")
         # Chromium cannot isolate itself for root. The policy of the page forbids scripts, and its content is clean

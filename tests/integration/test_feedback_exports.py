@@ -130,6 +130,9 @@ def test_pdf_of_each_page(course: Path, tmp_path: Path) -> None:
     fake = tmp_path / "chromium"  # prints one page only, as each takes seconds
     fake.write_text(f'#!/bin/sh\ncase "$*" in *by_hand*) exec {CHROMIUM} "$@";; esac\necho no display >&2; exit 3\n')
     fake.chmod(0o755)
+    earlier = course / "reports" / f"{ASSIGNMENT}-pdf" / f"{EMMY}.pdf"
+    earlier.parent.mkdir(parents=True, exist_ok=True)
+    earlier.write_bytes(b"earlier scores")
     done = autograder_cli(course, "export", ASSIGNMENT, "--format", "pdf", PATH=f"{tmp_path}:/bin:/usr/bin")
     assert done.returncode == 0, done.stderr
     made = {path.name: path.read_bytes() for path in (course / "reports" / f"{ASSIGNMENT}-pdf").iterdir()}
@@ -155,13 +158,17 @@ def test_moodle_feedback_path(name: str, path: str) -> None:
     assert path.split("/")[0].split("_", 4)[1:3] == ["41", "assignsubmission"]
 
 
-def test_feedback_stale_or_missing_reported(course: Path) -> None:
+@pytest.mark.parametrize("form", ["moodle-feedback", "pdf"])
+def test_feedback_stale_or_missing_reported(course: Path, tmp_path: Path, form: str) -> None:
     """Outdated and missing feedback pages are reported."""
     os.utime(course / "feedback" / EMMY / ASSIGNMENT / PAGE, (0, 0))
-    (course / "feedback" / NO_TIME / ASSIGNMENT / PAGE).unlink()
-    done = export(course, "moodle-feedback")
-    assert f"{EMMY}: the page is older than the grading, run 'nbgrader generate_feedback {ASSIGNMENT} --force'" in done.stderr  # fmt: skip
-    assert f"{NO_TIME}: no feedback page" in done.stderr
+    (course / "feedback" / NO_TIME / ASSIGNMENT / PAGE).unlink(missing_ok=True)
+    browser = tmp_path / "chromium"
+    browser.symlink_to("/bin/false")
+    done = autograder_cli(course, "export", ASSIGNMENT, "--format", form, PATH=f"{tmp_path}:/bin:/usr/bin")
+    said = done.stderr.splitlines()
+    assert f"{EMMY}: the page is older than the grading, run 'nbgrader generate_feedback {ASSIGNMENT} --force'" in said
+    assert f"{NO_TIME}: no feedback page, run 'nbgrader generate_feedback {ASSIGNMENT}'" in said
 
 
 def test_formgrader_scheme_and_comments(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:
