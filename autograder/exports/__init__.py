@@ -37,6 +37,9 @@ def export(
 ) -> tuple[Path, Sequence[str]]:
     """Write the grades or the feedback of an assignment, or an autograder for it.
 
+    Grades tell students something about the questions. So what is graded for the first time after an export gets others
+    (:mod:`autograder.gradebook.rounds`).
+
     Args:
         course: Course whose gradebook to read.
         assignment: Name of the assignment, such as ``"transfer-learning"``.
@@ -66,7 +69,9 @@ def export(
     if form == "gradescope-results":
         from autograder.exports.gradescope.results import write_results
 
-        return path, write_results(course, assignment, path)
+        remarks = write_results(course, assignment, path)
+        _end_round(course, assignment)
+        return path, remarks
     if form == "pdf":
         from autograder.exports.pdf import write_pdfs
 
@@ -77,4 +82,16 @@ def export(
         return path, write_feedback(course, assignment, form.removesuffix("-feedback"), path)
     from autograder.exports.gradebook import write_grades
 
-    return path, write_grades(course, assignment, form, path, options)
+    remarks = write_grades(course, assignment, form, path, options)
+    _end_round(course, assignment)
+    return path, remarks
+
+
+def _end_round(course: Course, assignment: str) -> None:
+    from autograder.gradebook.rounds import Rounds
+
+    with course.gradebook() as gradebook:
+        secret = gradebook.find_assignment(assignment).id
+    rounds = Rounds(course.db_url, secret)
+    rounds.end()
+    rounds.close()

@@ -66,9 +66,14 @@ class Rounds:
             self._insert(_GRADED, code=code, round=self.number)
             self._known[code] = self.number
 
-    def end(self, seed: int) -> bool:
-        """End the current round if it has this seed; return whether it had."""
-        if seed != self.seeds.current:
+    def end(self, seed: int | None = None) -> bool:
+        """End the current round, and return whether it has ended now.
+
+        Args:
+            seed: End it only if it has this seed; by default, only if code was graded in it.
+        """
+        ends = self.number in self._known.values() if seed is None else seed == self.seeds.current
+        if not ends:
             return False
         self._insert(_ENDED, round=self.number)
         return True

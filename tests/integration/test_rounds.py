@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbgrader.api import Gradebook
 
+from autograder.gradebook.rounds import Rounds
 from autograder.results.stored_checks import stored_seed
-from tests.conftest import autograded, nbgrader, new_course, submit
+from tests.conftest import autograded, autograder_cli, nbgrader, new_course, submit
 from tests.helpers.mini_lab import ASSIGNMENT, NOTHING, ONE, submission
 
 
@@ -23,7 +25,7 @@ def grade(course: Path, *options: str) -> dict[str, int | None]:
     return {student: stored_seed(autograded(course, student)) for student in students}
 
 
-def hand_in_again(course: Path, student: str, notebook: NotebookNode) -> None:
+def submit_again(course: Path, student: str, notebook: NotebookNode) -> None:
     shutil.rmtree(course / "submitted" / student)
     submit(course, student, notebook)
 
@@ -54,8 +56,8 @@ def test_round_ends_with_feedback(course: Path, mini_release: NotebookNode) -> N
     (page,) = course.glob(f"feedback/bob/{ASSIGNMENT}/*.html")
     assert str(seeds["bob"]) in page.read_text()
 
-    hand_in_again(course, "alice", with_cell(first, new_code_cell("SEEN = 1")))
-    hand_in_again(course, "carol", with_cell(first, new_markdown_cell("Only a text is new.")))
+    submit_again(course, "alice", with_cell(first, new_code_cell("SEEN = 1")))
+    submit_again(course, "carol", with_cell(first, new_markdown_cell("Only a text is new.")))
     submit(course, "dave", first)  # who may have read the seed in the feedback of others
     later = grade(course)
     assert later["alice"] == later["dave"] != seeds["alice"]
@@ -63,8 +65,24 @@ def test_round_ends_with_feedback(course: Path, mini_release: NotebookNode) -> N
     assert grade(course, "--force") == later
 
     assert nbgrader(course, "generate_feedback", ASSIGNMENT).returncode == 0
-    hand_in_again(course, "alice", first)  # code of the first round
-    hand_in_again(course, "bob", with_cell(first, new_code_cell("SEEN = 2")))
+    submit_again(course, "alice", first)  # code of the first round
+    submit_again(course, "bob", with_cell(first, new_code_cell("SEEN = 2")))
     last = grade(course)
     assert last["alice"] == seeds["alice"]
     assert last["bob"] not in (seeds["bob"], later["dave"])
+
+
+def test_round_ends_with_export(course: Path, mini_release: NotebookNode) -> None:
+    """Exported grades end a round too; without code that was graded in it, a round goes on."""
+    submit(course, "alice", submission(ONE, mini_release))
+    submit(course, "bob", submission(ONE, mini_release))
+    seeds = grade(course)
+    for _ in range(2):
+        done = autograder_cli(course, "export", ASSIGNMENT, "--format", "csv")
+        assert done.returncode == 0, done.stderr
+    submit_again(course, "bob", with_cell(submission(ONE, mini_release), new_code_cell("SEEN = 1")))
+    later = grade(course)
+    assert later["alice"] == seeds["alice"] != later["bob"]
+    (place,) = course.glob("gradebook.db")
+    with Gradebook(f"sqlite:///{place}") as gradebook:
+        assert Rounds(f"sqlite:///{place}", gradebook.find_assignment(ASSIGNMENT).id).number == 2

@@ -183,6 +183,7 @@ def test_seeds_of_rounds(tmp_path: Path, plain: NotebookNode) -> None:
     later.record(code_of("alice", other))
     second.record(code_of("alice", other))  # by a run that began before the round ended
     assert not later.end(first.seeds.current), "feedback is generated again"
+    assert not Rounds(place, "other assignment").end(), "nothing was graded in it"
     assert Rounds(place, "secret").number == 2
     assert later.end(later.seeds.current)
     last = Rounds(place, "secret").seeds
