@@ -101,15 +101,15 @@ async def _ask(
     copy.write_bytes(trusted_functions)
     digests = integrity.digest(trusted_functions), integrity.digest(question)
     source = integrity.call(copy, asked, reply, *digests, calls, head["short"])
-    answering = asyncio.ensure_future(client.run(source, head["seconds"]))
+    answering = asyncio.ensure_future(client.call(source, head["seconds"]))
     while not (await asyncio.wait({answering}, timeout=head["short"]))[0]:
         if name := hanging.hangs_again(_read(calls, hanging.MOST_BYTES)[1], head["hanging"]):
             return "again", name.encode()  # the grader ends this process
-    state, _ = await answering
+    state, content = await answering
     if state == "timeout":
         return state, hanging.hanging(_read(calls, hanging.MOST_BYTES)[1]).encode()
     state, data = _read(reply, answer_bytes) if state == "ok" else (state, b"")
-    if state == "ok" and client.payload(integrity.SOURCE).get("digest") != integrity.digest(data):
+    if state == "ok" and _payload(content, integrity.SOURCE).get("digest") != integrity.digest(data):
         state, data = "unreadable", b""  # overwritten by another process
     for path in (asked, copy, reply, calls):
         path.unlink(missing_ok=True)
@@ -136,6 +136,11 @@ def _read(path: Path, limit: int) -> tuple[str, bytes]:
         return "unreadable", b""
 
 
+def _payload(content: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return the payload of a source in the content of a kernel's reply; empty if there is none."""
+    return next((payload for payload in content.get("payload", []) if payload.get("source") == source), {})
+
+
 def _is_idle(message: dict[str, Any], request: str) -> bool:
     """Return whether a published message says that a request has been processed."""
     same: bool = message["parent_header"].get("msg_id") == request
@@ -157,15 +162,6 @@ class OutputLimitedClient(NotebookClient):
         self._room = self._outputs_left = 0
         self._pieces = Pieces()
         self._running: set[str] = set()
-        self._payloads: list[dict[str, Any]] = []
-        self.on_cell_executed = self._note_reply
-
-    def _note_reply(self, execute_reply: dict[str, Any], **_: object) -> None:
-        self._payloads = execute_reply["content"].get("payload", [])
-
-    def payload(self, source: str) -> dict[str, Any]:
-        """Return the payload of a source in the kernel's reply to the last cell; empty if there is none."""
-        return next((payload for payload in self._payloads if payload.get("source") == source), {})
 
     async def connect(self) -> None:
         """Wait until the kernel answers, and until its published messages arrive here.
@@ -209,7 +205,7 @@ class OutputLimitedClient(NotebookClient):
         return "ok", cell.outputs
 
     def _begin_cell(self) -> None:
-        self._room, self._outputs_left, self._payloads = self.output_bytes, _MOST_OUTPUTS, []
+        self._room, self._outputs_left = self.output_bytes, _MOST_OUTPUTS
 
     async def settle(self, seconds: float) -> tuple[str, bool]:
         """Return whether the cell that ran last ends the kernel now, and whether it left something running.
@@ -240,18 +236,28 @@ class OutputLimitedClient(NotebookClient):
 
         ``None`` if the kernel has ended; the last known result if it does not answer.
         """
+        state, content = await self.call("", _ANSWER_SECONDS, left=leftover.EXPRESSION)
+        if state == "ok":
+            return leftover.names_in(content)
+        return None if state == "died" else self._running
+
+    async def call(self, source: str, seconds: float, **expressions: str) -> tuple[str, dict[str, Any]]:
+        """Execute code without outputs; return its state, and the content of the kernel's reply.
+
+        This takes a fraction of the time of a cell, whose outputs are collected.
+        """
         client = cast(AsyncKernelClient, self.kc)
-        asked = client.execute("", silent=True, store_history=False, user_expressions={"left": leftover.EXPRESSION})
-        until = time.monotonic() + _ANSWER_SECONDS
+        asked = client.execute(source, silent=True, store_history=False, user_expressions=expressions)
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             with suppress(Empty):
                 reply = await client.get_shell_msg(timeout=_LOOK_SECONDS)
                 if reply["parent_header"].get("msg_id") == asked:
-                    return leftover.names_in(reply["content"])
+                    return "ok", reply["content"]
                 continue
             if not await self._kernel.is_alive():
-                return None
-        return self._running
+                return "died", {}
+        return "timeout", {}
 
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
         """Process a message from the kernel, and drop output beyond the limits."""
