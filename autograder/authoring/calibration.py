@@ -33,6 +33,7 @@ from autograder.authoring.fitting import Verdicts, counted, counted_at_most, fit
 from autograder.errors import ThresholdError
 from autograder.labs.calibrated import Calibrated, Style, calibrated_of
 
+FEWEST = 3  # runs of a variant that its spread can be estimated from
 SLOWER = 3  # times that grading may be slower than the calibration
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
@@ -57,7 +58,7 @@ class Calibration:
             LookupError: The lab has nothing to calibrate.
             ValueError: There are fewer than three seeds for fitting or for judging, or the lab's data cannot be chosen.
         """
-        if min(seeds, fresh) < 3:
+        if min(seeds, fresh) < FEWEST:
             raise ValueError("estimating a spread needs at least three seeds, both for fitting and for evaluation")
         self.seeds, self.fresh, self.part = seeds, fresh, part
         self.declared = calibrated_of(lab, part)
@@ -68,6 +69,10 @@ class Calibration:
             settings = {**lab.settings, table: {**lab.settings[table], "data": data}}
             self.declared = calibrated_of(replace(lab, settings=settings), part)
         self.task = self.declared.task
+        # a variant that is measured on few of the seeds needs three of each kind, too
+        most = max(min(seeds, fresh) // FEWEST, 1)
+        styles = [replace(style, every=min(style.every, most)) for style in self.declared.styles]
+        self.declared = replace(self.declared, styles=styles)
         # keeps out runs that were measured with another budget or another source of the variant
         self.marks = {
             s.name: hashlib.sha256(json.dumps([self.task.budget, s.source]).encode()).hexdigest()[:12]

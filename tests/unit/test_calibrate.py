@@ -263,3 +263,14 @@ def test_thresholds_of_another_budget(lab: Lab) -> None:
     other = {**lab.settings["accuracy"], "max_epochs": 1}
     with pytest.raises(ValueError, match=f"autograder calibrate {ASSIGNMENT}"):
         thresholds(TransferTask(dataclasses.replace(lab, settings={**lab.settings, "accuracy": other})))
+
+
+@pytest.mark.parametrize(("seeds", "fresh"), [(3, 3), (5, 11), (7, 4), (20, 40)])
+def test_few_seeds_for_each_variant(lab: Lab, seeds: int, fresh: int) -> None:
+    """Each variant is measured on three seeds of each kind, also one that needs fewer seeds than others."""
+    styles = Calibration(lab, seeds=seeds, fresh=fresh).declared.styles
+    for part in (range(seeds), range(seeds, seeds + fresh)):
+        assert min(sum(seed % style.every == 0 for seed in part) for style in styles) >= 3
+    declared = {style.name: style.every for style in calibrated_of(lab).styles}
+    assert max(declared.values()) > 1
+    assert min(seeds, fresh) < 20 or {style.name: style.every for style in styles} == declared
