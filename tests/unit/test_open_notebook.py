@@ -135,7 +135,7 @@ def test_check_all(variables: dict[str, Any]) -> None:
     assert rows[0].split()[2:] == ["10", "of", "10"]
     assert "The model is returned" in rows[1]
     assert "`train_with_early_stopping` is not defined yet" in rows[2]
-    assert total == "10 of 36 public points; hidden checks give 54 more."
+    assert total == "10 of 43 public points; hidden checks give 47 more."
     assert advice == 'check("build_transfer_model") explains what failed.'
     html = report._repr_html_()
     shown = html_words(html)

@@ -1,20 +1,32 @@
 """Public checks of exercise 3, ``train_with_early_stopping``."""
 
 import math
-import random
 from typing import Any
 
 import pytest
+import torch
 
-from amllab.checks import expect
+from amllab.checks import CheckFailure, expect
+from amllab.checks.transfer_learning.best_epoch import _ends_with_the_best, puts_back
+from amllab.checks.transfer_learning.frozen_layers import (
+    HINT_4,
+    IDEA_2,
+    _by_one_factor,
+    _learns,
+    _statistics_of_trainable,
+    _train_frozen,
+)
+from amllab.checks.transfer_learning.history_lists import _expect_an_entry_for_each_epoch, _expect_plain_numbers
+from amllab.checks.transfer_learning.test_freeze_layers import freeze
 from amllab.checks.transfer_learning.training_runs import (
     IDEA_1,
     KEYS,
     LISTS,
+    NEVER,
     PLAIN,
     PLAIN_ARGUMENTS,
     RAN,
-    SIZES,
+    STOPPING,
     TASK,
     expect_no_error,
     lines,
@@ -33,6 +45,8 @@ from amllab.checks.transfer_learning.training_runs import (
 from amllab.kit import symptoms
 from amllab.kit.expectations import printed, refuses, returned, returns, some
 from amllab.kit.scripts import make_script
+from amllab.kit.state_dicts import differing, frozen_tensors, layer_names, near, random_state, values_changed
+from amllab.protocol.submission import SubmissionError
 
 pytestmark = pytest.mark.cell("check_train_with_early_stopping", section="Exercise 3: train with early stopping")
 
@@ -59,67 +73,6 @@ def test_history(submission, run_seed):
     plain = run_script(submission, plain_script(), PLAIN, **PLAIN_ARGUMENTS)
     _expect_an_entry_for_each_epoch(submission, plain, stopped_run(submission, run_seed))
     _expect_plain_numbers(plain)
-
-
-def _expect_an_entry_for_each_epoch(submission, plain, stopped):
-    for found in (plain, stopped):
-        lengths = {key: len(values) for key, values in found.lists.items()}
-        wrong = [key for key, length in lengths.items() if length != found.epochs]
-        last = found is stopped and {lengths[key] for key in wrong} == {found.epochs - 1}
-        expect(
-            not wrong,
-            expected=f"{found.epochs} entries in each list: {n_epochs(found.epochs)} were run",
-            seen=", ".join(f"{lengths[key]} in `{key}`" for key in wrong)
-            + (
-                ": the epoch that ended the training is missing. Is `break` reached before its figures are written down?"
-                if last
-                else ": one for each of max_epochs. Were the lists made, or filled up, to that length?"
-                if all(length == found.arguments["max_epochs"] for length in lengths.values())
-                else _which_epochs(submission, wrong[0])
-                if wrong
-                else ""
-            ),
-            why="a curve needs one point for each epoch that was run",
-            where=TASK,
-            symptom=("last epoch missing: " if last else "another number of entries: ") + ", ".join(wrong),
-            reproduce=found.lines(
-                f"max(model.states) + 1, {{key: len(history[key]) for key in {KEYS}}}  # epochs that were run; entries"
-            ),
-        )
-
-
-def _which_epochs(submission, key):
-    """Describe which epochs a list has entries for, if not for all.
-
-    This uses a run whose second epoch is no improvement.
-    """
-    losses = [1.0, 1.1, 0.9, 1.2, 1.3]
-    script = make_script(losses, random.Random(1), **SIZES)
-    length = len(run_script(submission, script, losses, max_epochs=5, patience=2).lists.get(key, []))
-    says = {
-        2: ": those of epochs that improve. Are figures written down only there?",
-        3: ": those up to the best epoch. Are the lists cut there?",
-    }
-    return says.get(length, "")
-
-
-def _expect_plain_numbers(plain):
-    types = plain.types
-    wrong = others(types)
-    expect(
-        not wrong,
-        expected="lists of Python floats, and an int for best_epoch",
-        seen=", ".join(f"`{key}`: {types.get(key)}" for key in (*KEYS, "best_epoch") if key in wrong),
-        why="a tensor in a history keeps its whole graph alive, and cannot be written to a file"
-        if "tensor" in wrong.values()
-        else "code that reads a history appends to its lists, and saves them as JSON",
-        where=TASK,
-        symptom=", ".join(f"{key}: {kind}" for key, kind in wrong.items()),
-        share=0.5,
-        reproduce=plain.lines(
-            'type(history["val_loss"]), type(history["val_loss"][0]), type(history["train_acc"][0]), type(history["best_epoch"])'
-        ),
-    )
 
 
 @pytest.mark.points(1)
@@ -152,24 +105,6 @@ def test_max_epochs(submission, rng):
         )
 
 
-def others(types):
-    """Return the entries of a history that are not lists of Python numbers, with what they are instead.
-
-    A missing best epoch loses points elsewhere.
-    """
-    wanted = {**dict.fromkeys(KEYS, "list of float"), "best_epoch": "int"}
-    wrong = {key: types[key] for key, kind in wanted.items() if key in types and types[key] != kind}
-    kinds = {"Tensor": "tensor", "float32": "numpy", "float": "float", "int": "int"}
-
-    def name(kind):
-        container, _, inner = kind.rpartition(" of ")
-        if container not in ("", "list"):
-            return "no list"
-        return next((n for k, n in kinds.items() if k in inner.split("/")), "no number")
-
-    return {key: name(kind) for key, kind in wrong.items()}
-
-
 @pytest.mark.points(2)
 def test_stops_after_patience(submission, run_seed):
     """Stops after `patience` epochs in a row without improvement."""
@@ -195,20 +130,6 @@ def test_stops_after_patience(submission, run_seed):
         series=losses_of(losses, best=best, epochs=wanted, ran=ran),
         reproduce=found.lines(RAN),
     )
-
-
-# symptom of a wrong number of epochs -> its explanation
-STOPPING = {
-    "1 epoch early": ": training stops one epoch too early",
-    "1 epoch late": ": training stops one epoch too late, after patience + 1 epochs without improvement",
-    "never stopped": ": training did not stop before max_epochs. Is each epoch compared with the best one so far?",
-    "stopped at the first epoch without improvement": ": training stops at the first epoch without improvement",
-    "stopped after patience epochs in all": ": training stops as if no epoch after the first had improved. Is a lower "
-    "loss the better one, and does the best loss start from `math.inf`?",
-}
-NEVER = (
-    ": training did not stop before max_epochs, though the best epoch is right. Does it end once patience is used up?"
-)
 
 
 @pytest.mark.points(1)
@@ -270,4 +191,158 @@ def test_any_loaders(submission, rng):
         where=TASK,
         symptom="nothing trained",
         reproduce=found.lines("max(model.states) + 1", before=LISTS),
+    )
+
+
+@pytest.mark.points(4)
+def test_ends_with_the_best_epoch(submission, run_seed):
+    """The model ends with the weights and the buffers of the best epoch."""
+    # one run stops early, the other is ended by max_epochs
+    runs = [trained_run(submission, run_seed, patience=patience) for patience in (3, 4)]
+    right = [puts_back(*run, kinds=("weights", "buffers")) for run in runs]
+    ended = "patience" if right[1] else "max_epochs" if right[0] else ""
+    for run, best in runs:  # noqa: F402  a name of its own here
+        _ends_with_the_best(run, best, ended)
+
+
+@pytest.mark.points(3)
+def test_frozen_layers_stay(submission, rng):
+    """A frozen layer comes out of training as it went in, its BatchNorm statistics included."""
+    n, state = rng.randint(2, 4), random_state("net6", rng.getrandbits(63))
+    try:
+        (own,) = freeze(submission, "net6", n, state=state)
+    except (SubmissionError, CheckFailure):
+        own = {}
+    sound = own.get("trainable") and not values_changed(state, own["state"])
+    generator = torch.Generator().manual_seed(rng.getrandbits(63))
+    got = _train_frozen(
+        submission,
+        backbone="net6",
+        state=state,
+        images=torch.randn(24, 3, 32, 32, generator=generator) * 2 + 1,
+        labels=torch.randint(5, (24,), generator=generator),
+        n_trainable=n,
+        epochs=3,
+        # a freeze_layers that fails, changes values, or leaves nothing to train loses points in its own cell; here it
+        # is replaced
+        layers=None if sound else layer_names("net6"),
+    )
+    precisions = {str(value.dtype) for name, value in got["state"].items() if value.dtype != state[name].dtype}
+    expect(
+        not precisions,
+        expected="a model in the precision in which it came: torch.float32",
+        seen=f"a model with weights in {' and '.join(sorted(precisions))}",
+        why="the caller's model is changed in place, and its next batch of images is in float32",
+        where=IDEA_2,
+        symptom="another precision",
+    )
+    # restoring the weights of the first epoch would hide what drifted, so each validation is compared too
+    changed = set(differing(state, got["state"])).union(*(differing(state, seen) for seen in got["validated"]))
+    frozen = frozen_tensors("net6", got["trainable"])
+    moved = [name for name in frozen if name in changed]
+    statistics = [name for name in moved if "running" in name]
+    reproduce = (
+        f'model = freeze_layers(load_backbone("net6"), {n})\n'
+        "before = {name: value.clone() for name, value in model.state_dict().items()}\n"
+        "batches = [(torch.randn(8, 3, 32, 32) * 2 + 1, torch.randint(10, (8,))) for _ in range(3)]\n"
+        "def changed():\n"
+        "    return [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]\n"
+        "class Val(list):\n"
+        "    def __iter__(self):\n"
+        '        print("at a validation:", changed())\n'
+        "        return super().__iter__()\n"
+        "train_with_early_stopping(model, batches, Val(batches[:1]), max_epochs=2, patience=2)\n"
+        "changed(), [name for name, p in model.named_parameters() if p.requires_grad]"
+    )
+    # a moving average over all weights shows as rounding errors
+    slightly = [name for name in moved if near(state[name], got["state"].get(name), rtol=1e-5, atol=1e-6)]
+    both = statistics and len(moved) > len(statistics)
+    shrunk = not statistics and not slightly and _by_one_factor([(state[n], got["state"].get(n)) for n in moved])
+    # a layer that `freeze_layers` froze in part loses points in its own cell
+    resting = _statistics_of_trainable(layer_names("net6")[-n:], got["trainable"], state)
+    resting = [name for name in resting if name not in changed]
+    # by far more than the rounding of an average
+    everything = len(moved) == len(frozen) and not slightly
+    thawed = sorted(set(got["trainable_after"]) - set(got["trainable"]))
+    expect(
+        not moved,
+        expected=f"{len(frozen)} frozen tensors unchanged after three epochs, with n_trainable={n} of net6",
+        seen=f"{len(moved)} changed, {len(statistics)} of them BatchNorm statistics: {some(moved)}"
+        + (", all of them by a rounding error" if len(slightly) == len(moved) and not statistics else "")
+        + (". All have shrunk by the same factor: does weight decay reach frozen weights?" if shrunk else "")
+        + (
+            ". Those of trainable layers rest: are the layers that are sent to eval mode the wrong ones?"
+            if statistics and not both and resting
+            else ""
+        )
+        + (
+            ". They stay as they were in the first epoch, and change later: is it done in every epoch?"
+            if statistics
+            and not both
+            and got["validated"]
+            and not set(statistics) & set(differing(state, got["validated"][0]))
+            else ""
+        )
+        + (
+            f". {len(thawed)} parameters that were frozen are trainable afterwards: they are thawed in the training"
+            if thawed
+            else ". All layers have changed as trainable ones do: are they thawed before training?"
+            if everything
+            else ""
+        ),
+        why="frozen BatchNorm was left in train mode: there its running statistics follow the new data, gradient or not, and the "
+        "frozen features are no longer the pretrained ones"
+        if statistics and not both
+        else "which layers are frozen is decided where the model is built: training leaves `requires_grad` as it is"
+        if everything or thawed
+        else "an average, a decay or a step over all weights reaches the frozen ones as well, even if only in the last digit"
+        if len(slightly) == len(moved) or both
+        else "frozen weights are the pretrained features: where they move, another model is trained",
+        where=HINT_4 if statistics else IDEA_2,
+        symptom=symptoms.join(
+            "statistics drift" if statistics else "", "frozen weights move" if len(moved) > len(statistics) else ""
+        ),
+        reproduce=reproduce,
+    )
+    flags = (got["trainable"], got["trainable_after"])
+    expect(
+        set(flags[0]) == set(flags[1]),
+        expected="the same parameters trainable after training as before it",
+        seen=f"{len(flags[0])} before, {len(flags[1])} after it",
+        why="which layers are frozen is decided where the model is built, and has to stay so for the next training",
+        where=IDEA_2,
+        symptom="thaws" if set(flags[1]) > set(flags[0]) else "freezes",
+        reproduce=reproduce,
+    )
+    expect(
+        not resting,
+        expected="running statistics of trainable BatchNorm layers that follow the training data",
+        seen=f"frozen layers are as they were, but these did not change either: {some(resting)}. Is every BatchNorm sent to eval mode, "
+        "the trainable ones too?",
+        why="only frozen BatchNorm belongs in eval mode: a trainable layer has to train as a whole",
+        where=HINT_4,
+        symptom="statistics of trainable layers rest",
+        reproduce=reproduce,
+    )
+    # gradients of some biases may be too small to change them in a few steps
+    vectors = [name for name in got["trainable"] if name in state and state[name].ndim == 1]
+    trainable = [name for name in got["trainable"] if name in state and state[name].ndim > 1]
+    still = [name for name in trainable if name not in changed]
+    if trainable and len(still) == len(trainable) and not _learns(submission, rng):
+        return  # nor does it anywhere else: loses points with the steps
+    expect(
+        changed & set(got["trainable"]) and not still,
+        expected=f"weights of all {n} trainable layers that have moved after three epochs",
+        seen=f"unchanged: {some(still)}",
+        why="that frozen layers stay the same means something only where all the others learn",
+        symptom="nothing learns" if not changed & set(got["trainable"]) else "some trainable layers never learn",
+        reproduce=reproduce,
+    )
+    expect(
+        not vectors or changed & set(vectors),
+        expected="biases and BatchNorm weights of trainable layers that have moved after three epochs, at least some",
+        seen=f"all {len(vectors)} unchanged: {some(vectors)}. Does the optimizer have the kernels and matrices alone?",
+        why="a trainable layer trains as a whole, its biases included",
+        symptom="trainable biases never learn",
+        reproduce=reproduce,
     )

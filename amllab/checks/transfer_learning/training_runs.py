@@ -283,6 +283,19 @@ LISTS = "train_loader, val_loader = list(train_loader), list(val_loader)\n"
 # code that shows a student how far a training went: the model counts its epochs
 RAN = 'max(model.states) + 1, history["best_epoch"]  # epochs that were run, and the best one'
 
+# symptom of a wrong number of epochs -> its explanation
+STOPPING = {
+    "1 epoch early": ": training stops one epoch too early",
+    "1 epoch late": ": training stops one epoch too late, after patience + 1 epochs without improvement",
+    "never stopped": ": training did not stop before max_epochs. Is each epoch compared with the best one so far?",
+    "stopped at the first epoch without improvement": ": training stops at the first epoch without improvement",
+    "stopped after patience epochs in all": ": training stops as if no epoch after the first had improved. Is a lower "
+    "loss the better one, and does the best loss start from `math.inf`?",
+}
+NEVER = (
+    ": training did not stop before max_epochs, though the best epoch is right. Does it end once patience is used up?"
+)
+
 
 def losses_of(
     val_losses: Sequence[float], *, best: float, epochs: int, returned: float | None = None, ran: int

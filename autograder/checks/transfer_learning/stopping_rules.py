@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amllab.checks import expect
+from amllab.checks.transfer_learning.best_epoch import of_epochs
 from amllab.checks.transfer_learning.training_runs import (
     IDEA_1,
     RAN,
@@ -262,11 +263,6 @@ def _right_of_its_own(run: Run) -> bool:
 
 def _same_loss(seen: float, wanted: float) -> bool:
     return math.isnan(seen) == math.isnan(wanted) and not abs(seen - wanted) > 1e-3
-
-
-def of_epochs(kind: str, epochs: Sequence[int]) -> str:
-    """Return which epochs weights or buffers are of, in words."""
-    return f"{kind} of epoch {', '.join(map(str, epochs))}" if epochs else f"{kind} of no epoch that was validated"
 
 
 def _expect_weights(pairs: Sequence[tuple[Run, Run]], where: str) -> None:

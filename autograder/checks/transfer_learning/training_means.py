@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 from amllab.checks import expect
+from amllab.checks.transfer_learning.distinct_gradients import steps_run
 from amllab.checks.transfer_learning.training_runs import (
     TASK,
     WATCH,
@@ -23,7 +24,7 @@ from autograder.checks.transfer_learning.training_figures import (
     last_looks,
     of_trained,
 )
-from autograder.checks.transfer_learning.training_gradients import other_losses, steps_run
+from autograder.checks.transfer_learning.training_gradients import other_losses
 
 HINT_2 = "Exercise 3, Hint 2: means over examples"
 UNEVEN: dict[str, Any] = {"train_sizes": (5, 5, 1), "val_sizes": (4, 4, 2)}
