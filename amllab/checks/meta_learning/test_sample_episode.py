@@ -8,61 +8,32 @@ import pytest
 import torch
 
 from amllab.checks import expect
+from amllab.checks.meta_learning import episode_fairness
+from amllab.checks.meta_learning.episode_draws import expect_fair, sampled
 from amllab.checks.meta_learning.episode_faults import (
     ORDERS,
     Question,
     episodes_in,
     faults,
-    in_order,
     order_of,
 )
 from amllab.checks.meta_learning.episode_probes import PARTS
-from amllab.kit.expectations import Call, printed, refuses, returned, returns
+from amllab.checks.meta_learning.episode_questions import (
+    NO_EPISODE,
+    QUERIES,
+    SETUP,
+    SHOT,
+    WAY,
+    answer,
+    read,
+    readable,
+    seeds,
+    shuffled,
+    usual,
+)
+from amllab.kit.expectations import Call, printed, refuses, returned
 
 pytestmark = pytest.mark.cell("check_sample_episode", section="Exercise 1: an episode")
-
-NO_EPISODE = "an episode to look at"
-DRAWS = 20
-WAY, SHOT, QUERIES = 3, 2, 3
-CLASSES, IMAGES = 8, 7  # of the data set; images of each class
-SETUP = f"labels = torch.arange({CLASSES}).repeat({IMAGES})"
-
-
-def shuffled(rng, sizes, values=None):
-    """Return labels in random order, int64 ``(n,)``: so many of each class, by default of classes 0, 1, 2 and so on."""
-    values = range(len(sizes)) if values is None else values
-    labels = [value for value, size in zip(values, sizes, strict=True) for _ in range(size)]
-    rng.shuffle(labels)
-    return torch.tensor(labels)
-
-
-def usual(rng, *, in_order=False):
-    """Return a question about a data set with classes of one size, whose images come in random order, or by class."""
-    labels = shuffled(rng, [IMAGES] * CLASSES)
-    return Question(labels.sort().values if in_order else labels, WAY, SHOT, QUERIES, SETUP)
-
-
-def answer(submission, question, seeds, **more):
-    """Return the answer to draws with these seeds of the generator; fail the check if one raises an error."""
-    return returns(submission.ask("episodes", **question.arguments, seeds=seeds, **more), question.call)
-
-
-def seeds(rng, number=DRAWS):
-    """Return seeds for that many generators."""
-    return [rng.getrandbits(62) for _ in range(number)]
-
-
-def read(question, got):
-    """Return the episodes of an answer in the contract's order; skip the check if there is nothing to look at."""
-    if not readable(got):
-        pytest.skip(NO_EPISODE)
-    episodes = episodes_in(got)
-    return in_order(episodes, order_of(question, episodes))
-
-
-def readable(got):
-    """Return whether an answer has four entries, the first of which has numbers."""
-    return len(got["entries"]) >= len(PARTS) and bool(got["counts"][0, 0])
 
 
 @pytest.mark.points(2)
@@ -146,6 +117,18 @@ def test_new_labels_name_classes(submission, rng):
         why="the support tells by examples what the labels of the query mean",
         symptom=symptom,
         reproduce=question.call.lines,
+    )
+
+
+@pytest.mark.points(1)
+def test_new_labels_are_random(submission, run_seed):
+    """Which class gets which new label is random."""
+    question, episodes = sampled(submission, run_seed)
+    expect_fair(
+        episode_fairness.of_labels(question, episodes),
+        question,
+        expected="every new label for every class, each as likely as another",
+        why="a label that tells the class can be learned by heart, without any look at the support",
     )
 
 

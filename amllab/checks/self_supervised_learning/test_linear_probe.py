@@ -3,6 +3,8 @@
 import pytest
 
 from amllab.checks import expect
+from amllab.checks.self_supervised_learning.probe_encoder import hooks_of, prepared
+from amllab.checks.self_supervised_learning.probe_modes import AFTER, SETUP, _lines, _structure, called, was_used
 from amllab.checks.self_supervised_learning.probe_runs import (
     ANOTHER_ENCODER,
     CLASSES,
@@ -13,6 +15,7 @@ from amllab.checks.self_supervised_learning.probe_runs import (
     TRAIN_MODE,
     accuracy_of,
     answer,
+    before,
     call,
     drawn,
     known_mistake,
@@ -21,7 +24,9 @@ from amllab.checks.self_supervised_learning.probe_runs import (
     was_trained,
     weights_changed,
 )
-from amllab.kit.expectations import Call, printed, refuses, returned, returns, unchanged
+from amllab.kit.expectations import Call, printed, refuses, returned, returns, some, unchanged
+from amllab.kit.snapshots import changes
+from amllab.kit.state_dicts import values_changed
 from amllab.seeds import derive
 
 pytestmark = pytest.mark.cell("check_linear_probe", section="Exercise 3: the linear probe")
@@ -180,16 +185,69 @@ def test_weights_stay(submission, run_seed):
     )
 
 
-def was_used(got, asked):
-    """Fail a check of the encoder's state if nothing was done that could have changed it."""
-    expect(
-        got["passes"],
-        expected="a layer that is trained on the images of the loader",
-        seen="the loader was never read",
-        why="an encoder that is not used stays as it is: there is nothing to look at",
-        symptom="loader not read",
-        reproduce=call(asked).lines,
-    )
+@pytest.mark.points(3)
+def test_statistics_stay(submission, run_seed):
+    """The encoder comes back bit for bit, the statistics of BatchNorm included."""
+    for modes in SETUP:
+        asked, got, made = called(submission, run_seed, modes)
+        snapshot, settings = before(asked)
+        changed = values_changed(snapshot["state"], got["encoder"]["state"])
+        statistics = [name for name in changed if "running" in name]
+        others = [name for name in changed if name not in statistics]
+        unchanged(
+            changed,
+            made,
+            expected=f"an encoder that comes {modes} and goes with the same parameters and buffers, bit for bit",
+            more=". In train mode, BatchNorm updates its running statistics at each batch, also without gradients"
+            if statistics and not others
+            else "",
+            why="a frozen encoder is not frozen if its statistics drift: its features are other ones after each probe",
+            symptom="statistics drift" if not others else "values changed",
+        )
+        expect(
+            got["settings"] == settings,
+            expected="the same modules with the same settings afterwards",
+            seen=f"changed: {some(_lines(settings, got['settings']), none='the order of modules')}",
+            why="the encoder is trained further after a probe, with other modules or settings than it was built with",
+            symptom="settings changed",
+            share=1 / 3,
+            reproduce=f"{made.lines}\nencoder",
+        )
+        hooks = hooks_of(prepared(asked["encoder"], [], []))
+        expect(
+            got["hooks"] == hooks,
+            expected="the hooks of its owner on the encoder, and no others",
+            seen="hooks were added and not removed" if got["hooks"] > hooks else "hooks were removed",
+            why="a hook that stays behind runs at each further call of the encoder; one that is missing was there for a reason",
+            symptom="hooks left" if got["hooks"] > hooks else "hooks removed",
+            share=2 / 3,
+            reproduce=f"{made.lines}\n[len(module._forward_hooks) for module in encoder.modules()]",
+        )
+
+
+@pytest.mark.points(2)
+def test_modes_come_back(submission, run_seed):
+    """Every module of the encoder is in the mode in which it came, train or eval."""
+    for modes in SETUP:
+        asked, got, made = called(submission, run_seed, modes)
+        snapshot, settings = before(asked)
+        if _structure(got["settings"]) != _structure(settings):
+            return  # modules that were replaced have lost points
+        other = changes(snapshot, got["encoder"]).get("modes", [])
+        left = sorted({name in got["encoder"]["training"] for name in other})
+        uniform = modes != "in part in train mode"
+        what = "train mode" if left == [True] else "eval mode" if left == [False] else "the other mode"
+        expect(
+            not other,
+            expected=f"an encoder that comes {modes} and goes as it came",
+            seen=f"{len(other)} modules in {what} that were not: {some([name or '(the encoder)' for name in other])}"
+            + ("" if uniform else ". Is the mode of the encoder set again, which sets that of all its modules?"),
+            why="pretraining goes on after a probe: in eval mode BatchNorm and dropout do nothing for it, and what was frozen on "
+            "purpose must not be thawed",
+            symptom="one mode for all" if not uniform else f"left in {what}",
+            share=0.0 if uniform else 0.5,
+            reproduce=made.lines + AFTER,
+        )
 
 
 @pytest.mark.points(1)

@@ -7,7 +7,8 @@ it learned from.
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.self_supervised_learning.probe_encoder import FIRST, hooks_of, prepared
+from amllab.checks.self_supervised_learning.probe_encoder import FIRST
+from amllab.checks.self_supervised_learning.probe_modes import _structure, called
 from amllab.checks.self_supervised_learning.probe_runs import (
     DEFAULTS,
     WATCH,
@@ -21,132 +22,11 @@ from amllab.checks.self_supervised_learning.probe_runs import (
     parameters_of,
     wait_until_learned,
 )
-from amllab.checks.self_supervised_learning.test_linear_probe import was_used
-from amllab.kit.expectations import some, unchanged
+from amllab.kit.expectations import some
 from amllab.kit.snapshots import changes
-from amllab.kit.state_dicts import values_changed
 from amllab.seeds import derive
 
 pytestmark = pytest.mark.cell("check_linear_probe", section="Exercise 3: the linear probe")
-
-SETUP = {
-    "in train mode": "encoder.train()\n",
-    "in eval mode": "encoder.eval()\n",
-    "in part in train mode": "encoder.train()\nencoder[1].eval()  # a frozen BatchNorm layer\n",
-}
-AFTER = "\n[(name, module.training) for name, module in encoder.named_modules()]"
-
-
-def question(run_seed, modes):
-    """Return the question for an encoder in these modes, in part trainable: the same for all checks."""
-    seed = derive(run_seed, "encoder")
-    case = drawn(seed, [kind for _ in range(8) for kind in range(4)])
-    names = parameters_of(case)
-    training = {
-        "in train mode": modules_of(case),
-        "in eval mode": [],
-        # a part that is sent to train mode or to eval mode as a whole would not be in these modes
-        "in part in train mode": [
-            "",
-            "drop",
-            "stem",
-            "stem.0",
-            "stem.2",
-            "body",
-            "body.0",
-            "body.1",
-            "body.2",
-            "embed",
-        ],
-    }
-    asked = case.question(seed, (14, 10, 6, 2), arguments={"epochs": 3, "lr": 1e-2})
-    return {**asked, "training": training[modes], "trainable": [n for n in names if not n.startswith("stem")]}
-
-
-def called(submission, run_seed, modes):
-    """Return the question for an encoder in these modes, its answer, and the call; fail the check without an answer."""
-    asked = question(run_seed, modes)
-    got = answer(submission, asked)
-    was_used(got, asked)
-    return asked, got, call(asked, setup=SETUP[modes])
-
-
-@pytest.mark.points(3)
-def test_statistics_stay(submission, run_seed):
-    """The encoder comes back bit for bit, the statistics of BatchNorm included."""
-    for modes in SETUP:
-        asked, got, made = called(submission, run_seed, modes)
-        snapshot, settings = before(asked)
-        changed = values_changed(snapshot["state"], got["encoder"]["state"])
-        statistics = [name for name in changed if "running" in name]
-        others = [name for name in changed if name not in statistics]
-        unchanged(
-            changed,
-            made,
-            expected=f"an encoder that comes {modes} and goes with the same parameters and buffers, bit for bit",
-            more=". In train mode, BatchNorm updates its running statistics at each batch, also without gradients"
-            if statistics and not others
-            else "",
-            why="a frozen encoder is not frozen if its statistics drift: its features are other ones after each probe",
-            symptom="statistics drift" if not others else "values changed",
-        )
-        expect(
-            got["settings"] == settings,
-            expected="the same modules with the same settings afterwards",
-            seen=f"changed: {some(_lines(settings, got['settings']), none='the order of modules')}",
-            why="the encoder is trained further after a probe, with other modules or settings than it was built with",
-            symptom="settings changed",
-            share=1 / 3,
-            reproduce=f"{made.lines}\nencoder",
-        )
-        hooks = hooks_of(prepared(asked["encoder"], [], []))
-        expect(
-            got["hooks"] == hooks,
-            expected="the hooks of its owner on the encoder, and no others",
-            seen="hooks were added and not removed" if got["hooks"] > hooks else "hooks were removed",
-            why="a hook that stays behind runs at each further call of the encoder; one that is missing was there for a reason",
-            symptom="hooks left" if got["hooks"] > hooks else "hooks removed",
-            share=2 / 3,
-            reproduce=f"{made.lines}\n[len(module._forward_hooks) for module in encoder.modules()]",
-        )
-
-
-def _lines(settings, seen):
-    """Return the lines of a description that differ."""
-    known = settings.splitlines()
-    return [line.strip() for line in seen.splitlines() if line not in known] or [
-        line.strip() for line in known if line not in seen.splitlines()
-    ]
-
-
-def _structure(settings):
-    """Return the names and classes of the modules in a description."""
-    return [line.strip().split("(")[:2] for line in settings.splitlines()]
-
-
-@pytest.mark.points(2)
-def test_modes_come_back(submission, run_seed):
-    """Every module of the encoder is in the mode in which it came, train or eval."""
-    for modes in SETUP:
-        asked, got, made = called(submission, run_seed, modes)
-        snapshot, settings = before(asked)
-        if _structure(got["settings"]) != _structure(settings):
-            return  # modules that were replaced have lost points
-        other = changes(snapshot, got["encoder"]).get("modes", [])
-        left = sorted({name in got["encoder"]["training"] for name in other})
-        uniform = modes != "in part in train mode"
-        what = "train mode" if left == [True] else "eval mode" if left == [False] else "the other mode"
-        expect(
-            not other,
-            expected=f"an encoder that comes {modes} and goes as it came",
-            seen=f"{len(other)} modules in {what} that were not: {some([name or '(the encoder)' for name in other])}"
-            + ("" if uniform else ". Is the mode of the encoder set again, which sets that of all its modules?"),
-            why="pretraining goes on after a probe: in eval mode BatchNorm and dropout do nothing for it, and what was frozen on "
-            "purpose must not be thawed",
-            symptom="one mode for all" if not uniform else f"left in {what}",
-            share=0.0 if uniform else 0.5,
-            reproduce=made.lines + AFTER,
-        )
 
 
 @pytest.mark.points(2)
