@@ -28,7 +28,7 @@ from autograder.authoring.study.rows import Row
 from autograder.authoring.study.study import FIRST_SEED, MutationStudy
 from autograder.authoring.study.subjects import HAND, Subject
 from autograder.course import Course
-from autograder.grading.mistakes import Pattern, explain
+from autograder.grading.mistakes import Pattern, effect, explain
 from autograder.text import table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,15 +48,27 @@ def pattern(failed: Failed) -> Pattern:
     return tuple(sorted(f"{check}: {symptom}" for check, symptom in failed.items()))
 
 
-def answer(lab: str, cell: str, seen: Pattern, made: Sequence[str]) -> str:
-    """Return what a report says about two mistakes, in a word."""
+def answer(lab: str, cell: str, seen: Pattern, made: Sequence[set[str]]) -> str:
+    """Return what a report says about two mistakes, in a word.
+
+    Args:
+        lab: Name of the lab.
+        cell: Grade id of the check cell.
+        seen: How the checks fail.
+        made: For each of the two mistakes, the names that are right for it: its own, and that of its effect.
+    """
     found = explain(lab, cell, seen)
     if found is None:
         return "nothing"
-    said = set(found.names)
-    if not said <= set(made):
-        return "others" if len(said) > 1 or found.partly else "a third mistake"
-    return "both" if said == set(made) else "one of the two"
+    right = {said: [i for i, names in enumerate(made) if said in names] for said in found.names}
+    if not all(right.values()):
+        return "others" if len(right) > 1 or found.partly else "a third mistake"
+    return "both" if {i for which in right.values() for i in which} == {0, 1} else "one of the two"
+
+
+def right_names(row: Row) -> set[str]:
+    """Return the names that are right for a mistake."""
+    return {row.name, *(effect(pattern(failed)) for failed in failures(row))} - {""}
 
 
 def predicted(lab: str, rows: Sequence[Row]) -> Iterator[tuple[str, str, Row, Row]]:
@@ -69,7 +81,9 @@ def predicted(lab: str, rows: Sequence[Row]) -> Iterator[tuple[str, str, Row, Ro
             for a, b in itertools.product(failures(first), failures(second))
             for whole in ({**a, **b}, {**b, **a})
         }
-        said = [answer(lab, f"check_{first.exercise}", each, (first.name, second.name)) for each in seen]
+        said = [
+            answer(lab, f"check_{first.exercise}", each, [right_names(first), right_names(second)]) for each in seen
+        ]
         if said:
             yield first.exercise, max(said, key=ANSWERS.index), first, second
 
@@ -101,13 +115,15 @@ def made(
     by_exercise = [[pair for pair in pairs if pair[0].exercise == own] for own in study.materials.exercises]
     if sample:
         pairs = [pair for own in by_exercise for pair in random.Random(0).sample(own, min(sample, len(own)))]
+    right = {row.id: right_names(row) for row in study.read_rows()}
     checker = Checker(study.materials, FIRST_SEED, correct=list(study.materials.bases.values()))
     for index, verdict in checker.verdicts([sources for _, _, sources in pairs], jobs):
         first, second, _ = pairs[index]
         cell = f"check_{first.exercise}"
         seen = tuple(sorted(verdict.patterns.get(cell, ())))
         if seen:  # the second mistake may undo the first
-            yield first.exercise, answer(study.lab.name, cell, seen, (first.name, second.name)), first, second
+            names = [right.get(subject.id, {subject.name}) for subject in (first, second)]
+            yield first.exercise, answer(study.lab.name, cell, seen, names), first, second
 
 
 def main() -> None:

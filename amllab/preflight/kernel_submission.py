@@ -130,7 +130,7 @@ class FreshSubmission(Interleaved):
         asked.write_bytes(question)
         call = f"integrity.answer_file({str(asked)!r}, {digest(question)!r}, {str(reply)!r}, integrity.known)"
         source = _APART.format(f"from amllab.worker import integrity; {call}")
-        state, error, _ = self._execute(source, self.limits["answer_seconds"])
+        state, error, _ = self._execute(source, self.answer_seconds)
         if state == "ok" and not reply.is_file():
             state, answer = "unreadable", error.encode()
         else:

@@ -4,7 +4,8 @@ A function that has used up the time of one answer will mostly do so again. With
 calls it would wait until the limit of an answer. While a question is answered, a thread of the kernel records which
 calls of the notebook's functions are under way. If an answer takes too long, the deepest call that lasted nearly all
 the time is the one that hangs. Further questions get the short limit of :func:`short_seconds`, but only if they are
-inside this function when it ends: all others have the full limit.
+inside this function when it ends: all others have the full limit. With each question in a row that ends so, the short
+limit is halved; the first one that is answered restores it.
 
 The record comes from the submission's own process. If it is wrong or missing, a question waits up to the limit of an
 answer, as if there were no record.
@@ -23,16 +24,31 @@ from types import FrameType
 from typing import Any
 
 MOST_BYTES = 1 << 16  # of a record
-_SHORT, _SHORTEST = 1 / 12, 5.0  # the short limit, as a share of the limit of an answer, and in seconds at least
+_SHORT, _LEAST = 1 / 12, 5.0  # the short limit, as a share of the limit of an answer, and in seconds at least
+_SHORTEST = 2.0  # seconds that are left of it at least, however often it is halved
 _LOOKS = 4  # how often calls are recorded in this time
 _MOST_CALLS = 50  # the outermost are recorded
 _MOST_NAME = 200
 _LASTED = 0.75  # share of the time of an answer that a call must have lasted to count as one that hangs
 
 
-def short_seconds(limits: Mapping[str, Any]) -> float:
-    """Return the seconds that a question may spend in a function that has used up the time of an answer before."""
-    return float(min(max(limits["answer_seconds"] * _SHORT, _SHORTEST), limits["answer_seconds"]))
+def answer_seconds(limits: Mapping[str, Any], cell: str | None) -> float:
+    """Return the seconds for one answer at a check cell.
+
+    A lab can give single cells more time than the others, in ``answer_seconds_at``; never less.
+    """
+    return float(max(limits["answer_seconds"], limits.get("answer_seconds_at", {}).get(cell, 0)))
+
+
+def short_seconds(seconds: float, stopped: int = 0) -> float:
+    """Return the seconds that a question may spend in a function that has used up the time of an answer before.
+
+    Args:
+        seconds: The limit of an answer.
+        stopped: How many questions in a row this short limit has ended.
+    """
+    short = max(max(seconds * _SHORT, _LEAST) * 0.5 ** min(stopped, 10), _SHORTEST)
+    return min(short, seconds)
 
 
 def record(file: str, seconds: float) -> Callable[[], None]:

@@ -19,7 +19,7 @@ from amllab.protocol.failure import Failure
 from amllab.protocol.submission import Submission, SubmissionError, problem
 from amllab.worker import leftover
 from amllab.worker.causes import cause_of
-from amllab.worker.hanging import short_seconds
+from amllab.worker.hanging import answer_seconds
 
 MOST_FAILURES = 10  # each costs a new process that runs the cells again
 # how much longer a cell is watched than it took to end the process
@@ -131,12 +131,18 @@ class Interleaved(Submission):
             seen += f" ({body.decode(errors='replace')})"
         if state == "again":
             name, state = body.decode(errors="replace").partition(":")[0], "timeout"
-            seen = f"`{name}` did not return: {seen}"
+            seen = f"`{name}` did not return, and was stopped: {seen}"
         return SubmissionError(state, Failure("the call returns", seen, _WHY_MEMORY if state == "memory" else _WHY))
+
+    @property
+    def answer_seconds(self) -> float:
+        """The limit of an answer at the current check cell."""
+        return answer_seconds(self.limits, self.cell)
 
     def with_limits(self, text: str) -> str:
         """Return a text with the lab's limits in place of their names in braces."""
-        return text.format(**self.limits, gigabytes=self.limits["memory_bytes"] / 1e9, short=short_seconds(self.limits))
+        more = {"answer_seconds": self.answer_seconds, "gigabytes": self.limits["memory_bytes"] / 1e9}
+        return text.format(**{**self.limits, **more})
 
     def leave_out(self, number: int, state: str) -> None:
         """Exclude a cell from all further runs."""
@@ -279,8 +285,8 @@ _LEFT_OUT = {
     "failures": "was not run, as too many cells before it ended the Python process or hung",
 }
 _NO_ANSWER = {
-    "timeout": "no answer within {answer_seconds} seconds",
-    "again": "stopped after {short:g} seconds, as it had used up {answer_seconds} seconds in an earlier question",
+    "timeout": "no answer within {answer_seconds:g} seconds",
+    "again": "in an earlier question, it did not end in time either",
     "died": "the process died during the call (out of memory, or ended by the code itself)",
     "memory": "the call used more memory than the limit of {gigabytes:.1f} GB",
     "budget": "the time for the whole submission, {total_seconds} seconds, is used up",

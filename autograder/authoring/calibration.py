@@ -29,6 +29,7 @@ from amllab.lab import Lab
 from amllab.protocol.failure import CheckFailure
 from amllab.protocol.submission import InProcessSubmission, SubmissionError
 from amllab.seeds import derive
+from amllab.worker.hanging import answer_seconds
 from autograder.authoring.fitting import Verdicts, counted, counted_at_most, fit, judge
 from autograder.errors import ThresholdError
 from autograder.labs.calibrated import Calibrated, Style, calibrated_of
@@ -260,7 +261,8 @@ def measure(declared: Calibrated, style: Style, seed: int) -> tuple[list[float],
 
 def in_time(task: Task, style: Style, seconds: float) -> None:
     """Reject a training that leaves too little time for a slower machine."""
-    limit = task.lab.limits["answer_seconds"]
+    limits = task.lab.limits
+    limit = max(answer_seconds(limits, cell) for cell in [None, *limits.get("answer_seconds_at", {})])
     if seconds > limit / SLOWER:
         raise ThresholdError(
             f"one training of {style.name!r} took {seconds:.0f} s, and a submission, perhaps on a slower machine, has "

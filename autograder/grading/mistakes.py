@@ -7,12 +7,14 @@ name that mistake. The learned patterns are data: ``autograder/checks/<lab>/mist
 Many submissions have several mistakes. A pattern that no single change of the study has caused is explained by two
 patterns, or else three, that single changes have caused: they must have no check in common, and nothing else that the
 study has seen may explain it, also not with checks in common. Those of the two or three that identify a mistake are
-named. In all other cases, the report says nothing.
+named, and so are those whose symptom alone says what is wrong, whatever the code (:func:`effect`). In all other cases,
+the report says nothing.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,10 +103,20 @@ def explain(lab: str, cell: str, failed: Pattern) -> Recognised | None:
     parts = min(causes, key=len)
     if len(causes) > 1 or sum(map(len, parts)) > len(failed):  # several explanations, or checks in common
         return None
-    names = [name for part in parts if (name := known.get((cell, part)))]
+    names = [name for part in parts if (name := known.get((cell, part)) or effect(part))]
     if not names or len(set(names)) < len(names):
         return None
     return Recognised(tuple(sorted(names)), partly=len(names) < len(parts))
+
+
+def effect(failed: Pattern) -> str:
+    """Return what is wrong for sure, if the symptom of a pattern says it; else an empty string.
+
+    Many changes have the same effect: a function without a test of its arguments, with one that only prints, or that
+    bends them, accepts them all.
+    """
+    found = re.fullmatch(r"test_refuses_(\w+): accepts anything", failed[0]) if len(failed) == 1 else None
+    return f"raises no ValueError for {found[1].replace('_', ' ')}" if found else ""
 
 
 def _causes(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -34,6 +35,7 @@ _GRACE_SECONDS = 5.0
 _START_SECONDS = 60.0
 _HEAD_BYTES = 100
 _NAME_BYTES, _MOST_HANGING = 1000, 20  # of a function that hangs; how many are remembered
+_ENOUGH = 1 / 3  # share of the time of an answer, as processor time: a slow answer takes less
 _REPORT_BYTES = 1500  # end of the message from a broken worker
 _STATES = ("ok", "timeout", "again", "died", "tampered")  # that a worker may reply
 _FATAL = {
@@ -93,7 +95,10 @@ class Worker(Interleaved):
         self.launcher = launcher or default_launcher()
         self.failed: CourseError | None = None
         self.crowded = ""
-        self._hanging: set[str] = set()  # functions that used up the time of an answer
+        self._hanging: Counter[str] = Counter()  # functions that used up the time of an answer, and how often
+        self._stopped = 0  # questions in a row that such a function has ended
+        self._longest = 0.0  # seconds of the longest answer so far
+        self._got = 0.0  # seconds of processor time in the last request that reached its time limit
         self._tree: Tree | None = None
         self._load: Load | None = None
         self._began = time.monotonic()
@@ -120,19 +125,31 @@ class Worker(Interleaved):
     def put(self, question: bytes) -> tuple[str, bytes]:
         """Put a question within the limits of an answer; return its state, and the answer.
 
-        A function that used up this time in an earlier question gets less, unless the machine was busy.
+        A function that used up this time in an earlier question gets less, but never less than twice what the longest
+        answer took: a new process may have to compile it again. On a busy machine, where it may just have been slow, it
+        takes two such questions, unless it got a share of this time that is enough, and the short limit is not halved.
         """
-        seconds, short = self.limits["answer_seconds"], short_seconds(self.limits)
-        known = [] if self.crowded else sorted(self._hanging)
+        seconds, often, began = self.answer_seconds, 2 if self.crowded else 1, time.monotonic()
+        known = sorted(name for name, times in self._hanging.items() if times >= often)
+        short = min(max(short_seconds(seconds, 0 if self.crowded else self._stopped), 2 * self._longest), seconds)
         state, body, _ = self._request(
             "ask", question, seconds, self.limits["answer_bytes"], short=short, hanging=known
         )
         name = body[:_NAME_BYTES].decode(errors="replace")
-        if state == "timeout" and name and len(self._hanging) < _MOST_HANGING:
-            self._hanging.add(name)
+        if state == "timeout" and name and (name in self._hanging or len(self._hanging) < _MOST_HANGING):
+            self._hanging[name] += 2 if self._got >= _ENOUGH * seconds else 1
         if state == "again" and name not in known:  # no worker of ours says this
             return "unreadable", b""
+        if state == "ok":
+            self._longest = max(self._longest, time.monotonic() - began)
+        self._stopped = self._stopped + 1 if state == "again" else 0
         return state, body
+
+    def reach(self, cell: str | None) -> None:
+        """Set the check cell of the next questions; a new one has the whole short limit again."""
+        if cell != self.cell:
+            self._stopped = 0
+        super().reach(cell)
 
     def watch(self, seconds: float) -> str:
         """Wait without asking anything; return ``"ok"`` if the process still runs at the end."""
@@ -207,6 +224,8 @@ class Worker(Interleaved):
 
         The time counts from ``since`` for a single request, and from the start for the limit of the whole submission.
         """
+        if state == "timeout" and self._load is not None and since is not None:
+            self._got = self._load.got(since)
         if state in ("timeout", "again", "budget") and self._load is not None and not self.crowded:
             self.crowded = self._load.taken(self._load.first if state == "budget" or since is None else since)
 

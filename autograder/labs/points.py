@@ -52,7 +52,7 @@ def point_problems(notebook: NotebookNode, checks: Iterable[Check]) -> list[str]
 
 
 def name_problems(lab: Lab, checks: Iterable[Check]) -> list[str]:
-    """Return one message for each check that a file gives points to although it cannot.
+    """Return one message for each check that a file gives points to although it cannot, and each unknown check cell.
 
     ``[points]`` of ``lab.toml`` is for public checks, since students have the file; ``points.toml`` next to the hidden
     checks is for these. A message contains the line, and names the other file, or a check with a similar name.
@@ -62,7 +62,9 @@ def name_problems(lab: Lab, checks: Iterable[Check]) -> list[str]:
     secret = f"is a hidden check, and students get this file: give it points in {for_hidden}"
     own = f"is a public check: give it points in {for_public}"
     toml = (lab.folder / "lab.toml").read_text(encoding="utf-8")
+    cells = {check.cell for check in checks}
     return [
+        *_misplaced(f"{lab.name}/lab.toml", toml, ["limits", "answer_seconds_at"], cells, {}, "check cell"),
         *_misplaced(f"{lab.name}/lab.toml", toml, ["points"], public, dict.fromkeys(hidden, secret)),
         *_misplaced(for_hidden, hidden_points(lab), [], hidden, dict.fromkeys(public, own)),
     ]
@@ -74,8 +76,10 @@ def hidden_points(lab: Lab) -> str:
     return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
-def _misplaced(file: str, text: str, table: list[str], allowed: set[str], elsewhere: dict[str, str]) -> Iterator[str]:
-    """Yield one message for each name in a table of a file that is not that of an allowed check."""
+def _misplaced(
+    file: str, text: str, table: list[str], allowed: set[str], elsewhere: dict[str, str], kind: str = "check"
+) -> Iterator[str]:
+    """Yield one message for each name in a table of a file that is not that of an allowed check, or another kind."""
     named = tomllib.loads(text)
     for part in table:
         named = named.get(part, {})
@@ -83,7 +87,7 @@ def _misplaced(file: str, text: str, table: list[str], allowed: set[str], elsewh
         near = difflib.get_close_matches(name, allowed, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         shown = ".".join([*table, name])
-        yield f"{file}, line {line_of(text, (*table, name))}: {shown}: {elsewhere.get(name, f'there is no such check{hint}')}"
+        yield f"{file}, line {line_of(text, (*table, name))}: {shown}: {elsewhere.get(name, f'there is no such {kind}{hint}')}"
 
 
 def check_points(lab: Lab, path: Path, notebook: NotebookNode, checks: Sequence[Check]) -> None:

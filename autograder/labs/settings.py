@@ -54,6 +54,7 @@ class Limits(Table):
 
     cell_seconds: Seconds
     answer_seconds: Seconds
+    answer_seconds_at: dict[str, Seconds] = {}
     total_seconds: Count
     answer_bytes: Bytes
     output_bytes: Bytes

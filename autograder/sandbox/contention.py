@@ -52,6 +52,10 @@ class Load:
             self.last = use(self.root)
         return self.last
 
+    def got(self, since: Use) -> float:
+        """Return the seconds of processor time that the tree has got since ``since``."""
+        return max(0.0, use(self.root).got - since.got)
+
     def taken(self, since: Use) -> str:
         """Describe how others have starved the tree of CPU time since ``since``; return "" if they have not."""
         now = use(self.root)

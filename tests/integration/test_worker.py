@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 import time
+from typing import Any, cast
 
 import nbformat
 import pytest
@@ -150,30 +151,63 @@ def test_worker_failures_above_checks(lab: Lab) -> None:
 def test_worker_function_that_hangs_again(hasty: Lab, monkeypatch: pytest.MonkeyPatch, busy: str) -> None:
     """A function that used up the time of one answer gets less in the next, and others do not.
 
-    On a busy machine it gets all the time again: there it may just have been slow.
+    On a busy machine it gets all the time once more: there it may just have been slow.
     """
     monkeypatch.setattr(Load, "taken", lambda self, since: busy)
+    monkeypatch.setattr(Load, "got", lambda self, since: 1.0)
     nb = notebook(
         FREEZE.format(body="while n == 1: pass"),
         "def build_transfer_model(backbone, classes, n):\n"
         "    import time; time.sleep(6.5)\n    return freeze_layers(None, n)",
     )
     builds = {"backbone": "net6", "num_classes": 3, "images": torch.zeros(2, 3, 32, 32)}
+    waited, seen = [], []
     with Worker(hasty, nb) as worker:
-        with pytest.raises(SubmissionError) as first:
-            worker.ask("freeze", **QUESTION)
-        began = time.monotonic()
-        with pytest.raises(SubmissionError) as second:
-            worker.ask("freeze", **{**QUESTION, "calls": [2, 1]})
-        seconds = time.monotonic() - began
+        for calls in ([1], [2, 1], [3, 1], [4, 1]):
+            began = time.monotonic()
+            with pytest.raises(SubmissionError) as info:
+                worker.ask("freeze", **{**QUESTION, "calls": calls})
+            waited.append(time.monotonic() - began)
+            seen.append(info.value.failure.seen)
+            assert info.value.kind == "timeout"
         (got,) = worker.ask("freeze", **{**QUESTION, "calls": [2]})
         built = worker.ask("build", **builds, n_trainable=2)  # takes longer than the short limit
-    assert {first.value.kind, second.value.kind} == {"timeout"}
-    assert first.value.failure.seen == "no answer within 8 seconds"
-    assert ("`freeze_layers` did not return: stopped after 5 seconds" in second.value.failure.seen) == (not busy)
-    assert (seconds > 7.5) == bool(busy)
+    full, again = "no answer within 8 seconds", "`freeze_layers` did not return, and was stopped"
+    assert [text[: len(again)] for text in seen] == [full, *([full] if busy else [again]), again, again]
+    assert [seconds > 7.5 for seconds in waited] == [True, bool(busy), False, False]
+    assert (waited[2] > 4.5) == bool(busy)  # halved, unless the machine is busy
     assert got["returned"] == "model"
     assert built["type"] == "NoneType"
+
+
+# for each question: seconds, state, seconds of processor time that the process got, and the short limit that applies
+ASKED: dict[str, list[tuple[float, str, float, float]]] = {
+    "answers in between restore it": [
+        (40, "timeout", 40, 5), (5, "again", 5, 5), (2.5, "again", 2.5, 2.5), (0.1, "ok", 0.1, 2), (5, "again", 5, 5),
+    ],
+    "a slow answer makes it longer": [(9, "ok", 9, 5), (40, "timeout", 40, 18), (18, "again", 18, 18), (9, "ok", 9, 18)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_worker_short_limits(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, asked: list[tuple[float, str, float, float]]
+) -> None:
+    """The short limit is halved while nothing is answered, and never less than twice the longest answer."""
+    worker = Worker(lab, notebook(FREEZE.format(body="")), launcher=cast(Launcher, object()))
+    limits, now = [], [0.0]
+
+    def request(do: str, body: bytes, seconds: float, limit: int, **more: Any) -> tuple[str, bytes, bool]:
+        took, state, worker._got, _ = asked[len(limits)]
+        limits.append(more["short"])
+        now[0] += took
+        return state, b"freeze_layers:1", False
+
+    monkeypatch.setattr(worker, "_request", request)
+    monkeypatch.setattr("autograder.grading.worker.time.monotonic", lambda: now[0])
+    for _ in asked:
+        worker.put(b"")
+    assert limits == [short for *_, short in asked]
 
 
 def test_worker_stalled_machine(hasty: Lab) -> None:

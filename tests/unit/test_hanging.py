@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amllab.worker.hanging import hanging, hangs_again, read, record, short_seconds
+from amllab.worker.hanging import answer_seconds, hanging, hangs_again, read, record, short_seconds
 
 CELL = """
 import time
@@ -75,7 +75,22 @@ def test_forged_records(data: bytes) -> None:
     assert len(read(data)[1]) <= 50
 
 
-@pytest.mark.parametrize(("limit", "short"), [(120, 10), (60, 5), (30, 5), (4, 4)])
-def test_short_limit(limit: float, short: float) -> None:
-    """The short limit is a share of the limit of an answer, and never longer than it."""
-    assert short_seconds({"answer_seconds": limit}) == short
+@pytest.mark.parametrize(
+    ("limit", "short"), [(120, [10, 5, 2.5, 2]), (60, [5, 2.5, 2]), (40, [5, 2.5, 2]), (4, [4, 2.5, 2]), (1, [1, 1])]
+)
+def test_short_limit(limit: float, short: list[float]) -> None:
+    """The short limit is a share of the limit of an answer, never longer, and halved each time it ends one."""
+    assert [short_seconds(limit, stopped) for stopped in range(len(short))] == short
+    assert short_seconds(limit, 10_000) == min(limit, 2)
+
+
+def test_limit_of_a_check_cell() -> None:
+    """A check cell may have more time for an answer than the others, and never less."""
+    limits = {"answer_seconds": 40, "answer_seconds_at": {"check_accuracy": 120, "check_fit": 5}}
+    assert [answer_seconds(limits, cell) for cell in ("check_accuracy", "check_fit", "other", None)] == [
+        120,
+        40,
+        40,
+        40,
+    ]
+    assert answer_seconds({"answer_seconds": 40}, "check_accuracy") == 40

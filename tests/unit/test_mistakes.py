@@ -174,3 +174,37 @@ def test_slice_and_no_error_in_lab_1() -> None:
     assert lab_1(items[:2]) == Recognised((slice_,), partly=True)  # the check itself says that nothing is refused
     assert lab_1(items[::2]) == Recognised((thaws, slice_))
     assert lab_1(items) == Recognised((thaws, slice_), partly=True)
+
+
+def test_effect_names_what_is_wrong() -> None:
+    """Accepting all impossible arguments is wrong in the same way, whatever the code; other symptoms say less."""
+    assert mistakes.effect(("test_refuses_no_bins: accepts anything",)) == "raises no ValueError for no bins"
+    for failed in (
+        ("test_refuses_no_bins: accepts zero",),
+        ("test_refuses_no_bins: accepts anything; raised TypeError",),
+        ("test_other: accepts anything",),
+        ("test_a: last", "test_refuses_no_bins: accepts anything"),
+        (),
+    ):
+        assert mistakes.effect(failed) == ""
+
+
+def test_recognise_effect_with_a_mistake(lab: str) -> None:
+    """A mistake together with arguments that are not refused names both; arguments alone are named by their check."""
+    mistakes.write(lab, LAST)
+    seen(lab, "test_refuses_no_bins: accepts anything")
+    results = [result("test_a", "last"), result("test_refuses_no_bins", "accepts anything")]
+    found = recognise(lab, results)
+    assert found == {CELL: Recognised(("keeps the last weights", "raises no ValueError for no bins"))}
+    assert recognise(lab, results[1:]) == {}
+    seen(lab, "test_a: last", "test_refuses_no_bins: accepts anything")
+    mistakes._seen.cache_clear()
+    assert recognise(lab, results) == {}
+
+
+def test_commonest_pair_is_named() -> None:
+    """In lab 1, the slice that ends at 0 and a function without ``ValueError`` are named together."""
+    failed = ("test_all_and_none: all trainable for 0", "test_refuses_impossible_numbers: accepts anything")
+    found = mistakes.explain("transfer_learning", "check_freeze_layers", failed)
+    names = ("raises no ValueError for impossible numbers", "takes the last 0 layers for all of them")
+    assert found == Recognised(names)

@@ -144,6 +144,20 @@ def test_points_of_unknown_check(lab: Lab, tmp_path: Path, hidden: Path) -> None
     ]
 
 
+def test_time_limit_of_unknown_cell(lab: Lab, tmp_path: Path) -> None:
+    """A time limit for a check cell that does not exist is reported with its line, and with the cell that may be meant."""
+    text = (lab.folder / "lab.toml").read_text()
+    assert "check_accuracy = " in text
+    (tmp_path / "lab.toml").write_text(text.replace("check_accuracy = ", "check_acuracy = "))
+    with pytest.raises(SettingsError) as error:
+        check_points(replace(lab, folder=tmp_path), MASTER, notebook_of(MASTER), checks_of(lab))
+    line = text[: text.index("check_accuracy = ")].count("\n") + 1
+    assert str(error.value) == (
+        f"transfer_learning/lab.toml, line {line}: limits.answer_seconds_at.check_acuracy: there is no such check cell; "
+        "did you mean check_accuracy?"
+    )
+
+
 def test_points_mismatch_stops_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
