@@ -170,10 +170,12 @@ def test_slice_and_no_error_in_lab_1() -> None:
         "test_thaws: never thaws",
     )
     slice_, thaws = "takes the last 0 layers for all of them", "freezes, but never thaws"
+    accepts = "raises no ValueError for impossible numbers"
     lab_1 = partial(mistakes.explain, "transfer_learning", cell)
-    assert lab_1(items[:2]) == Recognised((slice_,), partly=True)  # the check itself says that nothing is refused
+    assert lab_1(items[:2]) == Recognised((accepts, slice_))
     assert lab_1(items[::2]) == Recognised((thaws, slice_))
-    assert lab_1(items) == Recognised((thaws, slice_), partly=True)
+    assert lab_1(items) == Recognised((thaws, accepts, slice_))
+    assert lab_1(items[1:2]) is None  # the check itself says that nothing is refused
 
 
 def test_effect_names_what_is_wrong() -> None:
@@ -200,11 +202,3 @@ def test_recognise_effect_with_a_mistake(lab: str) -> None:
     seen(lab, "test_a: last", "test_refuses_no_bins: accepts anything")
     mistakes._seen.cache_clear()
     assert recognise(lab, results) == {}
-
-
-def test_commonest_pair_is_named() -> None:
-    """In lab 1, the slice that ends at 0 and a function without ``ValueError`` are named together."""
-    failed = ("test_all_and_none: all trainable for 0", "test_refuses_impossible_numbers: accepts anything")
-    found = mistakes.explain("transfer_learning", "check_freeze_layers", failed)
-    names = ("raises no ValueError for impossible numbers", "takes the last 0 layers for all of them")
-    assert found == Recognised(names)

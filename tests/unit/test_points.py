@@ -145,7 +145,7 @@ def test_points_of_unknown_check(lab: Lab, tmp_path: Path, hidden: Path) -> None
 
 
 def test_time_limit_of_unknown_cell(lab: Lab, tmp_path: Path) -> None:
-    """A time limit for a check cell that does not exist is reported with its line, and with the cell that may be meant."""
+    """A time limit for an unknown check cell is reported with its line, and with the cell that may be meant."""
     text = (lab.folder / "lab.toml").read_text()
     assert "check_accuracy = " in text
     (tmp_path / "lab.toml").write_text(text.replace("check_accuracy = ", "check_acuracy = "))
