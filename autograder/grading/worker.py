@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -95,10 +94,13 @@ class Worker(Interleaved):
         self.launcher = launcher or default_launcher()
         self.failed: CourseError | None = None
         self.crowded = ""
-        self._hanging: Counter[str] = Counter()  # functions that used up the time of an answer, and how often
+        self._hanging: set[str] = set()  # functions that used up the time of an answer
+        self._slow: set[str] = set()  # functions that did so once, on a busy machine
         self._stopped = 0  # questions in a row that such a function has ended
         self._longest = 0.0  # seconds of the longest answer so far
-        self._got = 0.0  # seconds of processor time in the last request that reached its time limit
+        self._halved = False  # whether the short limit of the last question was halved
+        # whether other processes starved the last request that reached a time limit, and its seconds of processor time
+        self._starved, self._got = False, 0.0
         self._tree: Tree | None = None
         self._load: Load | None = None
         self._began = time.monotonic()
@@ -127,19 +129,24 @@ class Worker(Interleaved):
 
         A function that used up this time in an earlier question gets less, but never less than twice what the longest
         answer took: a new process may have to compile it again. On a busy machine, where it may just have been slow, it
-        takes two such questions, unless it got a share of this time that is enough, and the short limit is not halved.
+        takes two such questions, unless it got enough processor time in the first, and the short limit is not halved.
         """
-        seconds, often, began = self.answer_seconds, 2 if self.crowded else 1, time.monotonic()
-        known = sorted(name for name, times in self._hanging.items() if times >= often)
-        short = min(max(short_seconds(seconds, 0 if self.crowded else self._stopped), 2 * self._longest), seconds)
+        seconds, began = self.answer_seconds, time.monotonic()
+        known = sorted(self._hanging)
+        self._halved = self._stopped > 0 and not self.crowded
+        short = min(max(short_seconds(seconds, self._stopped if self._halved else 0), 2 * self._longest), seconds)
         state, body, _ = self._request(
             "ask", question, seconds, self.limits["answer_bytes"], short=short, hanging=known
         )
         name = body[:_NAME_BYTES].decode(errors="replace")
-        if state == "timeout" and name and (name in self._hanging or len(self._hanging) < _MOST_HANGING):
-            self._hanging[name] += 2 if self._got >= _ENOUGH * seconds else 1
+        if state == "timeout" and name and len(self._hanging | self._slow) < _MOST_HANGING:
+            slow = self._starved and self._got < _ENOUGH * seconds and name not in self._slow
+            (self._slow if slow else self._hanging).add(name)
         if state == "again" and name not in known:  # no worker of ours says this
             return "unreadable", b""
+        if state == "again" and self._halved and self._starved:
+            self._stopped = 0
+            return self.put(question)
         if state == "ok":
             self._longest = max(self._longest, time.monotonic() - began)
         self._stopped = self._stopped + 1 if state == "again" else 0
@@ -224,10 +231,13 @@ class Worker(Interleaved):
 
         The time counts from ``since`` for a single request, and from the start for the limit of the whole submission.
         """
-        if state == "timeout" and self._load is not None and since is not None:
-            self._got = self._load.got(since)
-        if state in ("timeout", "again", "budget") and self._load is not None and not self.crowded:
-            self.crowded = self._load.taken(self._load.first if state == "budget" or since is None else since)
+        if state not in ("timeout", "again", "budget") or self._load is None:
+            return
+        since = self._load.first if state == "budget" or since is None else since
+        taken, self._got = self._load.taken(since), self._load.got(since)
+        self._starved = bool(taken)
+        if not self.crowded and not (state == "again" and self._halved):  # that question is put again
+            self.crowded = taken
 
     @staticmethod
     def _read(reply: bytes | None) -> tuple[str, bytes, bool]:

@@ -183,10 +183,26 @@ def test_worker_function_that_hangs_again(hasty: Lab, monkeypatch: pytest.Monkey
 # for each question: seconds, state, seconds of processor time that the process got, and the short limit that applies
 ASKED: dict[str, list[tuple[float, str, float, float]]] = {
     "answers in between restore it": [
-        (40, "timeout", 40, 5), (5, "again", 5, 5), (2.5, "again", 2.5, 2.5), (0.1, "ok", 0.1, 2), (5, "again", 5, 5),
+        (30, "timeout", 30, 5), (5, "again", 5, 5), (2.5, "again", 2.5, 2.5), (0.1, "ok", 0.1, 2), (5, "again", 5, 5),
     ],
-    "a slow answer makes it longer": [(9, "ok", 9, 5), (40, "timeout", 40, 18), (18, "again", 18, 18), (9, "ok", 9, 18)],
+    "a slow answer makes it longer": [(9, "ok", 9, 5), (30, "timeout", 30, 18), (18, "again", 18, 18), (9, "ok", 9, 18)],
 }  # fmt: skip
+
+
+def test_worker_starved_short_limit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that a halved limit ends while the machine is busy is put again, with the whole short limit."""
+    worker = Worker(lab, notebook(FREEZE.format(body="")), launcher=cast(Launcher, object()))
+    states, limits = ["timeout", "again", "again", "ok"], []
+
+    def request(do: str, body: bytes, seconds: float, limit: int, **more: Any) -> tuple[str, bytes, bool]:
+        worker._starved, worker._got = len(limits) == 2, 30.0
+        limits.append(more["short"])
+        return states[len(limits) - 1], b"freeze_layers:1", False
+
+    monkeypatch.setattr(worker, "_request", request)
+    assert [worker.put(b"")[0] for _ in range(3)] == ["timeout", "again", "ok"]
+    assert limits == [5, 5, 2.5, 5]
+    assert worker.crowded == ""
 
 
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)

@@ -77,7 +77,7 @@ def test_trusted_function_that_does_not_exist(
     release.write_text("as before")
     assert cli.main([command, ASSIGNMENT]) != 0
     said = "".join(capsys.readouterr())
-    assert "lab.toml, line 22: probes.trusted: 'torch.autograd.gradient': torch.autograd has no gradient" in said
+    assert "lab.toml, line 23: probes.trusted: 'torch.autograd.gradient': torch.autograd has no gradient" in said
     assert release.read_text() == "as before"
 
 
