@@ -58,14 +58,6 @@ def was_used(got, asked):
     )
 
 
-def _lines(settings, seen):
-    """Return the lines of a description that differ."""
-    known = settings.splitlines()
-    return [line.strip() for line in seen.splitlines() if line not in known] or [
-        line.strip() for line in known if line not in seen.splitlines()
-    ]
-
-
 def _structure(settings):
     """Return the names and classes of the modules in a description."""
     return [line.strip().split("(")[:2] for line in settings.splitlines()]

@@ -7,8 +7,8 @@ it learned from.
 import pytest
 
 from amllab.checks import expect
-from amllab.checks.self_supervised_learning.probe_encoder import FIRST
-from amllab.checks.self_supervised_learning.probe_modes import _structure, called
+from amllab.checks.self_supervised_learning.probe_encoder import FIRST, hooks_of, prepared
+from amllab.checks.self_supervised_learning.probe_modes import SETUP, _structure, called
 from amllab.checks.self_supervised_learning.probe_runs import (
     DEFAULTS,
     WATCH,
@@ -22,11 +22,60 @@ from amllab.checks.self_supervised_learning.probe_runs import (
     parameters_of,
     wait_until_learned,
 )
-from amllab.kit.expectations import some
+from amllab.kit.expectations import some, unchanged
 from amllab.kit.snapshots import changes
+from amllab.kit.state_dicts import values_changed
 from amllab.seeds import derive
 
 pytestmark = pytest.mark.cell("check_linear_probe", section="Exercise 3: the linear probe")
+
+
+@pytest.mark.points(3)
+def test_statistics_stay(submission, run_seed):
+    """The encoder comes back bit for bit, the statistics of BatchNorm included."""
+    for modes in SETUP:
+        asked, got, made = called(submission, run_seed, modes)
+        snapshot, settings = before(asked)
+        changed = values_changed(snapshot["state"], got["encoder"]["state"])
+        statistics = [name for name in changed if "running" in name]
+        others = [name for name in changed if name not in statistics]
+        unchanged(
+            changed,
+            made,
+            expected=f"an encoder that comes {modes} and goes with the same parameters and buffers, bit for bit",
+            more=". In train mode, BatchNorm updates its running statistics at each batch, also without gradients"
+            if statistics and not others
+            else "",
+            why="a frozen encoder is not frozen if its statistics drift: its features are other ones after each probe",
+            symptom="statistics drift" if not others else "values changed",
+        )
+        expect(
+            got["settings"] == settings,
+            expected="the same modules with the same settings afterwards",
+            seen=f"changed: {some(_lines(settings, got['settings']), none='the order of modules')}",
+            why="the encoder is trained further after a probe, with other modules or settings than it was built with",
+            symptom="settings changed",
+            share=1 / 3,
+            reproduce=f"{made.lines}\nencoder",
+        )
+        hooks = hooks_of(prepared(asked["encoder"], [], []))
+        expect(
+            got["hooks"] == hooks,
+            expected="the hooks of its owner on the encoder, and no others",
+            seen="hooks were added and not removed" if got["hooks"] > hooks else "hooks were removed",
+            why="a hook that stays behind runs at each further call of the encoder; one that is missing was there for a reason",
+            symptom="hooks left" if got["hooks"] > hooks else "hooks removed",
+            share=2 / 3,
+            reproduce=f"{made.lines}\n[len(module._forward_hooks) for module in encoder.modules()]",
+        )
+
+
+def _lines(settings, seen):
+    """Return the lines of a description that differ."""
+    known = settings.splitlines()
+    return [line.strip() for line in seen.splitlines() if line not in known] or [
+        line.strip() for line in known if line not in seen.splitlines()
+    ]
 
 
 @pytest.mark.points(2)
