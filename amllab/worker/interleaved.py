@@ -107,7 +107,7 @@ class Interleaved(Submission):
     def put(self, question: bytes) -> tuple[str, bytes]:
         """Put a question; return its state, and the answer.
 
-        After any state other than ``"ok"`` or ``"tampered"`` there is no process.
+        After any state other than ``"ok"`` or ``"tampered"`` there is no process. ``"repeat"`` asks for another try.
         """
 
     @abstractmethod
@@ -163,6 +163,8 @@ class Interleaved(Submission):
                 self._ended_in.clear()
                 return body
             culprit = self._culprit() if state == "died" else None
+            if state == "repeat":
+                continue
             if culprit is not None:
                 self._blame(culprit, question)
             elif state != "died" or alone or repeated:

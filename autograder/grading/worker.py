@@ -145,8 +145,8 @@ class Worker(Interleaved):
         if state == "again" and name not in known:  # no worker of ours says this
             return "unreadable", b""
         if state == "again" and self._halved and self._starved:
-            self._stopped = 0
-            return self.put(question)
+            self._stopped = 0  # so this happens once
+            return "repeat", b""
         if state == "ok":
             self._longest = max(self._longest, time.monotonic() - began)
         self._stopped = self._stopped + 1 if state == "again" else 0

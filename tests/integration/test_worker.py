@@ -189,20 +189,22 @@ ASKED: dict[str, list[tuple[float, str, float, float]]] = {
 }  # fmt: skip
 
 
-def test_worker_starved_short_limit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_worker_starved_short_limit(hasty: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question that a halved limit ends while the machine is busy is put again, with the whole short limit."""
-    worker = Worker(lab, notebook(FREEZE.format(body="")), launcher=cast(Launcher, object()))
-    states, limits = ["timeout", "again", "again", "ok"], []
-
-    def request(do: str, body: bytes, seconds: float, limit: int, **more: Any) -> tuple[str, bytes, bool]:
-        worker._starved, worker._got = len(limits) == 2, 30.0
-        limits.append(more["short"])
-        return states[len(limits) - 1], b"freeze_layers:1", False
-
-    monkeypatch.setattr(worker, "_request", request)
-    assert [worker.put(b"")[0] for _ in range(3)] == ["timeout", "again", "ok"]
-    assert limits == [5, 5, 2.5, 5]
-    assert worker.crowded == ""
+    looks = iter(["", "", "the machine was busy"])
+    monkeypatch.setattr(Load, "taken", lambda self, since: next(looks, ""))
+    with Worker(hasty, notebook(FREEZE.format(body="while n == 1: pass"))) as worker:
+        for calls in ([1], [2, 1]):
+            with pytest.raises(SubmissionError):
+                worker.ask("freeze", **{**QUESTION, "calls": calls})
+        began = time.monotonic()
+        with pytest.raises(SubmissionError, match="was stopped"):
+            worker.ask("freeze", **{**QUESTION, "calls": [3, 1]})
+        assert time.monotonic() - began > 2.5 + 5
+        (got,) = worker.ask("freeze", **{**QUESTION, "calls": [2]})
+        assert got["returned"] == "model"
+        assert worker.crowded == ""
 
 
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)

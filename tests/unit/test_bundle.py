@@ -276,6 +276,15 @@ def test_bundle_has_no_leaks(bundle: Path, lab: Lab, course: Course) -> None:
     assert find_leaks(bundle, lab, course) == []
 
 
+@pytest.mark.parametrize("name", all_labs())
+def test_public_checks_have_no_leaks(name: str, course: Course, tmp_path: Path) -> None:
+    """The public checks and the release of each lab contain no secret of any lab."""
+    found = find_lab(name)
+    for folder in (found.folder, course.release(found).parent):
+        shutil.copytree(folder, tmp_path / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
+    assert find_leaks(tmp_path, found, course) == []
+
+
 def test_secrets_of_every_kind(lab: Lab, course: Course) -> None:
     """The secrets include lines of every solution, the marking scheme and every file of hidden checks."""
     kinds = [what.split(":")[0] for what in read_secrets(lab, course).values()]
