@@ -19,12 +19,15 @@ from typing import Any, NoReturn
 from nbconvert.exporters import NotebookExporter
 from nbgrader.api import Gradebook, SubmittedAssignment
 from nbgrader.converters.base import NbGraderException
+from nbgrader.preprocessors import AssignLatePenalties
 from nbgrader.utils import rmtree
 from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.collect.submission_folders import closed, refusal
 from autograder.gradebook.timestamps import read_timestamp, settle
+from autograder.nbgrader_plugins.late_penalty import renew_penalties
 from autograder.nbgrader_plugins.run import Run
+from autograder.text import counted
 
 
 class ClassExporter(NotebookExporter):
@@ -123,6 +126,20 @@ class ClassExporter(NotebookExporter):
                     self.log.warning("%s: no longer has a timestamp.txt, and counts as on time", student)
                     gradebook.find_submission(coursedir.assignment_id, student).timestamp = None
                     gradebook.db.commit()
+        except SQLAlchemyError as error:
+            self.refuse(f"the gradebook cannot be written: {getattr(error, 'orig', None) or error}")
+
+    def renew_penalties(self) -> None:
+        """Apply a deadline or an extension that changed since the last run to what is graded already."""
+        coursedir = self.parent.coursedir
+        try:
+            with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
+                step = AssignLatePenalties(parent=self)
+                if changed := renew_penalties(step, gradebook, coursedir.assignment_id):
+                    gradebook.db.commit()
+                    self.log.warning(
+                        "Penalty of %s changed: %s", counted(len(changed), "submission"), "; ".join(changed)
+                    )
         except SQLAlchemyError as error:
             self.refuse(f"the gradebook cannot be written: {getattr(error, 'orig', None) or error}")
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbgrader.api import Assignment, Gradebook
-from nbgrader.preprocessors import AssignLatePenalties
 from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.gradebook.assignment import assignment_in
@@ -34,7 +33,6 @@ from autograder.labs.deadline import set_due_date
 from autograder.labs.own import require_thresholds
 from autograder.labs.settings import load_lab
 from autograder.nbgrader_plugins.class_exporter import ClassExporter
-from autograder.nbgrader_plugins.late_penalty import renew_penalties
 from autograder.notebooks.normalize import NormalizedSubmission, normalize, read_release
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling import GradingPool
@@ -89,7 +87,7 @@ class SubmissionExporter(ClassExporter):
             self.refuse(str(error))
         self.remove(self._list_submissions())
         self.forget_times(secret)
-        self._renew_penalties()
+        self.renew_penalties()
 
     def _require_same_cells(self, assignment: Assignment) -> None:
         """Refuse a release whose graded cells differ from the gradebook's.
@@ -194,15 +192,3 @@ class SubmissionExporter(ClassExporter):
             if graded.exists() and (why := why_again(graded, self.cells, digest, self.scores.get(student))):
                 unfinished[student] = graded, why
         return unfinished
-
-    def _renew_penalties(self) -> None:
-        """Apply a deadline that changed since the last run to what is graded already."""
-        coursedir = self.parent.coursedir
-        try:
-            with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
-                step = AssignLatePenalties(parent=self)
-                if changed := renew_penalties(step, gradebook, coursedir.assignment_id):
-                    gradebook.db.commit()
-                    self.log.warning("Penalty of %d submissions changed: %s", len(changed), "; ".join(changed))
-        except SQLAlchemyError as error:
-            self.refuse(f"the gradebook cannot be written: {getattr(error, 'orig', None) or error}")

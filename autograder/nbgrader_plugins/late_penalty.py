@@ -16,11 +16,12 @@ import math
 from datetime import UTC
 from pathlib import Path
 
-from nbgrader.api import Gradebook
+from nbgrader.api import Gradebook, SubmittedNotebook
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.plugins import BasePlugin, LateSubmissionPlugin
 from nbgrader.preprocessors import AssignLatePenalties
+from sqlalchemy.exc import SQLAlchemyError
 from traitlets import Type
 
 from amllab.lab import find_lab
@@ -82,15 +83,30 @@ def renew_penalties(step: AssignLatePenalties, gradebook: Gradebook, assignment:
         gradebook.db.commit()
     changed = []
     for submission in gradebook.assignment_submissions(assignment):
-        student, late = submission.student.id, submission.total_seconds_late
+        student, before, same = submission.student.id, submission.late_submission_penalty, True
         for notebook in submission.notebooks:
             step.student_id, step.notebook_id = student, notebook.name
-            lost = step.plugin_inst.late_submission_penalty(student, notebook.score, late) if late > 0 else None
-            now, before = min(max(lost or 0.0, 0.0), notebook.score), notebook.late_submission_penalty or 0.0
-            if abs(now - before) > _SAME:
-                notebook.late_submission_penalty = now
-                changed.append(f"{student} loses {now:g} points, not {before:g}")
+            now = _now(step, student, notebook, submission.total_seconds_late)
+            if abs(now - (notebook.late_submission_penalty or 0.0)) > _SAME:
+                notebook.late_submission_penalty, same = now, False
+        if not same:
+            lost = sum(notebook.late_submission_penalty or 0.0 for notebook in submission.notebooks)
+            changed.append(f"{student} loses {lost:g} points, not {before:g}")
     return sorted(changed)
+
+
+def _now(step: AssignLatePenalties, student: str, notebook: SubmittedNotebook, seconds_late: float) -> float:
+    """Return the penalty of a notebook; if a plugin of the course fails, the one that it has."""
+    lost = None
+    try:
+        if seconds_late > 0:
+            lost = step.plugin_inst.late_submission_penalty(student, notebook.score, seconds_late)
+    except SQLAlchemyError:
+        raise
+    except Exception as error:
+        step.log.warning("%s: the late penalty stays, as its plugin failed: %r", student, error)
+        lost = notebook.late_submission_penalty
+    return float(min(max(lost or 0.0, 0.0), notebook.score))
 
 
 def _extensions(course: CourseDirectory, assignment: str) -> dict[str, Extension] | None:

@@ -16,12 +16,13 @@ from typing import Any
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde
-from nbgrader.preprocessors import Execute, SaveAutoGrades
+from nbgrader.preprocessors import AssignLatePenalties, Execute, SaveAutoGrades
 from sqlalchemy.exc import SQLAlchemyError
 from traitlets import List, default
 from traitlets.utils.importstring import import_item
 
 from autograder.errors import CourseError, NotebookError
+from autograder.gradebook.attempts import KeepAttempt
 from autograder.gradebook.regrading import digest_of
 from autograder.nbgrader_plugins.class_exporter import ClassExporter
 from autograder.nbgrader_plugins.preprocessors import GradeChecks
@@ -75,13 +76,15 @@ class StockExporter(ClassExporter):
         self.run.is_graded = finished
         self.remove(self._list_submissions())
         self.forget_times(self._id)
+        if AssignLatePenalties in steps:
+            self.renew_penalties()
         self._say_how()
 
     def _step(self, item: Any) -> list[Any]:
         kind = import_item(item) if isinstance(item, str) else item
         if kind is Execute:
             return [RunNotebook, CleanOutputs]
-        return [item, ScoreMissingCells] if kind is SaveAutoGrades else [item]
+        return [kind, ScoreMissingCells, KeepAttempt] if kind is SaveAutoGrades else [kind]
 
     def _read_gradebook(self) -> dict[str, Kernel]:
         """Return the kernels of the assignment's notebooks, by name."""

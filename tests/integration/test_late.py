@@ -14,6 +14,7 @@ from nbgrader.api import Gradebook
 from amllab.lab import Lab
 from autograder.labs.corpus import Solution
 from autograder.nbgrader_plugins import exporter, late_penalty
+from autograder.text import counted
 from tests.conftest import ASSIGNMENT, autograder_cli, nbgrader, new_course, submit
 from tests.helpers.course_copy import CourseCopy
 from tests.helpers.notebooks import notebook_of
@@ -97,7 +98,9 @@ def test_late_penalty_is_renewed(course: Path, lab: Lab, monkeypatch: pytest.Mon
     ):
         log = autograde(course, with_deadline(lab, **deadline), monkeypatch)
         count = sum(name in says for name in SUBMITTED_AT)
-        assert re.findall(r"Penalty of .*", log) == [f"Penalty of {count} submissions changed: {says}"] * bool(says)
+        assert re.findall(r"Penalty of .*", log) == [
+            f"Penalty of {counted(count, 'submission')} changed: {says}"
+        ] * bool(says)
         assert "0 graded, 3 already graded" in log
         assert marks(course) == {name: (points, 8.0, "good") for name, points in zip(SUBMITTED_AT, lost, strict=True)}
     assert written == {path: path.stat().st_mtime_ns for path in course.rglob("autograded/**/*.ipynb")}
