@@ -40,10 +40,11 @@ _COUNTS = ("error", "execute_result")  # outputs that nbgrader grades by
 def serve_notebooks(connection: socket.socket, *, output_bytes: int, notebooks: int, arguments: list[str]) -> int:
     """Serve the grader until it closes the connection; return an exit status.
 
-    A request is a JSON head, a newline, and a body: ``{"do": "file", "path": p}`` and the content of a file, ``{"do":
-    "kernel"}``, which starts the kernel of the next notebook, or ``{"do": "run", "seconds": s, ...}`` and the source of
-    a cell. The reply has the same form: ``{"state": "ok" | "timeout" | "died", "late": whether the cell was
-    interrupted}``, and the outputs and the execution count of the cell as JSON.
+    A request is a JSON head, a newline, and a body: ``{"do": "file", "path": p, "more": m}`` and a piece of a file,
+    which continues the last one if ``m`` is true; ``{"do": "kernel"}``, which starts the kernel of the next notebook;
+    or ``{"do": "run", "seconds": s, ...}`` and the source of a cell. The reply has the same form: ``{"state": s}`` with
+    ``"ok"``, ``"full"``, ``"timeout"`` or ``"died"``, ``"late"`` if the cell was interrupted, and the outputs and the
+    execution count of the cell as JSON.
 
     Args:
         connection: Socket to the grader.
@@ -75,7 +76,7 @@ async def _serve(connection: socket.socket, kernels: Iterator[LaterKernel], fold
         reply: dict[str, Any] = {"state": "ok"}
         outputs = b""
         if asked["do"] == "file":
-            _write(folder, asked["path"], body)
+            reply["state"] = _write(folder, asked["path"], body, more=asked["more"])
         elif asked["do"] == "kernel":
             if client is not None:
                 await client.shut_down()
@@ -89,13 +90,18 @@ async def _serve(connection: socket.socket, kernels: Iterator[LaterKernel], fold
     return 0
 
 
-def _write(folder: Path, name: str, content: bytes) -> None:
-    """Write a file of the submission; a notebook that ran before may have put something else there."""
+def _write(folder: Path, name: str, content: bytes, *, more: bool) -> str:
+    """Write a piece of a file of the submission; a notebook that ran before may have put something else there."""
     path = folder / PurePosixPath(name)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        path.write_bytes(content)
+    try:
+        if not more:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+        with path.open("ab" if more else "wb") as file:
+            file.write(content)
+    except OSError:
+        return "full"
+    return "ok"
 
 
 def _as_in_a_new_process() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from autograder.collect.names import student_name
@@ -36,6 +37,24 @@ def refusal(folder: Path, student: str) -> str:
     if not folder.is_dir():
         return f"{_shown(folder.name)} is not a folder; put the notebook into a folder of this name and grade again"
     return inside(folder)
+
+
+def in_the_way(folder: Path, files: Iterable[str]) -> str:
+    """Return which file or folder of a submission has the place of a folder or file of the course; empty if none has.
+
+    Args:
+        folder: Folder of the submission, which has no links.
+        files: Files of the course, as paths in that folder.
+    """
+    for name in files:
+        if (folder / name).is_dir():
+            return (
+                f"its folder {_shown(name)} has the name of a file of the course; rename or remove it and grade again"
+            )
+        for above in Path(name).parents[:-1]:
+            if (folder / above).is_file():
+                return f"its file {_shown(above.name)} has the name of a folder of the course; rename or remove it and grade again"
+    return ""
 
 
 def closed(submitted: Path) -> dict[str, str]:

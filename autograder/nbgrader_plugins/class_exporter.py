@@ -20,10 +20,10 @@ from nbconvert.exporters import NotebookExporter
 from nbgrader.api import Gradebook, SubmittedAssignment
 from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import AssignLatePenalties
-from nbgrader.utils import rmtree
+from nbgrader.utils import find_all_files, rmtree
 from sqlalchemy.exc import SQLAlchemyError
 
-from autograder.collect.submission_folders import closed, refusal
+from autograder.collect.submission_folders import closed, in_the_way, refusal
 from autograder.gradebook.timestamps import read_timestamp, settle
 from autograder.nbgrader_plugins.late_penalty import renew_penalties
 from autograder.nbgrader_plugins.run import Run
@@ -75,12 +75,13 @@ class ClassExporter(NotebookExporter):
         coursedir = converter.coursedir
         named = converter._format_source("(?P<assignment_id>.*)", "(?P<student_id>.*)", escape=True)
         pattern = converter._format_source(coursedir.assignment_id, coursedir.student_id)
+        of_course = self._files_of_course()
         for folder in sorted(run.root.glob(os.path.relpath(pattern, run.root))):
             match = re.match(named, str(folder), re.S)  # nbgrader's own matching fails on names with a line break
             if match is None or match["student_id"] in coursedir.student_id_exclude.split(","):
                 continue
             graded = Path(converter._format_dest(match["assignment_id"], match["student_id"]))
-            if why := self._prepare(folder, match["student_id"], graded):
+            if why := self._prepare(folder, match["student_id"], graded, of_course):
                 run.left_out[match["student_id"]] = why
                 converter.assignments.pop(str(folder), None)
                 continue
@@ -91,13 +92,22 @@ class ClassExporter(NotebookExporter):
         if run.left_out:
             converter.assignments = Listed(converter.assignments)
 
-    def _prepare(self, folder: Path, student: str, graded: Path) -> str:
+    def leave_out(self, student: str, why: str) -> None:
+        """Take a submission off nbgrader's list after all; the end of the log says why."""
+        folder = next(folder for folder, of in self.run.students.items() if of == student)
+        self.run.left_out[student] = why
+        del self.run.students[folder], self.run.folders[student]
+        del self.parent.assignments[folder]
+        if not isinstance(self.parent.assignments, Listed):
+            self.parent.assignments = Listed(self.parent.assignments)
+
+    def _prepare(self, folder: Path, student: str, graded: Path, of_course: list[str]) -> str:
         """Fix a submission's timestamp.
 
         Returns:
             Why nbgrader must not process the submission; empty if it may.
         """
-        if why := refusal(folder, student):
+        if why := refusal(folder, student) or in_the_way(folder, of_course):
             return why
         try:
             settle(graded)
@@ -108,6 +118,13 @@ class ClassExporter(NotebookExporter):
                 f"its timestamp.txt has no time and cannot be replaced ({error.strerror}); correct it and grade again"
             )
         return ""
+
+    def _files_of_course(self) -> list[str]:
+        """Return the files that nbgrader copies over those of each submission, as paths in its folder."""
+        converter, coursedir = self.parent, self.parent.coursedir
+        source = self.course_path("source_directory", coursedir.assignment_id)
+        found = [os.path.relpath(path, source) for path in find_all_files(str(source), [*coursedir.ignore, "*.ipynb"])]
+        return sorted(set(found) - set(converter.exclude_overwriting.get(coursedir.assignment_id, [])))
 
     def forget_times(self, assignment: str) -> None:
         """Clear gradebook times of submissions that no longer have one, because nbgrader would keep them.

@@ -75,6 +75,7 @@ class StockExporter(ClassExporter):
             self._runs = IsolatedRuns(self, self._step_of_running)
         self.run.is_graded = finished
         self.remove(self._list_submissions())
+        self._leave_out_too_much()
         self.forget_times(self._id)
         if AssignLatePenalties in steps:
             self.renew_penalties()
@@ -125,6 +126,13 @@ class StockExporter(ClassExporter):
             if everything and graded.exists() and (why := unfinished(graded, names, digest)):
                 again[student] = graded, why
         return again
+
+    def _leave_out_too_much(self) -> None:
+        """Leave out the submissions whose files are more than an isolated process may have."""
+        waiting = self._runs.waiting() if self._runs is not None else []
+        for student in waiting:
+            if self._runs is not None and (why := self._runs.too_much(student)):
+                self.leave_out(student, why)
 
     def _has_notebook(self, folder: Path, student: str) -> bool:
         """Return whether nbgrader will find a notebook of the assignment in a folder, if need be after a repair."""

@@ -15,9 +15,11 @@ from nbgrader.utils import find_all_files
 from autograder.errors import CourseError, IsolationError
 from autograder.sandbox.launcher import Launcher
 from autograder.scheduling.capacity import choose_jobs
+from autograder.stock.files import too_much
 from autograder.stock.modules import imported_by
 from autograder.stock.notebook_run import Job, Outcome, Ran, Runner
 from autograder.stock.pool import RunPool
+from autograder.text import safe_line
 
 if TYPE_CHECKING:
     from autograder.nbgrader_plugins.stock_exporter import StockExporter
@@ -92,6 +94,9 @@ class IsolatedRuns:
             lines.append(
                 f"a time limit was reached while {outcome.crowded}; grade again when other programs have ended"
             )
+        lines += [
+            f"{safe_line(file)} was not there while it ran, as it could not be written" for file in outcome.absent
+        ]
         exporter.run.attention.setdefault(student, []).extend(f"{name}: {line}" for line in lines)
         return ran
 
@@ -107,7 +112,7 @@ class IsolatedRuns:
         if (pool := self._started(student)) is None:
             return
         if self._queue is None:
-            self._queue = self._waiting()
+            self._queue = self.waiting()
         while self._queue and (len(pool) < _AHEAD * pool.size or student in self._queue):
             yield from self._begin(self._queue.pop(0), pool)
 
@@ -133,7 +138,7 @@ class IsolatedRuns:
         modules = imported_by(exporter.course_path("release_directory", exporter.parent.coursedir.assignment_id))
         launcher = Launcher("namespaces", exporter.run.root, modules=modules)
         exporter.run.resources.callback(launcher.close)
-        waiting = self._waiting()
+        waiting = self.waiting()
         number, reason = choose_jobs(exporter.settings.jobs, exporter.limits["memory_bytes"], waiting)
         launcher.at_a_time = number
         environment = _ENVIRONMENT | {
@@ -155,7 +160,7 @@ class IsolatedRuns:
             exporter.log.info("Running %d submissions isolated, %d at a time (%s)", len(waiting), number, reason)
         return self._pool
 
-    def _waiting(self) -> list[str]:
+    def waiting(self) -> list[str]:
         """Return the students whose submissions nbgrader will process, in its order (see ``init_destination``)."""
         exporter, converter, found = self._exporter, self._exporter.parent, []
         for folder in sorted(converter.assignments):
@@ -169,6 +174,24 @@ class IsolatedRuns:
             if converter.force or newer or not all((graded / name).exists() for name in names):
                 found.append(student)
         return found
+
+    def too_much(self, student: str) -> str:
+        """Return why the files of a submission cannot be brought into an isolated process; empty if they can."""
+        exporter = self._exporter
+        folder = next(Path(folder) for folder, of in exporter.run.students.items() if of == student)
+        names = [path for path in map(Path, exporter.parent.assignments[str(folder)]) if path.is_file()]
+        names = [path for path in names if path.stem in exporter.kernels]
+        if not any(self.isolates(path.stem) for path in names):
+            return ""
+        files = self._submitted_files(folder)
+        source = exporter.course_path("source_directory", exporter.parent.coursedir.assignment_id)
+        why = too_much(files | {path.name: path for path in names}, exporter.limits)
+        if not why or self._started(student) is None:  # then nbgrader itself runs the notebooks
+            return ""
+        of_course = {name: path for name, path in files.items() if source in path.parents}
+        if fault := too_much(of_course, exporter.limits):  # nobody can be graded
+            exporter.refuse(f"the files in {source.parent.name}/{source.name} are too much: {fault}")
+        return why
 
     def _submitted_files(self, folder: Path) -> dict[str, Path]:
         """Return the files that nbgrader copies for a submission: those of the course replace those of the student."""

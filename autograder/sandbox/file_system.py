@@ -13,6 +13,7 @@ from autograder.sandbox import interpreter_paths, libc
 from autograder.sandbox.limits import Limits
 
 SCRATCH = "/tmp"
+SCRATCH_FILES = 20_000  # files and folders in it
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store", "/sys/devices/system/cpu")
 _SETTINGS = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
 _DEVICES = ("null", "full", "random", "urandom")
@@ -69,7 +70,7 @@ def new_root(view: FileSystemView, limits: Limits, user: int, *, counted: bool) 
     libc.mount("tmpfs", "/new", "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, "mode=755,size=16m")
     # before the rest: the interpreter may be in a folder of that name, and is then bound inside this one
     os.makedirs("/new" + SCRATCH)
-    options = f"mode=700,uid={user},gid={user},size={limits.scratch_bytes},nr_inodes=20000"
+    options = f"mode=700,uid={user},gid={user},size={limits.scratch_bytes},nr_inodes={SCRATCH_FILES}"
     libc.mount("tmpfs", "/new" + SCRATCH, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV, options)
     _show(view)
     _make_etc(user)

@@ -7,6 +7,7 @@ submission. Here it is left out, its output says why, and the others run again w
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _MOST_LEFT_OUT = 4  # cells; each costs another run
 _GRACE_SECONDS = 10.0  # the worker interrupts cells itself; the grader steps in if it does not
-_FILE_SECONDS, _KERNEL_SECONDS = 60.0, 90.0
+_KERNEL_SECONDS = 90.0
 _WHY = {
     "timeout": "stopped: it did not end when its time limit of {timeout} seconds interrupted it",
     "died": "this cell ended the Python process",
@@ -85,11 +86,13 @@ class Outcome:
         notebooks: By name.
         seconds: Wall time.
         crowded: How other processes starved it of CPU time until a limit was reached; empty if they did not.
+        absent: Files that could not be written into its folder.
     """
 
     notebooks: dict[str, Ran]
     seconds: float
     crowded: str = ""
+    absent: list[str] = field(default_factory=list)
 
 
 class Runner:
@@ -144,10 +147,11 @@ class Runner:
         left_out: dict[tuple[str, int], str] = {}
         crowded = ""
         while True:
-            found, failed, starved = self._attempt(jobs, files, left_out, began)
+            absent: list[str] = []
+            found, failed, starved = self._attempt(jobs, files, left_out, began, absent)
             crowded = crowded or starved
             if failed is None:
-                return Outcome(found, time.monotonic() - began, crowded)
+                return Outcome(found, time.monotonic() - began, crowded, absent)
             place, state = failed
             left_out[place] = state
             if state == "budget" or len(left_out) >= _MOST_LEFT_OUT:
@@ -162,9 +166,14 @@ class Runner:
             left_out.setdefault(later, state)
 
     def _attempt(
-        self, jobs: Sequence[Job], files: Mapping[str, Path], left_out: Mapping[tuple[str, int], str], began: float
+        self,
+        jobs: Sequence[Job],
+        files: Mapping[str, Path],
+        left_out: Mapping[tuple[str, int], str],
+        began: float,
+        absent: list[str],
     ) -> tuple[dict[str, Ran], tuple[tuple[str, int], str] | None, str]:
-        """Run all notebooks without the cells that are left out.
+        """Run all notebooks without the cells that are left out, and add files that cannot be written to ``absent``.
 
         Returns:
             The notebooks; the cell that ended the process and how, if one did; and how the machine starved them.
@@ -176,10 +185,12 @@ class Runner:
         try:
             if process is not None:
                 for name, path in files.items():
-                    process.ask({"do": "file", "path": name}, path.read_bytes(), _FILE_SECONDS)
+                    with path.open("rb") as content:
+                        if not process.write(name, content):
+                            absent.append(name)
             for job in jobs:
                 if process is not None and job in runs:
-                    process.ask({"do": "file", "path": f"{job.name}.ipynb"}, job.text.encode(), _FILE_SECONDS)
+                    process.write(f"{job.name}.ipynb", io.BytesIO(job.text.encode()))
                     process.ask({"do": "kernel"}, b"", _KERNEL_SECONDS)
                 for cell in job.cells:
                     place, ran = (job.name, cell.index), found[job.name]

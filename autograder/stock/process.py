@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from amllab.protocol.frames import FrameError, receive_frame, send_frame
 from autograder.errors import WorkerError
@@ -25,7 +25,9 @@ LIMITS = {
 _TREE = ("memory_bytes", "processes", "open_files", "file_bytes", "scratch_bytes")
 _START_SECONDS = 60.0
 _HEAD_BYTES = 200
-_STATES = ("ok", "timeout", "died")
+_STATES = ("ok", "full", "timeout", "died")
+_PIECE = 32 << 20  # bytes of a file in one request
+_FILE_SECONDS = 60.0  # for each
 
 
 class NotebookProcess:
@@ -75,7 +77,8 @@ class NotebookProcess:
             seconds: How long to wait for the reply.
 
         Returns:
-            ``"ok"``, ``"timeout"`` or ``"died"``, and the outputs of the cell, which nobody has checked.
+            ``"ok"``, ``"full"`` (a file could not be written), ``"timeout"`` or ``"died"``, and the outputs of the
+            cell, which nobody has checked.
         """
         self.late = False
         until = time.monotonic() + seconds
@@ -90,6 +93,21 @@ class NotebookProcess:
         except (FrameError, OSError):
             return "died", {}
         return self._read(reply)
+
+    def write(self, name: str, content: BinaryIO) -> bool:
+        """Write a file into the folder of the submission, and return whether that was possible.
+
+        Args:
+            name: Path in the folder.
+            content: The file, read piece by piece.
+        """
+        piece, more = content.read(_PIECE), False
+        while piece or not more:
+            state, _ = self.ask({"do": "file", "path": name, "more": more}, piece, _FILE_SECONDS)
+            if state != "ok":
+                return False
+            piece, more = content.read(_PIECE), True
+        return True
 
     def _read(self, reply: bytes | None) -> tuple[str, dict[str, Any]]:
         said, _, body = (reply or b"").partition(b"\n")
