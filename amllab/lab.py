@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amllab.course_folder import course_folder, distrust
+
 PACKAGE = Path(__file__).parent
 CHECKS = PACKAGE / "checks"
 LABS = "AMLLAB_LABS"  # variable with the folder of the course's own labs
 PUBLIC, HIDDEN = "public", "hidden"  # folders in it
-_COURSE = "nbgrader_config.py"
 
 
 def _labs_from_here() -> Path | None:
@@ -28,8 +29,10 @@ def _labs_from_here() -> Path | None:
         here = Path.cwd()
     except OSError:  # the folder was removed
         return None
-    root = next((folder for folder in (here, *here.parents) if (folder / _COURSE).is_file()), None)
-    return root / "labs" if root is not None and (root / "labs" / PUBLIC).is_dir() else None
+    root = course_folder(here)
+    if root is None or not (root / "labs" / PUBLIC).is_dir() or distrust(root):
+        return None
+    return root / "labs"
 
 
 _labs = Path(os.environ[LABS]) if os.environ.get(LABS) else _labs_from_here()

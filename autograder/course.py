@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import PyFileConfigLoader
 
+from amllab.course_folder import CONFIG, TRUSTED, course_folder, distrust, ignored_configurations
 from amllab.lab import Lab, use_course
 
-CONFIG = "nbgrader_config.py"
+log = logging.getLogger(__name__)
+
 _PATTERNS = "*?[]{}$"  # nbgrader treats these as patterns and variables when it looks for files
 
 
@@ -53,15 +56,24 @@ class Course:
         """Return the course that contains ``start`` (default: the working directory).
 
         Raises:
-            FileNotFoundError: Neither this folder nor one above it has an ``nbgrader_config.py``.
-            ValueError: nbgrader cannot work in a folder with this name, or its configuration cannot be read.
+            FileNotFoundError: Neither this folder nor one above it has an ``nbgrader_config.py`` that may be used.
+            ValueError: The configuration belongs to another account or cannot be read, or nbgrader cannot work in a
+                folder with this name.
         """
-        start = (start or Path.cwd()).resolve()
-        root = next((folder for folder in (start, *start.parents) if (folder / CONFIG).is_file()), None)
+        start = start or Path.cwd()
+        root = course_folder(start)
+        ignored = "; ".join(
+            f"{path} is not used, as it came with a submission" for path in ignored_configurations(start)
+        )
         if root is None:
-            raise FileNotFoundError(f"no {CONFIG} in this folder or above it: run the command inside the course")
-        if problem := path_problem(root):
+            raise FileNotFoundError(
+                f"no {CONFIG} in this folder or above it: run the command inside the course"
+                + (f" ({ignored}. If that is a course, run 'export {TRUSTED}=FOLDER')" if ignored else "")
+            )
+        if problem := distrust(root) or path_problem(root):
             raise ValueError(problem)
+        if ignored:
+            log.warning("%s: the course is %s", ignored, root)
         use_course(root)
         try:
             config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()

@@ -13,9 +13,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from amllab.checks.results import score
+from amllab.course_folder import CONFIG
 from amllab.lab import Lab
 from autograder.authoring.build import generate_assignment, notebook_of, same_text, solved
-from autograder.course import CONFIG, Course
+from autograder.course import Course
 from autograder.errors import ReferenceFailedError, SettingsError
 from autograder.grading.result import GradingResult
 from autograder.grading.session import GradingSession

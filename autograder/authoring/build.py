@@ -217,5 +217,5 @@ def same_text(a: NotebookNode, b: NotebookNode) -> bool:
 
 def _nbgrader(course: Course, *arguments: str, **environment: str) -> None:
     """Run an nbgrader command in the course, with this interpreter's environment even if it is not active."""
-    command = [sys.executable, "-c", _NBGRADER, *arguments]
+    command = [sys.executable, "-P", "-c", _NBGRADER, *arguments]
     subprocess.run(command, cwd=course.root, env={**os.environ, **environment}, check=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from tqdm import tqdm
@@ -112,7 +114,11 @@ class Calibration:
         if jobs == 1:
             yield from (_measure(self.task.lab, self.part, seed, styles) for seed, styles in missing)
             return
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        # Python keeps the working directory out of the import path
+        with (
+            patch.dict(os.environ, {"PYTHONSAFEPATH": "1"}),
+            ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
+        ):
             futures = [pool.submit(_measure, self.task.lab, self.part, seed, styles) for seed, styles in missing]
             try:
                 for future in as_completed(futures):

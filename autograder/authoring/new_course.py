@@ -19,10 +19,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from amllab.course_folder import CONFIG
 from autograder.authoring.shipped import chosen_labs, files_of_lab, shipped_labs
 from autograder.authoring.three_way import Base, digest, is_text
 from autograder.authoring.write_files import naming, umask
-from autograder.course import CONFIG, path_problem
+from autograder.course import path_problem
 from autograder.course_version import RECORD, SHIPPED
 
 PACKAGE = "amllab"

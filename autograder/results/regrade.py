@@ -43,6 +43,7 @@ def _regrade(course: Course, assignment: str, student: str) -> bool:
     print(f"{safe_line(student)}: grading again ...", flush=True)
     command = [
         sys.executable,
+        "-P",
         "-m",
         "nbgrader",
         "autograde",

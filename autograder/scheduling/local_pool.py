@@ -108,7 +108,8 @@ class LocalPool:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["__main__", "autograder.scheduling.preload"])
         launcher.at_a_time = jobs
-        with patch.dict(os.environ, {PRELOADED_LAB: config.assignment}):
+        # Python keeps the working directory out of the import path
+        with patch.dict(os.environ, {PRELOADED_LAB: config.assignment, "PYTHONSAFEPATH": "1"}):
             forkserver.ensure_running()  # it imports its modules while the launcher's fork server does the same
         address = launcher.address
         self._serving = ReferenceServer(reference()) if reference is not None else None
