@@ -1,6 +1,6 @@
 """The bundle for students: one zip with the notebook, the course library as a wheel, and a page to start with.
 
-The wheel contains only ``amllab``, with the checks and the release of this lab alone: other labs may come later.
+The wheel contains only ``amllab``, with the checks and the releases of the chosen labs alone: others may come later.
 Setuptools builds it from a copy of the package, so that no part of the grading package can get into it, and the same
 content gives the same bytes. All files have the date of the release.
 """
@@ -33,47 +33,64 @@ _EARLIEST = 315532800  # the earliest time that a zip can store, 1980, in second
 _BUILD = "import sys, setuptools.build_meta as backend; print(backend.build_wheel(sys.argv[1]))"
 
 
-def bundle(course: Course, assignment: str) -> Path:
-    """Build ``dist/<assignment>-student.zip`` of a course.
+def bundle(course: Course, *assignments: str) -> Path:
+    """Build ``dist/<assignment>-student.zip`` of a course, or ``dist/labs-student.zip`` for several labs.
 
     Args:
-        course: Course that the lab belongs to, with release and solution already built.
-        assignment: Name of the lab's assignment.
+        course: Course that the labs belong to, with releases and solutions already built.
+        assignments: Names of the labs' assignments. All notebooks are in one folder, with one wheel.
 
     Returns:
         Path of the zip.
 
     Raises:
-        FileNotFoundError: The release is not built.
-        LabError: The public checks import from the folder of another lab, which is not in the zip.
+        FileNotFoundError: A release is not built.
+        LabError: The public checks of a lab import from the folder of another lab, or two notebooks have the same name.
         LeakError: The zip would contain a solution, a hidden check or a marking scheme, of any lab, or the grading
             package. No zip is left in place, not even an older one.
         subprocess.CalledProcessError: Setuptools could not build the wheel, and has printed the reason.
     """
-    lab = find_lab(assignment)
-    release = release_of(course, lab)
-    deadline = deadline_of(lab)
-    target = course.root / "dist" / f"{lab.assignment}-student.zip"
+    labs = [find_lab(assignment) for assignment in dict.fromkeys(name.replace("_", "-") for name in assignments)]
+    releases = [release_of(course, lab) for lab in labs]
+    within = labs[0].assignment if len(labs) == 1 else "labs"
+    for name in {release.name for release in releases}:
+        if len(same := [lab.assignment for lab in labs if f"{lab.notebook}.ipynb" == name]) > 1:
+            raise LabError(f"{' and '.join(same)} both have a notebook {name}, so they need separate bundles")
+    target = course.root / "dist" / f"{within}-student.zip"
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        wheel = build_wheel(Path(folder), (lab, release))
-        start = Template(START.read_text(encoding="utf-8")).substitute(
-            title=lab.title,
-            folder=lab.assignment,
-            notebook=release.name,
-            wheel=wheel.name,
-            packages="".join(f' "{package}"' for package in lab.packages),
-            deadline=f"\n   The deadline is **{in_words(deadline.due)}**." if deadline is not None else "",
-        )
-        contents = {release.name: release.read_bytes(), wheel.name: wheel.read_bytes(), START.name: start.encode()}
+        wheel = build_wheel(Path(folder), *zip(labs, releases, strict=True))
+        contents = {release.name: release.read_bytes() for release in releases}
+        contents |= {wheel.name: wheel.read_bytes(), START.name: _start(labs, within, wheel)}
         draft = Path(folder, target.name)
-        write_zip(draft, {f"{lab.assignment}/{name}": content for name, content in contents.items()}, _date(release))
-        leaks = find_leaks(draft, lab, course)
+        write_zip(draft, {f"{within}/{name}": content for name, content in contents.items()}, max(map(_date, releases)))
+        leaks = dict.fromkeys(leak for lab in labs for leak in find_leaks(draft, lab, course))
         if leaks:
             target.unlink(missing_ok=True)
             raise LeakError("no bundle was written, because it would reveal:\n  " + "\n  ".join(map(str, leaks)))
         shutil.copyfile(draft, target)
     return target
+
+
+def _start(labs: list[Lab], folder: str, wheel: Path) -> bytes:
+    names = [f"{lab.notebook}.ipynb" for lab in labs]
+    packages = dict.fromkeys(package for lab in labs for package in lab.packages)
+    deadlines = [
+        f"\n   The deadline{f' of {lab.title}' if len(labs) > 1 else ''} is **{in_words(deadline.due)}**."
+        for lab in labs
+        if (deadline := deadline_of(lab)) is not None
+    ]
+    text = Template(START.read_text(encoding="utf-8")).substitute(
+        title=", ".join(lab.title for lab in labs),
+        folder=folder,
+        notebooks=", ".join(f"`{name}`" for name in names),
+        notebook=names[0] if len(labs) == 1 else "NOTEBOOK",
+        open=f" {names[0]}" if len(labs) == 1 else "",
+        wheel=wheel.name,
+        packages="".join(f' "{package}"' for package in packages),
+        deadline="".join(deadlines),
+    )
+    return text.encode()
 
 
 def release_of(course: Course, lab: Lab) -> Path:

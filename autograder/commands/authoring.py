@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from autograder.commands.parameters import PATH, lab_argument
+from autograder.commands.parameters import PATH, lab_argument, labs_argument
 
 
 @click.command()
@@ -54,16 +54,17 @@ def new_lab(name: str, root: Path | None) -> None:
 
 
 @click.command()
-@lab_argument
-def bundle(lab: str) -> None:
+@labs_argument
+def bundle(labs: tuple[str, ...]) -> None:
     """Write the zip for students.
 
-    It contains the notebook, the library and a start page.
+    It contains the notebook, the library and a start page. With several labs, it contains their notebooks, and one
+    library with the checks of all of them, but of no others.
     """
     from autograder.authoring.bundle import bundle
     from autograder.course import Course
 
-    print(os.path.relpath(bundle(Course.find(), lab), Path.cwd()))
+    print(os.path.relpath(bundle(Course.find(), *labs), Path.cwd()))
 
 
 @click.command()

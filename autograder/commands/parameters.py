@@ -29,6 +29,7 @@ class LabName(click.ParamType):
 
 
 lab_argument = click.argument("lab", type=LabName())
+labs_argument = click.argument("labs", metavar="LAB...", type=LabName(), nargs=-1, required=True)
 
 
 def shown(path: Path) -> Path:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +14,8 @@ from nbgrader.api import Gradebook
 
 pytest.importorskip("playwright", reason="the browser tests need playwright: pip install playwright")
 
-from amllab.lab import find_lab
-from autograder.authoring.bundle import build_wheel
 from tests.helpers.course_copy import blocks_of
-from tests.helpers.hub import COURSE, GRADER, PAGE, ROOT, STUDENTS, Hub, hub, missing
+from tests.helpers.hub import COURSE, GRADER, PAGE, STUDENTS, Hub, hub, missing
 from tests.helpers.hub_walk import ASSIGNMENT, COMMENT, Grader, Walk, walk_through
 from tests.helpers.jupyter import Browser, chromium, picture
 
@@ -63,22 +59,6 @@ def test_settings_of_the_page_exist() -> None:
             assert ast.parse(block.text)
     assert len(names) > 8
     assert [name for name in names if name[1] not in classes[name[0]]] == []
-
-
-@pytest.mark.slow
-def test_environment_of_students_with_two_labs(tmp_path: Path) -> None:
-    """The wheel of a second bundle, unpacked over the first one, adds its lab."""
-    for assignment in (ASSIGNMENT, "meta-learning"):
-        lab = find_lab(assignment)
-        (tmp_path / assignment).mkdir()
-        wheel = build_wheel(tmp_path / assignment, (lab, ROOT / "assignments" / assignment / f"{lab.notebook}.ipynb"))
-        subprocess.run([sys.executable, "-m", "zipfile", "--extract", wheel, tmp_path / "site"], check=True)
-    look = "import sys; sys.path.insert(0, sys.argv[1]); from amllab import lab; print(*lab.all_labs(), lab.__file__)"
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", look, tmp_path / "site"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split()[:-1] == ["meta_learning", "transfer_learning"]
-    assert str(tmp_path) in done.stdout
 
 
 @with_hub

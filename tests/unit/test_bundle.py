@@ -124,6 +124,58 @@ def test_wheel_contains_library_only(wheel: dict[str, bytes]) -> None:
     assert points == ["[jupyter_client.kernel_provisioners]", "amllab-warm", "=", "amllab.kernels:WarmProvisioner"]
 
 
+@pytest.mark.slow
+def test_bundle_of_several_labs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One zip has the notebooks of the named labs and one wheel with their checks, and nothing of the others."""
+    (tmp_path / "course").mkdir()
+    with contextlib.chdir(course_in(tmp_path / "course")):
+        assert main(["bundle", "meta_learning", ASSIGNMENT, "meta-learning"]) == 0
+        assert capsys.readouterr().out == "dist/labs-student.zip\n"
+        built = contents(Path("dist", "labs-student.zip"))
+    (wheel,) = [name for name in built if name.endswith(".whl")]
+    assert set(built) == {"labs/meta_learning.ipynb", f"labs/{NOTEBOOK}", "labs/START.md", wheel}
+    start = built["labs/START.md"].decode()
+    assert "# Meta-learning, Transfer learning: start here" in start
+    assert f"Submit `meta_learning.ipynb`, `{NOTEBOOK}`" in start
+    assert "$" not in start
+    with zipfile.ZipFile(io.BytesIO(built[wheel])) as archive:
+        archive.extractall(tmp_path / "site")
+    look = "import sys; sys.path.insert(0, sys.argv[1]); from amllab import lab; print(*lab.all_labs(), lab.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", look, tmp_path / "site"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[:-1] == ["meta_learning", "transfer_learning"]
+    assert str(tmp_path) in done.stdout
+    assert main(["bundle", ASSIGNMENT, "no-such-lab"]) == 2
+    assert "no lab 'no-such-lab'" in capsys.readouterr().err
+
+
+def test_bundle_of_several_labs_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A secret of any lab, and two notebooks of the same name, end the command; an older zip does not stay."""
+    with contextlib.chdir(course_in(tmp_path)):
+        Path("dist").mkdir()
+        Path("dist", "labs-student.zip").touch()
+        (tmp_path / "amllab-0.1.0-py3-none-any.whl").touch()
+        monkeypatch.setattr(bundles, "build_wheel", lambda *arguments: tmp_path / "amllab-0.1.0-py3-none-any.whl")
+        release = Path("assignments", "meta-learning", "meta_learning.ipynb")
+        notebook = nbformat.read(release, as_version=4)
+        solved = nbformat.read(Path("solutions", ASSIGNMENT, NOTEBOOK), as_version=4)
+        (cell,) = [c for c in solved.cells if c.metadata.get("nbgrader", {}).get("grade_id") == "freeze_layers"]
+        notebook.cells.append(cell)
+        nbformat.write(notebook, release)
+        assert main(["bundle", ASSIGNMENT, "meta-learning"]) == 2
+        assert "no bundle was written, because it would reveal:" in capsys.readouterr().err
+        assert not Path("dist", "labs-student.zip").exists()
+        first, second = find_lab(ASSIGNMENT), find_lab("meta-learning")
+        same = {first.assignment: first, second.assignment: dataclasses.replace(second, notebook=first.notebook)}
+        (release.parent / NOTEBOOK).touch()
+        monkeypatch.setattr(bundles, "find_lab", lambda name: same[name])
+        assert main(["bundle", ASSIGNMENT, "meta-learning"]) == 2
+        assert f"{ASSIGNMENT} and meta-learning both have a notebook {NOTEBOOK}" in capsys.readouterr().err
+
+
 @pytest.fixture
 def two_labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A course with lab 1 and a second lab that is not built yet, in copies of both packages."""
