@@ -24,8 +24,14 @@ from nbgrader.preprocessors import AssignLatePenalties
 from sqlalchemy.exc import SQLAlchemyError
 from traitlets import Type
 
-from amllab.lab import find_lab
-from autograder.gradebook.extensions import Extension, apply_extensions, read_extensions, set_extension
+from amllab.lab import all_labs, find_lab
+from autograder.gradebook.extensions import (
+    Extension,
+    apply_extensions,
+    misspelled_assignments,
+    read_extensions,
+    set_extension,
+)
 from autograder.labs.deadline import deadline_of
 from autograder.labs.settings import Deadline
 
@@ -78,7 +84,11 @@ def renew_penalties(step: AssignLatePenalties, gradebook: Gradebook, assignment:
     if extensions is not None:
         submitted = Path(course.root, course.submitted_directory)
         students = {folder.parent.name for folder in submitted.glob(f"*/{glob.escape(assignment)}")}
-        for line in apply_extensions(gradebook, assignment, extensions, students):
+        known = {other.name for other in gradebook.assignments} | {name.replace("_", "-") for name in all_labs()}
+        for line in [
+            *apply_extensions(gradebook, assignment, extensions, students),
+            *misspelled_assignments(Path(course.root), known),
+        ]:
             step.log.warning(line)
         gradebook.db.commit()
     changed = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,8 @@ from autograder.text import number, printable, safe_line
 
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t#]*$", re.M)
 _FENCED = re.compile(r"^ {0,3}(```|~~~).*?^ {0,3}\1", re.M | re.S)
-_MARKUP = re.compile(r"<[^>]*>|!?\[([^\]]*)\]\([^)]*\)|[*`]")
+_MARKUP = re.compile(r"<[^>]*>|!?\[([^\]]*)\]\((?:[^()]|\([^()]*\))*\)|[*`]")
+_ABSENT = "this cell is missing in the submitted notebook"
 _SECTION = 2  # headings up to this level name exercises; those below divide them
 _MOST_NAME, _MOST_ERROR = 100, 300  # characters
 _HEADING_TAG = re.compile(r"<(/?)h([1-6])(?=[\s>])")
@@ -43,6 +44,7 @@ class Exercise:
         failed: Checks that did not pass; those that were not run because of another are left out.
         waiting: How many checks were not run because of another.
         error: For a test cell without stored checks that lost points: its error.
+        absent: Whether the notebook does not have this cell.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Exercise:
     failed: tuple[StoredCheck, ...] = ()
     waiting: int = 0
     error: str = ""
+    absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,13 @@ def summarise(notebook: NotebookNode, resources: Mapping[str, Any]) -> Summary:
     """
     about = resources.get("nbgrader", {})
     names = names_of(notebook)
-    waiting, extra, lateness_of = _from_gradebook(about)
+    waiting, extra, absent, lateness_of = _from_gradebook(about, names)
     exercises = [
         _exercise(cell, names, waiting, extra)
         for cell in notebook.cells
         if (cell.metadata.get("nbgrader") or {}).get("grade") or (cell.metadata.get("nbgrader") or {}).get("task")
     ]
+    exercises += absent
     graded = {exercise.id for exercise in exercises}
     comments = [
         (cell.metadata.nbgrader.grade_id, names[cell.metadata.nbgrader.grade_id])
@@ -195,10 +199,21 @@ def _headings(cells: Iterable[NotebookNode]) -> Iterator[tuple[int, str]]:
                     yield len(marks), plain
 
 
-def _from_gradebook(about: Mapping[str, Any]) -> tuple[set[str], dict[str, float], tuple[str, str]]:
-    """Return cells that wait for a person, extra credit, and how late the submission is and its own due date."""
+def _from_gradebook(
+    about: Mapping[str, Any], there: Collection[str]
+) -> tuple[set[str], dict[str, float], list[Exercise], tuple[str, str]]:
+    """Return what a notebook alone does not tell.
+
+    Args:
+        about: nbgrader's names of notebook, assignment and student, and the address of the gradebook.
+        there: Grade ids of the cells in the notebook.
+
+    Returns:
+        Cells that wait for a person, extra credit, graded cells that are missing in the notebook, and how late the
+        submission is and its own due date.
+    """
     if "db_url" not in about:
-        return set(), {}, ("", "")
+        return set(), {}, [], ("", "")
     try:
         with Gradebook(about["db_url"]) as gradebook:
             notebook = gradebook.find_submission_notebook(about["notebook"], about["assignment"], about["student"])
@@ -212,11 +227,23 @@ def _from_gradebook(about: Mapping[str, Any]) -> tuple[set[str], dict[str, float
                 for grade in notebook.grades
             }
             extra = {grade.name: grade.extra_credit for grade in notebook.grades if grade.extra_credit}
+            absent = [
+                Exercise(
+                    name,
+                    name,
+                    None if scores[name].to_grade else scores[name].score,
+                    float(cell.max_score),
+                    error=_ABSENT,
+                    absent=True,
+                )
+                for cell in [*notebook.notebook.grade_cells, *notebook.notebook.task_cells]
+                if (name := cell.name) not in there and name in scores
+            ]
             submission = notebook.assignment
             times = lateness(submission.total_seconds_late), _own_due(submission.duedate, submission.extension)
     except MissingEntry:
-        return set(), {}, ("", "")
-    return {name for name, score in scores.items() if score.to_grade}, extra, times
+        return set(), {}, [], ("", "")
+    return {name for name, score in scores.items() if score.to_grade}, extra, absent, times
 
 
 def _own_due(due: datetime | None, extension: timedelta | None) -> str:

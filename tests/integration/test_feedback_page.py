@@ -14,6 +14,7 @@ from autograder.exports.feedback import _said
 from autograder.pages.grader_notes import own_words, parts_of
 from autograder.pages.summary import names_of, summarise
 from tests.conftest import nbgrader
+from tests.helpers.stock_courses import SEARCHED
 from tests.helpers.synthetic_class import ESSAY, HOSTILE, LAB
 
 MARKS = {"locked": False, "solution": False, "grade": False, "task": False, "schema_version": 3}
@@ -32,7 +33,7 @@ def test_names_from_headings() -> None:
         cells=[
             cell("# Set 1"),
             cell("x", "code", grade_id="first", grade=True),
-            cell("---\n## Part *A* ([2 points](x)) <b>\n\n```\n# no heading\n```\n### Hint"),
+            cell("---\n## Part *A* ([2 points](https://x.org/a_(b))) <b>\n\n```\n# no heading\n```\n### Hint"),
             cell("def f(): ...", "code", grade_id="f", solution=True),
             cell("assert f()", "code", grade_id="test_f", grade=True),
             cell("## Part B"),
@@ -63,6 +64,27 @@ def test_summary_of_stock_assignment() -> None:
     assert listed.error.startswith("AssertionError: <img")
     assert "\u202e" not in listed.error
     assert "more" not in listed.error
+
+
+def test_summary_names_missing_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graded cells that the notebook lacks are listed with their points: the sum is that of the assignment."""
+    monkeypatch.setenv("PATH", SEARCHED)
+    about = {"notebook": "p1", "assignment": "ps1", "student": "ada", "db_url": f"sqlite:///{tmp_path}/gradebook.db"}
+    with Gradebook(about["db_url"]) as gradebook:
+        gradebook.add_assignment("ps1")
+        gradebook.add_notebook("p1", "ps1")
+        for name, points in (("there", 2), ("gone", 3)):
+            gradebook.add_grade_cell(name, "p1", "ps1", max_score=points, cell_type="code")
+        gradebook.add_student("ada")
+        gradebook.add_submission("ps1", "ada")
+        for name, score in (("there", 2), ("gone", 0)):
+            gradebook.find_grade(name, "p1", "ps1", "ada").auto_score = score
+        gradebook.db.commit()
+    there = cell("1", "code", (), grade_id="there", grade=True, points=2, score=2)
+    found = summarise(nbformat.v4.new_notebook(cells=[there]), {"nbgrader": about})
+    assert (found.score, found.points) == (2, 5)
+    (listed,) = found.failing
+    assert (listed.id, listed.absent, listed.error) == ("gone", True, "this cell is missing in the submitted notebook")
 
 
 def page_of(course: Path, student: str) -> BeautifulSoup:
