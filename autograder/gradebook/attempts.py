@@ -18,9 +18,11 @@ from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
+from pydantic import TypeAdapter
 
 from autograder.gradebook.regrading import digest_of
 from autograder.gradebook.timestamps import read_timestamp
+from autograder.text import safe_line
 
 FOLDER, RECORD = "attempts", "attempts.json"
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
@@ -44,6 +46,9 @@ class Attempt:
     submitted: str
     graded: str
     points: dict[str, float]
+
+
+_RECORDS = TypeAdapter(list[Attempt])
 
 
 def attempts_of(root: Path, assignment: str) -> Iterator[tuple[str, list[Attempt]]]:
@@ -72,23 +77,37 @@ def keep_attempt(root: Path, submitted: Path, assignment: str, student: str, poi
     if kept and kept[-1].digest == digest:
         kept[-1] = Attempt(kept[-1].number, digest, time, now, {**kept[-1].points, **points})
     else:
-        kept.append(Attempt(len(kept) + 1, digest, time, now, points))
-        target, part = folder / str(len(kept)), folder / "part"
-        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(submitted, part, symlinks=True, ignore=_LEFT_OUT)
-        part.rename(target)
+        kept.append(Attempt(_copied(submitted, folder, kept, digest), digest, time, now, points))
     written = file.with_suffix(".part")
     written.write_text(json.dumps([asdict(attempt) for attempt in kept], indent=1) + "\n", encoding="utf-8")
     written.replace(file)
 
 
+def _copied(submitted: Path, folder: Path, kept: list[Attempt], digest: str) -> int:
+    """Copy a submission to a number that has never been used, and return the number.
+
+    Folders that the record does not have are of a run that was killed, or the record was lost: nothing replaces them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    used = {attempt.number for attempt in kept} | {int(path.name) for path in folder.iterdir() if path.name.isdecimal()}
+    last = max(used, default=0)
+    if all(attempt.number < last for attempt in kept) and last and digest_of(folder / str(last)) == digest:
+        return last
+    part = folder / "part"
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    shutil.copytree(submitted, part, symlinks=True, ignore=_LEFT_OUT)
+    part.rename(folder / str(last + 1))
+    return last + 1
+
+
 def _read(file: Path) -> list[Attempt]:
     try:
-        return [Attempt(**attempt) for attempt in json.loads(file.read_bytes())]
-    except (OSError, ValueError, TypeError) as error:
+        return _RECORDS.validate_json(file.read_bytes(), strict=True)
+    except (OSError, ValueError) as error:
         where = "/".join(file.parts[-4:])
-        raise ValueError(f"{where} is damaged ({error}): move it away; the folders next to it stay") from None
+        raise ValueError(
+            f"{where} is damaged ({safe_line(error)}): move it away; the folders next to it stay"
+        ) from None
 
 
 class KeepAttempt(NbGraderPreprocessor):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,23 @@ def test_attempts_listed(tmp_path: Path) -> None:
         list_attempts(course, LAB, "adaa")
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '[{"number": 1}]', "\0"])
+RECORDED = {"number": 1, "digest": "", "submitted": "", "graded": "", "points": {"lab": 5.0}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[1]",
+        '[{"number": 1}]',
+        "\0",
+        json.dumps([RECORDED | {"points": [1, 2]}]),
+        json.dumps([RECORDED | {"points": {"lab": None}}]),
+        json.dumps([RECORDED | {"number": "1"}]),
+        json.dumps([RECORDED | {"submitted": None}]),
+        "[" * 10_000,
+    ],
+)
 def test_attempts_damaged_record(tmp_path: Path, content: str) -> None:
     """A damaged record is named, and nothing is overwritten."""
     folder = handed_in(tmp_path, "one")
@@ -69,3 +86,30 @@ def test_attempts_damaged_record(tmp_path: Path, content: str) -> None:
         keep_attempt(tmp_path, handed_in(tmp_path, "two"), LAB, "ada", {"lab": 6.0})
     assert file.read_text() == content
     assert (file.parent / "1" / "lab.ipynb").read_text() == "one"
+
+
+def test_attempts_replace_nothing(tmp_path: Path) -> None:
+    """If the record is lost, or something else has the next number, no attempt replaces what is there."""
+    keep_attempt(tmp_path, handed_in(tmp_path, "one"), LAB, "ada", {"lab": 5.0})
+    folder = tmp_path / FOLDER / LAB / "ada"
+    (folder / RECORD).unlink()
+    keep_attempt(tmp_path, handed_in(tmp_path, "two"), LAB, "ada", {"lab": 6.0})
+    (folder / "3").write_text("notes of a person")
+    keep_attempt(tmp_path, handed_in(tmp_path, "three"), LAB, "ada", {"lab": 7.0})
+    assert [(folder / str(n) / "lab.ipynb").read_text() for n in (1, 2, 4)] == ["one", "two", "three"]
+    assert (folder / "3").read_text() == "notes of a person"
+    assert [attempt.number for _, kept in attempts_of(tmp_path, LAB) for attempt in kept] == [2, 4]
+
+
+def test_attempts_after_a_run_that_was_killed(tmp_path: Path) -> None:
+    """A copy that is not in the record yet is not made twice."""
+    keep_attempt(tmp_path, handed_in(tmp_path, "one"), LAB, "ada", {"lab": 5.0})
+    folder = tmp_path / FOLDER / LAB / "ada"
+    before = (folder / RECORD).read_bytes()
+    keep_attempt(tmp_path, handed_in(tmp_path, "two"), LAB, "ada", {"lab": 6.0})
+    (folder / RECORD).write_bytes(before)
+    (folder / "part").mkdir()
+    keep_attempt(tmp_path, handed_in(tmp_path, "two"), LAB, "ada", {"lab": 6.0})
+    keep_attempt(tmp_path, handed_in(tmp_path, "three"), LAB, "ada", {"lab": 7.0})
+    assert {path.name for path in folder.iterdir()} == {"1", "2", "3", RECORD}
+    assert [attempt.number for _, kept in attempts_of(tmp_path, LAB) for attempt in kept] == [1, 2, 3]
