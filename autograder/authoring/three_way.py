@@ -107,6 +107,8 @@ def _merged(ours: bytes, base: bytes, theirs: bytes, labels: tuple[str, str, str
         options = [option for label in labels for option in ("-L", label)]
         # without those that name a repository, as in a hook of Git
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        # nor settings of a person, which may be broken
+        environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         command = ["git", "merge-file", "-p", "--diff3", *options, *names]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     if done.returncode < 0 or done.returncode > 127:  # otherwise it is the number of conflicts

@@ -18,6 +18,7 @@ from nbgrader.utils import notebook_hash
 
 from autograder.collect.submission_folders import inside
 from autograder.gradebook.timestamps import NAME, settle
+from autograder.text import safe_line
 
 _SECRET = "submission_secret.txt"  # 'nbgrader fetch_feedback' locates a student's page by it
 _CLOCKS = timedelta(minutes=5)  # between the clock of the notebook server and that of the file system
@@ -37,12 +38,18 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
     def init_src(self) -> None:
         """Choose a submission of each student, without those that somebody else submitted in their name."""
         super().init_src()
-        self.src_records = [record for record in self.src_records if not self._is_foreign(record)]
+        self.src_records = [r for r in self.src_records if self._has_name(r) and not self._is_foreign(r)]
         if changed := sorted(filter(None, map(self._changed_late, self.src_records))):
             self.log.warning(
                 "Look at %s: by their own word in time, but changed after the due date; 'ls -lc %s' shows when",
                 ", ".join(changed), self.inbound_path,
             )  # fmt: skip
+
+    def _has_name(self, record: dict[str, Any]) -> bool:
+        """Return whether a submission names a student whose folder nbgrader will find, and say so if not."""
+        if not record["username"]:
+            self.log.error("Look at %s: it names no student, and is not collected", safe_line(record["filename"]))
+        return bool(record["username"])
 
     def _sort_by_timestamp(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         own = [record for record in records if not self._owner(record)]
@@ -107,10 +114,19 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
         return record
 
     def copy_files(self) -> None:
-        """Copy the submissions, and correct their timestamps before and after."""
+        """Copy the submissions one by one, and correct their timestamps before and after."""
         self._settle()  # nbgrader compares timestamps with those of earlier collections
-        super().copy_files()
+        records = self.src_records
+        for record in records:
+            self.src_records = [record]
+            try:
+                super().copy_files()
+            except OSError as error:
+                self.log.error("Look at %s: not collected: %s", safe_line(record["username"]), safe_line(error))
+        self.src_records = records
         self._settle()
+        if not records:
+            super().copy_files()  # it says so
 
     def do_copy(self, src: str, dest: str, log: Any = None) -> None:
         """Copy a folder, or only its top-level notebooks and text files if nbgrader cannot copy it."""

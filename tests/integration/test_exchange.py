@@ -114,3 +114,29 @@ def test_exchange_changed_after_due_date(tmp_path: Path) -> None:
     assert "Look at early: by their own word in time, but changed after the due date" in line
     assert collected(course) == {"early": "early", "late": "late"}
     assert (course / "submitted" / "early" / ASSIGNMENT).stat().st_mode & 0o022 == 0
+
+
+def test_exchange_faults_of_single_students(tmp_path: Path) -> None:
+    """Whatever is in the place of a submission or of its copy, all other students are collected."""
+    course, root = new_course(tmp_path / "course", ASSIGNMENT), tmp_path / "exchange"
+    folders = {name: inbound(root, name, TIME, b"new") for name in ("aa", "", "..", ".hidden", "taken", "linked", "zz")}
+    gone = folders["aa"].with_name(f"broken+{ASSIGNMENT}+{TIME}+x")
+    gone.symlink_to(tmp_path / "nowhere")
+    folders["aa"].with_name(f"file+{ASSIGNMENT}+{TIME}+x").write_text("no folder")
+    submitted = course / "submitted"
+    (submitted / "taken").mkdir(parents=True)
+    (submitted / "taken" / ASSIGNMENT).write_text("a file of somebody")
+    (tmp_path / "elsewhere").mkdir()
+    (submitted / "linked").mkdir()
+    (submitted / "linked" / ASSIGNMENT).symlink_to(tmp_path / "elsewhere")
+    before = {path.name for path in course.iterdir()}
+    done = nbgrader(course, "collect", ASSIGNMENT, "--update", f"--Exchange.root={root}")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert collected(course) == {"aa": "new", "zz": "new"}
+    assert (submitted / "taken" / ASSIGNMENT).read_text() == "a file of somebody"
+    assert {path.name for path in course.iterdir()} == before
+    assert {path.name for path in submitted.iterdir()} <= {"aa", "zz", "taken", "linked", "broken", "file"}
+    for name in ("taken", "linked", "broken", "file"):
+        assert f"Look at {name}: " in done.stderr, name
+    assert f"Look at {folders[''].name}: it names no student" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -159,3 +160,16 @@ def test_merge_binary_in_text() -> None:
     """A text with bytes that are none cannot be merged, and both versions stay."""
     outcome = merged(MINE + b"\0", NEW)
     assert (outcome.what, outcome.content, outcome.other) == ("conflict", None, NEW)
+
+
+@needs_git
+def test_merge_whatever_git_is_configured_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither broken settings of a person nor other ways to write conflicts change a merge."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for settings in ("[merge\n bad", "[merge]\nconflictStyle = zdiff3\n[core]\nautocrlf = true\neol = crlf\n"):
+        (tmp_path / ".gitconfig").write_text(settings)
+        outcome = merged(MINE, NEW)
+        assert outcome.what == "merged"
+        assert outcome.content is not None
+        assert b"\r" not in outcome.content
