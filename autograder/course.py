@@ -79,6 +79,8 @@ class Course:
             config = PyFileConfigLoader(CONFIG, path=str(root)).load_config()
         except Exception as error:  # the configuration is a program that may raise anything
             raise ValueError(f"{root / CONFIG} cannot be read: {type(error).__name__}: {error}") from error
+        # nbgrader itself would take the working directory, which may be below the course
+        config.CourseDirectory.root = str(root / config.CourseDirectory.get("root", ""))
         coursedir = CourseDirectory(config=config)
         roles = (
             "source_directory",

@@ -72,7 +72,7 @@ def pages_of(course: Course, assignment: str) -> dict[str, list[Path]]:
     """Return the feedback pages of an assignment, by student: one for each of its notebooks."""
     found: dict[str, list[Path]] = {}
     for page in sorted(course.directories["feedback_directory"].glob("*/*/*.html")):
-        if page.parent.name == assignment:
+        if page.parent.name == assignment and page.is_file():
             found.setdefault(page.parent.parent.name, []).append(page)
     return found
 

@@ -41,7 +41,7 @@ def write_pdfs(course: Course, assignment: str, folder: Path) -> list[str]:
     Args:
         course: Course whose ``feedback`` folder to read.
         assignment: Name of the assignment.
-        folder: Folder for the files, ``<student>.pdf``.
+        folder: Folder for the files, ``<student>.pdf``, or ``<student>/<notebook>.pdf`` if there are several notebooks.
 
     Returns:
         A line for each student whose page is missing, is older than the grading, or could not be printed.
@@ -49,19 +49,24 @@ def write_pdfs(course: Course, assignment: str, folder: Path) -> list[str]:
     Raises:
         FileNotFoundError: There is no gradebook, no feedback, or no browser; the message says what to run or install.
         LookupError: There is no such assignment.
+        ValueError: No page could be printed; the message says why.
     """
     require_gradebook(course, assignment)
     pages = pages_of(course, assignment)
     with course.gradebook() as gradebook:
         remarks = to_generate(course, gradebook, assignment, pages)
     browser = find_browser()
-    folder.mkdir(parents=True, exist_ok=True)
-    for student, several in sorted(pages.items()):
-        for page in several:
-            name = student if len(several) == 1 else f"{student}-{page.stem}"
-            if fault := _print(browser, page, folder / f"{name}.pdf"):
-                remarks.append(f"{safe_line(student)}: no PDF, {fault}")
-    return remarks
+    one_each = all(len(several) == 1 for several in pages.values())
+    faults = []
+    for student, page in [(student, page) for student, several in sorted(pages.items()) for page in several]:
+        target = folder / f"{student}.pdf" if one_each else folder / student / f"{page.stem}.pdf"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # of an older page
+        if fault := _print(browser, page, target):
+            faults.append(f"{safe_line(student)}: no PDF, {fault}")
+    if faults and len(faults) == sum(map(len, pages.values())):
+        raise ValueError("\n".join(["no page could be printed", *faults]))
+    return [*remarks, *faults]
 
 
 def find_browser() -> str:
@@ -106,6 +111,6 @@ def _print(browser: str, page: Path, target: Path) -> str:
         except (OSError, subprocess.TimeoutExpired) as error:
             return safe_line(error)
         if not made.is_file() or not made.stat().st_size:
-            return f"{Path(browser).name} ended with status {done.returncode}: {safe_line(done.stderr[-300:])}"
+            return f"{Path(browser).name} ended with status {done.returncode}: {safe_line(done.stderr[-300:].strip())}"
         shutil.move(made, target)
     return ""

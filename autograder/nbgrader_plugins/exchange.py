@@ -122,7 +122,11 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
             try:
                 super().copy_files()
             except OSError as error:
-                self.log.error("Look at %s: not collected: %s", safe_line(record["username"]), safe_line(error))
+                self.log.error(
+                    "Look at %s: not collected (%s): correct that, and collect again",
+                    safe_line(record["username"]),
+                    safe_line(error),
+                )
         self.src_records = records
         self._settle()
         if not records:
@@ -142,9 +146,9 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
             self._copy_files_alone(Path(src), Path(dest), str(error)[:200])
 
     def _copy_files_alone(self, src: Path, dest: Path, why: str) -> None:
-        self.log.error("Look at %s: its notebooks were collected, other files were not: %s", dest.parent.name, why)
         shutil.rmtree(dest, ignore_errors=True)
         dest.mkdir(parents=True)
+        self.log.error("Look at %s: its notebooks were collected, other files were not: %s", dest.parent.name, why)
         for path in src.glob("*.*"):
             own = path.suffix in (".ipynb", ".txt") and not path.is_symlink() and path.is_file()
             if own and path.stat().st_size <= _MAX_BYTES:

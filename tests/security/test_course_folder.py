@@ -106,7 +106,13 @@ def test_submission_without_course(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_course_in_a_course(tmp_path: Path) -> None:
     """A course made in the folder of another one, such as a clone of the repository, is a course of its own."""
     a_course(tmp_path)
-    assert Course.find(a_course(tmp_path / "my-course")).root == tmp_path / "my-course"
+    a_course(tmp_path / "my-course")
+    for more in ("", "c.CourseDirectory.root = '.'\n", f"c.CourseDirectory.root = {str(tmp_path / 'my-course')!r}\n"):
+        (tmp_path / "my-course" / CONFIG).write_text(f"{PLAIN}{more}")
+        found = Course.find(tmp_path / "my-course")
+        assert found.root == tmp_path / "my-course"
+        assert found.directories["submitted_directory"] == found.root / "submitted"
+        assert found.db_url == f"sqlite:///{found.root}/gradebook.db"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another account")
