@@ -57,8 +57,8 @@ def penalties(course: Path) -> dict[tuple[str, ...], float]:
     return {place: float(found[2] or 0) for place, found in recorded(course).items() if len(place) == 2}
 
 
-def test_changed_extension_and_attempts(tmp_path: Path) -> None:
-    """An extension that changes counts without grading again, and each graded submission is an attempt."""
+def test_changed_extension(tmp_path: Path) -> None:
+    """An extension that changes counts without grading again; what was graded is kept as an attempt."""
     course = late_course(tmp_path, {"ada": "x = 1"})
     autograde(course)
     assert penalties(course) == {("ada", "p1"): 4, ("ada", "p2"): 4}
@@ -72,6 +72,16 @@ def test_changed_extension_and_attempts(tmp_path: Path) -> None:
     assert penalties(course) == {("ada", "p1"): 0, ("ada", "p2"): 0}
     assert graded == {path: path.stat().st_mtime_ns for path in course.rglob("autograded/**/*.ipynb")}
 
+    ((student, kept),) = attempts_of(course, "ps1")
+    assert (student, [attempt.points for attempt in kept]) == ("ada", [{"p1": 4, "p2": 4}])
+    assert kept[0].submitted == LATE
+
+
+@pytest.mark.slow
+def test_attempts_of_a_second_submission(tmp_path: Path) -> None:
+    """What is submitted again is an attempt of its own, and the command lists both."""
+    course = late_course(tmp_path, {"ada": "x = 1"})
+    autograde(course)
     nbformat.write(answer("x = 2"), course / "submitted" / "ada" / "ps1" / "p1.ipynb")
     autograde(course)
     ((student, kept),) = attempts_of(course, "ps1")
