@@ -61,7 +61,6 @@ def write_pdfs(course: Course, assignment: str, folder: Path) -> list[str]:
     for student, page in [(student, page) for student, several in sorted(pages.items()) for page in several]:
         target = folder / f"{student}.pdf" if one_each else folder / student / f"{page.stem}.pdf"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)  # of an older page
         if fault := _print(browser, page, target):
             faults.append(f"{safe_line(student)}: no PDF, {fault}")
     if faults and len(faults) == sum(map(len, pages.values())):
