@@ -64,7 +64,7 @@ def write_pdfs(course: Course, assignment: str, folder: Path) -> list[str]:
         if fault := _print(browser, page, target):
             faults.append(f"{safe_line(student)}: no PDF, {fault}")
     if faults and len(faults) == sum(map(len, pages.values())):
-        raise ValueError("\n".join(["no page could be printed", *faults]))
+        raise ValueError("\n".join(["no page could be printed", *faults, *remarks]))
     return [*remarks, *faults]
 
 
