@@ -45,9 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Try fewer random examples, unless slow tests are run too."""
     global _share
     _share = 1 if not config.getoption("markexpr") else 8
+    if getattr(config.option, "numprocesses", None):  # this process starts others, which run the tests
+        os.environ[_SERVER] = _shared_server()
 
 
 _share = 1
+_SERVER = "AMLLAB_TEST_FORK_SERVER"  # variable that tells the processes of pytest-xdist the address of the server
 
 
 def examples(number: int) -> int:
@@ -105,7 +108,9 @@ def _launched(arguments: Iterable[str]) -> object:
 
 @cache
 def _shared_server() -> str:
-    """Return the address of the fork server that forked commands share; it ends with this process."""
+    """Return the address of the fork server that all tests share; it ends with the process that runs pytest."""
+    if _SERVER in os.environ:
+        return os.environ[_SERVER]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", mini_lab.startup())  # it serves courses of both labs
         return Launcher().address
