@@ -24,7 +24,18 @@ from autograder.cli import main
 from autograder.errors import ReferenceFailedError
 from autograder.grading.reference import Reference
 from autograder.notebooks.normalize import read_release
-from tests.conftest import ASSIGNMENT, NOTEBOOK, ROOT, nbgrader_command, new_course, report, sampled, scores, submit
+from tests.conftest import (
+    ASSIGNMENT,
+    NOTEBOOK,
+    ROOT,
+    nbgrader,
+    nbgrader_command,
+    new_course,
+    report,
+    sampled,
+    scores,
+    submit,
+)
 
 ODD_FILE = "\x1b]0;owned\x07\u202e.ipynb"
 
@@ -59,7 +70,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory, release: NotebookNode) -> G
     )
     submit(course, "cay", notebook_with(release, freeze_layers=FREEZE, build_transfer_model=f"import torch\n{made}"))
     submit(course, "eve", b"{", ODD_FILE)
-    done = nbgrader_command(course, "autograde", ASSIGNMENT, OMP_NUM_THREADS="1")
+    done = nbgrader(course, "autograde", ASSIGNMENT)
     return GradedCourse(course, done.returncode, done.stderr)
 
 

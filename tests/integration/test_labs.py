@@ -135,14 +135,14 @@ def test_solution_full_marks_and_release_none(lab: Lab) -> None:
     }
 
 
-@sample("correct", 48)
+@sample("correct", 96)
 def test_correct_style_full_marks(lab: Lab, solution: Solution) -> None:
     """Correct styles lose no points."""
     found = verdict(lab, solution)
     assert not found.lost, found.failed
 
 
-@sample("wrong", 48)
+@sample("wrong", 96)
 def test_mistake_costs_as_recorded(lab: Lab, solution: Solution) -> None:
     """A mistake loses the points that were specified for it, in its cell alone, by the checks that look for it."""
     found = verdict(lab, solution)
@@ -177,7 +177,7 @@ HISTORIES = [
 ]
 
 
-@pytest.mark.parametrize("history", sampled(HISTORIES, 12))
+@pytest.mark.parametrize("history", sampled(HISTORIES, len(HISTORIES)))
 @pytest.mark.parametrize(
     ("lab", "cell"), [("self-supervised-learning", "pretrain"), ("knowledge-distillation", "distill")]
 )

@@ -24,7 +24,7 @@ PROBES = {
         "amllab/checks/half/probes.py does not import: SyntaxError: '(' was never closed (probes.py",
     ),
     "deeper": ("from amllab.checks.deeper import helper", "ZeroDivisionError: division by zero (helper.py, line 1)"),
-    "hangs": ("while True: pass", "importing amllab/checks/hangs/probes.py did not end within 3 seconds"),
+    "hangs": ("import time; time.sleep(99)", "importing amllab/checks/hangs/probes.py did not end within 3 seconds"),
     "dies": ("import os; os._exit(3)", "importing amllab/checks/dies/probes.py ended the Python process"),
     "starts": (
         "import threading, time; threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",

@@ -289,6 +289,7 @@ def test_worker_silent_is_killed(hasty: Lab) -> None:
     assert "stopped after 8 seconds" in nb.cells[0].outputs[0]["evalue"]
 
 
+@pytest.mark.slow
 def test_worker_close_starts_no_server(lab: Lab) -> None:
     """Closing a worker after its launcher starts no new fork server."""
     launcher = Launcher()

@@ -22,6 +22,7 @@ import pytest
 from amllab.checks.results import CheckResult
 from amllab.lab import Lab
 from autograder.errors import WorkerError
+from autograder.gradebook.seeds import Seeds
 from autograder.grading import class_session
 from autograder.grading.class_session import ClassSession
 from autograder.grading.worker import Worker
@@ -181,7 +182,7 @@ def test_regrade_alone_after_starvation(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(class_session, "grade", grade)
     session = ClassSession.__new__(ClassSession)
     session.__dict__ |= {
-        "config": SimpleNamespace(seed=1),
+        "config": SimpleNamespace(seeds=Seeds(1)),
         "launcher": SimpleNamespace(turns=turns),
         "_reference": SimpleNamespace(failed=None),
         "lab": None,

@@ -189,7 +189,10 @@ IMPORTS = "\n".join(
 
 @pytest.mark.parametrize(
     ("code", "warned"),
-    [("import amllab, timm, tqdm.auto", False), ("import tqdm.auto", True)],  # the second shows that the first tests it
+    [
+        pytest.param("import amllab, timm, tqdm.auto", False, marks=pytest.mark.slow),
+        ("import tqdm.auto", True),  # shows that the first one tests it
+    ],
 )
 def test_imports_without_widgets(code: str, warned: bool) -> None:
     """In a notebook without ipywidgets, importing the library says nothing about progress bars."""
