@@ -166,6 +166,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of the calibration (default 3)")
     parser.add_argument("--fresh", type=int, default=3, help="fresh runs of the calibration (default 3)")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="rows whose data or backbone contain one of these texts"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="amllab-own-images-") as temporary:
         folder = Path(temporary)
@@ -179,7 +182,8 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|")
         for name, images in data_sets(folder, args.photographs).items():
             for backbone in BACKBONES:
-                print(row(course, name, images, backbone, args), flush=True)
+                if any(text in f"{name} {backbone}" for text in args.only):
+                    print(row(course, name, images, backbone, args), flush=True)
 
 
 def row(course: CourseCopy, name: str, images: Path, backbone: str, args: argparse.Namespace) -> str:

@@ -64,7 +64,7 @@ def use_data(name: str, folder: str, side: int | None = None) -> dict[str, Any]:
     if side is not None and not SMALLEST <= side <= LARGEST:
         raise SettingsError(f"the side must be {SMALLEST} to {LARGEST} pixels, not {side}")
     backbone = own.get("backbone", shipped["backbone"])
-    side = fitting_side(backbone, side or found.side, len(found.classes))
+    side = fitting_side(backbone, side or found.side, len(found.classes), chosen=side is not None)
     chosen = {"data": str(found.folder), "digest": found.digest, "classes": len(found.classes), "side": side}
     write_own(lab, chosen | sizes_for(found, side))
     return _in_force(lab)
@@ -128,9 +128,10 @@ def use_backbone(name: str, backbone: str) -> dict[str, Any]:
     values: dict[str, Any] = {"backbone": backbone if backbone != shipped["backbone"] else None}
     if "data" in own:
         found = class_folder(Path(own["data"]))
-        side = fitting_side(backbone, own.get("side", found.side), len(found.classes))
+        side = own.get("side", found.side)
+        side = fitting_side(backbone, side, len(found.classes), chosen=side != found.side)
         values |= {"side": side, "digest": found.digest, "classes": len(found.classes), **sizes_for(found, side)}
-    elif fitting_side(backbone, OURS, 5) != OURS:
+    elif fitting_side(backbone, OURS, 5, chosen=True) != OURS:
         raise SettingsError(
             f"{backbone} does not take the lab's own images of {OURS} pixels: choose larger ones first, with "
             f"'autograder use-data {lab.assignment} FOLDER'"
@@ -143,15 +144,25 @@ def use_backbone(name: str, backbone: str) -> dict[str, Any]:
     return _in_force(lab)
 
 
-def fitting_side(backbone: str, side: int, classes: int) -> int:
+def fitting_side(backbone: str, side: int, classes: int, *, chosen: bool = False) -> int:
     """Return the side of the images that a backbone takes: the one given, or the one that it was pretrained with.
+
+    For transformers, the latter comes first: some take images of other sizes, but what they have learned is of little
+    use there.
+
+    Args:
+        backbone: Name of the backbone.
+        side: Side of the images in pixels.
+        classes: Number of classes.
+        chosen: Whether a person has chosen this side.
 
     Raises:
         SettingsError: The backbone takes neither.
     """
     model = timm.create_model(backbone, num_classes=classes).eval()
-    trained = int(timm.get_pretrained_cfg(backbone).input_size[-1])
-    for candidate in (side, trained):
+    known = timm.get_pretrained_cfg(backbone)
+    trained = int(known.input_size[-1])
+    for candidate in (trained, side) if known.fixed_input_size and not chosen else (side, trained):
         if SMALLEST <= candidate <= LARGEST and _takes(model, candidate, classes):
             return candidate
     raise SettingsError(f"{backbone} takes images neither of {side} pixels nor of {trained} pixels")
