@@ -96,12 +96,12 @@ FAULTS = (
         'f"{possible:g}"',
     ),
     Fault(
-        "other code gets the same inputs",
+        "new code keeps a seed that feedback has named",
         "seeds",
         "unit/test_seeds",
-        "autograder/grading/class_session.py",
-        "code = [student, what_is_run(notebook)]",
-        "code = [student]",
+        "autograder/gradebook/seeds.py",
+        "json.dumps([student, what_is_run(notebook)])",
+        "json.dumps([student])",
     ),
     Fault(
         "other code gets the points of the last grading",
