@@ -99,8 +99,7 @@ if "_reference" not in globals():
             exec(_cell.source, _names)
     _reference = InProcessSubmission(_lab.name, _names)
     _submission = InProcessSubmission(_lab.name, globals())
-_files = [_lab.folder / "test_{cell}.py", HIDDEN_CHECKS / _lab.name / "test_{cell}_hidden.py"]
-_files = [file for file in _files if file.is_file()]
+_files = [*_lab.folder.glob("test_{cell}*.py"), *(HIDDEN_CHECKS / _lab.name).glob("test_{cell}*.py")]
 score(run_checks(_lab, _files, _submission, reference=lambda: _reference, seed=20240917))[0]
 ### END HIDDEN TESTS
 """

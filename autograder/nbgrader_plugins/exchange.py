@@ -5,6 +5,7 @@ In nbgrader's own versions of these exchange commands, one bad submission stops 
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import shutil
@@ -116,9 +117,17 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
     def copy_files(self) -> None:
         """Copy the submissions one by one, and correct their timestamps before and after."""
         self._settle()  # nbgrader compares timestamps with those of earlier collections
-        records = self.src_records
+        records, course = self.src_records, self.coursedir
+        if records:
+            self.log.info(
+                "Processing %d submissions of '%s' for course '%s'",
+                len(records),
+                course.assignment_id,
+                course.course_id,
+            )
         for record in records:
             self.src_records = [record]
+            self.log.addFilter(_not_a_count_of_one)
             try:
                 super().copy_files()
             except OSError as error:
@@ -127,6 +136,8 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
                     safe_line(record["username"]),
                     safe_line(error),
                 )
+            finally:
+                self.log.removeFilter(_not_a_count_of_one)
         self.src_records = records
         self._settle()
         if not records:
@@ -165,6 +176,11 @@ class Collect(ExchangeCollect):  # type: ignore[misc]
                     self.log.warning("%s: %s", student, remark)
             except OSError as error:
                 self.log.error("%s: its %s cannot be corrected (%s)", student, NAME, error.strerror)
+
+
+def _not_a_count_of_one(message: logging.LogRecord) -> bool:
+    """Keep the message with which nbgrader counts the submissions out of the log, as it gets them one by one."""
+    return not message.getMessage().startswith("Processing 1 submissions ")
 
 
 class ReleaseFeedback(ExchangeReleaseFeedback):  # type: ignore[misc]

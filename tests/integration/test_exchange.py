@@ -41,6 +41,7 @@ def test_exchange_collect_whole_class(tmp_path: Path) -> None:
     remove_deep(inbound)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stderr.count("Processing ") == done.stderr.count("Processing 6 submissions of ") == 1
     collected = {path.parent.parent.name: path.read_text() for path in course.glob(f"submitted/*/*/{NOTEBOOK}")}
     assert collected == dict.fromkeys(["aa", "deep", "link", "name", "text", "zz"], "new")
     assert not list(course.glob("submitted/link/*/passwd.txt"))
