@@ -72,7 +72,8 @@ def record(file: str, seconds: float) -> Callable[[], None]:
                 Path(f"{file}.part").write_text(json.dumps({"looks": looks, "calls": calls}), encoding="utf-8")
                 os.replace(f"{file}.part", file)
 
-    _thread.start_new_thread(look, ())
+    with suppress(RuntimeError):  # the submission has used up its processes and threads: there is no record
+        _thread.start_new_thread(look, ())
     return ended.release
 
 
