@@ -1,4 +1,4 @@
-"""Which folder is the course: its configuration is a program, which runs with the rights of whoever runs a command.
+"""Which folder is the course: its configuration is a program with the rights of the person who runs a command.
 
 As nbgrader does, a course is recognised by its ``nbgrader_config.py``. A command may be run anywhere below it, also in
 the folder of a submission, which may bring such a file along. So not every file of this name counts:
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CONFIG = "nbgrader_config.py"
-TRUSTED = "AMLLAB_TRUSTED"  # variable with folders whose configuration may run, whoever they belong to
+TRUSTED = "AMLLAB_TRUSTED"  # variable with folders whose configuration may run although they belong to another account
 _SUBMISSIONS = {"submitted", "downloaded", "autograded"}  # names that no other folders above a course have
 _OF_COURSE = _SUBMISSIONS | {"feedback", "attempts"}
 _ROLES = {"submitted_directory", "downloaded_directory", "autograded_directory", "feedback_directory"}

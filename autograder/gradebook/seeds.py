@@ -3,7 +3,7 @@
 All submissions of a round are asked the same questions, like a class that sits one exam. The images are then drawn
 once, and the reference answers once. A round ends when feedback has been generated that names its seed: code that is
 graded for the first time after that gets the seed of a new round, since it may have been written for the old one. Code
-that was graded before keeps its seed, so that the same code always gets the same questions
+that has already been graded keeps its seed, so that the same code always gets the same questions
 (:mod:`autograder.gradebook.rounds`).
 """
 

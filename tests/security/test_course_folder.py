@@ -58,14 +58,14 @@ def a_course(root: Path, more: str = "") -> Path:
         "feedback/ada/lab",
         "attempts/lab/ada/1",
         "Abgaben/ada/lab",
-        "work/in/ada/lab",
+        "zips/in/ada/lab",
     ],
 )
 def test_configurations_of_submissions_are_not_used(
     tmp_path: Path, folder: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Commands in the folder of a submission, and below it, use the course, and name the file that they do not use."""
-    names = "c.CourseDirectory.submitted_directory = 'Abgaben'\nc.ZipCollectApp.downloaded_directory = './work/in'\n"
+    names = "c.CourseDirectory.submitted_directory = 'Abgaben'\nc.ZipCollectApp.downloaded_directory = './zips/in'\n"
     course = a_course(tmp_path / "course", names)
     place = planted(course, folder)
     (place / "labs" / "public" / "own").mkdir(parents=True)

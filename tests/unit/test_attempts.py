@@ -89,7 +89,7 @@ def test_attempts_damaged_record(tmp_path: Path, content: str) -> None:
 
 
 def test_attempts_replace_nothing(tmp_path: Path) -> None:
-    """If the record is lost, or something else has the next number, no attempt replaces what is there."""
+    """If the record is lost, or the next number is taken, a new attempt replaces no earlier copy."""
     keep_attempt(tmp_path, handed_in(tmp_path, "one"), LAB, "ada", {"lab": 5.0})
     folder = tmp_path / FOLDER / LAB / "ada"
     (folder / RECORD).unlink()
