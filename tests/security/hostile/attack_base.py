@@ -146,7 +146,6 @@ class Attack:
         inert: a text that the feedback page must not contain unescaped.
         guarded: whether the cell acts only where it is isolated from the machine. This is required of every attack that
             looks or reaches beyond ``course`` and ``home``: other courses may be graded on the same machine.
-        needs: a key that the lab's limits must have for the attack to end in time.
         stock: the cell for a course that has its checks inside the notebook, if it differs.
         stock_sources: solution cells for such a course.
         only: ``"here"`` or ``"stock"``, if an attack has no meaning in the other.
@@ -166,7 +165,6 @@ class Attack:
     never: str = ""
     inert: str = ""
     guarded: bool = False
-    needs: str = ""
     stock: str | None = None
     stock_sources: dict[str, str] | None = None
     only: str = ""

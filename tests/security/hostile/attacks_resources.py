@@ -382,9 +382,10 @@ for module in list(sys.modules.values()):
     Attack(
         "hundred_hanging_cells",
         RESOURCES,
-        "a hundred cells that never end",
+        "a hundred cells that never end, above honest functions: after ten of them no cell is run",
         honest=True,
+        keeps=False,
         edit=_many_hanging_cells,
-        needs="total_seconds",
+        says="too many cells before it",
     ),
 ]
