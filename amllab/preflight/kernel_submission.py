@@ -22,7 +22,7 @@ from amllab.preflight.document import Cell
 from amllab.worker import leftover
 from amllab.worker.causes import error_in_words
 from amllab.worker.environment import variables_of
-from amllab.worker.integrity import TAMPERED, digest
+from amllab.worker.integrity import TAMPERED
 from amllab.worker.interleaved import Interleaved
 
 VARIABLE = "AMLLAB_PREFLIGHT"
@@ -33,6 +33,10 @@ _LOOK_SECONDS = 0.05  # seconds between two checks whether the process has ended
 _PREPARE = (
     "from amllab.lab import find_lab; from amllab.worker import integrity; "
     "integrity.known = integrity.identities(find_lab({!r}))"
+)
+_ANSWER = (
+    "from pathlib import Path; from amllab.worker import integrity; "
+    "Path({reply!r}).write_bytes(integrity.answer_question(Path({asked!r}).read_bytes(), integrity.known))"
 )
 _APART = "exec({!r}, {{}})"
 
@@ -128,8 +132,7 @@ class FreshSubmission(Interleaved):
             self._start()
         asked, reply = (Path(self._folder.name, f"{name}-{secrets.token_hex(4)}") for name in ("question", "answer"))
         asked.write_bytes(question)
-        call = f"integrity.answer_file({str(asked)!r}, {digest(question)!r}, {str(reply)!r}, integrity.known)"
-        source = _APART.format(f"from amllab.worker import integrity; {call}")
+        source = _APART.format(_ANSWER.format(asked=str(asked), reply=str(reply)))
         state, error, _ = self._execute(source, self.answer_seconds)
         if state == "ok" and not reply.is_file():
             state, answer = "unreadable", error.encode()

@@ -4,7 +4,7 @@ Probes run in the submission's process and measure with its torch, so a cell tha
 ``Module.state_dict`` would falsify the measurements. The process that all workers are forked from records the
 identities of all trusted functions (:func:`identities`) and packs them with a copy of this module (:func:`packed`). A
 worker sends this package with each question, and the copy verifies that they are still the same objects
-(:func:`answer_file`).
+(:func:`answer_question`).
 
 Trusted are the functions of the library, the functions that the library itself relies on (``TRUSTED_FUNCTIONS``), and
 those that a lab declares in its ``lab.toml``, because its probes rely on them::
@@ -19,7 +19,6 @@ not checked, and a student's own notebook never runs this check.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import marshal
 import os
@@ -59,7 +58,6 @@ _KINDS = types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type
 _MISSING = ...  # a singleton, so a copy of this module has the same object
 _MODULES = "sys.modules"  # the owner of modules
 TAMPERED = b"tampered with: "
-SOURCE = "amllab answer"  # of the payload of a kernel's reply that has the digest of an answer
 
 # qualified name of an owner -> name of a trusted function -> ids of the objects behind it, which survive a fork
 Identities = dict[str, dict[str, tuple[int, ...]]]
@@ -146,84 +144,42 @@ def packed(known: Identities) -> bytes:
     """Pack a compiled copy of this module together with ``known``.
 
     The copy is read from disk, so that the notebook cannot change what its kernel executes. It is compiled in advance,
-    because compiling takes longer than answering most questions. :func:`call` runs it.
+    because compiling takes longer than answering most questions. Every question is answered by a new copy.
     """
-    source = (
-        Path(__file__).read_text(encoding="utf-8") + "\nanswer_file(question, asked, reply, known, calls, seconds)\n"
-    )
-    return marshal.dumps((compile(source, __file__, "exec"), known))
+    return marshal.dumps((compile(Path(__file__).read_bytes(), __file__, "exec"), known))
 
 
-def call(copy: Path, question: Path, reply: Path, copied: str, asked: str, calls: Path, seconds: float) -> str:
-    """Return the source of a cell that answers a question with a packed copy of this module.
+def answer_question(question: bytes, known: Identities, calls: str = "", seconds: float = 0.0) -> bytes:
+    """Answer a packed question, or report which trusted function was replaced.
 
-    It has the digests of both files, because another process of the submission may overwrite them.
+    The kernel of the submission runs this (:mod:`amllab.worker.questions`).
 
     Args:
-        copy: The file with the packed copy.
-        question: The file with the question.
-        reply: The file for the answer.
-        copied: Digest of the packed copy.
-        asked: Digest of the question.
-        calls: The file for the record of calls (:func:`amllab.worker.hanging.record`).
-        seconds: The short limit, which decides how often calls are recorded.
-    """
-    values = {
-        "__name__": __name__,
-        "__file__": __file__,
-        "question": str(question),
-        "asked": asked,
-        "reply": str(reply),
-        "calls": str(calls),
-        "seconds": seconds,
-    }
-    names = ", ".join(f"{name!r}: {value!r}" for name, value in values.items())
-    run = f"(lambda c: exec(c[0], {{{names}, 'known': c[1]}}))(__import__('marshal').loads(data))"
-    same = f"__import__('hashlib').sha256(data).hexdigest() == {copied!r}"
-    return f"(lambda data: {run} if {same} else None)(open({str(copy)!r}, 'rb').read())"
-
-
-def answer_file(
-    question: str, asked: str, reply: str, known: Identities, calls: str = "", seconds: float = 0.0
-) -> None:
-    """Answer the question in one file into another, or report which trusted function was replaced.
-
-    The kernel of the submission runs this. Its reply has the digest of the answer.
-
-    Args:
-        question: Path of the file with the question.
-        asked: Digest of the question.
-        reply: Path of the file for the answer.
+        question: The question.
         known: See :func:`replaced`.
-        calls: Path of the file for the record of calls; empty for none.
-        seconds: See :func:`call`.
+        calls: Path of the file for the record of calls (:func:`amllab.worker.hanging.record`); empty for none.
+        seconds: The short limit, which decides how often calls are recorded.
+
+    Returns:
+        The packed answer, or ``TAMPERED`` and the name of the function.
     """
     from IPython import get_ipython
 
+    if name := replaced(known):
+        return TAMPERED + name.encode()
+    from amllab.protocol.submission import answer
+    from amllab.worker.hanging import record
+
     shell = get_ipython()
-    name, text = replaced(known), Path(question).read_bytes()
-    if name or digest(text) != asked:
-        data = TAMPERED + (name or "the file of the question").encode()
-    else:
-        from amllab.protocol.submission import answer
-        from amllab.worker.hanging import record
-
-        end = record(calls, seconds) if calls else None
-        try:
-            data = answer(shell.user_ns, text)
-        finally:
-            if end is not None:
-                end()
-        if shell.exit_now:  # the function called exit(), which would end the process in the next question
-            os._exit(1)
-    Path(reply).write_bytes(data)
-    # another process may overwrite the file; the digest comes with the kernel's reply
-    shell.payload_manager.write_payload({"source": SOURCE, "digest": digest(data)})
-
-
-def digest(data: bytes) -> str:
-    """Return the digest by which the content of an answer's file is recognised."""
-    return hashlib.sha256(data).hexdigest()
+    end = record(calls, seconds) if calls else None
+    try:
+        answered = answer(shell.user_ns, question)
+    finally:
+        if end is not None:
+            end()
+    if shell.exit_now:  # the function called exit(), which would end the process in the next question
+        os._exit(1)
+    return answered
 
 
 def _found(path: str) -> Any:

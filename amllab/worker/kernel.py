@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import traceback
 from pathlib import Path
@@ -10,16 +11,19 @@ from pathlib import Path
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.connect import port_names, write_connection_file
 
+INHERITED = 3  # after the standard streams
+
 
 class Kernel:
     """An IPython kernel in a forked process, with the methods that nbclient calls on a kernel manager.
 
     Args:
         folder: Folder of its connection file and sockets.
+        inherited: A socket that it gets, as its descriptor ``INHERITED``; closed in this process.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, inherited: socket.socket | None = None) -> None:
+        self._folder, self._inherited = folder, inherited
         folder.mkdir(mode=0o700)
         self.connection_file = str(folder / "connection.json")
         # sockets in the scratch directory, so that no network port is opened
@@ -33,11 +37,16 @@ class Kernel:
                 Path(folder, "failure").write_text(traceback.format_exc())
             finally:
                 os._exit(1)
+        if inherited is not None:
+            inherited.close()
 
     def _run(self, worker: int) -> None:
         from ipykernel.kernelapp import IPKernelApp
 
-        os.closerange(3, 1 << 16)  # the notebook must not have the connection to the grader
+        if self._inherited is not None:
+            os.dup2(self._inherited.detach(), INHERITED)
+        # the notebook must not have the connection to the grader
+        os.closerange(INHERITED + (self._inherited is not None), 1 << 16)
         _import_from_here()
         # end the kernel with the worker: nothing else does so if the worker is not isolated
         IPKernelApp.launch_instance([*self.arguments, f"--IPKernelApp.parent_handle={worker}"])

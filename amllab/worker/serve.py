@@ -11,10 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
-import secrets
 import socket
-import stat
 import time
 import traceback
 from contextlib import suppress
@@ -30,8 +27,9 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
 from amllab.protocol.frames import receive_frame, send_frame
-from amllab.worker import hanging, integrity, leftover
+from amllab.worker import leftover
 from amllab.worker.kernel import Kernel, KernelClient
+from amllab.worker.questions import Questions
 from amllab.worker.streams import Pieces
 
 _STARTUP_SECONDS = 60
@@ -60,85 +58,43 @@ def serve(connection: socket.socket, trusted_functions: bytes, *, output_bytes: 
         answer_bytes: Maximum size of an answer.
     """
     try:
-        kernel = Kernel(Path.cwd() / ".kernel")  # forked before anything here starts a thread
-        return asyncio.run(_serve(connection, kernel, trusted_functions, output_bytes, answer_bytes))
+        ours, theirs = socket.socketpair()
+        kernel = Kernel(Path.cwd() / ".kernel", theirs)  # forked before anything here starts a thread
+        client = OutputLimitedClient(output_bytes, kernel)
+        questions = Questions(client.call, ours, trusted_functions, answer_bytes)
+        return asyncio.run(_serve(connection, client, questions))
     except Exception:
         report = traceback.format_exc() + "".join(file.read_text() for file in Path.cwd().glob(".kernel/failure"))
         send(connection, {"state": "broken"}, report.encode())
         return 1
 
 
-async def _serve(
-    connection: socket.socket, kernel: Kernel, trusted_functions: bytes, output_bytes: int, answer_bytes: int
-) -> int:
-    client = OutputLimitedClient(output_bytes, kernel)
+async def _serve(connection: socket.socket, client: OutputLimitedClient, questions: Questions) -> int:
     await client.connect()
     send(connection, {"state": "ready"})
     while (request := receive_frame(connection, REQUEST_BYTES)) is not None:
         head, _, body = request.partition(b"\n")
         asked = json.loads(head)
         runs_on = False
+        reply: bytes | bytearray = b""
+        if asked["do"] != "ask":
+            await questions.end()
         if asked["do"] == "run":
             state, outputs = await client.run(body.decode(), asked["seconds"])
             if state == "ok":
                 state, runs_on = await client.settle(asked["watch"])
             reply = json.dumps(outputs).encode()
         elif asked["do"] == "watch":
-            state, reply = await client.watch(asked["seconds"]), b""
+            state = await client.watch(asked["seconds"])
         else:
-            state, reply = await _ask(client, body, asked, trusted_functions, answer_bytes)
+            state, reply = await questions.ask(body, asked["seconds"], asked["short"], asked["hanging"])
         send(connection, {"state": state, "runs_on": runs_on}, reply)
     return 0
 
 
-async def _ask(
-    client: OutputLimitedClient, question: bytes, head: dict[str, Any], trusted_functions: bytes, answer_bytes: int
-) -> tuple[str, bytes]:
-    """Put a question to the kernel through a file; return its state, and the answer from another file."""
-    names = ("question", "trusted_functions", "answer", "calls")
-    asked, copy, reply, calls = (Path.cwd() / f"{name}-{secrets.token_hex(4)}" for name in names)
-    asked.write_bytes(question)
-    copy.write_bytes(trusted_functions)
-    digests = integrity.digest(trusted_functions), integrity.digest(question)
-    source = integrity.call(copy, asked, reply, *digests, calls, head["short"])
-    answering = asyncio.ensure_future(client.call(source, head["seconds"]))
-    while not (await asyncio.wait({answering}, timeout=head["short"]))[0]:
-        if name := hanging.hangs_again(_read(calls, hanging.MOST_BYTES)[1], head["hanging"]):
-            return "again", name.encode()  # the grader ends this process
-    state, content = await answering
-    if state == "timeout":
-        return state, hanging.hanging(_read(calls, hanging.MOST_BYTES)[1]).encode()
-    state, data = _read(reply, answer_bytes) if state == "ok" else (state, b"")
-    if state == "ok" and _payload(content, integrity.SOURCE).get("digest") != integrity.digest(data):
-        state, data = "unreadable", b""  # overwritten by another process
-    for path in (asked, copy, reply, calls):
-        path.unlink(missing_ok=True)
-    if data.startswith(integrity.TAMPERED):
-        return "tampered", data.removeprefix(integrity.TAMPERED)
-    return state, data
-
-
-def send(connection: socket.socket, head: dict[str, Any], body: bytes = b"") -> None:
+def send(connection: socket.socket, head: dict[str, Any], body: bytes | bytearray = b"") -> None:
     """Send a reply: its head as JSON, and its body."""
     send_frame(connection, json.dumps(head).encode() + b"\n" + body)
-
-
-def _read(path: Path, limit: int) -> tuple[str, bytes]:
-    """Read an answer if the kernel left a regular file of at most ``limit`` bytes."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-                return "unreadable", b""
-            return "ok", file.read(limit)
-    except OSError:
-        return "unreadable", b""
-
-
-def _payload(content: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return the payload of a source in the content of a kernel's reply; empty if there is none."""
-    return next((payload for payload in content.get("payload", []) if payload.get("source") == source), {})
 
 
 def _is_idle(message: dict[str, Any], request: str) -> bool:

@@ -231,21 +231,28 @@ print("WROTE", written, "bytes")
     about_lab_1(
         "racing_thread",
         FORGING,
-        "a thread and a process that overwrite answers as soon as they are written, and answer before the question does",
+        "a thread and a process that read questions from every socket, answer them, and write answers to all of them",
         cell=LIAR
         + """
-import os, pathlib, sys, threading, time
+import marshal, os, socket, sys, threading, time
 from amllab.protocol.wire import pack, unpack
 
-def race(folder=pathlib.Path.cwd(), end=time.time() + 100):
-    lies, last = {}, pack({"value": fine("freeze")})
+def race(end=time.time() + 100):
+    last, asked = pack({"value": fine("freeze")}), {}
     while time.time() < end:
-        for name in os.listdir(folder):
+        for name in os.listdir("/proc/self/fd"):
             try:
-                if name.startswith("question-") and name not in lies:
-                    lies[name] = last = pack({"value": lie(unpack((folder / name).read_bytes()))})
-                elif name.startswith("answer-"):
-                    (folder / name).write_bytes(last)
+                stream = socket.socket(fileno=os.dup(int(name)))
+            except OSError:
+                continue
+            try:
+                with stream:
+                    data = asked[name] = asked.get(name, b"") + stream.recv(1 << 22, socket.MSG_DONTWAIT)
+                    if int.from_bytes(data[:8], "big") <= len(data) - 8:
+                        last = pack({"value": lie(unpack(marshal.loads(data[8:])[1]))})
+                        asked[name] = b""
+                    for answer in (last, data[8:24] + last):
+                        stream.send(len(answer).to_bytes(8, "big") + answer, socket.MSG_DONTWAIT)
             except Exception:
                 pass
 
