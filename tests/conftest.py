@@ -33,6 +33,8 @@ from amllab.kit import task
 from amllab.lab import Lab, find_lab
 from autograder import cli
 from autograder.authoring.build import notebook_of
+from autograder.grading.cache import FOLDER
+from autograder.grading.checked_points import require_points
 from autograder.grading.reference import Reference
 from autograder.sandbox.launcher import Launcher
 from tests.helpers import mini_lab
@@ -205,6 +207,8 @@ def _released(assignment: str) -> Path:
     else:
         done = autograder_cli(folder, "build", assignment)
     assert done.returncode == 0, done.stderr
+    if origin == ROOT:  # as autograder build does
+        require_points(find_lab(assignment), master, notebook_of(master), folder / FOLDER)
     return folder
 
 
