@@ -61,7 +61,8 @@ def submissions(tmp_path: Path, release: NotebookNode) -> Any:
         for student in students:
             paths[student] = tmp_path / "submitted" / student / NOTEBOOK
             paths[student].parent.mkdir(parents=True)
-            nbformat.write(release, paths[student])
+            own = nbformat.v4.new_code_cell(f"# {student}")  # the same code would have the same, cached, grading
+            nbformat.write(nbformat.v4.new_notebook(cells=[*release.cells, own]), paths[student])
             repaired = normalize(paths[student], session.release)
             (seen / f"key of {student}").write_text(session.key(student, repaired.notebook, repaired))
         return session, paths

@@ -14,7 +14,7 @@ from amllab.lab import Lab, find_lab
 from autograder.authoring.build import notebook_of, same_text, solved
 from autograder.authoring.study.checker import Checker, Verdict
 from autograder.authoring.study.materials import Materials
-from autograder.authoring.study.study import MutationStudy
+from autograder.authoring.study.study import FIRST_SEED, MutationStudy
 from autograder.authoring.study.subjects import HAND
 from autograder.course import Course
 from autograder.grading.session import GradingSession
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.full_training
 
 COURSE = Course.find(ROOT)
 SEED = 11
+STUDIED = FIRST_SEED  # what a mistake costs was recorded with this seed
 POINTS = {
     "self-supervised-learning": {
         "check_nt_xent_loss": 25,
@@ -74,13 +75,13 @@ def one_thread() -> Iterator[None]:
 
 
 @cache
-def checker(lab: str) -> Checker:
+def checker(lab: str, seed: int) -> Checker:
     materials = Materials.of(COURSE, find_lab(lab))
-    return Checker(materials, SEED, correct=list(materials.bases.values()))
+    return Checker(materials, seed, correct=list(materials.bases.values()))
 
 
-def verdict(lab: Lab, solution: Solution) -> Verdict:
-    found = checker(lab.assignment).verdict({**corpus_of(lab).plain, **solution.sources})
+def verdict(lab: Lab, solution: Solution, seed: int = SEED) -> Verdict:
+    found = checker(lab.assignment, seed).verdict({**corpus_of(lab).plain, **solution.sources})
     assert not found.broken
     assert not found.ended
     return found
@@ -145,7 +146,7 @@ def test_correct_style_full_marks(lab: Lab, solution: Solution) -> None:
 @sample("wrong", 96)
 def test_mistake_costs_as_recorded(lab: Lab, solution: Solution) -> None:
     """A mistake loses the points that were specified for it, in its cell alone, by the checks that look for it."""
-    found = verdict(lab, solution)
+    found = verdict(lab, solution, STUDIED)
     assert found.lost.keys() == {f"check_{solution.cell}"}, found
     assert solution.cost is not None
     assert solution.cost[0] <= sum(found.lost.values()) <= solution.cost[1], found

@@ -214,7 +214,7 @@ def test_preflight_exiting_notebook(
     assert points == {
         "freeze_layers": (10, 10),
         "build_transfer_model": (10, 10),
-        "train_with_early_stopping": (0, 8),
+        "train_with_early_stopping": (0, 15),
         "accuracy": (0, 8),
     }
     found = texts(report.findings)

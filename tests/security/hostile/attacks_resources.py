@@ -165,8 +165,6 @@ except OSError as error:
     print(error)
 """,
         guarded=True,
-        keeps=False,
-        says="no readable result",
     ),
     resource(
         "output_flood",
