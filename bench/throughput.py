@@ -113,6 +113,7 @@ class Timed:
         name: name of the row.
         submissions: number of submissions that it graded.
         seconds: seconds for all of them.
+        first: seconds until the first of them was in the gradebook.
         memory: maximum sum of proportional set sizes of the processes below it, in MB.
         points: student -> automatic points.
         grading: seconds that the grading of each submission took by itself, without nbgrader's part.
@@ -122,6 +123,7 @@ class Timed:
     submissions: int
     seconds: float
     memory: float = 0.0
+    first: float = 0.0
     points: dict[str, float] = field(default_factory=dict)
     grading: list[float] = field(default_factory=list)
 
@@ -169,13 +171,27 @@ def autograde(course: Path, name: str, submissions: int, *, closely: bool = Fals
     with subprocess.Popen(command, cwd=course, env=environment, stderr=subprocess.PIPE, text=True) as run:
         memory = Memory(run.pid, closely=closely)
         memory.start()
-        _, log = run.communicate()
+        assert run.stderr is not None
+        log, first = "", 0.0
+        for line in run.stderr:
+            log += line
+            if "Setting destination file permissions" in line and not first:  # nbgrader's last step
+                first = time.perf_counter() - began
+        run.wait()
         memory.over.set()
     seconds = time.perf_counter() - began
     if run.returncode:
         raise RuntimeError(log[-4000:])
     kept = [json.loads(file.read_text())["graded"]["seconds"] for file in course.glob(".graded/*.json")]
-    return Timed(name, submissions, seconds, round(memory.most), points(course), sorted(round(s, 2) for s in kept))
+    return Timed(
+        name,
+        submissions,
+        seconds,
+        round(memory.most),
+        round(first, 1),
+        points(course),
+        sorted(round(s, 2) for s in kept),
+    )
 
 
 def points(course: Path) -> dict[str, float]:
@@ -371,6 +387,7 @@ def main() -> None:
         print(row + f"{plain.each / run.each:>9.1f}×")
     print(f"\n{args.jobs} processes against one: {one.seconds / whole.seconds:.2f}×, everything included")
     print(f"a further process needs {more.memory - fewer.memory:.0f} MB (medians of {REPEATED} runs each)")
+    print(f"the first submission is in the gradebook after {whole.first:.1f} s")
     best = args.jobs / together
     print(
         f"computing alone: {alone:.2f} s of a core a submission, {together:.2f} s of each where {args.jobs} compute at a time; "
