@@ -18,6 +18,7 @@ from autograder.authoring.build import notebook_of
 from autograder.errors import SettingsError
 from autograder.grading import checked_points, grader
 from autograder.grading.checked_points import require_points
+from autograder.grading.lab_digest import files_digest
 from autograder.labs import locations
 from autograder.labs.catalog import checks_of
 from autograder.labs.locations import HIDDEN_CHECKS
@@ -179,7 +180,9 @@ def test_points_mismatch_stops_autograde(course: Path, hidden: Path) -> None:
     """Nothing is graded if points do not add up, since everybody would lose some."""
     (hidden / "points.toml").write_text("test_thaws = 3\n")
     submit(course, "ada", b"Dear TA")
+    files_digest.cache_clear()  # a process reads these files once
     done = nbgrader(course, "autograde", ASSIGNMENT)
+    files_digest.cache_clear()
     assert done.returncode == 1
     assert (
         "Nothing was graded: transfer-learning/transfer_learning.ipynb: check_freeze_layers: the cell is worth 20 "
