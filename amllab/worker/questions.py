@@ -147,7 +147,7 @@ def answer_questions(descriptor: int, key: bytes) -> None:
             read += number
         return data
 
-    shell = get_ipython()
+    shell, process = get_ipython(), os.getpid()
     stream = socket.socket(fileno=descriptor)
     try:
         while length := int.from_bytes(receive(8), "big"):
@@ -158,6 +158,10 @@ def answer_questions(descriptor: int, key: bytes) -> None:
             with suppress(BaseException):  # no memory is left, or the submission has called sys.exit()
                 exec(code, names)
                 answer = names["answer_question"](question, known, calls, seconds)
+            if os.getpid() != process:
+                os._exit(
+                    0
+                )  # a fork that returned from the function as well: its answer would be taken for the next one
             shell.events.trigger("post_execute")  # closes figures, as after a cell
             stream.sendall((len(key) + len(answer)).to_bytes(8, "big") + key)
             stream.sendall(answer)

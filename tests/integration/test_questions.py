@@ -15,22 +15,24 @@ from autograder.grading.worker import Worker
 FREEZE = "import os, sys\ndef freeze_layers(model, n):\n    {body}\n    return model"
 HONEST = FREEZE.format(body="pass")
 OTHERS = f"""
-import marshal, os, socket, threading, time
+import os, socket, threading, time
 from amllab.protocol.submission import answer
+from amllab.protocol.wire import pack
+
+question = pack({{{{"lab": "transfer_learning", "probe": "freeze", "arguments": {{{{"backbone": "net6", "calls": [0]}}}}}}}})
+forged = bytes(16) + answer({{{{"freeze_layers": lambda model, n: None}}}}, question)
 
 def forge():
     with socket.socket(fileno=os.dup({INHERITED})) as stream:
-        read = b""
         while True:
             {{read}}
-            forged = answer({{{{"freeze_layers": lambda model, n: None}}}}, marshal.loads(read[8:])[1]) if read else b"x" * 99
-            for data in (forged, read[8:24] + forged):
-                stream.send(len(data).to_bytes(8, "big") + data)
+            stream.sendall(len(forged).to_bytes(8, "big") + forged)
             time.sleep(0.01)
 
 {{start}}
+time.sleep(0.2)
 """
-READS = "read = stream.recv(1 << 20)"
+READS = "threading.Thread(target=lambda: [stream.recv(1 << 20) for _ in range(99)], daemon=True).start()"
 THREAD = "threading.Thread(target=forge, daemon=True).start()"
 PROCESS = "if not os.fork(): forge()"
 
@@ -76,6 +78,12 @@ def test_question_without_answer(lab: Lab, body: str, kind: str) -> None:
     """A function that ends the process, the cell or the connection has no answer, and no other question suffers."""
     once = f"if n == 0: {body}"
     assert answers(lab, FREEZE.format(body=once), questions=2) == [kind, "model"]
+
+
+def test_fork_returns_as_well(lab: Lab) -> None:
+    """A fork that returns from the function, like its parent, does not answer a second time."""
+    body = "assert n != 1, 'asked for 1'\n    if n == 0: os.fork()"
+    assert answers(lab, FREEZE.format(body=body), questions=3) == ["model", "asked for 1", "model"]
 
 
 @pytest.mark.parametrize("read", ["", READS], ids=["writes", "reads and writes"])
