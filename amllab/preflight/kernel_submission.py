@@ -85,7 +85,9 @@ class FreshSubmission(Interleaved):
         self._folder = tempfile.TemporaryDirectory(prefix="amllab-preflight-", ignore_cleanup_errors=True)
         self._kernel: Any = None
         self._client: Any = None
-        self._running: set[str] = set()  # threads, tasks etc. of the kernel itself, and those that cells left running
+        # threads, tasks etc. of the kernel itself, and those that cells and answers left running
+        self._running: set[str] = set()
+        self._has_answered = False  # since the last cell
 
     @property
     def runs(self) -> list[Run]:
@@ -114,6 +116,8 @@ class FreshSubmission(Interleaved):
         cell, began = self._cells[number], time.monotonic()
         if not self.is_running:
             self._start()
+        elif self._has_answered:
+            self._note_running()
         state, error, traceback = self._execute(cell.source, self.limits["cell_seconds"])
         runs_on = False
         if state == "ok":
@@ -134,6 +138,7 @@ class FreshSubmission(Interleaved):
         asked.write_bytes(question)
         source = _APART.format(_ANSWER.format(asked=str(asked), reply=str(reply)))
         state, error, _ = self._execute(source, self.answer_seconds)
+        self._has_answered = True
         if state == "ok" and not reply.is_file():
             state, answer = "unreadable", error.encode()
         else:
@@ -177,7 +182,11 @@ class FreshSubmission(Interleaved):
             state, error, _ = self._execute(source, _START_SECONDS)
             if (state, error) != ("ok", ""):
                 raise RuntimeError(f"a fresh process did not start: {state} {error}")
-        self._running = self._left() or set()
+        self._note_running()
+
+    def _note_running(self) -> None:
+        """Record what is running in the process, so that the next cell is not blamed for it."""
+        self._running, self._has_answered = self._left() or set(), False
 
     def stop(self) -> None:
         """End the process."""

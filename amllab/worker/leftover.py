@@ -14,6 +14,8 @@ import signal
 import threading
 from typing import Any
 
+from tqdm import TMonitor
+
 EXPRESSION = f"__import__({__name__!r}, fromlist=['left']).left()"
 ENDING = "exit"  # the kernel is about to end by itself
 SETTLE_SECONDS = 1.0  # how long a cell that left something running is watched
@@ -27,7 +29,9 @@ def left() -> list[str]:
     own = [task for task in asyncio.all_tasks(loop) if task is not asyncio.current_task() and not _is_kernels(task)]
     timers = [timer for timer in getattr(loop, "_scheduled", []) if not timer.cancelled()]
     found = [f"task {id(task)}" for task in own] + [f"timer {id(timer)}" for timer in timers]
-    found += [f"thread {thread.ident}" for thread in threading.enumerate()]
+    # a progress bar of tqdm starts a thread that only redraws bars
+    threads = [thread for thread in threading.enumerate() if not isinstance(thread, TMonitor)]
+    found += [f"thread {thread.ident}" for thread in threads]
     if get_ipython().exit_now or getattr(loop, "_stopping", False):
         found.append(ENDING)
     if hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[0]:

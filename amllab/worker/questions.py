@@ -85,14 +85,16 @@ class Questions:
             return "tampered", answer.removeprefix(TAMPERED)
         return "ok", answer
 
-    async def end(self) -> None:
-        """Let the kernel run other cells."""
-        if self._answering is not None:
-            with suppress(OSError):
-                await self._send(b"")
-            await asyncio.wait({self._answering}, timeout=_PATIENCE_SECONDS)
-            self._answering.cancel()
-            self._answering = None
+    async def end(self) -> bool:
+        """Let the kernel run other cells; return whether it has answered questions until now."""
+        if self._answering is None:
+            return False
+        with suppress(OSError):
+            await self._send(b"")
+        await asyncio.wait({self._answering}, timeout=_PATIENCE_SECONDS)
+        self._answering.cancel()
+        self._answering = None
+        return True
 
     async def _exchange(self, asked: tuple[bytes, bytes, str, float]) -> bytearray | None:
         """Send a question and receive its answer; ``None`` if it is empty or too long, or without the key."""

@@ -77,8 +77,8 @@ async def _serve(connection: socket.socket, client: OutputLimitedClient, questio
         asked = json.loads(head)
         runs_on = False
         reply: bytes | bytearray = b""
-        if asked["do"] != "ask":
-            await questions.end()
+        if asked["do"] != "ask" and await questions.end():
+            await client.note_running()
         if asked["do"] == "run":
             state, outputs = await client.run(body.decode(), asked["seconds"])
             if state == "ok":
@@ -142,7 +142,11 @@ class OutputLimitedClient(NotebookClient):
                         published = None
         kernel_client.allow_stdin = False
         self.kc = kernel_client
-        self._running = await self._left() or set()  # what belongs to the kernel itself
+        await self.note_running()  # what belongs to the kernel itself
+
+    async def note_running(self) -> None:
+        """Record what is running in the kernel, so that the next cell is not blamed for it."""
+        self._running = await self._left() or set()
 
     async def run(self, source: str, seconds: float) -> tuple[str, list[Any]]:
         """Run a cell; return its state (``"ok"`` even if it raised an error) and its outputs."""

@@ -55,6 +55,33 @@ def test_environment_of_lab_1(lab: Lab) -> None:
     assert "AMLLAB_DATA" not in SETTINGS
 
 
+@pytest.mark.parametrize("in_preflight", [False, True], ids=["worker", "preflight"])
+def test_threads_are_not_the_next_cells(lab: Lab, in_preflight: bool) -> None:
+    """A cell is not blamed for threads that answers started, nor for the thread of a progress bar.
+
+    Otherwise it would be watched for a second.
+    """
+    leaves = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    bar = "import tqdm; next(iter(tqdm.tqdm([1, 2])))"
+    sources = [f"def freeze_layers(model, n):\n    {leaves}\n    return model", "x = 1", bar, leaves]
+    checks = {"check_freeze_layers": 1}
+    if in_preflight:
+        raws = [{"cell_type": "code", "source": source} for source in sources]
+        mine = [Cell.read(raw, was_run=False, output_bytes=0, heading="") for raw in raws]
+        submission: FreshSubmission | Worker = FreshSubmission(lab, mine, checks)
+    else:
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        locked = {"grade": True, "solution": False, "locked": True, "points": 1, "schema_version": 3}
+        cells.insert(1, nbformat.v4.new_code_cell(metadata={"nbgrader": {**locked, "grade_id": next(iter(checks))}}))
+        submission = Worker(lab, nbformat.v4.new_notebook(cells=cells))
+    with submission:
+        submission.reach("check_freeze_layers")
+        (got,) = submission.ask("freeze", backbone="net6", calls=[1])
+        submission.run_rest()
+        assert (got["returned"], submission.reached) == ("model", len(sources))
+        assert list(submission._running_on) == [len(sources) - 1]
+
+
 SHORT_TRAINING = f"""
 from amllab.checks.transfer_learning import accuracy_task
 from amllab.kit import task
