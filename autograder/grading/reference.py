@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ class Reference(Submission):
         self._lab, self._path, self._launcher = lab, path, launcher
         self._workers: list[Worker] = []  # at most one for each check cell
         self.failed: Exception | None = None
+
+    def start(self) -> None:
+        """Run the cells above the first check cell now, before the first question.
+
+        If that fails, the first question tries again, and raises the error.
+        """
+        with suppress(CourseError):
+            self._workers.append(self._started())
 
     def exchange(self, question: bytes) -> bytes:
         """Put the question to the worker that has run the cells above the current check cell."""

@@ -45,11 +45,17 @@ class ReferenceServer:
         self._socket.listen()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
+        # while the graders still import their modules
+        threading.Thread(target=self._start, daemon=True).start()
 
     @property
     def address(self) -> str:
         """Path of the socket that :class:`ReferenceClient` connects to."""
         return str(self._folder / "reference")
+
+    def _start(self) -> None:
+        with self._lock:
+            self._reference.start()
 
     def _accept(self) -> None:
         while True:

@@ -37,6 +37,10 @@ class FakeReference(Reference):
         self.inner = InProcessSubmission(lab.name, names)
         self.fails: Exception | None = None
         self.inside, self.most, self.closed = 0, 0, False
+        self.started = threading.Event()
+
+    def start(self) -> None:
+        self.started.set()
 
     def exchange(self, question: bytes) -> bytes:
         if self.fails is not None:
@@ -148,12 +152,35 @@ def test_server_closed_at_exit() -> None:
         weakref.finalize(run, lambda: run_end()).atexit = True  # before anything of the server registers for the exit
         from autograder.grading.reference_server import ReferenceServer
         class Fake:
+            def start(self): pass
             def close(self): print("closed")
         server = ReferenceServer(Fake())
         run_end = server.close
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)
+
+
+def test_server_starts_reference(fake: FakeReference, serving: ReferenceServer) -> None:
+    """The server starts the reference before the first question."""
+    assert fake.started.wait(10)
+
+
+def test_reference_start(lab: Lab, tmp_path: Path) -> None:
+    """A reference that was started answers without another process; otherwise, the first question says why."""
+    reference = Reference(lab, ROOT / "solutions" / ASSIGNMENT / NOTEBOOK)
+    try:
+        reference.start()
+        (worker,) = reference._workers
+        reference.reach("check_freeze_layers")
+        reference.ask("freeze", **QUESTION)
+        assert reference._workers == [worker]
+    finally:
+        reference.close()
+    missing = Reference(lab, tmp_path / NOTEBOOK)
+    missing.start()
+    with pytest.raises(ReferenceFailedError, match="does not exist"):
+        missing.ask("freeze", **QUESTION)
 
 
 def test_reference_worker_is_renewed(lab: Lab) -> None:
