@@ -110,10 +110,13 @@ def fit(
     full = max((_rounded(i * score.step) for i in steps), key=lambda value: min(side[0] for side in nearest(value)))
     (below, low), (above, high) = nearest(full)
     if min(below, above) < stats.norm.isf(WRONG_VERDICTS):
+        advice = "Allow more epochs, images or attempts"
+        if wrongs[high][0] >= rights[low][0]:
+            advice = f"Choose data on which '{high}' is worse, such as more classes, or more similar ones"
         raise ThresholdError(
             f"no threshold separates '{high}' (mean {sign * wrongs[high][0]:.3f}) from '{low}' (mean "
             f"{sign * rights[low][0]:.3f}) with at most one error in {1 / WRONG_VERDICTS:,.0f}: the best, {sign * full:g}, "
-            f"is {min(below, above):.1f} standard deviations away. Allow more epochs, images or attempts"
+            f"is {min(below, above):.1f} standard deviations away. {advice}"
         )
     start = max(mean + stats.norm.isf(WRONG_VERDICTS) * sd for mean, sd in wrongs.values())
     start = min(math.ceil(start / score.step) * score.step, full - score.step)

@@ -69,9 +69,15 @@ def test_thresholds_between_wrong_and_right() -> None:
 
 
 def test_fit_names_overlapping_styles() -> None:
-    """If styles overlap, the error names them."""
-    with pytest.raises(ThresholdError, match=r"'nearly'.*'slow'.*1,000"):
-        fit({"fast": normal(0.7, 0.02), "slow": normal(0.4, 0.03)}, {"nearly": normal(0.3, 0.03)}, SPREAD)
+    """If styles overlap, the error names them, and advises other data where the wrong one is no worse."""
+    right = {"fast": normal(0.7, 0.02), "slow": normal(0.4, 0.03)}
+    with pytest.raises(ThresholdError, match=r"'nearly'.*'slow'.*1,000.* Allow more epochs"):
+        fit(right, {"nearly": normal(0.3, 0.03)}, SPREAD)
+    with pytest.raises(ThresholdError, match=r"'easy'.*'slow'.* Choose data on which 'easy' is worse"):
+        fit(right, {"easy": normal(0.45, 0.03)}, SPREAD)
+    error = Score("error", worst=1.0, step=0.005, higher_is_better=False)
+    with pytest.raises(ThresholdError, match="Choose data on which 'easy' is worse"):
+        fit({"slow": normal(0.4, 0.03)}, {"easy": normal(0.35, 0.03)}, SPREAD, error)
 
 
 def test_fit_allows_for_spread() -> None:
