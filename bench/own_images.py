@@ -44,7 +44,6 @@ from tests.helpers.notebooks import CORPUS, notebook_of
 
 VIT, VIT_SIDE = "test_vit", 160
 BACKBONES = ("net6", VIT)
-PHOTOGRAPHS = 100  # of each class: small folders have small budgets
 UNTRAINED = "never_steps"  # of the corpus: a training without a step of the optimizer
 
 
@@ -62,8 +61,8 @@ def pictures(images: Tensor) -> np.ndarray:
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def data_sets(folder: Path, photographs: Path | None) -> dict[str, Path]:
-    """Write the data sets, and return their folders by name."""
+def data_sets(folder: Path, photographs: Path | None, per_class: int) -> dict[str, Path]:
+    """Write the data sets, with so many photographs of each class, and return their folders by name."""
     species = draw_species(12, 40, seed=41)
     reptiles = draw_species(5, 80, seed=43, size=64)
     names = [f"species {i}" for i in range(12)]
@@ -80,7 +79,7 @@ def data_sets(folder: Path, photographs: Path | None) -> dict[str, Path]:
         place = folder / "photographs"
         for kind in sorted(path for path in photographs.iterdir() if path.is_dir()):
             (place / kind.name).mkdir(parents=True)
-            for file in sorted(kind.iterdir())[:PHOTOGRAPHS]:
+            for file in sorted(kind.iterdir())[:per_class]:
                 shutil.copy(file, place / kind.name)
         found[f"photographs, {len(list(place.iterdir()))} classes"] = place
     return found
@@ -161,6 +160,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, help="a folder of photographs, with a sub-folder for each class")
+    parser.add_argument("--per-class", type=int, default=100, help="photographs of each class (default 100)")
     parser.add_argument("--source", type=Path, help="a folder of images to pretrain the transformer on")
     parser.add_argument("--epochs", type=int, default=15, help="of this pretraining (default 15)")
     parser.add_argument("--seeds", type=int, default=3, help="of the calibration (default 3)")
@@ -175,7 +175,7 @@ def main() -> None:
         course = CourseCopy(folder)
         rows = [
             (name, images, backbone)
-            for name, images in data_sets(folder, args.photographs).items()
+            for name, images in data_sets(folder, args.photographs, args.per_class).items()
             for backbone in BACKBONES
             if any(text in f"{name} {backbone}" for text in args.only)
         ]
