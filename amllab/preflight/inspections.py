@@ -164,9 +164,13 @@ def _predictions(document: Document) -> list[Finding]:
     ]
     if not empty:
         return []
-    which = f"None of the {len(asked)} predictions is" if len(empty) == len(asked) else ""
+    if len(asked) == 1:
+        which = "The prediction is not"
+    elif len(empty) == len(asked):
+        which = f"None of the {len(asked)} predictions is"
+    else:
+        which = f"{len(empty)} of {len(asked)} predictions {'is' if len(empty) == 1 else 'are'} not"
     headings = ", ".join(dict.fromkeys(f"“{cell.heading}”" for cell in empty))
-    which = which or f"{len(empty)} of {len(asked)} predictions are not"
     text = f"{which} written down: under {headings}. They are not graded; a prediction teaches most before the result is known."
     return [Finding("note", text)]
 

@@ -60,6 +60,12 @@ def test_preflight_predictions(solution: NotebookNode, saved: Callable[[Notebook
     solution.cells.remove(cells[3])
     (note,) = texts(inspect_cells(saved(solution)), "note")
     assert note.startswith(f"2 of {released} predictions are not written down: under “")
+    cells[0].source += " 60 %"
+    (note,) = texts(inspect_cells(document := saved(solution)), "note")
+    assert note.startswith(f"1 of {released} predictions is not written down: under “")
+    document.release = [cell for cell in document.release if cell.cell_id == cells[3].id]
+    (note,) = texts(inspect_cells(document), "note")
+    assert note.startswith("The prediction is not written down: under “")
     assert texts(inspect_cells(saved(solution))) == []
 
 
