@@ -7,7 +7,10 @@ The exports of grades to Canvas and Moodle are also plugins of nbgrader, so that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +68,8 @@ def export(
     if form == "gradescope-autograder":
         from autograder.exports.gradescope.package import write_zip
 
-        return path, write_zip(course, assignment, path, options.isolation)
+        with _in_one_step(path) as draft:
+            return path, write_zip(course, assignment, draft, options.isolation)
     if form == "gradescope-results":
         from autograder.exports.gradescope.results import write_results
 
@@ -79,12 +83,26 @@ def export(
     if form.endswith("-feedback"):
         from autograder.exports.feedback import write_feedback
 
-        return path, write_feedback(course, assignment, form.removesuffix("-feedback"), path)
+        with _in_one_step(path) as draft:
+            return path, write_feedback(course, assignment, form.removesuffix("-feedback"), draft)
     from autograder.exports.gradebook import write_grades
 
-    remarks = write_grades(course, assignment, form, path, options)
+    with _in_one_step(path) as draft:
+        remarks = write_grades(course, assignment, form, draft, options)
     _end_round(course, assignment)
     return path, remarks
+
+
+@contextmanager
+def _in_one_step(path: Path) -> Iterator[Path]:
+    """Yield where to write a file, which then replaces ``path``: a command that is interrupted leaves the old file."""
+    if path.exists() and not path.is_file():  # a folder, which is an error, or a pipe
+        yield path
+        return
+    path = path.resolve()
+    with tempfile.TemporaryDirectory(prefix=".draft-of-", dir=path.parent) as folder:
+        yield (draft := Path(folder, path.name))
+        os.replace(draft, path)
 
 
 def _end_round(course: Course, assignment: str) -> None:

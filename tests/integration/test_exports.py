@@ -17,10 +17,13 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 from nbgrader.api import Gradebook
+from nbgrader.plugins.export import CsvExportPlugin
 
 from amllab.lab import find_lab
+from autograder import exports
 from autograder.checks.transfer_learning.corpus import TRAIN
 from autograder.cli import main
+from autograder.course import Course
 from autograder.errors import ReferenceFailedError
 from autograder.exports.gradescope.results import is_public, public_checks
 from autograder.exports.gradescope.run import chosen
@@ -286,6 +289,29 @@ def test_export_errors(
     assert says in capsys.readouterr().err
     assert main(["export", "linear", "--format", "csv"]) == 2
     assert f"there are: {LAB}" in capsys.readouterr().err
+
+
+def test_export_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that is interrupted keeps the file of the last one, and leaves no draft; the next one replaces it."""
+
+    def half(plugin: CsvExportPlugin, gradebook: object) -> None:
+        Path(plugin.to).write_text("assignment,")
+        raise KeyboardInterrupt
+
+    course = build(tmp_path, [Graded("ada")])
+    (course / "reports").mkdir()
+    (file := course / "reports" / "old.csv").write_text("old")
+    (link := course / "link.csv").symlink_to(file)
+    monkeypatch.chdir(course)
+    with monkeypatch.context() as patched:
+        patched.setattr(CsvExportPlugin, "export", half)
+        with pytest.raises(KeyboardInterrupt):
+            exports.export(Course.find(), LAB, "csv", link)
+    assert [(path.name, path.read_text()) for path in file.parent.iterdir()] == [("old.csv", "old")]
+    exports.export(Course.find(), LAB, "csv", link)
+    assert [path.name for path in file.parent.iterdir()] == ["old.csv"]
+    assert file.read_text().startswith("assignment,")
+    assert link.is_symlink()
 
 
 def test_gradescope_results(
