@@ -159,10 +159,12 @@ print([os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") 
 
 def test_isolation_no_signals_or_ptrace(launcher: Launcher, lab: Lab) -> None:
     """No process outside can be signalled or traced, and no privileges are left."""
+    # a test whose parent has ended has 1 as parent, and the tree has processes 1 to 3 of its own
+    outside = [pid for pid in (os.getpid(), os.getppid()) if pid > 3]
     attempt = f"""
 import ctypes, os, signal, time
 libc = ctypes.CDLL(None, use_errno=True)
-print("kill", [pid for pid in ({os.getpid()}, {os.getppid()}) if os.path.exists(f"/proc/{{pid}}")])
+print("kill", [pid for pid in {outside} if os.path.exists(f"/proc/{{pid}}")])
 for name, call in {{"ptrace": lambda: libc.ptrace(16, os.getppid(), 0, 0), "unshare": lambda: libc.unshare(0x10000000),
                     "mount": lambda: libc.mount(b"none", b"/tmp", b"tmpfs", 0, None), "chroot": lambda: libc.chroot(b"/tmp"),
                     "memfd": lambda: libc.memfd_create(b"x", 0)}}.items():
