@@ -87,7 +87,6 @@ from amllab.lab import find_lab
 from amllab.checks.results import score
 from amllab.checks.runner import run_checks
 from amllab.protocol.submission import InProcessSubmission
-from autograder.labs.locations import HIDDEN_CHECKS
 
 _lab = find_lab({assignment!r})
 if "_reference" not in globals():
@@ -99,8 +98,7 @@ if "_reference" not in globals():
             exec(_cell.source, _names)
     _reference = InProcessSubmission(_lab.name, _names)
     _submission = InProcessSubmission(_lab.name, globals())
-_files = [*_lab.folder.glob("test_{cell}*.py"), *(HIDDEN_CHECKS / _lab.name).glob("test_{cell}*.py")]
-score(run_checks(_lab, _files, _submission, reference=lambda: _reference, seed=20240917))[0]
+score(run_checks(_lab, [Path(file) for file in {files!r}], _submission, reference=lambda: _reference, seed=20240917))[0]
 ### END HIDDEN TESTS
 """
 
@@ -278,6 +276,21 @@ def computing_alone(number: int, jobs: int, lab: Lab) -> tuple[float, float]:
     return at_a_time(1), at_a_time(jobs)
 
 
+def files_of_checks(lab: Lab, cells: list[str]) -> dict[str, list[str]]:
+    """Return the files of the checks, public and hidden, of each check cell.
+
+    Their names begin with the name of the cell; that of a cell can begin with that of another.
+    """
+    from autograder.labs.locations import HIDDEN_CHECKS
+
+    found: dict[str, list[str]] = {cell: [] for cell in cells}
+    for folder in (lab.folder, HIDDEN_CHECKS / lab.name):
+        for file in sorted(folder.glob("test_*.py")):
+            name = file.stem.replace("test_", "check_", 1)
+            found[max((cell for cell in cells if name.startswith(cell)), key=len)].append(str(file))
+    return found
+
+
 def stock_course(folder: Path, lab: Lab) -> Path:
     from autograder.authoring.build import notebook_of as built
 
@@ -287,10 +300,11 @@ def stock_course(folder: Path, lab: Lab) -> Path:
     source.mkdir(parents=True)
     notebook = built(ROOT / "source" / lab.assignment / f"{lab.notebook}.py")
     solution = str(ROOT / "solutions" / lab.assignment / f"{lab.notebook}.ipynb")
-    for cell in notebook.cells:
-        if is_autograded(cell):
-            name = cell.metadata.nbgrader.grade_id.removeprefix("check_")
-            cell.source = STOCK_CELL.format(assignment=lab.assignment, solution=solution, cell=name).strip()
+    checked = [cell for cell in notebook.cells if is_autograded(cell)]
+    files = files_of_checks(lab, [cell.metadata.nbgrader.grade_id for cell in checked])
+    for cell in checked:
+        own = files[cell.metadata.nbgrader.grade_id]
+        cell.source = STOCK_CELL.format(assignment=lab.assignment, solution=solution, files=own).strip()
     # stock nbgrader would run them, for minutes
     notebook.cells = [cell for cell in notebook.cells if "experiment" not in cell.metadata.get("tags", [])]
     nbformat.write(notebook, source / f"{lab.notebook}.ipynb")

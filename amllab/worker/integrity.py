@@ -98,7 +98,10 @@ def identities(lab: Lab) -> Identities:
             if isinstance(value, type) and value.__module__ == module.__name__:
                 methods = {n for n, v in vars(value).items() if isinstance(v, (types.FunctionType, property))}
                 known.setdefault(f"{module.__name__}.{name}", set()).update(methods)
-    return {path: {name: _identity(_found(path), name) for name in sorted(names)} for path, names in known.items()}
+    return {
+        path: {name: _identity(_attribute(_found(path), name)) for name in sorted(names)}
+        for path, names in known.items()
+    }
 
 
 def why_not_trusted(path: str) -> str:
@@ -134,8 +137,9 @@ def replaced(known: Identities) -> str:
     """
     for path, names in known.items():
         owner = _found(path)
+        own = vars(owner) if hasattr(owner, "__dict__") else {}
         for name, identity in names.items():
-            if _identity(owner, name) != identity:
+            if _identity(own[name] if name in own else _attribute(owner, name)) != identity:
                 return name if path == _MODULES else f"{path}.{name}"
     return ""
 
@@ -202,9 +206,8 @@ def _attribute(owner: Any, name: str) -> Any:
     return _MISSING
 
 
-def _identity(owner: Any, name: str) -> tuple[int, ...]:
+def _identity(found: Any) -> tuple[int, ...]:
     """Return the ids of an attribute and, for a Python function, of its code and defaults."""
-    found = _attribute(owner, name)
     function = found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
     if isinstance(function, types.FunctionType):
         return id(found), id(function), id(function.__code__), id(function.__defaults__), id(function.__kwdefaults__)
