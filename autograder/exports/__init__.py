@@ -100,8 +100,13 @@ def _in_one_step(path: Path) -> Iterator[Path]:
         yield path
         return
     path = path.resolve()
-    with tempfile.TemporaryDirectory(prefix=".draft-of-", dir=path.parent) as folder:
-        yield (draft := Path(folder, path.name))
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".draft-of-", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    with folder:
+        yield (draft := Path(folder.name, path.name))
         os.replace(draft, path)
 
 

@@ -61,6 +61,8 @@ def _preload() -> None:
 
 
 gc.disable()
-_preload()
+try:
+    _preload()
+finally:
+    gc.enable()
 gc.freeze()
-gc.enable()

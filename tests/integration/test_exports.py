@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -312,6 +313,9 @@ def test_export_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [path.name for path in file.parent.iterdir()] == ["old.csv"]
     assert file.read_text().startswith("assignment,")
     assert link.is_symlink()
+    (course / "lost").symlink_to(course / "nowhere" / "grades.csv")
+    with pytest.raises(FileNotFoundError, match=re.escape(str(course / "nowhere" / "grades.csv"))):
+        exports.export(Course.find(), LAB, "csv", course / "lost")
 
 
 def test_gradescope_results(
