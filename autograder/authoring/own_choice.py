@@ -137,9 +137,13 @@ def use_backbone(name: str, backbone: str) -> dict[str, Any]:
             f"'autograder use-data {lab.assignment} FOLDER'"
         )
     file = own_weights(backbone)
-    if not getattr(timm.get_pretrained_cfg(backbone), "file", None) and not file.is_file():
-        save_file({name: value.contiguous().clone() for name, value in state.items()}, file)
-        file.chmod(0o644)  # isolated submissions are another user
+    if not getattr(timm.get_pretrained_cfg(backbone), "file", None):
+        if file.is_symlink():
+            raise SettingsError(f"{file} is a link, which isolated submissions cannot follow: copy the weights to it")
+        if not file.is_file():
+            save_file({name: value.contiguous().clone() for name, value in state.items()}, file)
+        if (mode := file.stat().st_mode & 0o777) & 0o444 != 0o444:
+            file.chmod(mode | 0o444)  # isolated submissions are another user
     write_own(lab, values)
     return _in_force(lab)
 

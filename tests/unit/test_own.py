@@ -304,7 +304,19 @@ def test_backbone_weights_are_stored(monkeypatch: pytest.MonkeyPatch, weights: P
     use_backbone(ASSIGNMENT, VIT)
     monkeypatch.undo()
     file = weights / f"{VIT}.safetensors"
-    assert file.stat().st_mode & 0o777 == 0o644  # isolated submissions are another user
+    assert file.stat().st_mode & 0o444 == 0o444  # isolated submissions are another user
+
+
+def test_weights_of_an_instructor_are_readable(weights: Path, tmp_path: Path) -> None:
+    """A file of weights that an instructor has put into the library becomes readable; a link is refused."""
+    file = weights / f"{VIT}.safetensors"
+    file.chmod(0o600)  # as safetensors writes it
+    use_backbone(ASSIGNMENT, VIT)
+    assert file.stat().st_mode & 0o777 == 0o644
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match="is a link, which isolated submissions cannot follow"):
+        use_backbone(ASSIGNMENT, VIT)
 
 
 def test_lent_weights_come_before_stored_ones(weights: Path) -> None:
