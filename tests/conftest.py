@@ -15,6 +15,7 @@ from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest import mock
 
 import nbformat
 import pytest
@@ -36,6 +37,8 @@ from autograder.authoring.build import notebook_of
 from autograder.grading.cache import FOLDER
 from autograder.grading.checked_points import require_points
 from autograder.grading.reference import Reference
+from autograder.labs import locations
+from autograder.labs.locations import HIDDEN_CHECKS
 from autograder.sandbox.launcher import Launcher
 from tests.helpers import mini_lab
 
@@ -207,8 +210,9 @@ def _released(assignment: str) -> Path:
     else:
         done = autograder_cli(folder, "build", assignment)
     assert done.returncode == 0, done.stderr
-    if origin == ROOT:  # as autograder build does
-        require_points(find_lab(assignment), master, notebook_of(master), folder / FOLDER)
+    if origin == ROOT:  # as autograder build does; a test that needs the course may have replaced the hidden checks
+        with mock.patch.object(locations, "HIDDEN_CHECKS", HIDDEN_CHECKS):
+            require_points(find_lab(assignment), master, notebook_of(master), folder / FOLDER)
     return folder
 
 
