@@ -99,7 +99,7 @@ def _in_one_step(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():  # a folder, which is an error, or a pipe
         yield path
         return
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # Path.resolve raises no OSError for links that form a loop
     try:
         folder = tempfile.TemporaryDirectory(prefix=".draft-of-", dir=path.parent)
     except OSError as error:

@@ -316,6 +316,9 @@ def test_export_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (course / "lost").symlink_to(course / "nowhere" / "grades.csv")
     with pytest.raises(FileNotFoundError, match=re.escape(str(course / "nowhere" / "grades.csv"))):
         exports.export(Course.find(), LAB, "csv", course / "lost")
+    (course / "loop").symlink_to(course / "loop")
+    exports.export(Course.find(), LAB, "csv", course / "loop")
+    assert (course / "loop").read_text().startswith("assignment,")
 
 
 def test_gradescope_results(

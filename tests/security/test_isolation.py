@@ -161,6 +161,7 @@ def test_isolation_no_signals_or_ptrace(launcher: Launcher, lab: Lab) -> None:
     """No process outside can be signalled or traced, and no privileges are left."""
     # a test whose parent has ended has 1 as parent, and the tree has processes 1 to 3 of its own
     outside = [pid for pid in (os.getpid(), os.getppid()) if pid > 3]
+    assert outside
     attempt = f"""
 import ctypes, os, signal, time
 libc = ctypes.CDLL(None, use_errno=True)
